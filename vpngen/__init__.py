@@ -1,0 +1,49 @@
+"""vpngen: videos for training, made by formula. Video Perlin Noise as pixels, as sharded Zarr, as a stream.
+
+The public names are listed here and imported when first used, so that `import vpngen` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from vpngen.errors import ArgumentError, ConflictError, MissingError, RunError, VpngenError
+    from vpngen.rendering import Window, render
+    from vpngen.spec import Spec, perlin
+    from vpngen.store import open, verify, write
+
+_HOME = {
+    "Spec": "spec",
+    "perlin": "spec",
+    "Window": "rendering",
+    "render": "rendering",
+    "write": "store",
+    "open": "store",
+    "verify": "store",
+    "VpngenError": "errors",
+    "ArgumentError": "errors",
+    "ConflictError": "errors",
+    "MissingError": "errors",
+    "RunError": "errors",
+}
+
+__all__ = [
+    "ArgumentError", "ConflictError", "MissingError", "RunError", "Spec", "VpngenError", "Window",
+    "open", "perlin", "render", "verify", "write",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(importlib.import_module(f"vpngen.{_HOME[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'vpngen' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

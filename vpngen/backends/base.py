@@ -1,0 +1,33 @@
+"""What a backend does: it fills arrays with pixels. All backends give the same bytes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from vpngen.generators import Pixels, Rows, Shape
+
+F32 = npt.NDArray[np.float32]
+
+
+class Backend(ABC):
+    """One way to render. Stateless: nothing that is rendered depends on what was rendered before."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def render(
+        self, generator: str, rows: Rows, windows: npt.NDArray[np.int32], out: Pixels, threads: int | None
+    ) -> None:
+        """Fill `out` (N, T, Y, X), C-contiguous, with the windows (N, 5) of the videos `rows` (N,).
+
+        The columns of a window are t0, step, y0, x0, flip: pixel (i, j, k) of its output is that of frame
+        t0 + i * step, row y0 + j and column x0 + k, or x0 + X - 1 - k if flip is 1. Nothing is checked here.
+        """
+
+    @abstractmethod
+    def extremes(self, generator: str, rows: Rows, shape: Shape, threads: int | None) -> tuple[F32, F32]:
+        """The least and greatest value (N,) of whole videos of `shape` (t, y, x) at gain 1 and bias 0."""

@@ -1,0 +1,84 @@
+"""The numba backend: kernels that release the interpreter lock, driven by plain threads.
+
+Tasks are a few milliseconds or less, handed out one run at a time from a shared counter, so threads finish together
+whatever mix of cheap and costly categories a batch holds. No numba threading layer is used: it would be unsafe in forked
+loader workers and in several Python threads at once.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from vpngen.backends import numba_perlin
+from vpngen.backends.base import F32, Backend
+from vpngen.errors import ArgumentError
+from vpngen.generators import Pixels, Rows, Shape
+
+_KERNELS: dict[str, Any] = {"perlin": numba_perlin}
+"""Generator -> module with `BLOCK` and `run`."""
+_NO_PIXELS = np.empty(0, np.uint8)
+_NO_EXTREMES = np.empty((0, 2), np.float32)
+TASKS_A_GRAB = 4
+
+
+def usable_cpus() -> int:
+    """The processors this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Numba(Backend):
+    """Renders with the compiled kernels of `numba_*`."""
+
+    name: ClassVar[str] = "numba"
+
+    def render(
+        self, generator: str, rows: Rows, windows: npt.NDArray[np.int32], out: Pixels, threads: int | None
+    ) -> None:
+        """See `Backend.render`."""
+        self._run(generator, rows, windows, out.reshape(-1), out.shape[1:], _NO_EXTREMES, threads)
+
+    def extremes(self, generator: str, rows: Rows, shape: Shape, threads: int | None) -> tuple[F32, F32]:
+        """See `Backend.extremes`."""
+        plain = rows.copy()
+        plain["gain"], plain["bias"] = 1, 0
+        blocks = -(-shape[0] // _KERNELS[generator].BLOCK)
+        found = np.empty((len(rows) * blocks, 2), np.float32)
+        windows = np.tile(np.array([0, 1, 0, 0, 0], np.int32), (len(rows), 1))
+        self._run(generator, plain, windows, _NO_PIXELS, shape, found, threads)
+        each = found.reshape(len(rows), blocks, 2)
+        return each[..., 0].min(axis=1), each[..., 1].max(axis=1)
+
+    @staticmethod
+    def _run(
+        generator: str, rows: Rows, windows: npt.NDArray[np.int32], out: Pixels, extent: tuple[int, ...],
+        extremes: F32, threads: int | None,
+    ) -> None:  # fmt: skip
+        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+            raise ArgumentError(f"`threads` (={threads!r}) must be a positive integer")
+        kernel = _KERNELS[generator]
+        tasks = len(rows) * -(-extent[0] // kernel.BLOCK)
+        crew = min(threads or usable_cpus(), -(-tasks // TASKS_A_GRAB))
+        if crew <= 1:
+            kernel.run(rows, windows, out, extent, extremes, 0, tasks)
+            return
+        starts = itertools.count(0, TASKS_A_GRAB)
+        lock = threading.Lock()
+
+        def work(_: int) -> None:
+            while True:
+                with lock:
+                    start = next(starts)
+                if start >= tasks:
+                    return
+                kernel.run(rows, windows, out, extent, extremes, start, min(start + TASKS_A_GRAB, tasks))
+
+        with ThreadPoolExecutor(crew) as pool:
+            for done in [pool.submit(work, i) for i in range(crew)]:
+                done.result()

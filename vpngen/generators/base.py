@@ -1,0 +1,99 @@
+"""What every generator of videos provides: a frozen, validated value that turns indices into rows and rows into pixels."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from vpngen.errors import ArgumentError
+
+Shape = tuple[int, int, int]
+"""Video shape (t, y, x): frames, height and width in pixels."""
+Pixels = npt.NDArray[np.uint8]
+Rows = np.ndarray[Any, np.dtype[np.void]]
+"""Recipes, one packed record a video; the dtype is the generator's `row_dtype`."""
+
+
+class Parameter(NamedTuple):
+    """One array of per-video parameters, stored beside the pixels.
+
+    `values` has shape (sample, *dims), `dims` names the axes after the sample, `about` says what it holds.
+    """
+
+    values: npt.NDArray[Any]
+    dims: tuple[str, ...]
+    about: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Generator(ABC):
+    """A family of formulas. Subclasses are frozen dataclasses; their fields are the parameters."""
+
+    name: ClassVar[str]
+    row_dtype: ClassVar[np.dtype[np.void]]
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`.
+
+        Raises:
+            ArgumentError: an unknown field, or a value that the generator does not allow.
+        """
+        known = {f.name for f in dataclasses.fields(cls)}
+        if unknown := sorted(set(fields) - known):
+            raise ArgumentError(f"`{unknown[0]}` is not a parameter of the {cls.name} generator; known: {sorted(known)}")
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, one entry a field."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+    @property
+    @abstractmethod
+    def n_categories(self) -> int:
+        """The number of labels."""
+
+    @abstractmethod
+    def category(self, category_id: int) -> tuple[int, ...]:
+        """What a label means; `category_id` in [0, n_categories)."""
+
+    @abstractmethod
+    def category_id(self, category: tuple[int, ...]) -> int:
+        """The inverse of `category`. Raises ArgumentError where this set has no such category."""
+
+    @abstractmethod
+    def check(self, shape: Shape) -> None:
+        """Raise ArgumentError unless videos of `shape` (t, y, x) can be made."""
+
+    @abstractmethod
+    def rows(self, shape: Shape, keys: npt.NDArray[np.uint32], category_ids: npt.NDArray[np.int64]) -> Rows:
+        """The recipes of videos: one record of `row_dtype` for each key (N, 2) and category id (N,)."""
+
+    @abstractmethod
+    def parameters(self, shape: Shape, rows: Rows) -> dict[str, Parameter]:
+        """The parameters of videos in the words of the paper, for storing beside the pixels; axis 0 is the sample."""
+
+    @property
+    def needs_extremes(self) -> bool:
+        """Whether rows are complete only after `with_extremes`."""
+        return False
+
+    def with_extremes(self, rows: Rows, low: npt.NDArray[np.float32], high: npt.NDArray[np.float32]) -> Rows:
+        """`rows` completed by the least and greatest value (N,) that each video takes at gain 1 and bias 0."""
+        raise NotImplementedError
+
+    @staticmethod
+    @abstractmethod
+    def reference(
+        row: np.void, t: npt.NDArray[np.int64], y: npt.NDArray[np.int64], x: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float32]:
+        """The grey levels of one video before rounding down, at frames `t`, rows `y`, columns `x`: float32 (T, Y, X).
+
+        This is the definition of the format: other backends must give its bytes.
+        """

@@ -1,0 +1,545 @@
+"""Video Perlin Noise (VPN): categories, recipes and the reference formula.
+
+Source: Kataoka, Hara, Hayashi, Yamagata, Inoue, "Spatiotemporal Initialization for 3D CNNs with Generated Motion
+Patterns", WACV 2022, sections 3.2 and 5.1; equation numbers below are that paper's. Where the paper leaves a choice
+open it is a field of `Perlin`, named after what it chooses.
+
+The formula, in the order in which it is computed (float32; `fma` is the fused multiply-add; lerp(a, b, s) is
+fma(s, b - a, a)):
+
+    f_k = [W_k, H_k, D_k]                            the frequencies of term k; k = 1 is the primal term, the category
+    p, q, r                                          the lattice cell of pixel (x, y, t); fx, fy, ft in [0, 1) within it
+    v[p, q, r] = (gx, gy, gt)                        a unit gradient for each lattice point, hashed, never stored
+    u, v, s = fade(fx), fade(fy), fade(ft)
+
+    along y, for each lattice column:   A = lerp(gx0, gx1, v)
+                                        B = lerp(gy0 * fy, gy1 * (fy - 1), v)
+                                        C = lerp(gt0, gt1, v)
+    along x, for each pixel:            P = lerp(fma(A0, fx, B0), fma(A1, fx - 1, B1), u)
+                                        Q = lerp(C0, C1, u)
+    along t, for each frame:            n_k = (1 - s) (P0 + ft Q0) + s (P1 + (ft - 1) Q1)
+    equation (1):                       grey = floor(bias + sum_k gain a_k n_k)
+
+P and Q depend on the lattice plane r and the pixel, not on the frame: they are shared by the D frames of a period, which
+leaves four multiply-adds a term for each pixel of each frame, whatever W and H are. No clamp is needed: a noise of
+unit gradients stays within sqrt(3) / 2 of zero, so 128 + 127.5 v lies in [17, 239].
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from vpngen import rng
+from vpngen.errors import ArgumentError
+from vpngen.generators.base import Generator, Parameter, Rows, Shape
+
+F32 = npt.NDArray[np.float32]
+
+DIVISIONS: Final = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 16, 20, 24, 30, 40, 48, 60, 80, 120, 240)
+"""The spatial divisions of section 3.2: the 20 divisors of 240."""
+TEMPORAL: Final = {"fast": (4,), "middle": (8,), "slow": (16,), "full": (4, 8, 16)}
+"""The temporal sets of section 5.1 (ii)."""
+MAX_TERMS: Final = 3
+GRADIENTS: Final = ("angles", "sphere")
+FADES: Final = ("quintic", "linear")
+PHASES: Final = ("corner", "centre")
+GREYS: Final = ("fixed", "stretch")
+UNITS: Final = ("period", "divisions")
+RULES: Final = ("spread", "low", "high")
+
+
+def pick_divisions(rule: str, n: int, size: int) -> tuple[int, ...]:
+    """`n` of the divisions of section 3.2 that divide `size` pixels, in ascending order.
+
+    Rule `low` takes the lowest, `high` the highest, `spread` evenly spaced ones with both ends.
+
+    Raises:
+        ArgumentError: an unknown rule, or fewer than `n` to pick from.
+    """
+    if rule not in RULES:
+        raise ArgumentError(f"divisions rule {rule!r} is unknown; use one of {', '.join(RULES)} or a list of numbers")
+    pool = [d for d in DIVISIONS if size % d == 0]
+    if n > len(pool):
+        raise ArgumentError(
+            f"{n} divisions are needed along an axis of {size} pixels, but only {len(pool)} of the paper's 20 divide it "
+            f"({', '.join(map(str, pool))}); ask for fewer categories, a size that is a multiple of 240, "
+            f"or give the divisions as a list"
+        )
+    if rule == "low":
+        return tuple(pool[:n])
+    if rule == "high":
+        return tuple(pool[-n:])
+    if n == 1:
+        return (pool[(len(pool) - 1) // 2],)
+    last, gaps = len(pool) - 1, n - 1
+    return tuple(pool[(2 * i * last + gaps) // (2 * gaps)] for i in range(n))
+
+
+def factor_categories(n: int) -> tuple[int, int]:
+    """The most nearly square a x b = n with b <= a <= 20; a divisions along x and b along y.
+
+    Raises:
+        ArgumentError: `n` has no such factors; the nearest counts that have are named.
+    """
+    most = len(DIVISIONS)
+
+    def pairs(m: int) -> list[tuple[int, int]]:
+        return [(m // b, b) for b in range(1, math.isqrt(max(m, 0)) + 1) if m % b == 0 and m // b <= most]
+
+    if n < 1 or not pairs(n):
+        near = sorted((m for m in range(1, most * most + 1) if pairs(m)), key=lambda m: (abs(m - n), m))[:4]
+        raise ArgumentError(
+            f"`categories` (={n}) must be a x b with both from 1 to {most}, the numbers of divisions along x and y; "
+            f"the nearest that are: {', '.join(map(str, sorted(near)))}"
+        )
+    return pairs(n)[-1]
+
+
+def _integers(name: str, values: Iterable[Any]) -> tuple[int, ...]:
+    try:
+        items = tuple(values)
+        numbers = tuple(int(v) for v in items)
+    except (TypeError, ValueError, OverflowError):
+        raise ArgumentError(f"`{name}` (={values!r}) must be a list of positive integers") from None
+    if not numbers or any(n != v or n < 1 for n, v in zip(numbers, items, strict=True)):
+        raise ArgumentError(f"`{name}` (={items!r}) must be a list of positive integers")
+    if len(set(numbers)) != len(numbers):
+        raise ArgumentError(f"`{name}` (={items!r}) names a value twice")
+    return numbers
+
+
+@dataclass(frozen=True)
+class Perlin(Generator):
+    """The VPN formula with every choice that the paper leaves open as a field.
+
+    Attributes:
+        divisions_x: W of the categories, lattice cells across the width (section 3.2).
+        divisions_y: H of the categories, lattice cells across the height.
+        temporal: D of the categories (section 3.2: {4, 8, 16}).
+        temporal_unit: `period`: D is the number of frames of one lattice cell ("16 frames per motion loop");
+            `divisions`: D is the number of cells over the whole video, the meaning of `res` in perlin-numpy.
+        loop: close the motion. With `period` frame t equals frame t + D, and the random terms draw their period from
+            the noise frequencies that divide D; with `divisions` the video as a whole loops, as perlin-numpy's `tileable`.
+        noise_terms: the random frequency noises added to the primal one: 2, or 0 for the ablation of table 4, or 1.
+        noise_frequencies: the components of f_2 and f_3 are drawn from these, independently, for x, y and t.
+        noise_amplitudes: a_2 and a_3 are drawn from these; a_1 = 1 - a_2 - a_3 by equation (2).
+        gradients: `angles`: theta and phi uniform, as perlin-numpy, with cos(phi) along t; `sphere`: uniform on it.
+        fade: `quintic` (Perlin 2002, as perlin-numpy) or `linear` (the wording of section 3.2).
+        phase: where a pixel samples its cell: `corner`, as perlin-numpy, or `centre`.
+        grey: `fixed`: floor(128 + 127.5 v); `stretch`: the least and greatest v of each video become 0 and 255, which
+            makes any window of it cost a pass over the whole video.
+
+    Raises:
+        ArgumentError: any field outside its range.
+    """
+
+    name: ClassVar[str] = "perlin"
+    row_dtype: ClassVar[np.dtype[np.void]] = np.dtype(
+        [
+            ("key", "<u4", (2,)),
+            ("gain", "<f4"),
+            ("bias", "<f4"),
+            ("gradients", "<i4"),
+            ("fade", "<i4"),
+            ("phase", "<f4"),
+            ("terms", "<i4"),
+            ("amplitude", "<f4", (MAX_TERMS,)),
+            ("cell", "<i4", (MAX_TERMS, 3)),
+            ("wrap", "<i4", (MAX_TERMS,)),
+            ("unused", "<i4"),
+        ],
+        align=True,
+    )
+    """One video: `cell` is (pixels, pixels, frames) of a lattice cell along (x, y, t), `wrap` the number of lattice
+    planes along t after which the gradients repeat (0: never), `gain` and `bias` map noise to grey levels, `gradients`
+    and `fade` index `GRADIENTS` and `FADES`, `phase` is the offset of a sample in its pixel."""
+
+    divisions_x: tuple[int, ...]
+    divisions_y: tuple[int, ...]
+    temporal: tuple[int, ...] = (8,)
+    temporal_unit: str = "period"
+    loop: bool = False
+    noise_terms: int = 2
+    noise_frequencies: tuple[int, ...] = (1, 2, 4, 8, 16)
+    noise_amplitudes: tuple[float, ...] = (0.01, 0.02, 0.05, 0.1, 0.2)
+    gradients: str = "angles"
+    fade: str = "quintic"
+    phase: str = "corner"
+    grey: str = "fixed"
+
+    def __post_init__(self) -> None:
+        for field in ("divisions_x", "divisions_y", "temporal", "noise_frequencies"):
+            object.__setattr__(self, field, _integers(field, getattr(self, field)))
+        choices = {
+            "temporal_unit": UNITS, "gradients": GRADIENTS, "fade": FADES, "phase": PHASES, "grey": GREYS,
+        }  # fmt: skip
+        for field, allowed in choices.items():
+            if getattr(self, field) not in allowed:
+                raise ArgumentError(f"`{field}` (={getattr(self, field)!r}) must be one of {', '.join(allowed)}")
+        if not isinstance(self.loop, bool):
+            raise ArgumentError(f"`loop` (={self.loop!r}) must be true or false")
+        if self.noise_terms not in range(MAX_TERMS) or isinstance(self.noise_terms, bool):
+            raise ArgumentError(f"`noise_terms` (={self.noise_terms!r}) must be 0, 1 or 2")
+        try:
+            amplitudes = tuple(float(a) for a in self.noise_amplitudes)
+        except (TypeError, ValueError):
+            raise ArgumentError(f"`noise_amplitudes` (={self.noise_amplitudes!r}) must be a list of numbers") from None
+        object.__setattr__(self, "noise_amplitudes", amplitudes)
+        if not amplitudes or not all(0 < a and (self.noise_terms + 1) * a < 1 for a in amplitudes):
+            raise ArgumentError(
+                f"`noise_amplitudes` (={amplitudes}) must all be above 0 and below 1 / {self.noise_terms + 1}, so that "
+                f"0 < a_k < a_1 = 1 - sum a_k with {self.noise_terms} noise terms (equation 2)"
+            )
+        if len(set(amplitudes)) != len(amplitudes):
+            raise ArgumentError(f"`noise_amplitudes` (={amplitudes}) names a value twice")
+        if self.loop and self.temporal_unit == "period" and self.noise_terms:
+            for d in self.temporal:
+                if not any(d % f == 0 for f in self.noise_frequencies):
+                    raise ArgumentError(
+                        f"`loop` with D = {d} needs a noise frequency that divides it; "
+                        f"`noise_frequencies` is {self.noise_frequencies}"
+                    )
+
+    # --- categories: id = (index of D * number of W + index of W) * number of H + index of H
+
+    @property
+    def n_categories(self) -> int:
+        """The number of labels: W x H x D."""
+        return len(self.temporal) * len(self.divisions_x) * len(self.divisions_y)
+
+    def category(self, category_id: int) -> tuple[int, int, int]:
+        """(W, H, D) of a label. Raises ArgumentError outside [0, n_categories)."""
+        if not 0 <= category_id < self.n_categories:
+            raise ArgumentError(f"`category_id` (={category_id}) must be in [0, {self.n_categories})")
+        rest, h = divmod(int(category_id), len(self.divisions_y))
+        d, w = divmod(rest, len(self.divisions_x))
+        return self.divisions_x[w], self.divisions_y[h], self.temporal[d]
+
+    def category_id(self, category: tuple[int, ...]) -> int:
+        """The label of (W, H, D). Raises ArgumentError where this set has no such category."""
+        try:
+            w, h, d = category
+            i, j, k = self.divisions_x.index(w), self.divisions_y.index(h), self.temporal.index(d)
+        except (ValueError, TypeError):
+            raise ArgumentError(
+                f"`category` (={category!r}) must be (W, H, D) with W in {self.divisions_x}, H in {self.divisions_y}, "
+                f"D in {self.temporal}"
+            ) from None
+        return (k * len(self.divisions_x) + i) * len(self.divisions_y) + j
+
+    def check(self, shape: Shape) -> None:
+        """Raise ArgumentError unless every lattice divides videos of `shape` (t, y, x)."""
+        frames, height, width = shape
+        noise = self.noise_frequencies if self.noise_terms else ()
+        wanted = [
+            ("divisions_x", "width", width, self.divisions_x),
+            ("divisions_y", "height", height, self.divisions_y),
+            ("noise_frequencies", "width", width, noise),
+            ("noise_frequencies", "height", height, noise),
+        ]
+        if self.temporal_unit == "divisions":
+            wanted += [("temporal", "frames", frames, self.temporal), ("noise_frequencies", "frames", frames, noise)]
+        for field, axis, size, values in wanted:
+            if bad := [v for v in values if size % v]:
+                raise ArgumentError(
+                    f"`{field}` has {', '.join(map(str, bad))}, which does not divide the {axis} of {size}; "
+                    f"change the {axis} or give `{field}` without it"
+                )
+
+    # --- recipes
+
+    def rows(self, shape: Shape, keys: npt.NDArray[np.uint32], category_ids: npt.NDArray[np.int64]) -> Rows:
+        """The recipes of videos: one record of `row_dtype` for each key (N, 2) and category id (N,)."""
+        n = len(keys)
+        rest, h = np.divmod(np.asarray(category_ids, np.int64), len(self.divisions_y))
+        d, w = np.divmod(rest, len(self.divisions_x))
+        period = np.asarray(self.temporal)[d]
+        frequency = np.empty((n, MAX_TERMS, 3), np.int64)
+        frequency[:, 0] = np.stack([np.asarray(self.divisions_x)[w], np.asarray(self.divisions_y)[h], period], axis=1)
+        amplitude = np.zeros((n, MAX_TERMS), np.float64)
+        noise = np.asarray(self.noise_frequencies)
+        for k in range(1, self.noise_terms + 1):
+            words = rng.philox4x32([k, 0, 0, rng.purpose_word(rng.PURPOSE_PARAMETERS, 0)], keys)
+            for axis in range(2):
+                frequency[:, k, axis] = noise[rng.choose(words[:, axis], len(noise))]
+            for value in np.unique(period):
+                some = period == value
+                closed = self.loop and self.temporal_unit == "period"
+                pool = noise[value % noise == 0] if closed else noise
+                frequency[some, k, 2] = pool[rng.choose(words[some, 2], len(pool))]
+            amplitude[:, k] = np.asarray(self.noise_amplitudes)[rng.choose(words[:, 3], len(self.noise_amplitudes))]
+        amplitude[:, 0] = 1 - amplitude[:, 1:].sum(axis=1)
+
+        rows = np.zeros(n, self.row_dtype)
+        rows["key"] = keys
+        rows["gain"], rows["bias"] = 127.5, 128.0
+        rows["gradients"], rows["fade"] = GRADIENTS.index(self.gradients), FADES.index(self.fade)
+        rows["phase"] = 0.5 * PHASES.index(self.phase)
+        rows["terms"] = 1 + self.noise_terms
+        rows["amplitude"] = amplitude
+        frames, height, width = shape
+        for k in range(1 + self.noise_terms):
+            f = frequency[:, k]
+            rows["cell"][:, k, 0] = width // f[:, 0]
+            rows["cell"][:, k, 1] = height // f[:, 1]
+            if self.temporal_unit == "period":
+                rows["cell"][:, k, 2] = f[:, 2]
+                rows["wrap"][:, k] = period // f[:, 2] if self.loop else 0
+            else:
+                rows["cell"][:, k, 2] = frames // f[:, 2]
+                rows["wrap"][:, k] = f[:, 2] if self.loop else 0
+        return rows
+
+    def parameters(self, shape: Shape, rows: Rows) -> dict[str, Parameter]:
+        """`frequency` (sample, term, axis), `amplitude` (sample, term) and `key` (sample, word) of each video."""
+        terms = 1 + self.noise_terms
+        cell = rows["cell"][:, :terms].astype(np.int64)
+        frames, height, width = shape
+        frequency = np.array([width, height, frames]) // cell
+        if self.temporal_unit == "period":
+            frequency[..., 2] = cell[..., 2]
+        unit = "frames in a period" if self.temporal_unit == "period" else "cells over the video"
+        return {
+            "frequency": Parameter(
+                frequency.astype(np.int32), ("term", "axis"),
+                f"f_k = [W, H, D] of each term, the primal one first: cells across x, cells across y, {unit} along t",
+            ),
+            "amplitude": Parameter(rows["amplitude"][:, :terms].copy(), ("term",), "a_k of equation (1)"),
+            "key": Parameter(rows["key"].copy(), ("word",), "the Philox key of the video"),
+        }  # fmt: skip
+
+    @property
+    def needs_extremes(self) -> bool:
+        """Whether the grey mapping depends on the extremes of each video."""
+        return self.grey == "stretch"
+
+    def with_extremes(self, rows: Rows, low: F32, high: F32) -> Rows:
+        """`rows` with the gain and bias that map the extremes `low` and `high` (N,) of v to grey levels 0 and 255.
+
+        A video without contrast becomes grey 128 throughout.
+        """
+        flat = high <= low
+        gain = np.where(flat, np.float32(0), np.float32(255) / np.where(flat, np.float32(1), high - low))
+        out = rows.copy()
+        out["gain"] = gain
+        out["bias"] = np.where(flat, np.float32(128), np.float32(0.5) - low * gain)
+        return out
+
+    # --- the formula
+
+    @staticmethod
+    def reference(
+        row: np.void, t: npt.NDArray[np.int64], y: npt.NDArray[np.int64], x: npt.NDArray[np.int64]
+    ) -> F32:
+        """bias + gain * v of equation (1) at frames `t`, rows `y`, columns `x`: float32 (T, Y, X)."""
+        grey = np.full((len(t), len(y), len(x)), row["bias"], np.float32)
+        for k in range(row["terms"]):
+            r, w = time_weights(row, k, t)
+            used = np.unique(np.concatenate([r, r + 1]))
+            P, Q = planes(row, k, used, y, x)
+            at = np.searchsorted(used, r)
+            w0, w1, w2, w3 = (wi[:, None, None] for wi in w)
+            grey = fma(w0, P[at], grey)
+            grey = fma(w1, Q[at], grey)
+            grey = fma(w2, P[at + 1], grey)
+            grey = fma(w3, Q[at + 1], grey)
+        return grey
+
+
+def fma(a: npt.ArrayLike, b: npt.ArrayLike, c: npt.ArrayLike) -> F32:
+    """a * b + c of float32 arrays, rounded once.
+
+    The product is exact in float64. The sum is rounded to odd (Boldo and Melquiond, "Emulation of a FMA and
+    correctly rounded sums", 2008): the second rounding, to float32, then gives what hardware gives, without exception.
+    """
+    product = np.asarray(a, np.float64) * np.asarray(b, np.float64)
+    addend = np.asarray(c, np.float64)
+    total = np.asarray(product + addend)
+    back = total - product
+    error = (product - (total - back)) + (addend - back)
+    bits = total.view(np.int64)
+    outward = np.where((error > 0) == (total > 0), 1, -1)
+    odd = np.where((error != 0) & (bits & 1 == 0), bits + outward, bits)
+    return np.asarray(odd).view(np.float64).astype(np.float32)
+
+
+def lerp(a: F32, b: F32, s: npt.ArrayLike) -> F32:
+    """a + s (b - a)."""
+    return fma(s, b - a, a)
+
+
+def fraction(row: np.void, i: npt.NDArray[np.int64], size: int) -> F32:
+    """Where sample `i` lies in its cell of `size` samples: float32 in [0, 1)."""
+    return (np.asarray(i % size, np.float32) + row["phase"]) / np.float32(size)
+
+
+def fade(row: np.void, f: F32) -> F32:
+    """6 f^5 - 15 f^4 + 10 f^3 (Perlin, "Improving noise", 2002), or f itself."""
+    if FADES[row["fade"]] == "linear":
+        return f
+    return f * f * f * fma(f, fma(f, np.float32(6), np.float32(-15)), np.float32(10))
+
+
+# sin and cos of (pi / 2) f for f in [-1/2, 1/2]: their Taylor coefficients in f, good to a unit in the last place.
+SIN: Final = [np.float32((-1) ** i * (math.pi / 2) ** (2 * i + 1) / math.factorial(2 * i + 1)) for i in range(4)]
+COS: Final = [np.float32((-1) ** i * (math.pi / 2) ** (2 * i) / math.factorial(2 * i)) for i in range(5)]
+
+
+def sine_cosine(angle: npt.NDArray[np.uint32]) -> tuple[F32, F32]:
+    """Sine and cosine of 2 pi (angle - 8192) / 65536 for integers in [0, 65536): float32, no libm in any backend.
+
+    The top two bits choose the quadrant; the rest is an offset from its middle.
+    """
+    f = (np.asarray(angle & 16383, np.float32) - np.float32(8192)) * np.float32(1 / 16384)
+    z = f * f
+    s = f * fma(z, fma(z, fma(z, SIN[3], SIN[2]), SIN[1]), SIN[0])
+    c = fma(z, fma(z, fma(z, fma(z, COS[4], COS[3]), COS[2]), COS[1]), COS[0])
+    quarter, half = (angle >> 14) & 1 == 1, angle >> 15 == 1
+    s, c = np.where(quarter, c, s), np.where(quarter, -s, c)
+    return np.where(half, -s, s), np.where(half, -c, c)
+
+
+def gradients(row: np.void, k: int, p: int, count: int, q: npt.ArrayLike, r: npt.ArrayLike) -> tuple[F32, F32, F32]:
+    """The unit gradients (gx, gy, gt) of `count` lattice points from (p, q, r) along x, each of shape (..., count).
+
+    One hash serves the four points with the same p // 4; of each 32-bit word the low half is theta, the high half phi.
+    """
+    first, last = p // 4, (p + count - 1) // 4
+    q, r = np.broadcast_arrays(q, r)
+    counter = np.empty((*q.shape, last - first + 1, 4), np.uint64)
+    counter[..., 0] = np.arange(first, last + 1)
+    counter[..., 1] = q[..., None]
+    counter[..., 2] = r[..., None]
+    counter[..., 3] = rng.purpose_word(rng.PURPOSE_LATTICE, k)
+    words = rng.philox4x32(counter, row["key"])
+    words = words.reshape(*q.shape, -1)[..., p - 4 * first :][..., :count]
+    sin_theta, cos_theta = sine_cosine(words & 0xFFFF)
+    if GRADIENTS[row["gradients"]] == "sphere":
+        cos_phi = fma(np.asarray(words >> 16, np.float32), np.float32(2**-15), np.float32(2**-16 - 1))
+        sin_phi = np.sqrt(fma(-cos_phi, cos_phi, np.float32(1)))
+    else:
+        sin_phi, cos_phi = sine_cosine(words >> 16)
+    return sin_phi * cos_theta, sin_phi * sin_theta, cos_phi
+
+
+def planes(
+    row: np.void, k: int, r: npt.NDArray[np.int64], y: npt.NDArray[np.int64], x: npt.NDArray[np.int64]
+) -> tuple[F32, F32]:
+    """P and Q of lattice planes `r` of term `k` at rows `y`, columns `x`: float32 (R, Y, X) each.
+
+    P is the noise of the plane's spatial gradients, Q the interpolation of its temporal ones.
+    """
+    sx, sy, _ = (int(s) for s in row["cell"][k])
+    wrap = int(row["wrap"][k])
+    p, q = x // sx, y // sy
+    p0, q0 = int(p.min()), int(q.min())
+    lines = np.arange(q0, int(q.max()) + 2)
+    gx, gy, gt = gradients(
+        row, k, p0, int(p.max()) + 2 - p0, lines, (r % wrap if wrap else r)[:, None]
+    )  # each (R, lattice lines, lattice columns)
+
+    fy = fraction(row, y, sy)[:, None]
+    v = fade(row, fy)
+    low, high = q - q0, q - q0 + 1
+    A = lerp(gx[:, low], gx[:, high], v)
+    B = lerp(gy[:, low] * fy, gy[:, high] * (fy - 1), v)
+    C = lerp(gt[:, low], gt[:, high], v)
+
+    fx = fraction(row, x, sx)
+    u = fade(row, fx)
+    left, right = p - p0, p - p0 + 1
+    P = lerp(fma(A[..., left], fx, B[..., left]), fma(A[..., right], fx - 1, B[..., right]), u)
+    Q = lerp(C[..., left], C[..., right], u)
+    return P, Q
+
+
+def time_weights(row: np.void, k: int, t: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], tuple[F32, ...]]:
+    """The lattice plane r of each frame, and the weights of P_r, Q_r, P_(r+1), Q_(r+1) in its grey levels."""
+    st = int(row["cell"][k, 2])
+    ft = fraction(row, t, st)
+    whole = row["gain"] * row["amplitude"][k]
+    w2 = whole * fade(row, ft)
+    w0 = whole - w2
+    return t // st, (w0, w0 * ft, w2, w2 * (ft - 1))
+
+
+def from_counts(
+    categories: int = 256,
+    divisions: str | Iterable[int] = "spread",
+    divisions_x: Iterable[int] | None = None,
+    divisions_y: Iterable[int] | None = None,
+    temporal: str | int | Iterable[int] = "middle",
+    shape: Shape = (240, 240, 240),
+    **fields: Any,
+) -> Perlin:
+    """A `Perlin` from the words of the paper: a number of categories and the name of a temporal set.
+
+    Args:
+        categories: the number of (W, H) pairs; the number of labels is this times the number of values of D.
+        divisions: rule for both axes (`spread`, `low`, `high`), or a list of divisions to take the place of the 20.
+        divisions_x: the W of the categories, in place of rule and count.
+        divisions_y: the H of the categories, in place of rule and count.
+        temporal: `fast`, `middle`, `slow`, `full`, a value of D, or a list of them.
+        shape: video shape (t, y, x); without a list, only divisions that divide it are picked.
+        fields: the other fields of `Perlin`.
+
+    Raises:
+        ArgumentError: counts that cannot be made, unknown names, divisions that do not divide the shape.
+    """
+    if isinstance(temporal, str):
+        if temporal not in TEMPORAL:
+            raise ArgumentError(f"`temporal` (={temporal!r}) must be one of {', '.join(TEMPORAL)} or numbers of frames")
+        temporal = TEMPORAL[temporal]
+    elif isinstance(temporal, int):
+        temporal = (temporal,)
+    if not isinstance(divisions, str):
+        divisions_x = divisions if divisions_x is None else divisions_x
+        divisions_y = divisions if divisions_y is None else divisions_y
+        divisions = "spread"
+    if divisions_x is None or divisions_y is None:
+        if isinstance(categories, bool) or not isinstance(categories, int):
+            raise ArgumentError(f"`categories` (={categories!r}) must be an integer")
+        given = divisions_x if divisions_x is not None else divisions_y
+        if given is not None:
+            given = tuple(given)
+            a, rest = divmod(categories, max(len(given), 1))
+            if rest or not a:
+                raise ArgumentError(
+                    f"`categories` (={categories}) must be a multiple of the {len(given)} divisions that are listed"
+                )
+            b = a
+        else:
+            a, b = factor_categories(categories)
+        divisions_x = pick_divisions(divisions, a, shape[2]) if divisions_x is None else given
+        divisions_y = pick_divisions(divisions, b, shape[1]) if divisions_y is None else given
+    assert divisions_x is not None and divisions_y is not None
+    return Perlin(divisions_x=tuple(divisions_x), divisions_y=tuple(divisions_y), temporal=tuple(temporal), **fields)
+
+
+PRESETS: Final[dict[str, dict[str, Any]]] = {
+    "vpn-256x512": {"about": "the set of the main experiments, section 5.1 (ii)"},
+    "vpn-400x200": {"categories": 400, "instances": 200, "about": "table 2; figure 3, 400 categories"},
+    **{
+        f"vpn-{n}x200": {"categories": n, "instances": 200, "about": f"figure 3, {n} categories"}
+        for n in (16, 32, 64, 128, 256)
+    },
+    **{f"vpn-256x{n}": {"instances": n, "about": f"figure 3, {n} instances"} for n in (16, 32, 64, 128, 256)},
+    **{f"vpn-{name}": {"temporal": name, "about": f"table 3, {name}"} for name in TEMPORAL},
+    "vpn-no-noise": {"noise_terms": 0, "about": "table 4, without randomly generated frequency noise"},
+    "vpn-low-freq": {"categories": 144, "instances": 200, "divisions": "low", "about": "table 6, 12 lowest divisions"},
+    "vpn-high-freq": {"categories": 144, "instances": 200, "divisions": "high", "about": "table 6, 12 highest"},
+}
+"""Every set that the paper trains on, as arguments of `vpngen.perlin`; `about` names the place in the paper.
+
+Table 3's row Middle and table 4's row "w/o frequency" are equal in all three columns, so the temporal sets were probably
+made without the random noises; add `noise_terms=0` to get them that way.
+"""
+
+FIELDS: Final = tuple(f.name for f in dataclasses.fields(Perlin))

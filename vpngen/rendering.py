@@ -1,0 +1,133 @@
+"""Rows, windows and a backend in; pixels out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from vpngen import backends
+from vpngen.errors import ArgumentError
+from vpngen.generators import Pixels, Rows, Shape
+from vpngen.spec import Spec
+
+WINDOW_FIELDS: Final = ("t0", "step", "y0", "x0", "flip")
+"""The columns of a packed window; the extent is that of the output."""
+
+
+def _span(name: str, value: object, size: int, steps: bool = False) -> tuple[int, int, int]:
+    allowed = (2, 3) if steps else (2,)
+    form = "(start, stop) or (start, stop, step)" if steps else "(start, stop)"
+    if not isinstance(value, (tuple, list)) or len(value) not in allowed:
+        raise ArgumentError(f"window `{name}` (={value!r}) must be {form}")
+    if not all(isinstance(v, (int, np.integer)) and not isinstance(v, bool) for v in value):
+        raise ArgumentError(f"window `{name}` (={value!r}) must be integers")
+    start, stop, step = (int(v) for v in (*value, 1)[:3])
+    if not 0 <= start < stop <= size or step < 1:
+        raise ArgumentError(f"window `{name}` (={tuple(value)}) must satisfy 0 <= start < stop <= {size}, step >= 1")
+    return start, stop, step
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of a video: `video[t[0]:t[1]:t[2], y[0]:y[1], x[0]:x[1]]`, then mirrored left to right if `flip`.
+
+    Attributes:
+        t: frames (start, stop) or (start, stop, step); None for all.
+        y: rows (start, stop); None for all.
+        x: columns (start, stop); None for all.
+        flip: mirror left to right.
+    """
+
+    t: tuple[int, int] | tuple[int, int, int] | None = None
+    y: tuple[int, int] | None = None
+    x: tuple[int, int] | None = None
+    flip: bool = False
+
+    def pack(self, shape: Shape) -> tuple[tuple[int, int, int, int, int], Shape]:
+        """The row of `WINDOW_FIELDS` and the extent (T, Y, X) of this window on videos of `shape` (t, y, x).
+
+        Raises:
+            ArgumentError: the window leaves the video or is empty.
+        """
+        t0, t1, step = _span("t", self.t, shape[0], steps=True) if self.t is not None else (0, shape[0], 1)
+        y0, y1, _ = _span("y", self.y, shape[1]) if self.y is not None else (0, shape[1], 1)
+        x0, x1, _ = _span("x", self.x, shape[2]) if self.x is not None else (0, shape[2], 1)
+        return (t0, step, y0, x0, int(self.flip)), (-(-(t1 - t0) // step), y1 - y0, x1 - x0)
+
+    def of(self, video: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """The window as a view of a whole video (T, Y, X)."""
+        (t0, step, y0, x0, flip), (t, y, x) = self.pack((video.shape[0], video.shape[1], video.shape[2]))
+        part = video[t0 : t0 + (t - 1) * step + 1 : step, y0 : y0 + y, x0 : x0 + x]
+        return part[:, :, ::-1] if flip else part
+
+
+def recipes(
+    spec: Spec, indices: npt.NDArray[np.int64], split: str, backend: backends.Backend, threads: int | None
+) -> Rows:
+    """The complete rows (N,) of videos (N,); a pass over each video where its grey mapping asks for that."""
+    rows = spec.rows(indices, split)
+    if spec.generator.needs_extremes:
+        low, high = backend.extremes(spec.generator.name, rows, spec.shape, threads)
+        rows = spec.generator.with_extremes(rows, low, high)
+    return rows
+
+
+def render(
+    spec: Spec,
+    index: int | Sequence[int] | npt.NDArray[np.integer],
+    window: Window | Sequence[Window] | None = None,
+    *,
+    split: str = "train",
+    backend: str = "auto",
+    threads: int | None = None,
+    out: Pixels | None = None,
+) -> Pixels:
+    """The pixels of videos.
+
+    >>> import vpngen
+    >>> spec = vpngen.perlin(categories=16, instances=1)
+    >>> vpngen.render(spec, [0, 5], window=vpngen.Window(t=(0, 16), y=(64, 176), x=(64, 176))).shape
+    (2, 16, 112, 112)
+
+    Args:
+        spec: the dataset.
+        index: one video, or several (N,).
+        window: the part to render: one for all, or one for each video (all of the same extent); None for whole videos.
+        split: `train` or `val`.
+        backend: `numba`, `reference`, or `auto` (the fastest that this machine has).
+        threads: CPU threads; None for all that this process may use.
+        out: a C-contiguous uint8 array of the result's shape to render into.
+
+    Returns:
+        uint8, (T, Y, X) for an int index, (N, T, Y, X) for several. The same bytes whatever backend, threads or batch.
+
+    Raises:
+        ArgumentError: an index, window or argument out of range.
+        MissingError: the backend asked for cannot run here.
+    """
+    single = np.ndim(index) == 0
+    indices = np.atleast_1d(spec.indices(index, split))
+    windows = [window] * len(indices) if window is None or isinstance(window, Window) else list(window)
+    if len(windows) != len(indices):
+        raise ArgumentError(f"`window` has {len(windows)} entries for {len(indices)} videos; give one, or one each")
+    packed = [(w or Window()).pack(spec.shape) for w in windows]
+    extents = {extent for _, extent in packed} or {spec.shape}
+    if len(extents) > 1:
+        raise ArgumentError(f"the windows of one call must have the same extent, not {sorted(extents)}")
+    shape = (len(indices), *extents.pop())
+    target = shape[1:] if single else shape
+    if out is None:
+        out = np.empty(target, np.uint8)
+    elif out.shape != target or out.dtype != np.uint8 or not out.flags.c_contiguous or not out.flags.writeable:
+        raise ArgumentError(
+            f"`out` must be a writeable C-contiguous uint8 array of shape {target}, not {out.dtype} {out.shape}"
+        )
+    chosen = backends.choose(backend)
+    rows = recipes(spec, indices, split, chosen, threads)
+    origins = np.array([w for w, _ in packed], np.int32).reshape(-1, len(WINDOW_FIELDS))
+    chosen.render(spec.generator.name, rows, origins, out.reshape(shape), threads)
+    return out

@@ -1,0 +1,266 @@
+"""A spec names a whole dataset: generator, counts, shape, seed, format version. It is a value and reads and writes JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from vpngen import rng
+from vpngen.errors import ArgumentError
+from vpngen.generators import GENERATORS, Generator, Parameter, Rows, Shape
+from vpngen.generators import perlin as _perlin
+
+FORMAT_VERSION: Final = 1
+"""The version of the byte contract. A change of any golden digest is a new version; old ones keep rendering."""
+SPLITS: Final = ("train", "val")
+MAX_VIDEOS: Final = 2**48
+MAX_SIDE: Final = 2**16
+
+
+def _count(name: str, value: Any, least: int, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise ArgumentError(f"`{name}` (={value!r}) must be an integer")
+    if not least <= value <= most:
+        raise ArgumentError(f"`{name}` (={value}) must be from {least} to {most}")
+    return int(value)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A dataset as a formula: the bytes of every video are a function of (format version, spec, split, index).
+
+    Videos are in instance-major order: index = instance * n_categories + category, so any run of n_categories indices
+    holds every class once, and the first instances of a larger set are those of a smaller one.
+
+    Attributes:
+        generator: the formula and its parameters.
+        instances: videos of each category in the train split.
+        val_instances: videos of each category in the val split; they are other videos than those of train.
+        shape: (t, y, x) of a video: frames, height, width; each from 1 to 65,536.
+        seed: in [0, 2**64).
+        format_version: of the byte contract.
+
+    Raises:
+        ArgumentError: a value out of range, or a generator that cannot make this shape.
+    """
+
+    generator: Generator
+    instances: int = 512
+    val_instances: int = 0
+    shape: Shape = (240, 240, 240)
+    seed: int = 0
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        def keep(name: str, value: object) -> None:
+            object.__setattr__(self, name, value)
+
+        if not isinstance(self.generator, Generator):
+            raise ArgumentError(f"`generator` (={self.generator!r}) must be a generator such as vpngen.perlin() makes")
+        most = MAX_VIDEOS // self.generator.n_categories
+        keep("instances", _count("instances", self.instances, 1, most))
+        keep("val_instances", _count("val_instances", self.val_instances, 0, most))
+        keep("seed", _count("seed", self.seed, 0, 2**64 - 1))
+        keep("format_version", _count("format_version", self.format_version, 1, 2**16 - 1))
+        if self.format_version > FORMAT_VERSION:
+            raise ArgumentError(
+                f"`format_version` (={self.format_version}) is newer than this vpngen knows ({FORMAT_VERSION}); "
+                f"upgrade with: pip install --upgrade vpngen"
+            )
+        if not isinstance(self.shape, (tuple, list)) or len(self.shape) != 3:
+            raise ArgumentError(f"`shape` (={self.shape!r}) must be (frames, height, width)")
+        axes = zip(("frames", "height", "width"), self.shape, strict=True)
+        keep("shape", tuple(_count(name, size, 1, MAX_SIDE) for name, size in axes))
+        self.generator.check(self.shape)
+
+    # --- JSON both ways
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values that `from_dict` takes back."""
+        return {
+            "format_version": self.format_version,
+            "generator": {"name": self.generator.name, **self.generator.to_dict()},
+            "instances": self.instances,
+            "val_instances": self.val_instances,
+            "shape": list(self.shape),
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`. Raises ArgumentError where the fields are not those of a spec."""
+        known = {f.name for f in dataclasses.fields(cls)}
+        if not isinstance(fields, Mapping) or set(fields) != known:
+            raise ArgumentError(f"a spec has the fields {sorted(known)}, not {sorted(fields) if fields else fields!r}")
+        _count("format_version", fields["format_version"], 1, 2**16 - 1)
+        if fields["format_version"] > FORMAT_VERSION:
+            raise ArgumentError(
+                f"`format_version` (={fields['format_version']}) is newer than this vpngen knows ({FORMAT_VERSION}); "
+                f"upgrade with: pip install --upgrade vpngen"
+            )
+        parameters = dict(fields["generator"])
+        name = parameters.pop("name", None)
+        if name not in GENERATORS:
+            raise ArgumentError(f"generator {name!r} is unknown; known: {', '.join(GENERATORS)}")
+        shape = fields["shape"]
+        rest = {k: fields[k] for k in known - {"generator", "shape"}}
+        return cls(
+            generator=GENERATORS[name].from_dict(parameters),
+            shape=tuple(shape) if isinstance(shape, list) else shape,
+            **rest,
+        )
+
+    def to_json(self) -> str:
+        """Canonical JSON: sorted keys, no spaces."""
+        return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The inverse of `to_json`. Raises ArgumentError where `text` is not a spec."""
+        try:
+            fields = json.loads(text)
+        except ValueError as error:
+            raise ArgumentError(f"a spec must be JSON: {error}") from None
+        return cls.from_dict(fields)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """sha256 of the canonical JSON, 64 hex digits."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> Spec:
+        """One of the sets the paper trains on; `changes` are arguments of the generator's own function.
+
+        >>> Spec.preset("vpn-400x200").n_videos("train")
+        80000
+
+        Raises:
+            ArgumentError: an unknown name, with the known ones.
+        """
+        if name not in PRESETS:
+            raise ArgumentError(f"`preset` (={name!r}) is unknown; known: {', '.join(PRESETS)}")
+        known = {k: v for k, v in PRESETS[name].items() if k != "about"}
+        return perlin(**{**known, **changes})
+
+    # --- what is in the set
+
+    @property
+    def n_categories(self) -> int:
+        """The number of labels."""
+        return self.generator.n_categories
+
+    def n_videos(self, split: str = "train") -> int:
+        """The number of videos of a split."""
+        return self.n_categories * (self.instances, self.val_instances)[self.split_id(split)]
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that hold videos."""
+        return tuple(s for s in SPLITS if self.n_videos(s))
+
+    @staticmethod
+    def split_id(split: str) -> int:
+        """0 for train, 1 for val. Raises ArgumentError for any other."""
+        if split not in SPLITS:
+            raise ArgumentError(f"`split` (={split!r}) must be one of {', '.join(SPLITS)}")
+        return SPLITS.index(split)
+
+    @property
+    def video_bytes(self) -> int:
+        """Bytes of one video: one a pixel."""
+        frames, height, width = self.shape
+        return frames * height * width
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the pixels of all splits."""
+        return sum(self.n_videos(s) for s in SPLITS) * self.video_bytes
+
+    def indices(self, indices: npt.ArrayLike, split: str = "train") -> npt.NDArray[np.int64]:
+        """`indices` as an int64 array, checked to be within the split. Raises ArgumentError."""
+        array = np.asarray(indices)
+        if array.dtype.kind not in "iu":
+            raise ArgumentError(f"video indices must be integers, not {array.dtype}")
+        n = self.n_videos(split)
+        if array.size and not (array.min() >= 0 and array.max() < n):
+            bad = array[(array < 0) | (array >= n)].flat[0]
+            raise ArgumentError(f"video index {bad} is outside the {split} split, which holds {n} videos (0 to {n - 1})")
+        return array.astype(np.int64)
+
+    def label(self, index: int) -> int:
+        """The category id of a video."""
+        return int(self.indices(index, "train" if index < self.n_videos() else "val")) % self.n_categories
+
+    def labels(self, indices: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """The category ids of videos, of the shape of `indices`."""
+        return np.asarray(indices, np.int64) % self.n_categories
+
+    def category(self, category_id: int) -> tuple[int, ...]:
+        """What a label means: (W, H, D) for perlin."""
+        return self.generator.category(category_id)
+
+    def category_id(self, category: tuple[int, ...]) -> int:
+        """The inverse of `category`."""
+        return self.generator.category_id(category)
+
+    def rows(self, indices: npt.ArrayLike, split: str = "train") -> Rows:
+        """The recipes of videos: records (N,) of the generator's `row_dtype` for indices (N,)."""
+        checked = np.atleast_1d(self.indices(indices, split))
+        keys = rng.video_keys(self.seed, self.split_id(split), checked, self.format_version)
+        return self.generator.rows(self.shape, keys, self.labels(checked))
+
+    def parameters(self, indices: npt.ArrayLike, split: str = "train") -> dict[str, Parameter]:
+        """The drawn parameters of videos in the words of the paper, arrays with the sample as axis 0."""
+        return self.generator.parameters(self.shape, self.rows(indices, split))
+
+
+def perlin(
+    categories: int = 256,
+    instances: int = 512,
+    *,
+    val_instances: int = 0,
+    divisions: str | Iterable[int] = "spread",
+    divisions_x: Iterable[int] | None = None,
+    divisions_y: Iterable[int] | None = None,
+    temporal: str | int | Iterable[int] = "middle",
+    shape: Shape = (240, 240, 240),
+    seed: int = 0,
+    **choices: Any,
+) -> Spec:
+    """A Video Perlin Noise set; the defaults are the paper's main one, 256 categories x 512 instances at D = 8.
+
+    Args:
+        categories: the number of (W, H) pairs: a x b with a, b <= 20; the labels are this times the values of D.
+        instances: videos of each category in the train split.
+        val_instances: videos of each category in the val split.
+        divisions: which of the 20 divisions each axis takes: `spread`, `low`, `high`, or a list.
+        divisions_x: the W of the categories, in place of the rule.
+        divisions_y: the H of the categories, in place of the rule.
+        temporal: `fast`, `middle`, `slow`, `full`, a value of D, or a list of them.
+        shape: (t, y, x) of a video.
+        seed: in [0, 2**64).
+        choices: the other fields of `vpngen.generators.Perlin`: temporal_unit, loop, noise_terms, ...
+
+    Raises:
+        ArgumentError: counts that cannot be made, unknown names, divisions that do not divide the shape.
+    """
+    if unknown := sorted(set(choices) - set(_perlin.FIELDS)):
+        raise ArgumentError(f"`{unknown[0]}` is not an argument of the perlin generator")
+    if not isinstance(shape, (tuple, list)) or len(shape) != 3 or not all(isinstance(s, int) for s in shape):
+        raise ArgumentError(f"`shape` (={shape!r}) must be (frames, height, width)")
+    shape = (shape[0], shape[1], shape[2])
+    generator = _perlin.from_counts(categories, divisions, divisions_x, divisions_y, temporal, shape, **choices)
+    return Spec(generator, instances, val_instances, shape, seed)
+
+
+PRESETS: Final = _perlin.PRESETS
+"""Preset name -> arguments of `perlin`, with `about`: its place in the paper."""
