@@ -193,7 +193,9 @@ class Spec:
         n = self.n_videos(split)
         if array.size and not (array.min() >= 0 and array.max() < n):
             bad = array[(array < 0) | (array >= n)].flat[0]
-            raise ArgumentError(f"video index {bad} is outside the {split} split, which holds {n} videos (0 to {n - 1})")
+            raise ArgumentError(
+                f"video index {bad} is outside the {split} split, which holds {n} videos (0 to {n - 1})"
+            )
         return array.astype(np.int64)
 
     def label(self, index: int) -> int:

@@ -14,20 +14,25 @@ import numpy as np
 from numba import njit
 
 from vpngen import rng
-from vpngen.backends.simd import LANES, fma, splat, vfma, vload, vmul, vstore, vstore_bytes, vsub
+from vpngen.backends.simd import (
+    LANES, fma, iadd, iand, imul_high, imul_low, iota, ishr, isplat, ixor, splat, spread, store_interleaved,
+    vfloat, vfma, vload, vload_cells, vmul, vneg, vselect, vsqrt, vstore, vsub, weighted_rows,
+)  # fmt: skip
 from vpngen.generators import perlin
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
 
-f32, i64, u32, u64 = np.float32, np.int64, np.uint32, np.uint64
-BLOCK = 16
+f32, i64, u32 = np.float32, np.int64, np.uint32
+BLOCK = 48
 """Frames of a task."""
 SLOTS = 2 * BLOCK
 """Lattice planes that a block can touch: two for each of its frames, when the frame step skips planes."""
 TERMS = perlin.MAX_TERMS
 MOST_WEIGHTS = 4 * TERMS
+MARGIN = LANES
+"""Floats before the first pixel of a row of P or Q, for the lanes of a cell that the window cuts."""
 
-M0, M1 = u64(rng.MULTIPLIER_0), u64(rng.MULTIPLIER_1)
+M0, M1 = u32(rng.MULTIPLIER_0), u32(rng.MULTIPLIER_1)
 W0, W1 = u32(rng.WEYL_0), u32(rng.WEYL_1)
 ROUNDS = rng.ROUNDS
 LATTICE = rng.purpose_word(rng.PURPOSE_LATTICE, 0)
@@ -38,21 +43,17 @@ C0, C1, C2, C3, C4 = perlin.COS
 
 @njit(**_OPTIONS)
 def philox(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
-    """See `vpngen.rng.philox4x32`."""
+    """See `vpngen.rng.philox4x32`; the counter in lanes, the key in numbers."""
+    m0, m1 = isplat(M0), isplat(M1)
     for _ in range(ROUNDS):
-        p0, p1 = M0 * u64(c0), M1 * u64(c2)
-        c0, c1, c2, c3 = u32(p1 >> u64(32)) ^ c1 ^ k0, u32(p1), u32(p0 >> u64(32)) ^ c3 ^ k1, u32(p0)
+        high0, low0, high1, low1 = imul_high(m0, c0), imul_low(m0, c0), imul_high(m1, c2), imul_low(m1, c2)
+        c0, c1, c2, c3 = ixor(ixor(high1, c1), isplat(k0)), low1, ixor(ixor(high0, c3), isplat(k1)), low0
         k0, k1 = u32(k0 + W0), u32(k1 + W1)
-    return u32(c0), u32(c1), u32(c2), u32(c3)
+    return c0, c1, c2, c3
 
 
 @njit(**_OPTIONS)
 def lerp(a, b, s):  # type: ignore[no-untyped-def]
-    return fma(s, b - a, a)
-
-
-@njit(**_OPTIONS)
-def vlerp(a, b, s):  # type: ignore[no-untyped-def]
     return vfma(s, vsub(b, a), a)
 
 
@@ -70,132 +71,171 @@ def fade(kind, f):  # type: ignore[no-untyped-def]
 
 @njit(**_OPTIONS)
 def sine_cosine(angle):  # type: ignore[no-untyped-def]
-    f = (f32(np.int32(angle & u32(16383))) - f32(8192)) * f32(1 / 16384)
-    z = f * f
-    s = f * fma(z, fma(z, fma(z, S3, S2), S1), S0)
-    c = fma(z, fma(z, fma(z, fma(z, C4, C3), C2), C1), C0)
-    if angle & u32(0x4000):
-        s, c = c, -s
-    if angle & u32(0x8000):
-        s, c = -s, -c
-    return s, c
+    f = vmul(vsub(vfloat(iand(angle, isplat(u32(16383)))), splat(f32(8192))), splat(f32(1 / 16384)))
+    z = vmul(f, f)
+    s = vmul(f, vfma(z, vfma(z, vfma(z, splat(S3), splat(S2)), splat(S1)), splat(S0)))
+    c = vfma(z, vfma(z, vfma(z, vfma(z, splat(C4), splat(C3)), splat(C2)), splat(C1)), splat(C0))
+    quarter, half = iand(angle, isplat(u32(0x4000))), iand(angle, isplat(u32(0x8000)))
+    s, c = vselect(quarter, c, s), vselect(quarter, vneg(s), c)
+    return vselect(half, vneg(s), s), vselect(half, vneg(c), c)
 
 
 @njit(**_OPTIONS)
 def gradients(row, k, group, groups, q, r, words, line, stride):  # type: ignore[no-untyped-def]
-    """gx, gy, gt of the lattice points of 4 * groups columns from 4 * group on, into line[0], [1], [2] * stride."""
-    k0, k1 = row.key[0], row.key[1]
-    for i in range(groups):
-        a, b, c, d = philox(u32(group + i), u32(q), u32(r), u32(LATTICE | k), k0, k1)
-        words[4 * i], words[4 * i + 1], words[4 * i + 2], words[4 * i + 3] = a, b, c, d
-    if row.gradients == SPHERE:
-        for i in range(4 * groups):
-            sin_theta, cos_theta = sine_cosine(words[i] & u32(0xFFFF))
-            cos_phi = fma(f32(np.int32(words[i] >> u32(16))), f32(2**-15), f32(2**-16 - 1))
-            sin_phi = np.sqrt(fma(-cos_phi, cos_phi, f32(1)))
-            line[i], line[stride + i], line[2 * stride + i] = sin_phi * cos_theta, sin_phi * sin_theta, cos_phi
-    else:
-        for i in range(4 * groups):
-            sin_theta, cos_theta = sine_cosine(words[i] & u32(0xFFFF))
-            sin_phi, cos_phi = sine_cosine(words[i] >> u32(16))
-            line[i], line[stride + i], line[2 * stride + i] = sin_phi * cos_theta, sin_phi * sin_theta, cos_phi
+    """gx, gy, gt of 4 * groups lattice columns from 4 * group on, into line[0:], line[stride:], line[2 * stride:]."""
+    lattice, k0, k1, sphere = isplat(u32(LATTICE | k)), row.key[0], row.key[1], row.gradients == SPHERE
+    qs, rs = isplat(u32(q)), isplat(u32(r))
+    for i in range(0, groups, LANES):
+        a, b, c, d = philox(iadd(isplat(u32(group + i)), iota()), qs, rs, lattice, k0, k1)
+        store_interleaved(words, 4 * i, a, b, c, d)
+    for i in range(0, 4 * groups, LANES):
+        word = vload(words, i)
+        sin_theta, cos_theta = sine_cosine(iand(word, isplat(u32(0xFFFF))))
+        high = ishr(word, isplat(u32(16)))
+        if sphere:
+            cos_phi = vfma(vfloat(high), splat(f32(2**-15)), splat(f32(2**-16 - 1)))
+            sin_phi = vsqrt(vfma(vneg(cos_phi), cos_phi, splat(f32(1))))
+        else:
+            sin_phi, cos_phi = sine_cosine(high)
+        vstore(line, i, vmul(sin_phi, cos_theta))
+        vstore(line, stride + i, vmul(sin_phi, sin_theta))
+        vstore(line, 2 * stride + i, cos_phi)
+
+
+@njit(**_OPTIONS)
+def aligned(n):  # type: ignore[no-untyped-def]
+    """Scratch that starts on a cache line: unaligned, the frame stage measured up to 1.5 times as long."""
+    raw = np.empty(n + LANES, np.float32)
+    skip = -(raw.ctypes.data // 4) % LANES
+    return raw[skip : skip + n]
 
 
 @njit(**_OPTIONS)
 def along_y(lines, low, high, stride, columns, fy, v, coefficients):  # type: ignore[no-untyped-def]
-    """A, B, C of a row of pixels for each lattice column, from the gradients of the lattice lines below and above it."""
+    """A, B, C of a row of pixels for each lattice column, from the lattice lines below and above it, and then what
+    along_x needs of each cell: A1 - A0, B1 - A1 - B0, C1 - C0. Six parts of `stride`."""
     vv, vfy, vfy1 = splat(v), splat(fy), splat(fy - f32(1))
     for i in range(0, columns, LANES):
-        A = vlerp(vload(lines, low + i), vload(lines, high + i), vv)
-        B = vlerp(
-            vmul(vload(lines, low + stride + i), vfy), vmul(vload(lines, high + stride + i), vfy1), vv
-        )
-        C = vlerp(vload(lines, low + 2 * stride + i), vload(lines, high + 2 * stride + i), vv)
+        A = lerp(vload(lines, low + i), vload(lines, high + i), vv)
+        B = lerp(vmul(vload(lines, low + stride + i), vfy), vmul(vload(lines, high + stride + i), vfy1), vv)
+        C = lerp(vload(lines, low + 2 * stride + i), vload(lines, high + 2 * stride + i), vv)
         vstore(coefficients, i, A)
         vstore(coefficients, stride + i, B)
         vstore(coefficients, 2 * stride + i, C)
+    for i in range(0, columns, LANES):
+        A0, A1 = vload(coefficients, i), vload(coefficients, i + 1)
+        B0, B1 = vload(coefficients, stride + i), vload(coefficients, stride + i + 1)
+        C0, C1 = vload(coefficients, 2 * stride + i), vload(coefficients, 2 * stride + i + 1)
+        vstore(coefficients, 3 * stride + i, vsub(A1, A0))
+        vstore(coefficients, 4 * stride + i, vsub(vsub(B1, A1), B0))
+        vstore(coefficients, 5 * stride + i, vsub(C1, C0))
+
+
+def _cells_along_x(load, cells):  # type: ignore[no-untyped-def]
+    """A variant of along_x for cells that fit into the lanes: `cells` at a time, whose coefficients `load` spreads."""
+
+    @njit(**_OPTIONS)
+    def along(coefficients, stride, c, at, end, sx, table, out, with_q, q_at):  # type: ignore[no-untyped-def]
+        fx, u = vload(table, 0), vload(table, len(table) // 2)
+        while at < end:
+            e0 = vfma(load(coefficients, c), fx, load(coefficients, stride + c))
+            step = vfma(load(coefficients, 3 * stride + c), fx, load(coefficients, 4 * stride + c))
+            vstore(out, at, vfma(u, step, e0))
+            if with_q:
+                vstore(out, q_at + at, vfma(u, load(coefficients, 5 * stride + c), load(coefficients, 2 * stride + c)))
+            c, at = c + cells, at + cells * sx
+        return 0
+
+    return along
+
+
+_cells_1 = _cells_along_x(vload, LANES)
+_cells_2 = _cells_along_x(vload_cells(2), LANES // 2)
+_cells_3 = _cells_along_x(vload_cells(3), LANES // 3)
+_cells_4 = _cells_along_x(vload_cells(4), LANES // 4)
+_cells_5 = _cells_along_x(vload_cells(5), LANES // 5)
+_cells_6 = _cells_along_x(vload_cells(6), LANES // 6)
+_cells_8 = _cells_along_x(vload_cells(8), LANES // 8)
+_cells_n = _cells_along_x(spread, 1)
 
 
 @njit(**_OPTIONS)
 def along_x(coefficients, stride, first, x0, width, sx, table, out, with_q, q_at):  # type: ignore[no-untyped-def]
     """P, and Q where it is wanted, of `width` pixels from x0 on; `first` is the lattice column of coefficients[0].
 
-    The lanes of a cell that is no multiple of 16 wide spill into the next cell, which is written after it.
-    `table` holds fx, fx - 1 and u for each pixel of a cell.
+    Pixel x0 goes to out[MARGIN]. Lanes left and right of what is wanted spill into the margins, or into the next cell,
+    which is written after it. `table` holds fx and u for each pixel of a cell, repeated to fill the lanes.
     """
-    span = len(table) // 3
-    if sx == 1:  # every pixel is a cell
-        fx, fx1, u = splat(table[0]), splat(table[span]), splat(table[2 * span])
-        for i in range(0, width, LANES):
-            c = x0 - first + i
-            e0 = vfma(vload(coefficients, c), fx, vload(coefficients, stride + c))
-            e1 = vfma(vload(coefficients, c + 1), fx1, vload(coefficients, stride + c + 1))
-            vstore(out, i, vlerp(e0, e1, u))
-            if with_q:
-                g0, g1 = vload(coefficients, 2 * stride + c), vload(coefficients, 2 * stride + c + 1)
-                vstore(out, q_at + i, vlerp(g0, g1, u))
-        return
     p = x0 // sx
-    while p * sx < x0 + width:
-        c = p - first
-        A0, A1 = splat(coefficients[c]), splat(coefficients[c + 1])
-        B0, B1 = splat(coefficients[stride + c]), splat(coefficients[stride + c + 1])
-        G0, G1 = splat(coefficients[2 * stride + c]), splat(coefficients[2 * stride + c + 1])
-        start = p * sx
-        j = max(0, x0 - start)
-        stop = min(sx, x0 + width - start)
-        while j < stop:
-            u = vload(table, 2 * span + j)
-            at = start + j - x0
-            e0, e1 = vfma(A0, vload(table, j), B0), vfma(A1, vload(table, span + j), B1)
-            vstore(out, at, vlerp(e0, e1, u))
-            if with_q:
-                vstore(out, q_at + at, vlerp(G0, G1, u))
-            j += LANES
-        p += 1
+    c, at, end = p - first, MARGIN + p * sx - x0, MARGIN + width
+    if sx == 1:
+        _cells_1(coefficients, stride, c, at, end, sx, table, out, with_q, q_at)
+    elif sx == 2:
+        _cells_2(coefficients, stride, c, at, end, sx, table, out, with_q, q_at)
+    elif sx == 3:
+        _cells_3(coefficients, stride, c, at, end, sx, table, out, with_q, q_at)
+    elif sx == 4:
+        _cells_4(coefficients, stride, c, at, end, sx, table, out, with_q, q_at)
+    elif sx == 5:
+        _cells_5(coefficients, stride, c, at, end, sx, table, out, with_q, q_at)
+    elif sx == 6:
+        _cells_6(coefficients, stride, c, at, end, sx, table, out, with_q, q_at)
+    elif sx == 8:
+        _cells_8(coefficients, stride, c, at, end, sx, table, out, with_q, q_at)
+    elif sx <= LANES:
+        _cells_n(coefficients, stride, c, at, end, sx, table, out, with_q, q_at)
+    else:
+        half = len(table) // 2
+        while at < end:
+            A0, dA = spread(coefficients, c), spread(coefficients, 3 * stride + c)
+            B0, dB = spread(coefficients, stride + c), spread(coefficients, 4 * stride + c)
+            C0, dC = spread(coefficients, 2 * stride + c), spread(coefficients, 5 * stride + c)
+            j, stop = max(0, MARGIN - at), min(sx, end - at)
+            while j < stop:
+                fx, u = vload(table, j), vload(table, half + j)
+                vstore(out, at + j, vfma(u, vfma(dA, fx, dB), vfma(A0, fx, B0)))
+                if with_q:
+                    vstore(out, q_at + at + j, vfma(u, dC, C0))
+                j += LANES
+            c, at = c + 1, at + sx
 
 
 @njit(**_OPTIONS)
-def along_t(planes, offsets, weights, n, bias, out, at, width):  # type: ignore[no-untyped-def]
-    """One row of one frame: bias plus the weighted sum of n rows of planes, as bytes."""
-    x = 0
-    while x + 4 * LANES <= width:
-        a = b = c = d = splat(bias)
-        for j in range(n):
-            w, o = splat(weights[j]), offsets[j] + x
-            a = vfma(w, vload(planes, o), a)
-            b = vfma(w, vload(planes, o + LANES), b)
-            c = vfma(w, vload(planes, o + 2 * LANES), c)
-            d = vfma(w, vload(planes, o + 3 * LANES), d)
-        vstore_bytes(out, at + x, a)
-        vstore_bytes(out, at + x + LANES, b)
-        vstore_bytes(out, at + x + 2 * LANES, c)
-        vstore_bytes(out, at + x + 3 * LANES, d)
-        x += 4 * LANES
-    while x < width:
-        if x + LANES > width and width >= LANES:
-            x = width - LANES
-        a = splat(bias)
-        for j in range(n):
-            a = vfma(splat(weights[j]), vload(planes, offsets[j] + x), a)
-        if width >= LANES:
-            vstore_bytes(out, at + x, a)
-        else:
-            narrow = np.empty(LANES, np.uint8)
-            vstore_bytes(narrow, 0, a)
-            for i in range(width):
-                out[at + i] = narrow[i]
-        x += LANES
+def along_t(n, planes, starts, weights, first, bias, out, at, width):  # type: ignore[no-untyped-def]
+    """One row of one frame: bias plus the weighted sum of n rows of planes, as bytes; `width` a multiple of 16.
+
+    A term has one weight other than zero on its lattice planes and four between them.
+    """
+    if n == 12:
+        weighted_rows(12, planes, starts, weights, first, bias, out, at, width)
+    elif n == 9:
+        weighted_rows(9, planes, starts, weights, first, bias, out, at, width)
+    elif n == 6:
+        weighted_rows(6, planes, starts, weights, first, bias, out, at, width)
+    elif n == 3:
+        weighted_rows(3, planes, starts, weights, first, bias, out, at, width)
+    elif n == 4:
+        weighted_rows(4, planes, starts, weights, first, bias, out, at, width)
+    elif n == 1:
+        weighted_rows(1, planes, starts, weights, first, bias, out, at, width)
+    elif n == 2:
+        weighted_rows(2, planes, starts, weights, first, bias, out, at, width)
+    elif n == 5:
+        weighted_rows(5, planes, starts, weights, first, bias, out, at, width)
+    elif n == 8:
+        weighted_rows(8, planes, starts, weights, first, bias, out, at, width)
+    else:  # a video without contrast, stretched
+        weighted_rows(0, planes, starts, weights, first, bias, out, at, width)
 
 
 @njit(**_OPTIONS)
-def extremes_along_t(planes, offsets, weights, n, bias, low, high, width):  # type: ignore[no-untyped-def]
+def extremes_along_t(n, planes, starts, weights, first, low, high, width):  # type: ignore[no-untyped-def]
     """The least and greatest value of one row of one frame, folded into `low` and `high`."""
     for x in range(width):
-        a = bias
-        for j in range(n):
-            a = fma(weights[j], planes[offsets[j] + x], a)
-        low, high = min(low, a), max(high, a)
+        v = f32(0)
+        for j in range(first, first + n):
+            v = fma(weights[j], planes[starts[j] + x], v)
+        low, high = min(low, v), max(high, v)
     return low, high
 
 
@@ -213,19 +253,21 @@ def run(rows, windows, out, extent, extremes, first_task, last_task):  # type: i
         for k in range(rows[n].terms):
             widest = max(widest, rows[n].cell[k, 0])
     span = (widest + 2 * LANES) // LANES * LANES
-    stride = (width + 8 + 2 * LANES) // LANES * LANES
-    breadth = (width + 2 * LANES) // LANES * LANES
-    tables = np.zeros((TERMS, 3 * span), np.float32)
-    lines = np.zeros(TERMS * SLOTS * 2 * 3 * stride, np.float32)
+    stride = (width + 8 + 4 * LANES) // (4 * LANES) * (4 * LANES) + LANES
+    breadth = MARGIN + (width + 2 * LANES) // LANES * LANES
+    rounded = (width + LANES - 1) // LANES * LANES
+    tables = aligned(TERMS * 2 * span).reshape(TERMS, 2 * span)
+    lines = aligned(TERMS * SLOTS * 2 * 3 * stride)
     words = np.zeros(stride, np.uint32)
-    coefficients = np.zeros(3 * stride, np.float32)
-    planes = np.zeros(TERMS * SLOTS * 2 * breadth, np.float32)
+    coefficients = aligned(6 * stride)
+    row_bytes = np.zeros(breadth, np.uint8)
+    planes = aligned(TERMS * SLOTS * 2 * breadth)
     plane_r = np.zeros((TERMS, SLOTS), np.int64)
     plane_q = np.zeros((TERMS, SLOTS), np.bool_)
     plane_n = np.zeros(TERMS, np.int64)
     loaded = np.zeros(TERMS, np.int64)
-    offsets = np.zeros((BLOCK, MOST_WEIGHTS), np.int64)
-    weights = np.zeros((BLOCK, MOST_WEIGHTS), np.float32)
+    starts = np.zeros(BLOCK * MOST_WEIGHTS, np.int64)
+    weights = np.zeros(BLOCK * MOST_WEIGHTS, np.float32)
     count = np.zeros(BLOCK, np.int64)
 
     for task in range(first_task, last_task):
@@ -258,16 +300,17 @@ def run(rows, windows, out, extent, extremes, first_task, last_task):  # type: i
                         plane_r[k, slot], plane_q[k, slot] = r + c, False
                         plane_n[k] += 1
                     base = (k * SLOTS + slot) * 2 * breadth
-                    offsets[i, count[i]], weights[i, count[i]] = base, wp
+                    starts[i * MOST_WEIGHTS + count[i]], weights[i * MOST_WEIGHTS + count[i]] = base + MARGIN, wp
                     count[i] += 1
                     if wq != 0:
                         plane_q[k, slot] = True
-                        offsets[i, count[i]], weights[i, count[i]] = base + breadth, wq
+                        starts[i * MOST_WEIGHTS + count[i]] = base + breadth + MARGIN
+                        weights[i * MOST_WEIGHTS + count[i]] = wq
                         count[i] += 1
             sx = i64(row.cell[k, 0])
-            for j in range(sx):
+            for j in range(max(sx, LANES)):
                 fx = fraction(row.phase, j, sx)
-                tables[k, j], tables[k, span + j], tables[k, 2 * span + j] = fx, fx - f32(1), fade(row.fade, fx)
+                tables[k, j], tables[k, span + j] = fx, fade(row.fade, fx)
             loaded[k] = -2
 
         low, high = f32(np.inf), f32(-np.inf)
@@ -298,15 +341,20 @@ def run(rows, windows, out, extent, extremes, first_task, last_task):  # type: i
                     )  # fmt: skip
                 loaded[k] = q
             for i in range(t_count):
+                first = i * MOST_WEIGHTS
                 if len(out) == 0:
-                    low, high = extremes_along_t(
-                        planes, offsets[i], weights[i], count[i], row.bias, low, high, width
-                    )
+                    low, high = extremes_along_t(count[i], planes, starts, weights, first, low, high, width)
                     continue
                 at = ((n * frames + t_first + i) * height + y) * width
-                along_t(planes, offsets[i], weights[i], count[i], row.bias, out, at, width)
-                if flip:
-                    for j in range(width // 2):
-                        out[at + j], out[at + width - 1 - j] = out[at + width - 1 - j], out[at + j]
+                if flip or width % LANES:
+                    along_t(count[i], planes, starts, weights, first, row.bias, row_bytes, 0, rounded)
+                    if flip:
+                        for x in range(width):
+                            out[at + x] = row_bytes[width - 1 - x]
+                    else:
+                        for x in range(width):
+                            out[at + x] = row_bytes[x]
+                else:
+                    along_t(count[i], planes, starts, weights, first, row.bias, out, at, width)
         if len(out) == 0:
             extremes[task, 0], extremes[task, 1] = low, high

@@ -46,7 +46,9 @@ class Generator(ABC):
         """
         known = {f.name for f in dataclasses.fields(cls)}
         if unknown := sorted(set(fields) - known):
-            raise ArgumentError(f"`{unknown[0]}` is not a parameter of the {cls.name} generator; known: {sorted(known)}")
+            raise ArgumentError(
+                f"`{unknown[0]}` is not a parameter of the {cls.name} generator; known: {sorted(known)}"
+            )
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
 
     def to_dict(self) -> dict[str, Any]:

@@ -15,7 +15,8 @@ fma(s, b - a, a)):
     along y, for each lattice column:   A = lerp(gx0, gx1, v)
                                         B = lerp(gy0 * fy, gy1 * (fy - 1), v)
                                         C = lerp(gt0, gt1, v)
-    along x, for each pixel:            P = lerp(fma(A0, fx, B0), fma(A1, fx - 1, B1), u)
+    along x, for each pixel:            P = lerp(A0 fx + B0, A1 (fx - 1) + B1, u)
+                                          = fma(u, fma(A1 - A0, fx, B1 - A1 - B0), fma(A0, fx, B0))
                                         Q = lerp(C0, C1, u)
     along t, for each frame:            n_k = (1 - s) (P0 + ft Q0) + s (P1 + (ft - 1) Q1)
     equation (1):                       grey = floor(bias + sum_k gain a_k n_k)
@@ -335,9 +336,7 @@ class Perlin(Generator):
     # --- the formula
 
     @staticmethod
-    def reference(
-        row: np.void, t: npt.NDArray[np.int64], y: npt.NDArray[np.int64], x: npt.NDArray[np.int64]
-    ) -> F32:
+    def reference(row: np.void, t: npt.NDArray[np.int64], y: npt.NDArray[np.int64], x: npt.NDArray[np.int64]) -> F32:
         """bias + gain * v of equation (1) at frames `t`, rows `y`, columns `x`: float32 (T, Y, X)."""
         grey = np.full((len(t), len(y), len(x)), row["bias"], np.float32)
         for k in range(row["terms"]):
@@ -454,9 +453,10 @@ def planes(
 
     fx = fraction(row, x, sx)
     u = fade(row, fx)
-    left, right = p - p0, p - p0 + 1
-    P = lerp(fma(A[..., left], fx, B[..., left]), fma(A[..., right], fx - 1, B[..., right]), u)
-    Q = lerp(C[..., left], C[..., right], u)
+    cell = p - p0
+    slope, step = (A[..., 1:] - A[..., :-1])[..., cell], ((B[..., 1:] - A[..., 1:]) - B[..., :-1])[..., cell]
+    P = fma(u, fma(slope, fx, step), fma(A[..., cell], fx, B[..., cell]))
+    Q = lerp(C[..., cell], C[..., cell + 1], u)
     return P, Q
 
 
