@@ -1,6 +1,6 @@
 """The numba backend: kernels that release the interpreter lock, driven by plain threads.
 
-Tasks are a few milliseconds or less, handed out one run at a time from a shared counter, so threads finish together
+Tasks are a few milliseconds or less and handed out in small runs from a shared counter, so threads finish together
 whatever mix of cheap and costly categories a batch holds. No numba threading layer is used: it would be unsafe in forked
 loader workers and in several Python threads at once.
 """
@@ -25,7 +25,7 @@ _KERNELS: dict[str, Any] = {"perlin": numba_perlin}
 """Generator -> module with `BLOCK` and `run`."""
 _NO_PIXELS = np.empty(0, np.uint8)
 _NO_EXTREMES = np.empty((0, 2), np.float32)
-TASKS_A_GRAB = 4
+GRABS_A_THREAD = 8
 
 
 def usable_cpus() -> int:
@@ -64,11 +64,12 @@ class Numba(Backend):
             raise ArgumentError(f"`threads` (={threads!r}) must be a positive integer")
         kernel = _KERNELS[generator]
         tasks = len(rows) * -(-extent[0] // kernel.BLOCK)
-        crew = min(threads or usable_cpus(), -(-tasks // TASKS_A_GRAB))
+        crew = min(threads or usable_cpus(), tasks)
         if crew <= 1:
             kernel.run(rows, windows, out, extent, extremes, 0, tasks)
             return
-        starts = itertools.count(0, TASKS_A_GRAB)
+        grab = max(1, tasks // (crew * GRABS_A_THREAD))
+        starts = itertools.count(0, grab)
         lock = threading.Lock()
 
         def work(_: int) -> None:
@@ -77,7 +78,7 @@ class Numba(Backend):
                     start = next(starts)
                 if start >= tasks:
                     return
-                kernel.run(rows, windows, out, extent, extremes, start, min(start + TASKS_A_GRAB, tasks))
+                kernel.run(rows, windows, out, extent, extremes, start, min(start + grab, tasks))
 
         with ThreadPoolExecutor(crew) as pool:
             for done in [pool.submit(work, i) for i in range(crew)]:

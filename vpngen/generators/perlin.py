@@ -266,8 +266,8 @@ class Perlin(Generator):
         frequency[:, 0] = np.stack([np.asarray(self.divisions_x)[w], np.asarray(self.divisions_y)[h], period], axis=1)
         amplitude = np.zeros((n, MAX_TERMS), np.float64)
         noise = np.asarray(self.noise_frequencies)
-        for k in range(1, self.noise_terms + 1):
-            words = rng.philox4x32([k, 0, 0, rng.purpose_word(rng.PURPOSE_PARAMETERS, 0)], keys)
+        slots = [[k, 0, 0, rng.purpose_word(rng.PURPOSE_PARAMETERS, 0)] for k in range(1, self.noise_terms + 1)]
+        for k, words in enumerate(rng.philox4x32(np.reshape(slots, (-1, 1, 4)), keys), start=1):
             for axis in range(2):
                 frequency[:, k, axis] = noise[rng.choose(words[:, axis], len(noise))]
             for value in np.unique(period):
@@ -376,7 +376,8 @@ def lerp(a: F32, b: F32, s: npt.ArrayLike) -> F32:
 
 def fraction(row: np.void, i: npt.NDArray[np.int64], size: int) -> F32:
     """Where sample `i` lies in its cell of `size` samples: float32 in [0, 1)."""
-    return (np.asarray(i % size, np.float32) + row["phase"]) / np.float32(size)
+    phase: np.float32 = row["phase"]
+    return (np.asarray(i % size, np.float32) + phase) / np.float32(size)
 
 
 def fade(row: np.void, f: F32) -> F32:
@@ -419,12 +420,12 @@ def gradients(row: np.void, k: int, p: int, count: int, q: npt.ArrayLike, r: npt
     counter[..., 3] = rng.purpose_word(rng.PURPOSE_LATTICE, k)
     words = rng.philox4x32(counter, row["key"])
     words = words.reshape(*q.shape, -1)[..., p - 4 * first :][..., :count]
-    sin_theta, cos_theta = sine_cosine(words & 0xFFFF)
+    sin_theta, cos_theta = sine_cosine(words & np.uint32(0xFFFF))
     if GRADIENTS[row["gradients"]] == "sphere":
         cos_phi = fma(np.asarray(words >> 16, np.float32), np.float32(2**-15), np.float32(2**-16 - 1))
         sin_phi = np.sqrt(fma(-cos_phi, cos_phi, np.float32(1)))
     else:
-        sin_phi, cos_phi = sine_cosine(words >> 16)
+        sin_phi, cos_phi = sine_cosine(words >> np.uint32(16))
     return sin_phi * cos_theta, sin_phi * sin_theta, cos_phi
 
 

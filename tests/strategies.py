@@ -1,0 +1,96 @@
+"""Hypothesis strategies: valid specs of each generator, small enough for the reference, and windows on their videos."""
+
+from __future__ import annotations
+
+from math import gcd
+
+from hypothesis import strategies as st
+
+import vpngen
+from vpngen import Spec, Window
+from vpngen.generators import perlin
+
+HEIGHTS = st.integers(1, 24)
+WIDTHS = st.one_of(st.integers(1, 40), st.sampled_from((47, 48, 63, 64, 65, 80, 96, 130)))
+FRAMES = st.one_of(st.integers(1, 20), st.sampled_from((31, 32, 33, 48)))
+
+
+def some_of(values: list[int], most: int) -> st.SearchStrategy[list[int]]:
+    """From one to `most` different ones of `values`."""
+    return st.lists(st.sampled_from(values), min_size=1, max_size=most, unique=True)
+
+
+def divisors(n: int) -> list[int]:
+    return [d for d in range(1, n + 1) if n % d == 0]
+
+
+@st.composite
+def perlin_specs(draw: st.DrawFn) -> Spec:
+    """Every field of `Perlin`; cells from one pixel to the whole width, odd shapes, short and long periods."""
+    frames, height, width = draw(FRAMES), draw(HEIGHTS), draw(WIDTHS)
+    unit = draw(st.sampled_from(perlin.UNITS))
+    loop = draw(st.booleans())
+    noise_terms = draw(st.sampled_from((2, 2, 1, 0)))
+    if unit == "period":
+        temporal = draw(st.lists(st.integers(1, 24), min_size=1, max_size=2, unique=True))
+        noise = draw(some_of(divisors(gcd(width, height)), 4))
+        if loop and any(all(d % f for f in noise) for d in temporal):
+            noise = [1, *noise]
+    else:
+        temporal = draw(some_of(divisors(frames), 2))
+        noise = draw(some_of(divisors(gcd(width, height, frames)), 4))
+    amplitude = st.one_of(
+        st.sampled_from((0.01, 0.02, 0.05, 0.1, 0.2)), st.floats(0.001, 0.999 / (noise_terms + 1), width=64)
+    )
+    return vpngen.perlin(
+        instances=draw(st.integers(1, 5)),
+        val_instances=draw(st.integers(0, 3)),
+        divisions_x=draw(some_of(divisors(width), 3)),
+        divisions_y=draw(some_of(divisors(height), 3)),
+        temporal=temporal,
+        shape=(frames, height, width),
+        seed=draw(st.one_of(st.integers(0, 9), st.integers(0, 2**64 - 1))),
+        temporal_unit=unit,
+        loop=loop,
+        noise_terms=noise_terms,
+        noise_frequencies=noise,
+        noise_amplitudes=draw(st.lists(amplitude, min_size=1, max_size=4, unique=True)),
+        gradients=draw(st.sampled_from(perlin.GRADIENTS)),
+        fade=draw(st.sampled_from(perlin.FADES)),
+        phase=draw(st.sampled_from(perlin.PHASES)),
+        grey=draw(st.sampled_from(("fixed", "fixed", "stretch"))),
+    )
+
+
+SPECS: dict[str, st.SearchStrategy[Spec]] = {"perlin": perlin_specs()}
+"""Generator -> its specs; the suites run over all of them."""
+
+
+@st.composite
+def spans(draw: st.DrawFn, size: int) -> tuple[int, int] | None:
+    """(start, stop) within an axis of `size`; None for all of it."""
+    if draw(st.integers(0, 3)) == 0:
+        return None
+    start = draw(st.integers(0, size - 1))
+    return start, draw(st.integers(start + 1, size))
+
+
+@st.composite
+def windows(draw: st.DrawFn, shape: tuple[int, int, int]) -> Window:
+    """Any part of a video of `shape`, with any frame step, mirrored or not."""
+    t, y, x = (draw(spans(size)) for size in shape)
+    if draw(st.booleans()):
+        t = (*(t or (0, shape[0])), draw(st.integers(1, 9)))
+    return Window(t=t, y=y, x=x, flip=draw(st.booleans()))
+
+
+@st.composite
+def alike_windows(draw: st.DrawFn, shape: tuple[int, int, int], n: int) -> list[Window]:
+    """`n` windows of one extent at different places, as a batch of clips has them."""
+    sizes = [draw(st.integers(1, size)) for size in shape]
+
+    def place(axis: int) -> tuple[int, int]:
+        start = draw(st.integers(0, shape[axis] - sizes[axis]))
+        return start, start + sizes[axis]
+
+    return [Window(t=place(0), y=place(1), x=place(2), flip=draw(st.booleans())) for _ in range(n)]

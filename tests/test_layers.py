@@ -1,0 +1,137 @@
+"""Imports go down only, and each heavy package has one home: read from the source, without importing any of it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+
+import vpngen
+
+LAYERS = [
+    {"errors", "rng"},
+    {"generators"},
+    {"spec"},
+    {"backends"},
+    {"rendering"},
+    {"store", "stream", "preview"},
+    {"train"},
+    {"cli"},
+    {"__main__"},
+]
+"""Modules and subpackages of vpngen, lowest first. One may import from lower layers, and from itself if it is a subpackage."""
+
+_NUMBA = ("vpngen.backends.cpu", "vpngen.backends.simd", "vpngen.backends.numba_*")
+HOMES = {
+    "cupy": ("vpngen.backends.cuda",),
+    "llvmlite": _NUMBA,
+    "numba": _NUMBA,
+    "torch": ("vpngen.stream", "vpngen.train", "vpngen.train.*"),
+    "zarr": ("vpngen.store",),
+}
+"""Heavy package -> the modules that may import it."""
+
+RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
+HOME = Path(vpngen.__file__).parent
+MODULES = {
+    ".".join(["vpngen", *path.relative_to(HOME).with_suffix("").parts]).removesuffix(".__init__"): path
+    for path in sorted(HOME.rglob("*.py"))
+}
+
+
+def imports(source: str, module: str, is_package: bool = False) -> Iterator[tuple[int, str]]:
+    """Line and full name of whatever `source` imports anywhere: in functions and under TYPE_CHECKING as well."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = module.split(".")
+                package = parts[: len(parts) - node.level + is_package]
+                base = ".".join([*package, *filter(None, [base])])
+            for alias in node.names:
+                yield node.lineno, f"{base}.{alias.name}"
+
+
+def violations(source: str, module: str, is_package: bool = False) -> list[str]:
+    """What `source`, as the text of `module`, imports against the rules; one line each."""
+    found = []
+    part = module.split(".")[1] if "." in module else None
+    if part is not None and part not in RANK:
+        found.append(f"{module} has no place in LAYERS")
+    for line, name in imports(source, module, is_package):
+        top, *rest = name.split(".")
+        if top in HOMES and not any(fnmatchcase(module, home) for home in HOMES[top]):
+            found.append(f"{module}:{line} imports {top}, whose home is {', '.join(HOMES[top])}")
+        if top != "vpngen" or part not in RANK or rest[:1] in ([part], ["__version__"]):
+            continue
+        # Whatever is taken from `vpngen` itself could come from any layer: the command line may, what it stands on may not.
+        if RANK.get(rest[0] if rest else "", RANK["train"]) >= RANK[part]:
+            found.append(f"{module}:{line} imports {name}, which is not below it")
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_down_only(module: str) -> None:
+    path = MODULES[module]
+    assert violations(path.read_text(encoding="utf-8"), module, path.name == "__init__.py") == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("vpngen.spec", "from vpngen.backends import choose"),
+        ("vpngen.spec", "from vpngen import backends"),
+        ("vpngen.spec", "import vpngen.backends.cpu"),
+        ("vpngen.spec", "from .backends import choose"),
+        ("vpngen.spec", "def f():\n    from vpngen.rendering import render"),
+        ("vpngen.spec", "if TYPE_CHECKING:\n    from vpngen.rendering import Window"),
+        ("vpngen.spec", "from vpngen import render"),
+        ("vpngen.spec", "import vpngen"),
+        ("vpngen.errors", "from vpngen import rng"),
+        ("vpngen.store", "from vpngen.preview import mosaic"),
+        ("vpngen.preview", "import vpngen.store"),
+        ("vpngen.stream", "from vpngen import store"),
+        ("vpngen.generators.perlin", "from ..spec import Spec"),
+        ("vpngen.train.fit", "from vpngen import cli"),
+        ("vpngen.spec", "import numba"),
+        ("vpngen.rendering", "from numba import njit"),
+        ("vpngen.backends.reference", "from numba.core import types"),
+        ("vpngen.backends.simd", "import zarr"),
+        ("vpngen.stream", "import zarr.codecs as codecs"),
+        ("vpngen.store", "import torch"),
+        ("vpngen.cli", "def f():\n    import cupy"),
+        ("vpngen", "import numba"),
+        ("vpngen.newcomer", ""),
+    ],
+)  # fmt: skip
+def test_the_checker_sees(module: str, source: str) -> None:
+    assert len(violations(source, module)) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("vpngen.spec", "import json\nimport numpy as np\nfrom vpngen import rng\nfrom vpngen.generators import Rows"),
+        ("vpngen.store", "import zarr\nfrom vpngen import __version__\nfrom vpngen.rendering import render"),
+        ("vpngen.generators.perlin", "from vpngen.generators.base import Generator\nfrom .base import Rows"),
+        ("vpngen.backends.numba_fractal", "from numba import njit\nfrom vpngen.backends.simd import fma"),
+        ("vpngen.train.fit", "import torch\nfrom vpngen.stream import ClipStream\nfrom vpngen.train.models import net"),
+        ("vpngen.cli", "import vpngen\nfrom vpngen import render\nfrom vpngen import store, stream, preview"),
+        ("vpngen", "from vpngen.store import open"),
+    ],
+)
+def test_the_checker_lets_pass(module: str, source: str) -> None:
+    assert violations(source, module) == []
+
+
+def test_relative_imports_of_a_package_start_at_itself() -> None:
+    assert list(imports("from . import base\nfrom .base import X", "vpngen.generators", is_package=True)) == [
+        (1, "vpngen.generators.base"),
+        (2, "vpngen.generators.base.X"),
+    ]

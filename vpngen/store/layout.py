@@ -1,0 +1,267 @@
+"""What a store looks like: groups, arrays, shards, records; and the plan, a pure function of spec and slice.
+
+    set.zarr/zarr.json                        group; attributes: spec, fingerprint, layout, version, licence, citation
+    set.zarr/train/video/zarr.json            (sample, t, y, x) uint8, sharded
+    set.zarr/train/video/c.7.0.0.0            shard 7: whole videos
+    set.zarr/train/video/c.7.0.0.0.done       its completion record
+    set.zarr/train/label, frequency, ...      what is known of each video, small arrays
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import zarr
+from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
+
+from vpngen.errors import ArgumentError, ConflictError
+from vpngen.spec import Spec
+
+CODECS: Final = ("none", "zstd")
+ZSTD_LEVEL: Final = 1
+CHUNK_FRAMES: Final = 16
+SHARD_VIDEOS: Final = 32
+RECORD: Final = ".done"
+"""What the name of a completion record adds to that of its shard."""
+TABLE_CHUNK: Final = 65536
+"""Samples in a chunk of the small arrays."""
+LICENCE: Final = "CC0-1.0"
+"""The pixels are made by formula; the project claims no right in them."""
+CITATION: Final = (
+    "H. Kataoka, K. Hara, R. Hayashi, E. Yamagata, N. Inoue. "
+    "Spatiotemporal Initialization for 3D CNNs with Generated Motion Patterns. WACV 2022."
+)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How videos are laid into files.
+
+    Attributes:
+        codec: `none` or `zstd` (level 1); both carry a crc32c a chunk.
+        shard_videos: videos in a shard file, at least 1.
+        chunk_frames: frames in a chunk, the least that a reader decodes.
+    """
+
+    codec: str = "none"
+    shard_videos: int = SHARD_VIDEOS
+    chunk_frames: int = CHUNK_FRAMES
+
+    def __post_init__(self) -> None:
+        if self.codec not in CODECS:
+            raise ArgumentError(f"`codec` (={self.codec!r}) must be one of {', '.join(CODECS)}")
+        for name in ("shard_videos", "chunk_frames"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 65536:
+                raise ArgumentError(f"`{name}` (={value!r}) must be an integer from 1 to 65536")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Videos [first, first + count) of a split, in one file."""
+
+    split: str
+    number: int
+    first: int
+    count: int
+
+    @property
+    def key(self) -> str:
+        """The path of the shard within the store."""
+        return f"{self.split}/video/c.{self.number}.0.0.0"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which shards a run owes to a store, in order. The same on every machine."""
+
+    spec: Spec
+    layout: Layout
+    shards: tuple[Shard, ...]
+
+    @property
+    def videos(self) -> int:
+        """The number of videos in the plan."""
+        return sum(s.count for s in self.shards)
+
+    @property
+    def chunks_a_video(self) -> int:
+        """The number of chunks along t."""
+        return -(-self.spec.shape[0] // self.layout.chunk_frames)
+
+
+def parse_slice(text: str) -> tuple[int, int]:
+    """(I, N) of `I/N`, with 1 <= I <= N. Raises ArgumentError."""
+    left, _, right = text.partition("/")
+    if left.isascii() and right.isascii() and left.isdigit() and right.isdigit() and 1 <= int(left) <= int(right):
+        return int(left), int(right)
+    raise ArgumentError(f"`slice` (={text!r}) must be I/N with 1 <= I <= N, such as 1/4, 2/4, 3/4 and 4/4")
+
+
+def all_shards(spec: Spec, layout: Layout) -> Iterator[Shard]:
+    """Every shard of the store, split by split."""
+    for split in spec.splits:
+        videos = spec.n_videos(split)
+        for number, first in enumerate(range(0, videos, layout.shard_videos)):
+            yield Shard(split, number, first, min(layout.shard_videos, videos - first))
+
+
+def store_plan(spec: Spec, layout: Layout, part: tuple[int, int] = (1, 1)) -> Plan:
+    """Slice I of N of the store: every N-th shard from the I-th on. Raises ArgumentError."""
+    i, n = part
+    if not 1 <= i <= n:
+        raise ArgumentError(f"`slice` (={i}/{n}) must be I/N with 1 <= I <= N")
+    return Plan(spec, layout, tuple(all_shards(spec, layout))[i - 1 :: n])
+
+
+def attributes(spec: Spec, layout: Layout) -> dict[str, Any]:
+    """The attributes of the root group."""
+    return {
+        "vpngen": {
+            "spec": spec.to_dict(),
+            "fingerprint": spec.fingerprint,
+            "layout": asdict(layout),
+            "format_version": spec.format_version,
+        },
+        "licence": LICENCE,
+        "citation": CITATION,
+    }
+
+
+def build_skeleton(root: Path, spec: Spec, layout: Layout) -> None:
+    """Everything but the shards: groups, metadata and the small arrays, into the new folder `root`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        group = zarr.create_group(zarr.storage.LocalStore(root), zarr_format=3, attributes=attributes(spec, layout))
+        for split in spec.splits:
+            _build_split(group.create_group(split), spec, layout, split)
+            zarr.consolidate_metadata(group.store, path=split)
+
+
+def _build_split(group: zarr.Group, spec: Spec, layout: Layout, split: str) -> None:
+    n, (frames, height, width) = spec.n_videos(split), spec.shape
+    chunk_frames = min(layout.chunk_frames, frames)
+    padded = -(-frames // chunk_frames) * chunk_frames
+    compressors: list[Any] = [ZstdCodec(level=ZSTD_LEVEL)] if layout.codec == "zstd" else []
+    group.create_array(
+        "video",
+        shape=(n, frames, height, width),
+        dtype="uint8",
+        chunks=(1, chunk_frames, height, width),
+        shards=(layout.shard_videos, padded, height, width),
+        serializer=BytesCodec(),
+        compressors=[*compressors, Crc32cCodec()],
+        filters=[],
+        fill_value=0,
+        chunk_key_encoding={"name": "default", "separator": "."},
+        dimension_names=("sample", "t", "y", "x"),
+        attributes={"about": "grey levels; index = instance * categories + category"},
+    )
+    indices = np.arange(n)
+    tables = {"label": (spec.labels(indices).astype(np.int32), (), "category id of each video")}
+    for name, parameter in spec.parameters(indices, split).items():
+        tables[name] = (parameter.values, parameter.dims, parameter.about)
+    for name, (values, dims, about) in tables.items():
+        array = group.create_array(
+            name,
+            shape=values.shape,
+            dtype=values.dtype,
+            chunks=(TABLE_CHUNK, *values.shape[1:]),
+            serializer=BytesCodec(),
+            compressors=[ZstdCodec(level=ZSTD_LEVEL), Crc32cCodec()],
+            filters=[],
+            fill_value=0,
+            chunk_key_encoding={"name": "default", "separator": "."},
+            dimension_names=("sample", *dims),
+            attributes={"about": about},
+            config={"write_empty_chunks": True},
+        )
+        array[...] = values
+
+
+def skeleton_files(root: Path) -> set[str]:
+    """The files that `build_skeleton` made, as paths within the store."""
+    return {str(p.relative_to(root)) for p in root.rglob("*") if p.is_file()}
+
+
+def record(plan: Plan, shard: Shard, size: int, digest: str) -> bytes:
+    """The completion record of a shard: JSON, the same bytes for the same shard."""
+    fields = {
+        "fingerprint": plan.spec.fingerprint,
+        "layout": asdict(plan.layout),
+        "shard": asdict(shard),
+        "size": size,
+        "digest": digest,
+    }
+    return json.dumps(fields, sort_keys=True, indent=1).encode() + b"\n"
+
+
+def read_record(root: Path, plan: Plan, shard: Shard) -> dict[str, Any] | None:
+    """The completion record of a shard where there is one that belongs to this plan, else None."""
+    try:
+        fields = json.loads((root / f"{shard.key}{RECORD}").read_bytes())
+        expected = json.loads(record(plan, shard, fields["size"], fields["digest"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return fields if fields == expected else None
+
+
+def is_finished(root: Path, plan: Plan, shard: Shard) -> bool:
+    """Whether a shard has a valid record and a file of the recorded size."""
+    fields = read_record(root, plan, shard)
+    try:
+        return fields is not None and os.stat(root / shard.key).st_size == fields["size"]
+    except OSError:
+        return False
+
+
+def read_spec(path: str | Path) -> tuple[Spec, Layout]:
+    """The spec and layout of the store at `path`.
+
+    Raises:
+        ArgumentError: there is nothing at `path`.
+        ConflictError: what is there is no store of ours, a damaged one, or one of a newer format version.
+    """
+    root = Path(path)
+    if not root.exists():
+        raise ArgumentError(f"there is nothing at {str(root)!r}")
+    if not root.is_dir():
+        raise ConflictError(f"{str(root)!r} is a file, not a Zarr store")
+    try:
+        text = (root / "zarr.json").read_bytes()
+    except OSError as error:
+        raise ConflictError(f"{str(root)!r} is not a Zarr v3 store: zarr.json cannot be read ({error.strerror})") from None
+    try:
+        fields = json.loads(text)["attributes"]
+    except (ValueError, KeyError, TypeError):
+        raise ConflictError(f"{str(root / 'zarr.json')!r} is damaged, or not that of a Zarr v3 group") from None
+    try:
+        ours = fields["vpngen"]
+        spec, layout = Spec.from_dict(ours["spec"]), Layout(**ours["layout"])
+    except (KeyError, TypeError, AttributeError):
+        raise ConflictError(f"{str(root)!r} is a Zarr store, but vpngen did not make it or its attributes are damaged") from None
+    except ArgumentError as error:
+        raise ConflictError(f"the spec of {str(root)!r} cannot be used: {error}") from None
+    if ours.get("fingerprint") != spec.fingerprint:
+        raise ConflictError(f"{str(root / 'zarr.json')!r} is damaged: its spec does not match its fingerprint")
+    return spec, layout
+
+
+def differences(there: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """What two nested dictionaries disagree on, a line each."""
+    lines = []
+    for key in sorted(set(there) | set(wanted)):
+        a, b = there.get(key), wanted.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            lines += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            lines.append(f"{prefix}{key}: {a} on disk, {b} asked for")
+    return lines
+

@@ -1,0 +1,74 @@
+"""One owner a shard: the lock that keeps two processes off the same file, also after one of them was killed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from vpngen.errors import ConflictError
+
+try:
+    import fcntl
+except ImportError:  # no advisory locks on this system
+    fcntl = None  # type: ignore[assignment]
+
+PARTIAL = ".partial"
+"""A shard while it is written. It is locked as long as its writer lives; unlocked, it is what a killed one left."""
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
+
+
+def try_lock(fd: int) -> bool:
+    """Take the lock of an open file, or say that another process holds it. True where the system has no locks."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            return True
+        raise
+    return True
+
+
+def open_partial(final: Path) -> int:
+    """The empty partial file of a shard, open and locked.
+
+    Raises:
+        ConflictError: another process is writing this shard.
+        OSError: the file cannot be made.
+    """
+    path = final.with_name(final.name + PARTIAL)
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
+        try:
+            if not try_lock(fd):
+                raise ConflictError(
+                    f"another process is writing {final}; wait until it is done, or give each process its own share "
+                    f"with --slice 1/2 and --slice 2/2"
+                )
+            with contextlib.suppress(OSError):
+                if os.stat(path).st_ino == os.fstat(fd).st_ino:  # else its last owner renamed it before we locked it
+                    os.ftruncate(fd, 0)
+                    return fd
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+
+
+def live_partials(folder: Path) -> Iterator[tuple[Path, bool]]:
+    """The partial files of a folder, each with whether its writer lives."""
+    for path in sorted(folder.glob(f"c.*{PARTIAL}")):
+        try:
+            fd = os.open(path, os.O_RDWR)
+        except OSError:
+            continue
+        try:
+            yield path, not try_lock(fd)
+        finally:
+            os.close(fd)
