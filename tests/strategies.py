@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from math import gcd
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 import vpngen
 from vpngen import Spec, Window
 from vpngen.generators import perlin
+
+thorough = settings(max_examples=8 * settings().max_examples)
+"""For the tests that carry the byte contract: more examples than the profile asks for elsewhere."""
+brief = settings(max_examples=max(1, settings().max_examples // 2))
 
 HEIGHTS = st.integers(1, 24)
 WIDTHS = st.one_of(st.integers(1, 40), st.sampled_from((47, 48, 63, 64, 65, 80, 96, 130)))

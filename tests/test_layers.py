@@ -12,13 +12,13 @@ import pytest
 import vpngen
 
 LAYERS = [
-    {"errors", "rng"},
+    {"errors", "rng", "units"},
     {"generators"},
     {"spec"},
     {"backends"},
     {"rendering"},
     {"store", "stream", "preview"},
-    {"train"},
+    {"train", "health", "terminal"},
     {"cli"},
     {"__main__"},
 ]
@@ -30,7 +30,7 @@ HOMES = {
     "llvmlite": _NUMBA,
     "numba": _NUMBA,
     "torch": ("vpngen.stream", "vpngen.train", "vpngen.train.*"),
-    "zarr": ("vpngen.store",),
+    "zarr": ("vpngen.store", "vpngen.store.*"),
 }
 """Heavy package -> the modules that may import it."""
 

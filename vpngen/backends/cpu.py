@@ -8,18 +8,20 @@ loader workers and in several Python threads at once.
 from __future__ import annotations
 
 import itertools
-import os
+import platform
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+from llvmlite import binding
 
 from vpngen.backends import numba_perlin
 from vpngen.backends.base import F32, Backend
 from vpngen.errors import ArgumentError
 from vpngen.generators import Pixels, Rows, Shape
+from vpngen.units import usable_cpus
 
 _KERNELS: dict[str, Any] = {"perlin": numba_perlin}
 """Generator -> module with `BLOCK` and `run`."""
@@ -28,9 +30,10 @@ _NO_EXTREMES = np.empty((0, 2), np.float32)
 GRABS_A_THREAD = 8
 
 
-def usable_cpus() -> int:
-    """The processors this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def processor() -> tuple[str, bool]:
+    """The name of the processor as the compiler knows it, and whether it has a fused multiply-add."""
+    name, features = binding.get_host_cpu_name(), binding.get_host_cpu_features()
+    return name, features.get("fma", False) or platform.machine().lower() in ("aarch64", "arm64")
 
 
 class Numba(Backend):

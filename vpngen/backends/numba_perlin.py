@@ -15,8 +15,30 @@ from numba import njit
 
 from vpngen import rng
 from vpngen.backends.simd import (
-    LANES, fma, iadd, iand, imul_high, imul_low, iota, ishr, isplat, ixor, splat, spread, store_interleaved,
-    vfloat, vfma, vload, vload_cells, vmul, vneg, vselect, vsqrt, vstore, vsub, weighted_rows,
+    LANES,
+    fma,
+    iadd,
+    iand,
+    imul_high,
+    imul_low,
+    iota,
+    ishr,
+    isplat,
+    ixor,
+    splat,
+    spread,
+    store_interleaved,
+    vfloat,
+    vfma,
+    vload,
+    vload_cells,
+    vmul,
+    vneg,
+    vselect,
+    vsqrt,
+    vstore,
+    vsub,
+    weighted_rows,
 )  # fmt: skip
 from vpngen.generators import perlin
 
@@ -112,8 +134,10 @@ def aligned(n):  # type: ignore[no-untyped-def]
 
 @njit(**_OPTIONS)
 def along_y(lines, low, high, stride, columns, fy, v, coefficients):  # type: ignore[no-untyped-def]
-    """A, B, C of a row of pixels for each lattice column, from the lattice lines below and above it, and then what
-    along_x needs of each cell: A1 - A0, B1 - A1 - B0, C1 - C0. Six parts of `stride`."""
+    """A, B, C of a row of pixels for each lattice column, then A1 - A0, B1 - A1 - B0, C1 - C0 for each cell.
+
+    `low` and `high` are the places of the lattice lines below and above the row; six parts of `stride` are filled.
+    """
     vv, vfy, vfy1 = splat(v), splat(fy), splat(fy - f32(1))
     for i in range(0, columns, LANES):
         A = lerp(vload(lines, low + i), vload(lines, high + i), vv)

@@ -216,7 +216,7 @@ def weighted_rows(
     terms = n.literal_value
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        _, rows, starts, weights, first, bias, out, at, width = args
+        first, bias, at, width = args[4], args[5], args[7], args[8]
 
         def place(argument: int, index: Any, to: Any) -> Any:
             return _pointer(context, builder, signature.args[argument], args[argument], index, to)
@@ -233,7 +233,9 @@ def weighted_rows(
             for weight, row in chain:
                 lane = builder.load(builder.bitcast(builder.gep(row, [x]), _FLOATS.as_pointer()), align=4)
                 total = _fused(builder, weight, lane, total)
-            builder.store(_level(builder, total), builder.bitcast(builder.gep(begin, [x]), _BYTES.as_pointer()), align=1)
+            builder.store(
+                _level(builder, total), builder.bitcast(builder.gep(begin, [x]), _BYTES.as_pointer()), align=1
+            )
         return context.get_dummy_value()
 
     index = types.intp

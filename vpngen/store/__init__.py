@@ -5,12 +5,25 @@ what is there. zarr-python makes the metadata and the small arrays; the pixels a
 side (`python -m benchmarks.store`) that is what keeps up with the renderer and the disk.
 """
 
-from vpngen.store.layout import CODECS, Layout, Plan, Shard, parse_slice, read_spec, store_plan
-from vpngen.store.verifier import Problem, verify
+from vpngen.store.layout import CODECS, Layout, Plan, Shard, is_complete, parse_slice, read_spec, store_plan
+from vpngen.store.verifier import Problem, Verified, verify
 from vpngen.store.view import View, open
-from vpngen.store.writer import Estimate, Progress, Written, check_space, estimate, owed, write
+from vpngen.store.writer import (
+    Estimate,
+    Progress,
+    Written,
+    check_space,
+    estimate,
+    free_bytes,
+    owed,
+    stored_bytes,
+    worker_count,
+    write,
+)  # fmt: skip
+from vpngen.units import size_text
 
 __all__ = [
-    "CODECS", "Estimate", "Layout", "Plan", "Problem", "Progress", "Shard", "View", "Written", "check_space", "estimate",
-    "open", "owed", "parse_slice", "read_spec", "store_plan", "verify", "write",
+    "CODECS", "Estimate", "Layout", "Plan", "Problem", "Progress", "Shard", "Verified", "View", "Written", "check_space",
+    "estimate", "free_bytes", "is_complete", "open", "owed", "parse_slice", "read_spec", "size_text", "store_plan",
+    "stored_bytes", "verify", "worker_count", "write",
 ]  # fmt: skip

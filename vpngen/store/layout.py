@@ -1,10 +1,10 @@
 """What a store looks like: groups, arrays, shards, records; and the plan, a pure function of spec and slice.
 
-    set.zarr/zarr.json                        group; attributes: spec, fingerprint, layout, version, licence, citation
-    set.zarr/train/video/zarr.json            (sample, t, y, x) uint8, sharded
-    set.zarr/train/video/c.7.0.0.0            shard 7: whole videos
-    set.zarr/train/video/c.7.0.0.0.done       its completion record
-    set.zarr/train/label, frequency, ...      what is known of each video, small arrays
+set.zarr/zarr.json                        group; attributes: spec, fingerprint, layout, version, licence, citation
+set.zarr/train/video/zarr.json            (sample, t, y, x) uint8, sharded
+set.zarr/train/video/c.7.0.0.0            shard 7: whole videos
+set.zarr/train/video/c.7.0.0.0.done       its completion record
+set.zarr/train/label, frequency, ...      what is known of each video, small arrays
 """
 
 from __future__ import annotations
@@ -143,6 +143,7 @@ def build_skeleton(root: Path, spec: Spec, layout: Layout) -> None:
         for split in spec.splits:
             _build_split(group.create_group(split), spec, layout, split)
             zarr.consolidate_metadata(group.store, path=split)
+        zarr.consolidate_metadata(group.store)
 
 
 def _build_split(group: zarr.Group, spec: Spec, layout: Layout, split: str) -> None:
@@ -165,7 +166,9 @@ def _build_split(group: zarr.Group, spec: Spec, layout: Layout, split: str) -> N
         attributes={"about": "grey levels; index = instance * categories + category"},
     )
     indices = np.arange(n)
-    tables = {"label": (spec.labels(indices).astype(np.int32), (), "category id of each video")}
+    tables: dict[str, tuple[Any, tuple[str, ...], str]] = {
+        "label": (spec.labels(indices).astype(np.int32), (), "category id of each video")
+    }
     for name, parameter in spec.parameters(indices, split).items():
         tables[name] = (parameter.values, parameter.dims, parameter.about)
     for name, (values, dims, about) in tables.items():
@@ -222,6 +225,12 @@ def is_finished(root: Path, plan: Plan, shard: Shard) -> bool:
         return False
 
 
+def is_complete(path: str | Path) -> bool:
+    """Whether every shard of the store at `path` is finished. Raises as `read_spec`."""
+    plan = store_plan(*read_spec(path))
+    return all(is_finished(Path(path), plan, s) for s in plan.shards)
+
+
 def read_spec(path: str | Path) -> tuple[Spec, Layout]:
     """The spec and layout of the store at `path`.
 
@@ -237,7 +246,9 @@ def read_spec(path: str | Path) -> tuple[Spec, Layout]:
     try:
         text = (root / "zarr.json").read_bytes()
     except OSError as error:
-        raise ConflictError(f"{str(root)!r} is not a Zarr v3 store: zarr.json cannot be read ({error.strerror})") from None
+        raise ConflictError(
+            f"{str(root)!r} is not a Zarr v3 store: zarr.json cannot be read ({error.strerror})"
+        ) from None
     try:
         fields = json.loads(text)["attributes"]
     except (ValueError, KeyError, TypeError):
@@ -246,7 +257,9 @@ def read_spec(path: str | Path) -> tuple[Spec, Layout]:
         ours = fields["vpngen"]
         spec, layout = Spec.from_dict(ours["spec"]), Layout(**ours["layout"])
     except (KeyError, TypeError, AttributeError):
-        raise ConflictError(f"{str(root)!r} is a Zarr store, but vpngen did not make it or its attributes are damaged") from None
+        raise ConflictError(
+            f"{str(root)!r} is a Zarr store, but vpngen did not make it or its attributes are damaged"
+        ) from None
     except ArgumentError as error:
         raise ConflictError(f"the spec of {str(root)!r} cannot be used: {error}") from None
     if ours.get("fingerprint") != spec.fingerprint:
@@ -264,4 +277,3 @@ def differences(there: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str
         elif a != b:
             lines.append(f"{prefix}{key}: {a} on disk, {b} asked for")
     return lines
-

@@ -7,13 +7,15 @@ import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from vpngen.errors import ConflictError
 
+fcntl: Any
 try:
     import fcntl
 except ImportError:  # no advisory locks on this system
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None
 
 PARTIAL = ".partial"
 """A shard while it is written. It is locked as long as its writer lives; unlocked, it is what a killed one left."""

@@ -11,9 +11,9 @@ import os
 from collections.abc import Sequence
 from typing import Final
 
-from crc32c import crc32c as crc32c_of
 import numpy as np
 import numpy.typing as npt
+from crc32c import crc32c as crc32c_of
 from numcodecs import zstd
 
 from vpngen.generators import Pixels
@@ -37,7 +37,7 @@ def encode_video(video: Pixels, codec: str, chunk_frames: int) -> list[tuple[byt
         part = video[t : t + frames]
         if len(part) < frames:
             part = np.concatenate([part, np.zeros((frames - len(part), *video.shape[1:]), np.uint8)])
-        payload: bytes | memoryview = memoryview(part).cast("B")
+        payload: bytes | memoryview = part.reshape(-1).data
         if codec == "zstd":
             payload = zstd.compress(payload, ZSTD_LEVEL)
         chunks.append((payload, crc32c(payload)))

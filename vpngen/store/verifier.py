@@ -14,6 +14,7 @@ import numpy as np
 
 from vpngen import backends
 from vpngen.backends import Backend
+from vpngen.generators import Pixels
 from vpngen.rendering import recipes
 from vpngen.store import layout as _layout
 from vpngen.store import writer as _writer
@@ -158,7 +159,7 @@ def _chunk_bytes(plan: Plan) -> int:
     return min(plan.layout.chunk_frames, frames) * height * width
 
 
-def _same_pixels(plan: Plan, split: str, video: int, stored: list[np.ndarray], renderer: Backend) -> bool:  # type: ignore[type-arg]
+def _same_pixels(plan: Plan, split: str, video: int, stored: list[Pixels], renderer: Backend) -> bool:
     pixels = np.empty((1, *plan.spec.shape), np.uint8)
     rows = recipes(plan.spec, np.array([video]), split, renderer, 1)
     renderer.render(plan.spec.generator.name, rows, _writer.WHOLE, pixels, 1)
@@ -214,4 +215,3 @@ def _compare(there: Path, fresh: Path) -> str:
             pass
         return "the metadata is damaged"
     return "labels or parameters are damaged"
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import zarr
 
@@ -30,9 +31,9 @@ class View:
     spec: Spec
     layout: Layout
     split: str
-    video: zarr.Array
-    label: zarr.Array
-    parameters: dict[str, zarr.Array]
+    video: zarr.Array[Any]
+    label: zarr.Array[Any]
+    parameters: dict[str, zarr.Array[Any]]
 
     def finished(self) -> bool:
         """Whether every shard of this split is there; videos of the others would read as zeros."""
@@ -49,7 +50,8 @@ def open(path: str | Path, split: str = "train") -> View:
         ConflictError: not a store of vpngen, a damaged one, or one of a newer format version.
     """
     spec, layout = read_spec(path)
-    if spec.split_id(split) is not None and split not in spec.splits:
+    spec.split_id(split)
+    if split not in spec.splits:
         raise ArgumentError(f"`split` (={split!r}) is empty in {str(path)!r}; it has {', '.join(spec.splits)}")
     group = zarr.open_group(str(path), path=split, mode="r")
     arrays = dict(group.arrays())

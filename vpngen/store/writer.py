@@ -28,6 +28,7 @@ from vpngen.store import layout as _layout
 from vpngen.store.layout import RECORD, Layout, Plan, Shard, is_finished, read_spec, store_plan
 from vpngen.store.locks import PARTIAL, live_partials, open_partial
 from vpngen.store.shard import CRC_BYTES, ShardWriter, encode_video, read_chunk, read_index
+from vpngen.units import size_text, usable_cpus
 
 SPARE_BYTES: Final = 64 * 2**20
 """Disk space that a run leaves free."""
@@ -103,7 +104,7 @@ def write(
     _check_place(root, plan, overwrite)
     todo = list(plan.shards) if overwrite else owed(root, plan)
     needed = estimate(plan, todo, renderer).nbytes if codec != "none" and todo else None
-    check_space(root, plan, todo, needed, reclaimed=_size(root) if overwrite else 0)
+    check_space(root, plan, todo, needed, reclaimed=stored_bytes(root) if overwrite else 0)
     with _disk_errors(root):
         _prepare(root, plan, overwrite)
     todo = owed(root, plan)
@@ -124,7 +125,7 @@ def owed(root: Path, plan: Plan) -> list[Shard]:
 def worker_count(workers: int | None) -> int:
     """`workers`, or the processors that this process may use. Raises ArgumentError."""
     if workers is None:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return usable_cpus()
     if isinstance(workers, bool) or not isinstance(workers, int) or not 1 <= workers <= 1024:
         raise ArgumentError(f"`workers` (={workers!r}) must be an integer from 1 to 1024")
     return workers
@@ -140,7 +141,7 @@ def _check_place(root: Path, plan: Plan, overwrite: bool) -> None:
     except (UnicodeEncodeError, ValueError):
         raise ArgumentError(f"`path` (={str(root)!r}) is not valid UTF-8; Zarr stores need a path that is") from None
     try:
-        if root.is_dir() and not any(root.iterdir()) or not root.exists():
+        if (root.is_dir() and not any(root.iterdir())) or not root.exists():
             _check_writable(root)
             return
     except OSError as error:
@@ -175,7 +176,13 @@ def _check_writable(root: Path) -> None:
         raise MissingError(f"`path` (={str(root)!r}): no permission to write in {str(folder)!r}; choose another path")
 
 
-def _size(root: Path) -> int:
+def free_bytes(root: Path) -> int:
+    """What a store at `root` may take of its disk, in bytes."""
+    return max(shutil.disk_usage(_existing(root.absolute())).free - SPARE_BYTES, 0)
+
+
+def stored_bytes(root: Path) -> int:
+    """Bytes of all files below `root`."""
     return sum(p.stat().st_size for p in root.rglob("*") if p.is_file())
 
 
@@ -194,7 +201,7 @@ def check_space(root: Path, plan: Plan, todo: list[Shard], needed: int | None = 
     raw = videos * plan.spec.video_bytes
     if needed is None:
         needed = raw + videos * plan.chunks_a_video * 20
-    free = shutil.disk_usage(_existing(root.absolute())).free + reclaimed - SPARE_BYTES
+    free = free_bytes(root) + reclaimed
     if needed <= free:
         return
     each = needed / videos * plan.spec.n_categories
@@ -204,21 +211,14 @@ def check_space(root: Path, plan: Plan, todo: list[Shard], needed: int | None = 
         ideas.append(f"--codec zstd takes about half, so up to --instances {int(free / each * 2)}")
     ideas.append("fewer --categories take less; vpngen.render() needs no disk at all")
     raise MissingError(
-        f"{size_text(needed)} are needed for {videos:,} videos ({size_text(raw)} of pixels), but {size_text(max(free, 0))} "
+        f"{size_text(needed)} are needed for {videos:,} videos ({size_text(raw)} of pixels), but {size_text(free)} "
         f"are free at {str(_existing(root.absolute()))!r}. " + "; ".join(ideas)
     )
 
 
-def size_text(nbytes: float) -> str:
-    """Bytes for people: decimal units, three digits."""
-    for unit in ("B", "kB", "MB", "GB", "TB", "PB"):
-        if nbytes < 1000 or unit == "PB":
-            break
-        nbytes /= 1000
-    return f"{nbytes:.3g} {unit}" if nbytes < 1000 else f"{nbytes:.0f} {unit}"
-
-
-def estimate(plan: Plan, todo: list[Shard], renderer: Backend, workers: int = 1, trial_seconds: float = 1.0) -> Estimate:
+def estimate(
+    plan: Plan, todo: list[Shard], renderer: Backend, workers: int = 1, trial_seconds: float = 1.0
+) -> Estimate:
     """Bytes and time for the shards `todo`, from rendering and encoding a few videos spread over them."""
     videos = sum(s.count for s in todo)
     if not videos:
@@ -369,10 +369,8 @@ class _Run:
         final = self.root / shard.key
         fd = open_partial(final)
         try:
-            if is_finished(self.root, self.plan, shard):  # by another process, since this one made its list
-                done = None
-            else:
-                done = self._fill(shard, fd, video, threads)
+            finished = is_finished(self.root, self.plan, shard)  # by another process, since this one made its list
+            done = None if finished else self._fill(shard, fd, video, threads)
             if done is None:
                 os.unlink(f"{final}{PARTIAL}")
                 os.close(fd)
@@ -469,4 +467,3 @@ def sync_folder(folder: Path) -> None:
             os.fsync(fd)
         finally:
             os.close(fd)
-

@@ -1,0 +1,359 @@
+"""One suite over backend x generator: the byte contract. A new backend or generator adds no test here.
+
+A new generator adds its specs to `strategies.py`; a new backend adds nothing. The golden digests are in `golden.json`;
+`python tests/test_backends.py` prints what this tree renders, in the same form, and writes no file. A digest that
+changes is a new format version, not a new line in that file.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import SPECS, alike_windows, brief, thorough, windows
+
+import vpngen
+from vpngen import ArgumentError, MissingError, Spec, Window, backends, rendering
+from vpngen.backends import BACKENDS, Backend
+from vpngen.generators import GENERATORS, perlin
+from vpngen.spec import SPLITS
+
+Pixels = npt.NDArray[np.uint8]
+GOLDEN = Path(__file__).with_name("golden.json")
+SLOW_PIXELS = 400_000
+"""Golden videos larger than this are left to the fast backends; the reference is compared with parts of such videos."""
+
+
+def runs_here(name: str) -> bool:
+    try:
+        return bool(backends.choose(name))
+    except MissingError:
+        return False
+
+
+def of_a_machine_that_has_it(request: pytest.FixtureRequest) -> str:
+    if not runs_here(request.param):
+        pytest.skip(f"this machine has no {request.param}")
+    return str(request.param)
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    """Any backend."""
+    return of_a_machine_that_has_it(request)
+
+
+@pytest.fixture(scope="module", params=[name for name in BACKENDS if name != "reference"])
+def rival(request: pytest.FixtureRequest) -> str:
+    """Any backend but the reference, to compare with it."""
+    return of_a_machine_that_has_it(request)
+
+
+@pytest.fixture(scope="module", params=sorted(GENERATORS))
+def specs(request: pytest.FixtureRequest) -> st.SearchStrategy[Spec]:
+    """The specs of one generator."""
+    return SPECS[request.param]
+
+
+def an_index(data: st.DataObject, spec: Spec) -> int:
+    return data.draw(st.integers(0, spec.n_videos() - 1), label="index")
+
+
+def some_indices(data: st.DataObject, spec: Spec, most: int = 4) -> list[int]:
+    return data.draw(st.lists(st.integers(0, spec.n_videos() - 1), min_size=1, max_size=most), label="indices")
+
+
+def reference(spec: Spec, index: Any, window: Any = None, **options: Any) -> Pixels:
+    return vpngen.render(spec, index, window, backend="reference", **options)
+
+
+def digest(pixels: Pixels) -> str:
+    return hashlib.sha256(np.ascontiguousarray(pixels)).hexdigest()
+
+
+# --- the byte contract
+
+
+@thorough
+@given(data=st.data())
+def test_bytes_are_those_of_the_reference(rival: str, specs: st.SearchStrategy[Spec], data: st.DataObject) -> None:
+    spec = data.draw(specs)
+    index = an_index(data, spec)
+    video = vpngen.render(spec, index, backend=rival, threads=1)
+    assert video.shape == spec.shape and video.dtype == np.uint8
+    assert np.array_equal(video, reference(spec, index))
+
+
+@given(data=st.data())
+def test_val_is_rendered_alike(rival: str, specs: st.SearchStrategy[Spec], data: st.DataObject) -> None:
+    spec = data.draw(specs.filter(lambda spec: spec.val_instances > 0))
+    index = data.draw(st.integers(0, spec.n_videos("val") - 1))
+    video = vpngen.render(spec, index, split="val", backend=rival, threads=1)
+    assert np.array_equal(video, reference(spec, index, split="val"))
+
+
+@thorough
+@given(data=st.data())
+def test_a_window_is_a_slice(backend: str, specs: st.SearchStrategy[Spec], data: st.DataObject) -> None:
+    spec = data.draw(specs)
+    index = an_index(data, spec)
+    whole = vpngen.render(spec, index, backend=backend, threads=1)
+    for window in data.draw(st.lists(windows(spec.shape), min_size=1, max_size=4)):
+        part = vpngen.render(spec, index, window, backend=backend, threads=1)
+        assert np.array_equal(part, window.of(whole)), window
+
+
+@given(data=st.data())
+def test_a_batch_is_its_videos(backend: str, specs: st.SearchStrategy[Spec], data: st.DataObject) -> None:
+    spec = data.draw(specs)
+    indices = some_indices(data, spec)
+    clips = data.draw(alike_windows(spec.shape, len(indices)))
+    batch = vpngen.render(spec, indices, clips, backend=backend, threads=1)
+    for index, clip, rendered in zip(indices, clips, batch, strict=True):
+        assert np.array_equal(rendered, vpngen.render(spec, index, clip, backend=backend, threads=1))
+        assert np.array_equal(rendered, clip.of(reference(spec, index)))
+    shared = vpngen.render(spec, indices, clips[0], backend=backend, threads=1)
+    assert np.array_equal(shared, vpngen.render(spec, indices, [clips[0]] * len(indices), backend=backend, threads=1))
+
+
+@brief
+@given(data=st.data())
+def test_threads_change_nothing(backend: str, specs: st.SearchStrategy[Spec], data: st.DataObject) -> None:
+    spec = data.draw(specs)
+    indices = some_indices(data, spec, most=7)
+    once = vpngen.render(spec, indices, backend=backend, threads=1)
+    for threads in (2, 3, None):
+        assert np.array_equal(vpngen.render(spec, indices, backend=backend, threads=threads), once)
+
+
+@brief
+@given(data=st.data())
+def test_history_changes_nothing(backend: str, specs: st.SearchStrategy[Spec], data: st.DataObject) -> None:
+    spec, other = data.draw(specs), data.draw(specs)
+    index = an_index(data, spec)
+    before = vpngen.render(spec, index, backend=backend, threads=1)
+    vpngen.render(other, 0, backend=backend, threads=1)
+    assert np.array_equal(vpngen.render(spec, index, backend=backend, threads=1), before)
+
+
+@given(data=st.data())
+def test_out_is_filled_and_nothing_beside_it(backend: str, specs: st.SearchStrategy[Spec], data: st.DataObject) -> None:
+    spec = data.draw(specs)
+    indices = some_indices(data, spec)
+    window = data.draw(windows(spec.shape))
+    expected = vpngen.render(spec, indices, window, backend=backend, threads=1)
+    margin, guard = 256, data.draw(st.integers(0, 255))
+    for single in (True, False):
+        wanted = expected[0] if single else expected
+        memory = np.full(wanted.size + 2 * margin, guard, np.uint8)
+        out = memory[margin:-margin].reshape(wanted.shape)
+        got = vpngen.render(spec, indices[0] if single else indices, window, backend=backend, threads=1, out=out)
+        assert got is out and np.array_equal(out, wanted)
+        assert (memory[:margin] == guard).all() and (memory[-margin:] == guard).all()
+
+
+@given(data=st.data())
+def test_extremes_are_those_of_the_reference(rival: str, specs: st.SearchStrategy[Spec], data: st.DataObject) -> None:
+    spec = data.draw(specs)
+    rows = spec.rows(some_indices(data, spec))
+    low, high = backends.choose(rival).extremes(spec.generator.name, rows, spec.shape, 1)
+    least, most = backends.choose("reference").extremes(spec.generator.name, rows, spec.shape, 1)
+    assert low.dtype == high.dtype == np.float32 and (low <= high).all()
+    assert np.array_equal(low, least) and np.array_equal(high, most)
+
+
+def test_almost_flat_videos_are_stretched_alike(rival: str) -> None:
+    """Two frames of a period of D: the contrast is so small that float32 has few bits for it."""
+    for d in (100, 1_000, 10_000, 65_536):
+        spec = vpngen.perlin(
+            instances=50, divisions_x=[1], divisions_y=[1], temporal=d, shape=(2, 1, 1), phase="centre", grey="stretch",
+            noise_terms=0,
+        )  # fmt: skip
+        everyone = np.arange(50)
+        assert np.array_equal(vpngen.render(spec, everyone, backend=rival, threads=1), reference(spec, everyone)), d
+
+
+# --- whole videos of the paper's size
+
+PAPER = vpngen.perlin(400, 2, temporal="full", val_instances=1)
+
+
+@functools.cache
+def paper_video(backend: str, index: int) -> Pixels:
+    return vpngen.render(PAPER, index, backend=backend, threads=1)
+
+
+@pytest.mark.parametrize(
+    "category", [(1, 1, 8), (240, 240, 4), (3, 80, 16), (16, 15, 8), (120, 1, 4), (48, 240, 8), (5, 12, 16)], ids=str
+)
+def test_windows_of_the_paper_s_videos_are_slices(backend: str, category: tuple[int, int, int]) -> None:
+    index = PAPER.n_categories + PAPER.category_id(category)
+    clips = [
+        Window(t=(17, 33), y=(64, 176), x=(64, 176)),
+        Window(t=(0, 240, 97), y=(239, 240), x=(1, 240), flip=True),
+        Window(t=(233, 240), y=(5, 12), x=(229, 240)),
+        Window(t=(90, 139, 7), y=(0, 33), x=(107, 124), flip=True),
+    ]
+    for clip in clips:
+        expected = clip.of(paper_video("numba", index))
+        assert np.array_equal(vpngen.render(PAPER, index, clip, backend=backend, threads=1), expected)
+
+
+@brief
+@given(data=st.data())
+def test_clips_of_the_paper_s_videos_are_those_of_the_reference(rival: str, data: st.DataObject) -> None:
+    index = data.draw(st.integers(0, PAPER.n_videos() - 1))
+    t, y, x = (data.draw(st.integers(0, 240 - size)) for size in (20, 24, 100))
+    clip = Window(t=(t, t + 20), y=(y, y + 24), x=(x, x + 100), flip=data.draw(st.booleans()))
+    assert np.array_equal(vpngen.render(PAPER, index, clip, backend=rival, threads=1), reference(PAPER, index, clip))
+
+
+def test_threads_share_a_batch_of_large_videos(backend: str) -> None:
+    indices, clip = [0, 399, 570, 1199, 1200, 3], Window(t=(3, 60), y=(40, 64))
+    once = vpngen.render(PAPER, indices, clip, backend=backend, threads=1)
+    assert digest(vpngen.render(PAPER, indices, clip, backend=backend, threads=4)) == digest(once)
+
+
+def test_several_python_threads_may_render_at_once(backend: str) -> None:
+    clip = Window(t=(0, 32), y=(0, 32), x=(0, 96))
+    expected = [vpngen.render(PAPER, i, clip, backend=backend, threads=1) for i in range(8)]
+    barrier = threading.Barrier(4)
+
+    def work(first: int) -> list[Pixels]:
+        barrier.wait(timeout=60)
+        return [vpngen.render(PAPER, i, clip, backend=backend, threads=2) for i in range(first, 8, 4)]
+
+    with ThreadPoolExecutor(4) as pool:
+        parts = list(pool.map(work, range(4)))
+    for i in range(8):
+        assert np.array_equal(parts[i % 4][i // 4], expected[i])
+
+
+def test_every_index_type_names_the_same_video(backend: str) -> None:
+    clip = Window(t=(0, 2), y=(0, 8))
+    expected = vpngen.render(PAPER, 7, clip, backend=backend)
+    for index in (np.int64(7), np.uint8(7), np.array(7)):
+        assert np.array_equal(vpngen.render(PAPER, index, clip, backend=backend), expected)
+    for several in ([7], (7,), np.array([7], np.uint16), range(7, 8)):
+        batch = vpngen.render(PAPER, several, clip, backend=backend)
+        assert batch.shape == (1, 2, 8, 240) and np.array_equal(batch[0], expected)
+
+
+def test_an_empty_batch_is_an_empty_array(backend: str) -> None:
+    nobody = np.empty(0, np.int64)
+    assert vpngen.render(PAPER, nobody, backend=backend).shape == (0, 240, 240, 240)
+    assert vpngen.render(PAPER, nobody, Window(t=(0, 5)), backend=backend).shape == (0, 5, 240, 240)
+
+
+# --- choosing a backend
+
+
+FIRST = next(name for name in BACKENDS if runs_here(name))
+
+
+def test_auto_is_the_first_backend_that_runs_here() -> None:
+    assert backends.choose("auto").name == FIRST
+
+
+@pytest.fixture
+def broken_backend(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A backend, first in the list, whose package is not installed."""
+    monkeypatch.setattr(backends, "BACKENDS", {"broken": "vpngen_has_no_such_package.backend:Broken", **BACKENDS})
+    return "broken"
+
+
+def test_a_missing_backend_is_an_error_with_advice(broken_backend: str) -> None:
+    with pytest.raises(MissingError, match=r"'broken'.*vpngen_has_no_such_package.*pip install") as caught:
+        vpngen.render(PAPER, 0, Window(t=(0, 1)), backend=broken_backend)
+    assert caught.value.exit_code == 4
+
+
+def test_only_auto_falls_back(broken_backend: str) -> None:
+    assert backends.choose("auto").name == FIRST
+
+
+def test_an_unknown_backend_is_an_argument_error() -> None:
+    with pytest.raises(ArgumentError, match=r"`backend` \(='cobol'\) must be auto or one of numba, reference"):
+        backends.choose("cobol")
+
+
+def test_backends_say_their_name(backend: str) -> None:
+    chosen = backends.choose(backend)
+    assert isinstance(chosen, Backend) and chosen.name == backend
+
+
+def test_packed_windows_are_in_the_documented_order() -> None:
+    window = Window(t=(3, 9, 2), y=(4, 6), x=(5, 40), flip=True)
+    assert rendering.WINDOW_FIELDS == ("t0", "step", "y0", "x0", "flip")
+    assert window.pack((10, 20, 50)) == ((3, 2, 4, 5, 1), (3, 2, 35))
+    assert Window().pack((10, 20, 50)) == ((0, 1, 0, 0, 0), (10, 20, 50))
+
+
+# --- golden digests
+
+
+def golden() -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(GOLDEN.read_text())
+    return loaded
+
+
+def golden_videos(most_pixels: float = float("inf")) -> list[Any]:
+    """(spec, split, index, sha256) of the golden videos up to that size."""
+    found = []
+    for name, entry in golden().items():
+        spec = Spec.from_dict(entry["spec"])
+        if spec.video_bytes <= most_pixels:
+            found += [
+                pytest.param(spec, split, index, sha, id=f"{name}-{split}-{index}")
+                for split, index, sha in entry["sha256"]
+            ]
+    return found
+
+
+@pytest.mark.parametrize(("spec", "split", "index", "sha256"), golden_videos())
+def test_golden_digest(rival: str, spec: Spec, split: str, index: int, sha256: str) -> None:
+    assert digest(vpngen.render(spec, index, split=split, backend=rival, threads=1)) == sha256
+
+
+@pytest.mark.parametrize(("spec", "split", "index", "sha256"), golden_videos(SLOW_PIXELS))
+def test_golden_digest_of_the_reference(spec: Spec, split: str, index: int, sha256: str) -> None:
+    assert digest(reference(spec, index, split=split)) == sha256
+
+
+def test_golden_digests_cover_every_choice() -> None:
+    """Each allowed value of each choice, both splits, and the paper's own size."""
+    specs = [Spec.from_dict(entry["spec"]) for entry in golden().values()]
+    assert {spec.generator.name for spec in specs} == set(GENERATORS)
+    assert {video.values[1] for video in golden_videos()} == set(SPLITS)
+    assert any(spec.shape == (240, 240, 240) for spec in specs)
+    ours = [spec.generator for spec in specs if isinstance(spec.generator, perlin.Perlin)]
+    for field, allowed in {
+        "temporal_unit": perlin.UNITS, "gradients": perlin.GRADIENTS, "fade": perlin.FADES, "phase": perlin.PHASES,
+        "grey": perlin.GREYS, "loop": (True, False), "noise_terms": (0, 1, 2),
+    }.items():  # fmt: skip
+        assert {getattr(generator, field) for generator in ours} == set(allowed), field
+
+
+def print_golden() -> None:
+    """Print golden.json as this tree would have it; nothing is written."""
+    found = golden()
+    for entry in found.values():
+        spec = Spec.from_dict(entry["spec"])
+        for video in entry["sha256"]:
+            video[2] = digest(vpngen.render(spec, video[1], split=video[0]))
+    json.dump(found, sys.stdout, indent=1)
+
+
+if __name__ == "__main__":
+    print_golden()

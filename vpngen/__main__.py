@@ -1,0 +1,5 @@
+"""`python -m vpngen` is `vpngen`."""
+
+from vpngen.cli import main
+
+main()

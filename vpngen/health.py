@@ -1,0 +1,119 @@
+"""What `vpngen doctor` looks at: versions, processor, caches, tools; and whether the fast backend gives the right bytes."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vpngen import __version__, backends
+from vpngen.errors import VpngenError
+from vpngen.rendering import Window, render
+from vpngen.spec import perlin
+from vpngen.units import size_text, usable_cpus
+
+PACKAGES = ("numpy", "numba", "llvmlite", "zarr", "numcodecs", "crc32c", "click", "rich", "pillow", "imageio-ffmpeg")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report; `remedy` says what to do where it is not `good`."""
+
+    name: str
+    value: str
+    good: bool = True
+    remedy: str = ""
+
+
+def examine() -> list[Finding]:
+    """Everything `vpngen doctor` shows, in order."""
+    return [
+        Finding("vpngen", __version__),
+        Finding("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
+        *map(_package, PACKAGES),
+        _processor(),
+        *_backends(),
+        _kernel_cache(),
+        _ffmpeg(),
+        _disk(),
+    ]
+
+
+def _package(name: str) -> Finding:
+    try:
+        return Finding(name, importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(name, "not installed", False, f"pip install {name}")
+
+
+def _processor() -> Finding:
+    cpus = usable_cpus()
+    try:
+        from vpngen.backends.cpu import processor
+
+        name, fused = processor()
+    except ImportError:
+        return Finding("processors", f"{cpus} usable")
+    note = "" if fused else ", no fused multiply-add: rendering is right but slow"
+    return Finding("processors", f"{cpus} usable, {name}{note}")
+
+
+def _backends() -> list[Finding]:
+    """Each backend against the reference on windows of every kind of cell, and its speed on one thread."""
+    findings = []
+    spec = perlin(categories=400, instances=1)
+    windows = [Window(t=(i, i + 9, 2), y=(i, i + 20), x=(3 * i, 3 * i + 33), flip=bool(i % 2)) for i in range(0, 60, 6)]
+    videos = [i * 44 % spec.n_videos() for i in range(len(windows))]
+    expected = render(spec, videos, windows, backend="reference")
+    for name in backends.BACKENDS:
+        try:
+            same = np.array_equal(render(spec, videos, windows, backend=name, threads=1), expected)
+        except VpngenError as error:
+            findings.append(Finding(f"backend {name}", "not available", False, str(error)))
+            continue
+        window = Window(t=(0, 48))
+        out = np.empty((48, 240, 240), np.uint8)
+        start = time.perf_counter()
+        render(spec, 189, window, backend=name, threads=1, out=out)
+        rate = out.size / (time.perf_counter() - start)
+        findings.append(
+            Finding(f"backend {name}", f"right, {size_text(rate)} of pixels a second on one thread")
+            if same
+            else Finding(
+                f"backend {name}", "WRONG PIXELS", False, "please report this with the output of vpngen doctor"
+            )
+        )
+    return findings
+
+
+def _kernel_cache() -> Finding:
+    try:
+        from vpngen.backends import numba_perlin
+    except ImportError:
+        return Finding("kernel cache", "none", False, "pip install numba")
+    folder = numba_perlin.run.stats.cache_path or ""
+    good = bool(folder) and os.access(folder, os.W_OK)
+    return Finding("kernel cache", str(folder) or "none", good, "set NUMBA_CACHE_DIR to a folder that can be written")
+
+
+def _ffmpeg() -> Finding:
+    try:
+        import imageio_ffmpeg
+
+        path = imageio_ffmpeg.get_ffmpeg_exe()
+        line = subprocess.run([path, "-version"], capture_output=True, text=True, check=True, timeout=60).stdout
+        return Finding("ffmpeg", " ".join(line.split()[:3]))
+    except (ImportError, RuntimeError, OSError, subprocess.SubprocessError):
+        return Finding("ffmpeg", "none", False, "pip install --force-reinstall imageio-ffmpeg")
+
+
+def _disk() -> Finding:
+    import shutil
+
+    return Finding("disk", f"{size_text(shutil.disk_usage(Path.cwd()).free)} free in the current folder")

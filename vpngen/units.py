@@ -1,0 +1,32 @@
+"""Small things that every layer may use: numbers for people, and the processors at hand."""
+
+from __future__ import annotations
+
+import os
+
+
+def size_text(nbytes: float) -> str:
+    """Bytes in decimal units, three digits: 1.81 TB."""
+    units = iter(("B", "kB", "MB", "GB", "TB", "PB", "EB"))
+    unit = next(units)
+    while nbytes >= 999.5 and unit != "EB":
+        nbytes, unit = nbytes / 1000, next(units)
+    return f"{nbytes:.3g} {unit}"
+
+
+def duration_text(seconds: float) -> str:
+    """Seconds as the two largest units: 3 h 20 min."""
+    whole = round(seconds)
+    if whole < 1:
+        return "under a second"
+    parts = []
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
+        count, whole = divmod(whole, size)
+        if count:
+            parts.append(f"{count} {unit}")
+    return " ".join(parts[:2])
+
+
+def usable_cpus() -> int:
+    """The processors this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
