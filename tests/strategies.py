@@ -17,7 +17,10 @@ brief = settings(max_examples=max(1, settings().max_examples // 2))
 
 HEIGHTS = st.integers(1, 24)
 WIDTHS = st.one_of(st.integers(1, 40), st.sampled_from((47, 48, 63, 64, 65, 80, 96, 130)))
-FRAMES = st.one_of(st.integers(1, 20), st.sampled_from((31, 32, 33, 48)))
+FRAMES = st.one_of(st.integers(1, 20), st.sampled_from((31, 32, 33, 47, 48, 49)))
+USUAL, LONG = st.tuples(FRAMES, HEIGHTS, WIDTHS), st.tuples(st.integers(50, 400), st.integers(1, 3), st.integers(1, 24))
+SHAPES = st.sampled_from((USUAL, USUAL, USUAL, USUAL, USUAL, LONG)).flatmap(lambda shapes: shapes)
+PERIODS = st.one_of(st.integers(1, 24), st.integers(25, 400))
 
 
 def some_of(values: list[int], most: int) -> st.SearchStrategy[list[int]]:
@@ -32,12 +35,12 @@ def divisors(n: int) -> list[int]:
 @st.composite
 def perlin_specs(draw: st.DrawFn) -> Spec:
     """Every field of `Perlin`; cells from one pixel to the whole width, odd shapes, short and long periods."""
-    frames, height, width = draw(FRAMES), draw(HEIGHTS), draw(WIDTHS)
+    frames, height, width = draw(SHAPES)
     unit = draw(st.sampled_from(perlin.UNITS))
     loop = draw(st.booleans())
     noise_terms = draw(st.sampled_from((2, 2, 1, 0)))
     if unit == "period":
-        temporal = draw(st.lists(st.integers(1, 24), min_size=1, max_size=2, unique=True))
+        temporal = draw(st.lists(PERIODS, min_size=1, max_size=2, unique=True))
         noise = draw(some_of(divisors(gcd(width, height)), 4))
         if loop and any(all(d % f for f in noise) for d in temporal):
             noise = [1, *noise]

@@ -330,7 +330,7 @@ BAD_ARGUMENTS: list[tuple[dict[str, Any], list[str]]] = [
     ({"divisions": 8}, ["`divisions", "8"]),
     ({"divisions_x": [1, 2], "divisions_y": [9]}, ["`divisions_y`", "9", "height of 240"]),
     ({"divisions_x": [480], "divisions_y": [1]}, ["`divisions_x`", "480", "width of 240"]),
-    ({"divisions_x": [2**70], "divisions_y": [1]}, ["`divisions_x`", str(2**70), "width of 240"]),
+    ({"divisions_x": [2**70], "divisions_y": [1]}, ["`divisions_x`", str(2**70), "65536"]),
     *(
         ({"divisions_x": v, "divisions_y": [1]}, ["`divisions_x`", "positive integers"])
         for v in ([], [0], [-2], [1.5], ["2"], "12", [None], [math.nan], [math.inf], [[1]], 5, [True])

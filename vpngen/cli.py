@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
+import re
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import click
 
 from vpngen import __version__
-from vpngen.errors import ArgumentError, ConflictError, RunError, VpngenError
+from vpngen.errors import ArgumentError, ConflictError, MissingError, RunError, VpngenError
 
 if TYPE_CHECKING:
+    from vpngen.backends import Backend
     from vpngen.preview import Source
     from vpngen.spec import Spec
+    from vpngen.store import Plan
 
 DEFAULT_PRESET = "vpn-256x512"
 EXIT_CODES = (
@@ -24,47 +29,117 @@ EXIT_CODES = (
 )
 
 
-class _Terminated(BaseException):
-    """SIGTERM, raised in the main thread."""
+class _Stop(BaseException):
+    """SIGINT or SIGTERM, raised in the main thread; `advice` says how to go on."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.advice = ""
+
+
+def _stop(number: int, _: object) -> NoReturn:
+    raise _Stop(number)
 
 
 def main() -> NoReturn:
     """Run the command line; every expected error is one message and an exit code."""
     try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup and job control may have set it
+                signal.signal(number, _stop)
         sys.exit(cli.main(prog_name="vpngen", standalone_mode=False) or 0)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
     except VpngenError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        click.echo(f"Stopped.{_hint()}", err=True)
-        sys.exit(128 + signal.SIGINT)
-    except _Terminated:
-        click.echo(f"Terminated.{_hint()}", err=True)
-        sys.exit(128 + signal.SIGTERM)
+    except _Stop as stop:
+        for number in (signal.SIGINT, signal.SIGTERM):  # the next one does not wait for the threads
+            signal.signal(number, signal.SIG_DFL)
+        click.echo(f"{'Stopped' if stop.number == signal.SIGINT else 'Terminated'}.{stop.advice}", err=True)
+        sys.exit(128 + stop.number)
 
 
-_go_on = False
+_EXAMPLES = "Examples:\n"
 
 
-def _hint() -> str:
-    return " What was finished stays; give the same command again to go on." if _go_on else ""
+class _Help:
+    """The examples of a docstring are shown line by line, as they stand."""
+
+    help: str | None
+
+    def __init__(self, *args: Any, **fields: Any) -> None:
+        super().__init__(*args, **fields)
+        if self.help is not None:
+            self.help = inspect.cleandoc(self.help).replace(_EXAMPLES, f"\b\n{_EXAMPLES}")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}, epilog=EXIT_CODES)
+class _Command(_Help, click.Command):
+    """A command that lists the options naming a dataset apart, and speaks of its arguments as they are typed."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The options, in two sections."""
+        sections: dict[str, list[tuple[str, str]]] = {"Options": [], "Which dataset": []}
+        for param in self.get_params(ctx):
+            if isinstance(param, click.Option) and (record := param.get_help_record(ctx)) is not None:
+                sections["Which dataset" if isinstance(param, _DatasetOption) else "Options"].append(record)
+        for title, records in sections.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; an error that names an argument of the library names the option instead."""
+        try:
+            return super().invoke(ctx)
+        except VpngenError as error:
+            typed = {_key(p): p.opts[-1] if isinstance(p, click.Option) else _word(p) for p in self.get_params(ctx)}
+            typed["path"] = typed.get("out") or typed.get("store_path", "path")
+            if ctx.params.get("show_d") is not None:
+                typed["temporal"] = "--show-d"
+            error.args = (re.sub(r"`(\w+)`", lambda m: f"`{typed.get(m[1], m[1])}`", str(error)),)
+            raise
+
+
+def _key(param: click.Parameter) -> str:
+    """What the library calls an option or argument."""
+    return param.opts[-1].lstrip("-").replace("-", "_")
+
+
+def _word(argument: click.Parameter) -> str:
+    return (argument.metavar or str(argument.name).upper()).strip("[]")
+
+
+class _DatasetOption(click.Option):
+    """An option that is part of the name of a dataset."""
+
+
+class _Group(_Help, click.Group):
+    """Commands in the order in which one meets them."""
+
+    command_class = _Command
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of the commands."""
+        return list(self.commands)
+
+
+@click.group(
+    cls=_Group,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog=EXIT_CODES,
+)
 @click.version_option(__version__, prog_name="vpngen")
 def cli() -> None:
-    r"""Videos for training, made by formula: Video Perlin Noise as labelled, sharded Zarr.
+    """Videos for training, made by formula: Video Perlin Noise as labelled, sharded Zarr.
 
-    \b
-    vpngen render --categories 256 --instances 512     the set of the paper, 1.8 TB
-    vpngen render small.zarr --categories 16 --instances 4 --codec zstd
-    vpngen info --preset vpn-low-freq                  what a set holds
-    vpngen mosaic -o mosaic.png                        all categories in one picture
+    Examples:
+      vpngen render small.zarr --categories 16 --instances 4 --codec zstd
+      vpngen render --categories 256 --instances 512  the main set, 1.8 TB
+      vpngen render --preset vpn-low-freq --dry-run   how large, how long
+      vpngen info --presets                           every set of the paper
+      vpngen mosaic -o mosaic.png                     all categories in a picture
     """
 
 
@@ -105,6 +180,16 @@ def _complete_presets(ctx: click.Context, param: click.Parameter, incomplete: st
     return [name for name in PRESETS if name.startswith(incomplete)]
 
 
+def _complete_backends(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    from vpngen.backends import BACKENDS
+
+    return [name for name in ("auto", *BACKENDS) if name.startswith(incomplete)]
+
+
+def _complete(*words: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    return lambda ctx, param, incomplete: [word for word in words if word.startswith(incomplete)]
+
+
 def _options(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def apply(function: Any) -> Any:
         for decorator in reversed(decorators):
@@ -115,31 +200,34 @@ def _options(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 _CHOICES = {
-    "temporal_unit": ("period", "divisions"),
-    "gradients": ("angles", "sphere"),
-    "fade": ("quintic", "linear"),
-    "phase": ("corner", "centre"),
-    "grey": ("fixed", "stretch"),
+    "temporal_unit": (("period", "divisions"), "D is the frames of a lattice cell, or the cells over the video."),
+    "gradients": (("angles", "sphere"), "Gradients with uniform angles, or uniform on the sphere."),
+    "fade": (("quintic", "linear"), "How lattice cells are interpolated."),
+    "phase": (("corner", "centre"), "Where a pixel samples its cell."),
+    "grey": (("fixed", "stretch"), "Grey levels of all videos alike, or each stretched to 0 to 255."),
 }
 
+_option = functools.partial(click.option, cls=_DatasetOption)
+_integers = _numbers(int, "whole numbers")
+
 dataset_options = _options(
-    click.option("--preset", metavar="NAME", shell_complete=_complete_presets, help="A set of the paper; see `vpngen info --presets`. Options beside it override it."),
-    click.option("--spec", "spec_file", type=click.Path(dir_okay=False), help="A spec as JSON, as `vpngen info --format json` prints it."),
-    click.option("--generator", type=click.Choice(["perlin"]), help="The formula.  [default: perlin]"),
-    click.option("--categories", type=int, help="(W, H) pairs: a x b with both up to 20.  [default: 256]"),
-    click.option("--instances", type=int, help="Videos of each category.  [default: 512]"),
-    click.option("--val-instances", type=int, help="Videos of each category in the val split.  [default: 0]"),
-    click.option("--temporal", callback=_words_or_integers, metavar="NAME|D,...", help="fast, middle, slow, full, or values of D.  [default: middle]"),
-    click.option("--seed", type=int, help="[default: 0]"),
-    click.option("--shape", callback=_shape, metavar="TxHxW", help="Frames, height, width.  [default: 240x240x240]"),
-    click.option("--divisions", callback=_words_or_integers, metavar="RULE|N,...", help="spread, low, high, or the divisions of both axes."),
-    click.option("--divisions-x", callback=_numbers(int, "whole numbers"), metavar="N,...", help="W of the categories."),
-    click.option("--divisions-y", callback=_numbers(int, "whole numbers"), metavar="N,...", help="H of the categories."),
-    click.option("--noise-terms", type=int, help="Random frequency noises added to the primal one: 0, 1 or 2."),
-    click.option("--noise-frequencies", callback=_numbers(int, "whole numbers"), metavar="N,..."),
-    click.option("--noise-amplitudes", callback=_numbers(float, "numbers"), metavar="A,..."),
-    click.option("--loop/--no-loop", default=None, help="Close the motion: frame t equals frame t + D."),
-    *(click.option(f"--{name.replace('_', '-')}", type=click.Choice(values)) for name, values in _CHOICES.items()),
+    _option("--preset", metavar="NAME", shell_complete=_complete_presets, help="A set of the paper, see `vpngen info --presets`; options beside it override it."),
+    _option("--spec", "spec_file", type=click.File(encoding="utf-8"), help="A spec as JSON, as `vpngen info --format json` prints it; - for stdin."),
+    _option("--generator", type=click.Choice(["perlin"]), help="The formula.  [default: perlin]"),
+    _option("--categories", type=int, help="(W, H) pairs: a x b with both up to 20.  [default: 256]"),
+    _option("--instances", type=int, help="Videos of each category.  [default: 512]"),
+    _option("--val-instances", type=int, help="Videos of each category in the val split.  [default: 0]"),
+    _option("--temporal", callback=_words_or_integers, metavar="NAME|D,...", shell_complete=_complete("fast", "middle", "slow", "full"), help="fast, middle, slow, full, or values of D.  [default: middle]"),
+    _option("--seed", type=int, help="Another seed, other videos.  [default: 0]"),
+    _option("--shape", callback=_shape, metavar="TxHxW", help="Frames, height, width.  [default: 240x240x240]"),
+    _option("--divisions", callback=_words_or_integers, metavar="RULE|N,...", shell_complete=_complete("spread", "low", "high"), help="spread, low, high, or the divisions of both axes.  [default: spread]"),
+    _option("--divisions-x", callback=_integers, metavar="N,...", help="W of the categories."),
+    _option("--divisions-y", callback=_integers, metavar="N,...", help="H of the categories."),
+    _option("--noise-terms", type=int, help="Random noises added to the primal one: 0, 1 or 2.  [default: 2]"),
+    _option("--noise-frequencies", callback=_integers, metavar="N,...", help="What their frequencies are drawn from.  [default: 1,2,4,8,16]"),
+    _option("--noise-amplitudes", callback=_numbers(float, "numbers"), metavar="A,...", help="What their amplitudes are drawn from.  [default: 0.01,0.02,0.05,0.1,0.2]"),
+    _option("--loop/--no-loop", default=None, help="Close the motion: frame t equals frame t + D.  [default: no-loop]"),
+    *(_option(f"--{name.replace('_', '-')}", type=click.Choice(values), help=f"{about}  [default: {values[0]}]") for name, (values, about) in _CHOICES.items()),
 )  # fmt: skip
 _DATASET = (
     "preset", "spec_file", "generator", "categories", "instances", "val_instances", "temporal", "seed", "shape",
@@ -147,37 +235,63 @@ _DATASET = (
 )  # fmt: skip
 
 
+def _take_given(options: dict[str, Any]) -> dict[str, Any]:
+    """The dataset options that were given; takes all of them out of `options`."""
+    taken = {name: options.pop(name) for name in _DATASET}
+    return {name: value for name, value in taken.items() if value is not None}
+
+
+def _no_dataset(options: dict[str, Any], beside: str) -> None:
+    """Raise ArgumentError if there is a dataset option beside something that says itself what the dataset is."""
+    for name in _take_given(options):
+        option = "spec" if name == "spec_file" else name
+        raise ArgumentError(f"`{option}` cannot be given beside {beside}; leave one of them out")
+
+
 def _take_spec(options: dict[str, Any]) -> tuple[Spec, str]:
     """The spec that the dataset options ask for, and a name for it; takes them out of `options`."""
     from vpngen.spec import Spec
 
-    given = {name: options.pop(name) for name in _DATASET}
-    given = {name: value for name, value in given.items() if value is not None}
-    given.pop("generator", None)
-    preset, spec_file = given.pop("preset", None), given.pop("spec_file", None)
-    if spec_file is not None:
+    given = _take_given(options)
+    file, preset = given.pop("spec_file", None), given.pop("preset", None)
+    if file is not None:
         if preset is not None or given:
-            raise ArgumentError("`--spec` names the whole dataset; give no other dataset option beside it")
-        try:
-            text = Path(spec_file).read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ArgumentError(f"`--spec` (={spec_file!r}) cannot be read: {error}") from None
-        spec = Spec.from_json(text)
+            other = "preset" if preset is not None else next(iter(given))
+            raise ArgumentError(f"`spec` names the whole dataset, so `{other}` cannot be given beside it")
+        spec = _read_spec(file)
         return spec, f"{spec.generator.name}-{spec.fingerprint[:8]}"
+    given.pop("generator", None)
     spec = Spec.preset(preset or DEFAULT_PRESET, **given)
-    changed = set(given) - {"categories", "instances"}
     if preset is not None and not given:
         return spec, preset
-    stem = "vpn" if spec.generator.name == "perlin" else spec.generator.name
-    name = f"{stem}-{spec.n_categories}x{spec.instances}"
-    return spec, f"{name}-{spec.fingerprint[:8]}" if changed or preset else name
+    name = f"vpn-{spec.n_categories}x{spec.instances}"
+    counts = {key: given[key] for key in ("categories", "instances") if key in given}
+    return spec, name if spec == Spec.preset(DEFAULT_PRESET, **counts) else f"{name}-{spec.fingerprint[:8]}"
+
+
+def _read_spec(file: TextIO) -> Spec:
+    """The spec in a JSON file: alone, or where `vpngen info --format json` puts it."""
+    from vpngen.spec import Spec
+
+    try:
+        fields = json.load(file)
+        if isinstance(fields, dict) and isinstance(fields.get("spec"), dict):
+            fields = fields["spec"]
+        return Spec.from_dict(fields)
+    except (ValueError, TypeError, RecursionError) as error:  # ArgumentError among them
+        raise ArgumentError(f"`spec` (={file.name!r}) holds no spec as JSON: {error}") from None
 
 
 format_option = click.option(
     "--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True, help="For people or machines."
 )  # fmt: skip
 backend_option = click.option(
-    "--backend", metavar="NAME", default="auto", show_default=True, help="numba, reference, or auto: the fastest here."
+    "--backend",
+    metavar="NAME",
+    default="auto",
+    show_default=True,
+    shell_complete=_complete_backends,
+    help="numba, reference, or auto: the fastest here.",
 )
 workers_option = click.option("--workers", type=int, help="Threads.  [default: all processors]")
 
@@ -198,7 +312,7 @@ def _table(rows: list[tuple[str, str]]) -> str:
 @click.argument("out", type=click.Path(), required=False)
 @dataset_options
 @click.option(
-    "--codec", type=click.Choice(["none", "zstd"]), default="none", show_default=True, help="zstd halves the bytes."
+    "--codec", type=click.Choice(["none", "zstd"]), default="none", show_default=True, help="zstd packs the pixels."
 )
 @backend_option
 @workers_option
@@ -213,56 +327,71 @@ def render(
     out: str | None, codec: str, backend: str, workers: int | None, part: str, shard_videos: int, dry_run: bool,
     overwrite: bool, form: str, **options: Any,
 ) -> None:  # fmt: skip
-    r"""Write a labelled dataset as sharded Zarr, or complete the one at OUT.
+    """Write a labelled dataset as sharded Zarr, or complete it.
 
-    A stopped or killed run goes on where it was when the same command is given again.
+    OUT is the store, by default named after the dataset, in the current folder. A stopped or killed run goes on where
+    it was when the same command is given again.
 
-    \b
-    vpngen render                                      the paper's main set into vpn-256x512.zarr
-    vpngen render --preset vpn-low-freq --codec zstd   144 low-frequency categories, compressed
-    vpngen render big.zarr --slice 3/8                 one of eight jobs
-    vpngen render --categories 64 --dry-run            how large, how long
+    Examples:
+      vpngen render                                     the paper's main set
+      vpngen render --preset vpn-low-freq --codec zstd  144 categories, compressed
+      vpngen render big.zarr --slice 3/8                one of eight jobs
+      vpngen render --categories 64 --dry-run           how large, how long
     """
-    global _go_on
     from vpngen import store
-    from vpngen.terminal import compiling, progress_of
+    from vpngen.terminal import compiling, videos_progress
+    from vpngen.units import number_text
 
     spec, name = _take_spec(options)
-    path = Path(out or f"{name}.zarr")
+    path = Path(f"{name}.zarr" if out is None else out)
     slices = store.parse_slice(part)
     plan = store.store_plan(spec, store.Layout(codec, shard_videos), slices)
+    crew = store.worker_count(workers)
+    if dry_run:
+        _check_place(path, plan, overwrite)
     with compiling():
         renderer = _warm(spec, backend)
     if dry_run:
-        _dry_run(spec, path, plan, renderer, workers, form)
+        _dry_run(path, plan, renderer, crew, overwrite, form)
         return
-    _go_on = True
-    signal.signal(signal.SIGTERM, _terminate)
-    with progress_of(plan.videos, spec.video_bytes) as progress:
-        done = store.write(
-            spec, path, codec=codec, backend=backend, workers=workers, part=slices, overwrite=overwrite,
-            shard_videos=shard_videos, progress=progress,
-        )  # fmt: skip
-    _go_on = False
+    try:
+        with videos_progress() as progress:
+            done = store.write(
+                spec, path, codec=codec, backend=backend, workers=crew, part=slices, overwrite=overwrite,
+                shard_videos=shard_videos, progress=progress,
+            )  # fmt: skip
+    except _Stop as stop:
+        again = "the same command without --overwrite" if overwrite else "the same command again"
+        stop.advice = f" What was finished stays; give {again} to go on."
+        raise
+    finished = store.is_complete(path)
     fields = {
         "path": str(path), "fingerprint": spec.fingerprint, "rendered": done.rendered, "kept": done.kept,
-        "bytes": done.nbytes, "seconds": round(done.seconds, 3), "finished": store.is_complete(path),
+        "bytes": done.nbytes, "seconds": round(done.seconds, 3), "finished": finished,
     }  # fmt: skip
-    kept = f", {done.kept:,} were there" if done.kept else ""
-    part_of = "" if fields["finished"] else "; the store is not complete yet: other slices are owed"
-    rate = done.rendered / done.seconds if done.seconds else 0
-    _show(
-        form, fields,
-        f"{path}: {done.rendered:,} videos rendered ({store.size_text(done.nbytes)} in {done.seconds:.1f} s, "
-        f"{rate:.0f} a second){kept}{part_of}",
+    text = "nothing to do" if not done.rendered else (
+        f"{done.rendered:,} videos rendered ({store.size_text(done.nbytes)} in {done.seconds:.1f} s, "
+        f"{number_text(done.rendered / max(done.seconds, 1e-9))} a second)"
     )  # fmt: skip
+    kept = f", {done.kept:,} were there" if done.kept else ""
+    owed = "" if finished else "; the store is not complete yet: other slices are owed"
+    _show(form, fields, f"{click.format_filename(path)}: {text}{kept}{owed}")
 
 
-def _terminate(*_: object) -> None:
-    raise _Terminated
+def _check_place(path: Path, plan: Plan, overwrite: bool) -> None:
+    """Raise ConflictError where `store.write` would not take the place for want of --overwrite."""
+    from vpngen import store
+
+    if (path.is_dir() and not any(path.iterdir())) or not path.exists():
+        return
+    there, layout = store.read_spec(path)
+    if (there, layout) != (plan.spec, plan.layout) and not overwrite:
+        raise ConflictError(
+            f"{str(path)!r} holds another dataset, see `vpngen info`; choose another path, or give --overwrite to replace it"
+        )
 
 
-def _warm(spec: Spec, backend: str) -> Any:
+def _warm(spec: Spec, backend: str) -> Backend:
     """The backend, its kernels compiled or loaded."""
     import numpy as np
 
@@ -274,34 +403,35 @@ def _warm(spec: Spec, backend: str) -> Any:
     return backends.choose(backend)
 
 
-def _dry_run(spec: Spec, path: Path, plan: Any, renderer: Any, workers: int | None, form: str) -> None:
+def _dry_run(path: Path, plan: Plan, renderer: Backend, workers: int, overwrite: bool, form: str) -> None:
     from vpngen import store
     from vpngen.units import duration_text
 
-    owed = store.owed(path, plan) if path.is_dir() else list(plan.shards)
+    owed = store.owed(path, plan) if path.is_dir() and not overwrite else list(plan.shards)
     videos = sum(s.count for s in owed)
-    crew = store.worker_count(workers)
-    guess = store.estimate(plan, owed, renderer, crew)
+    kept = plan.videos - videos
+    raw = videos * plan.spec.video_bytes
+    guess = store.estimate(plan, owed, renderer, workers)
+    reclaimed = store.stored_bytes(path) if overwrite else 0
     free = store.free_bytes(path)
     try:
-        store.check_space(path, plan, owed, guess.nbytes)
-        fits = "it fits"
+        store.check_space(path, plan, owed, guess.nbytes, reclaimed)
+        problem = None
     except VpngenError as error:
-        fits = f"it does not fit. {error}"
+        problem = str(error)
     fields = {
-        "path": str(path), "fingerprint": spec.fingerprint, "videos": videos, "kept": plan.videos - videos,
-        "raw_bytes": videos * spec.video_bytes, "estimated_bytes": guess.nbytes, "estimated_seconds": round(guess.seconds, 1),
-        "free_bytes": free, "workers": crew, "fits": fits == "it fits",
+        "path": str(path), "fingerprint": plan.spec.fingerprint, "videos": videos, "kept": kept, "raw_bytes": raw,
+        "estimated_bytes": guess.nbytes, "estimated_seconds": round(guess.seconds, 1), "free_bytes": free,
+        "reclaimed_bytes": reclaimed, "workers": workers, "fits": problem is None, "problem": problem,
     }  # fmt: skip
+    replaced = f", {store.size_text(reclaimed)} are replaced" if reclaimed else ""
     rows = [
-        ("store", str(path)),
-        ("videos", f"{videos:,} to render" + (f", {plan.videos - videos:,} are there" if plan.videos > videos else "")),
-        ("pixels", store.size_text(videos * spec.video_bytes)),
-        ("on disk", f"about {store.size_text(guess.nbytes)}; {store.size_text(free)} are free: {fits}"),
-        (
-            "time",
-            f"about {duration_text(guess.seconds)} of rendering and packing with {crew} workers, if the disk keeps up",
-        ),
+        ("store", click.format_filename(path)),
+        ("videos", f"{videos:,} to render" + (f", {kept:,} are there" if kept else "")),
+        ("pixels", store.size_text(raw)),
+        ("on disk", f"about {store.size_text(guess.nbytes)}; {store.size_text(free)} are free{replaced}"),
+        ("fits", "yes" if problem is None else f"NO: {problem}"),
+        ("time", f"about {duration_text(guess.seconds)} with {workers} workers, if the disk keeps up"),
     ]
     _show(form, fields, _table(rows))
 
@@ -312,16 +442,21 @@ def _dry_run(spec: Spec, path: Path, plan: Any, renderer: Any, workers: int | No
 @click.option("--presets", is_flag=True, help="List the presets.")
 @format_option
 def info(store_path: str | None, presets: bool, form: str, **options: Any) -> None:
-    r"""Say what a dataset holds: a store, a preset, or any options of `render`.
+    """Say what a store, a preset or any options of `render` hold.
 
-    \b
-    vpngen info --presets
-    vpngen info --preset vpn-256x512
-    vpngen info vpn-256x512.zarr --format json
+    Examples:
+      vpngen info --presets
+      vpngen info --preset vpn-256x512
+      vpngen info vpn-256x512.zarr
+      vpngen info vpn-256x512.zarr --format json > set.json
+      vpngen info --spec set.json
     """
     from vpngen.spec import PRESETS, Spec
 
     if presets:
+        if store_path is not None:
+            raise ArgumentError("STORE cannot be given beside `presets`; leave one of them out")
+        _no_dataset(options, "`presets`")
         known = {name: Spec.preset(name) for name in PRESETS}
         listed = {n: {**_facts(s), "about": PRESETS[n]["about"]} for n, s in known.items()}
         head = ("preset", f"{'labels':>6}  {'instances':>9}  {'videos':>9}  {'pixels':>8}  place in the paper")
@@ -331,8 +466,7 @@ def info(store_path: str | None, presets: bool, form: str, **options: Any) -> No
         spec, _ = _take_spec(options)
         _show(form, {**_facts(spec), "spec": spec.to_dict()}, _table(_fact_rows(spec)))
         return
-    if any(options.get(name) is not None for name in _DATASET):
-        raise ArgumentError("give a store or dataset options, not both")
+    _no_dataset(options, "STORE")
     from vpngen import store
 
     spec, layout = store.read_spec(store_path)
@@ -347,7 +481,7 @@ def info(store_path: str | None, presets: bool, form: str, **options: Any) -> No
         "shards": len(plan.shards), "shards_owed": len(left), "finished": not left,
     }  # fmt: skip
     rows = [
-        ("store", f"{store_path}: {state}"),
+        ("store", f"{click.format_filename(store_path)}: {state}"),
         *_fact_rows(spec),
         ("on disk", f"{store.size_text(size)}, codec {layout.codec}, {layout.shard_videos} videos a shard"),
     ]
@@ -398,11 +532,13 @@ def _fact_rows(spec: Spec) -> list[tuple[str, str]]:
 @workers_option
 @format_option
 def verify(store_path: str, compare: bool, repair: bool, backend: str, workers: int | None, form: str) -> None:
-    r"""Check every file of a store: metadata, labels, records, digests, the checksum of each chunk.
+    """Check every file of a store, and mend what is damaged.
 
-    \b
-    vpngen verify vpn-256x512.zarr
-    vpngen verify vpn-256x512.zarr --render --repair
+    Metadata, labels, completion records, digests, and the checksum of each chunk; with --render every pixel.
+
+    Examples:
+      vpngen verify vpn-256x512.zarr
+      vpngen verify vpn-256x512.zarr --render --repair
     """
     from vpngen import store
     from vpngen.terminal import shards_progress
@@ -421,7 +557,9 @@ def verify(store_path: str, compare: bool, repair: bool, backend: str, workers: 
         videos = f" (videos {_ranges(p.videos)} of {p.split})" if p.videos else ""
         lines.append(f"{'repaired' if p.repaired else 'damaged '}  {p.path}: {p.what}{videos}")
     verdict = "whole" if found.whole else "NOT whole" if repair else "NOT whole; --repair mends what was rendered here"
-    lines.append(f"{store_path}: {found.videos:,} videos, {store.size_text(found.nbytes)} read; {verdict}")
+    lines.append(
+        f"{click.format_filename(store_path)}: {found.videos:,} videos, {store.size_text(found.nbytes)} read; {verdict}"
+    )
     _show(form, fields, "\n".join(lines))
     if not found.whole:
         sys.exit(RunError.exit_code)
@@ -449,11 +587,12 @@ def _source(store_path: str | None, backend: str, split: str, options: dict[str,
 
     if store_path is None:
         spec, _ = _take_spec(options)
+        if split not in spec.splits:
+            raise ArgumentError(f"`split` (={split!r}) holds no videos; give `val_instances`")
         with compiling():
             _warm(spec, backend)
         return spec, functools.partial(render_pixels, spec, backend=backend)
-    if any(options.get(name) is not None for name in _DATASET):
-        raise ArgumentError("give a store or dataset options, not both")
+    _no_dataset(options, "STORE")
     from vpngen import store
 
     view = store.open(store_path, split)
@@ -480,7 +619,7 @@ picture_options = _options(
     click.argument("store_path", metavar="[STORE]", required=False, type=click.Path()),
     click.option("--frames", callback=_frames, metavar="START:STOP", help="Which frames.  [default: all; mosaic: the first 64]"),
     click.option("--fps", type=float, default=25, show_default=True, help="Frames a second."),
-    click.option("--split", default="train", show_default=True),
+    click.option("--split", type=click.Choice(["train", "val"]), default="train", show_default=True, help="Of which split."),
     backend_option,
     dataset_options,
 )  # fmt: skip
@@ -507,11 +646,11 @@ def preview(
     store_path: str | None, frames: tuple[int, int] | None, fps: float, split: str, backend: str, out: str,
     videos: tuple[int, ...] | None, columns: int | None, **options: Any,
 ) -> None:  # fmt: skip
-    r"""Show chosen videos, labelled, of a store or straight from the formula.
+    """Show chosen videos of a store, or straight from the formula.
 
-    \b
-    vpngen preview vpn-256x512.zarr --videos 0,17,255 -o three.png
-    vpngen preview --preset vpn-slow -o slow.mp4 --frames 0:96
+    Examples:
+      vpngen preview vpn-256x512.zarr --videos 0,17,255 -o three.png
+      vpngen preview --preset vpn-slow -o slow.mp4 --frames 0:96
     """
     from vpngen import preview as pictures
 
@@ -521,7 +660,7 @@ def preview(
         n = spec.n_videos(split)
         videos = tuple(sorted({i * (min(n, spec.n_categories) - 1) // 7 for i in range(8)}))
     pictures.preview(out, spec, source, videos, split=split, frames=frames, columns=columns, fps=fps)
-    click.echo(f"{out}: videos {', '.join(map(str, videos))} of {split}")
+    click.echo(f"{click.format_filename(out)}: videos {', '.join(map(str, videos))} of {split}")
 
 
 @cli.command()
@@ -539,11 +678,13 @@ def mosaic(
     store_path: str | None, frames: tuple[int, int] | None, fps: float, split: str, backend: str, out: str,
     instance: int, show_d: int | None, tile: int, crop: bool, **options: Any,
 ) -> None:  # fmt: skip
-    r"""Draw the category plane, Figure 2 of the paper: W to the right, H downward.
+    """Draw the category plane, Figure 2 of the paper.
 
-    \b
-    vpngen mosaic --categories 400 -o figure2.png
-    vpngen mosaic --categories 64 -o figure2.mp4
+    A tile for each category, W growing to the right, H downward.
+
+    Examples:
+      vpngen mosaic --categories 400 -o figure2.png
+      vpngen mosaic --categories 64 -o figure2.mp4
     """
     from vpngen import preview as pictures
 
@@ -552,32 +693,39 @@ def mosaic(
     pictures.preview_mosaic(
         out, spec, source, frames=frames, split=split, instance=instance, temporal=show_d, tile=tile, crop=crop, fps=fps
     )
-    click.echo(f"{out}: {spec.n_categories} categories")
+    click.echo(f"{click.format_filename(out)}: {spec.n_categories} categories")
 
 
 @cli.command()
 @format_option
 def doctor(form: str) -> None:
-    """Show what this machine has, and test that its pixels are right."""
-    from vpngen import health
+    """Show what this machine has, and whether its pixels are right.
 
+    Exit code 4 if something is missing or wrong.
+    """
+    from vpngen import health
+    from vpngen.spec import Spec
+    from vpngen.terminal import compiling
+
+    with compiling():
+        _warm(Spec.preset(DEFAULT_PRESET), "auto")
     findings = health.examine()
     rows = [(f.name, f.value if f.good else f"{f.value}  <- {f.remedy}") for f in findings]
     fields = {f.name: {"value": f.value, "good": f.good, "remedy": f.remedy} for f in findings}
     _show(form, fields, _table(rows))
     if not all(f.good for f in findings):
-        sys.exit(4)
+        sys.exit(MissingError.exit_code)
 
 
 @cli.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    r"""Print the completion script of a shell.
+    """Print the completion script of a shell.
 
-    \b
-    vpngen completion bash >> ~/.bashrc
-    vpngen completion zsh >> ~/.zshrc
-    vpngen completion fish > ~/.config/fish/completions/vpngen.fish
+    Examples:
+      vpngen completion bash >> ~/.bashrc
+      vpngen completion zsh >> ~/.zshrc
+      vpngen completion fish > ~/.config/fish/completions/vpngen.fish
     """
     from click.shell_completion import get_completion_class
 

@@ -26,8 +26,9 @@ def _span(name: str, value: object, size: int, steps: bool = False) -> tuple[int
     if not all(isinstance(v, (int, np.integer)) and not isinstance(v, bool) for v in value):
         raise ArgumentError(f"window `{name}` (={value!r}) must be integers")
     start, stop, step = (int(v) for v in (*value, 1)[:3])
-    if not 0 <= start < stop <= size or step < 1:
-        raise ArgumentError(f"window `{name}` (={tuple(value)}) must satisfy 0 <= start < stop <= {size}, step >= 1")
+    if not 0 <= start < stop <= size or not 1 <= step <= size:
+        must = f"0 <= start < stop <= {size}" + (f" and 1 <= step <= {size}" if steps else "")
+        raise ArgumentError(f"window `{name}` (={tuple(value)}) must satisfy {must}")
     return start, stop, step
 
 
@@ -110,6 +111,10 @@ def render(
         MissingError: the backend asked for cannot run here.
     """
     single = np.ndim(index) == 0
+    if np.ndim(index) > 1:
+        raise ArgumentError(f"`index` has shape {np.shape(index)}; it must be one video or a list of them")
+    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+        raise ArgumentError(f"`threads` (={threads!r}) must be a positive integer")
     indices = np.atleast_1d(spec.indices(index, split))
     windows = [window] * len(indices) if window is None or isinstance(window, Window) else list(window)
     if len(windows) != len(indices):

@@ -33,6 +33,26 @@ def _count(name: str, value: Any, least: int, most: int) -> int:
     return int(value)
 
 
+def _check_shape(value: Any) -> Shape:
+    if not isinstance(value, (tuple, list)) or len(value) != 3:
+        raise ArgumentError(f"`shape` (={value!r}) must be (frames, height, width)")
+    return (
+        _count("frames", value[0], 1, MAX_SIDE),
+        _count("height", value[1], 1, MAX_SIDE),
+        _count("width", value[2], 1, MAX_SIDE),
+    )
+
+
+def _check_version(value: Any) -> int:
+    version = _count("format_version", value, 1, 2**16 - 1)
+    if version > FORMAT_VERSION:
+        raise ArgumentError(
+            f"`format_version` (={version}) is newer than this vpngen knows ({FORMAT_VERSION}); "
+            f"upgrade with: pip install --upgrade vpngen"
+        )
+    return version
+
+
 @dataclass(frozen=True)
 class Spec:
     """A dataset as a formula: the bytes of every video are a function of (format version, spec, split, index).
@@ -69,16 +89,8 @@ class Spec:
         keep("instances", _count("instances", self.instances, 1, most))
         keep("val_instances", _count("val_instances", self.val_instances, 0, most))
         keep("seed", _count("seed", self.seed, 0, 2**64 - 1))
-        keep("format_version", _count("format_version", self.format_version, 1, 2**16 - 1))
-        if self.format_version > FORMAT_VERSION:
-            raise ArgumentError(
-                f"`format_version` (={self.format_version}) is newer than this vpngen knows ({FORMAT_VERSION}); "
-                f"upgrade with: pip install --upgrade vpngen"
-            )
-        if not isinstance(self.shape, (tuple, list)) or len(self.shape) != 3:
-            raise ArgumentError(f"`shape` (={self.shape!r}) must be (frames, height, width)")
-        axes = zip(("frames", "height", "width"), self.shape, strict=True)
-        keep("shape", tuple(_count(name, size, 1, MAX_SIDE) for name, size in axes))
+        keep("format_version", _check_version(self.format_version))
+        keep("shape", _check_shape(self.shape))
         self.generator.check(self.shape)
 
     # --- JSON both ways
@@ -98,17 +110,17 @@ class Spec:
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
         """The inverse of `to_dict`. Raises ArgumentError where the fields are not those of a spec."""
         known = {f.name for f in dataclasses.fields(cls)}
-        if not isinstance(fields, Mapping) or set(fields) != known:
-            raise ArgumentError(f"a spec has the fields {sorted(known)}, not {sorted(fields) if fields else fields!r}")
-        _count("format_version", fields["format_version"], 1, 2**16 - 1)
-        if fields["format_version"] > FORMAT_VERSION:
-            raise ArgumentError(
-                f"`format_version` (={fields['format_version']}) is newer than this vpngen knows ({FORMAT_VERSION}); "
-                f"upgrade with: pip install --upgrade vpngen"
-            )
+        if not isinstance(fields, Mapping):
+            raise ArgumentError(f"a spec has the fields {sorted(known)}, and {fields!r} is none")
+        if "format_version" in fields:  # before its fields: a newer format may have others
+            _check_version(fields["format_version"])
+        if set(fields) != known:
+            raise ArgumentError(f"a spec has the fields {sorted(known)}, not {sorted(map(str, fields))}")
+        if not isinstance(fields["generator"], Mapping):
+            raise ArgumentError(f"`generator` (={fields['generator']!r}) must be a name with its parameters")
         parameters = dict(fields["generator"])
         name = parameters.pop("name", None)
-        if name not in GENERATORS:
+        if not isinstance(name, str) or name not in GENERATORS:
             raise ArgumentError(f"generator {name!r} is unknown; known: {', '.join(GENERATORS)}")
         shape = fields["shape"]
         rest = {k: fields[k] for k in known - {"generator", "shape"}}
@@ -257,9 +269,7 @@ def perlin(
     """
     if unknown := sorted(set(choices) - set(_perlin.FIELDS)):
         raise ArgumentError(f"`{unknown[0]}` is not an argument of the perlin generator")
-    if not isinstance(shape, (tuple, list)) or len(shape) != 3 or not all(isinstance(s, int) for s in shape):
-        raise ArgumentError(f"`shape` (={shape!r}) must be (frames, height, width)")
-    shape = (shape[0], shape[1], shape[2])
+    shape = _check_shape(shape)
     generator = _perlin.from_counts(categories, divisions, divisions_x, divisions_y, temporal, shape, **choices)
     return Spec(generator, instances, val_instances, shape, seed)
 

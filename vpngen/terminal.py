@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vpngen.units import duration_text, size_text
+from vpngen.units import duration_text, number_text, size_text
 
 if TYPE_CHECKING:
     from vpngen.store import Progress
@@ -20,6 +20,11 @@ QUIET_SECONDS = 60.0
 """Between two lines where there is no terminal."""
 NOTICE_SECONDS = 1.5
 """What a load of kernels that were compiled before stays under."""
+WIDE = 78
+"""Columns that the bytes a second and a bar of use need beside the rest."""
+
+Show = Callable[[int, int, int | None], None]
+"""Called with what is done, what there is to do, and the bytes of what is done."""
 
 
 @contextlib.contextmanager
@@ -27,7 +32,10 @@ def compiling() -> Iterator[None]:
     """Say what is going on, where kernels are not ready at once."""
 
     def say() -> None:
-        click.echo("Preparing the kernels; the first time on a machine they are compiled, which takes about ten seconds ...", err=True)
+        click.echo(
+            "Preparing the kernels; the first time on a machine they are compiled, which takes about ten seconds ...",
+            err=True,
+        )
 
     notice = threading.Timer(NOTICE_SECONDS, say)
     notice.daemon = True
@@ -39,60 +47,68 @@ def compiling() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def progress_of(videos: int, video_bytes: int) -> Iterator[Callable[[Progress], None]]:
-    """A function that shows how far a run of at most `videos` videos is."""
-    if sys.stderr.isatty():
-        with _bar("{task.completed:,.0f} of {task.total:,.0f} videos", "{task.fields[rate]}") as update:
-            start = time.monotonic()
+def videos_progress() -> Iterator[Callable[[Progress], None]]:
+    """A function that shows how many videos were rendered."""
+    with _shown("videos") as show:
+        yield lambda p: show(p.done, p.total, p.nbytes)
 
-            def show(p: Progress) -> None:
-                seconds = max(time.monotonic() - start, 1e-9)
-                update(p.done, p.total, rate=f"{p.done / seconds:.1f} videos/s  {size_text(p.nbytes / seconds)}/s")
 
+@contextlib.contextmanager
+def shards_progress() -> Iterator[Callable[[int, int], None]]:
+    """A function that shows how many shards were checked."""
+    with _shown("shards") as show:
+        yield lambda done, total: show(done, total, None)
+
+
+@contextlib.contextmanager
+def _shown(what: str) -> Iterator[Show]:
+    if sys.stderr is None:  # closed by whoever started us
+        yield lambda *_: None
+    elif sys.stderr.isatty():
+        with _bar(what) as show:
             yield show
-        return
-    yield _quiet("videos")
+    else:
+        yield _lines(what)
 
 
-def _quiet(what: str) -> Callable[[Progress], None]:
+def _lines(what: str) -> Show:
     start = last = time.monotonic()
 
-    def show(p: Progress) -> None:
+    def show(done: int, total: int, nbytes: int | None) -> None:
         nonlocal last
         now = time.monotonic()
         if now - last < QUIET_SECONDS:
             return
         last = now
-        rate = p.done / (now - start)
-        click.echo(
-            f"{p.done:,} of {p.total:,} {what}, {rate:.1f} a second, {size_text(p.nbytes)}, "
-            f"{duration_text((p.total - p.done) / rate)} left",
-            err=True,
-        )
+        rate = done / (now - start)
+        size = f"{size_text(nbytes)}, " if nbytes is not None else ""
+        left = duration_text((total - done) / rate)
+        click.echo(f"{done:,} of {total:,} {what}, {number_text(rate)} a second, {size}{left} left", err=True)
 
     return show
 
 
 @contextlib.contextmanager
-def shards_progress() -> Iterator[Callable[[int, int], None] | None]:
-    """A function that shows how many shards were checked; None where there is no terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    with _bar("{task.completed:,.0f} of {task.total:,.0f} shards", "{task.fields[rate]}") as update:
-        yield lambda done, total: update(done, total, rate="")
-
-
-@contextlib.contextmanager
-def _bar(counts: str, rate: str) -> Iterator[Callable[..., None]]:
+def _bar(what: str) -> Iterator[Show]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = [BarColumn(), TextColumn(counts), TextColumn(rate), TimeRemainingColumn()]
-    with Progress(*columns, console=Console(stderr=True), transient=True, speed_estimate_period=60) as bar:
-        task = bar.add_task("", total=None, rate="", start=True)
+    console = Console(stderr=True)
+    columns = [
+        BarColumn(None),
+        TextColumn("{task.description}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[left]}"),
+    ]
+    with Progress(*columns, console=console, expand=True, transient=True, speed_estimate_period=60) as bar:
+        task = bar.add_task("starting", total=None, left="")
+        start = time.monotonic()
 
-        def update(done: int, total: int, rate: str) -> None:
-            bar.update(task, completed=done, total=total, rate=rate)
+        def show(done: int, total: int, nbytes: int | None) -> None:
+            seconds = max(time.monotonic() - start, 1e-9)
+            text = f"{done:,} of {total:,} {what}  {number_text(done / seconds)}/s"
+            if nbytes is not None and console.width >= WIDE:
+                text += f"  {size_text(nbytes / seconds)}/s"
+            bar.update(task, completed=done, total=total, description=text, left="left")
 
-        yield update
+        yield show

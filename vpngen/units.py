@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 
 
+def number_text(value: float) -> str:
+    """Three digits at least, never an exponent for large ones: 0.125, 12.3, 3,296."""
+    return f"{value:,.0f}" if value >= 99.95 else f"{value:.3g}"
+
+
 def size_text(nbytes: float) -> str:
     """Bytes in decimal units, three digits: 1.81 TB."""
     units = iter(("B", "kB", "MB", "GB", "TB", "PB", "EB"))
     unit = next(units)
     while nbytes >= 999.5 and unit != "EB":
         nbytes, unit = nbytes / 1000, next(units)
-    return f"{nbytes:.3g} {unit}"
+    return f"{number_text(nbytes)} {unit}"
 
 
 def duration_text(seconds: float) -> str:

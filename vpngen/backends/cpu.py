@@ -19,7 +19,6 @@ from llvmlite import binding
 
 from vpngen.backends import numba_perlin
 from vpngen.backends.base import F32, Backend
-from vpngen.errors import ArgumentError
 from vpngen.generators import Pixels, Rows, Shape
 from vpngen.units import usable_cpus
 
@@ -63,8 +62,6 @@ class Numba(Backend):
         generator: str, rows: Rows, windows: npt.NDArray[np.int32], out: Pixels, extent: tuple[int, ...],
         extremes: F32, threads: int | None,
     ) -> None:  # fmt: skip
-        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-            raise ArgumentError(f"`threads` (={threads!r}) must be a positive integer")
         kernel = _KERNELS[generator]
         tasks = len(rows) * -(-extent[0] // kernel.BLOCK)
         crew = min(threads or usable_cpus(), tasks)

@@ -49,6 +49,9 @@ class Generator(ABC):
             raise ArgumentError(
                 f"`{unknown[0]}` is not a parameter of the {cls.name} generator; known: {sorted(known)}"
             )
+        needed = {f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING}
+        if missing := sorted(needed - set(fields)):
+            raise ArgumentError(f"the {cls.name} generator needs `{missing[0]}`, which is missing")
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
 
     def to_dict(self) -> dict[str, Any]:

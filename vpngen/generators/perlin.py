@@ -48,6 +48,8 @@ DIVISIONS: Final = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 16, 20, 24, 30, 40, 48, 60,
 TEMPORAL: Final = {"fast": (4,), "middle": (8,), "slow": (16,), "full": (4, 8, 16)}
 """The temporal sets of section 5.1 (ii)."""
 MAX_TERMS: Final = 3
+MOST: Final = 65536
+"""The largest division or period: what a side of a video can be."""
 GRADIENTS: Final = ("angles", "sphere")
 FADES: Final = ("quintic", "linear")
 PHASES: Final = ("corner", "centre")
@@ -92,7 +94,7 @@ def factor_categories(n: int) -> tuple[int, int]:
     most = len(DIVISIONS)
 
     def pairs(m: int) -> list[tuple[int, int]]:
-        return [(m // b, b) for b in range(1, math.isqrt(max(m, 0)) + 1) if m % b == 0 and m // b <= most]
+        return [(m // b, b) for b in range(1, most + 1) if m % b == 0 and b <= m // b <= most]
 
     if n < 1 or not pairs(n):
         near = sorted((m for m in range(1, most * most + 1) if pairs(m)), key=lambda m: (abs(m - n), m))[:4]
@@ -103,17 +105,19 @@ def factor_categories(n: int) -> tuple[int, int]:
     return pairs(n)[-1]
 
 
-def _integers(name: str, values: Iterable[Any]) -> tuple[int, ...]:
+def _integers(name: str, values: Any) -> tuple[int, ...]:
+    def fits(v: Any) -> bool:
+        return isinstance(v, (int, float, np.number)) and not isinstance(v, bool) and 1 <= v <= MOST and v == int(v)
+
     try:
         items = tuple(values)
-        numbers = tuple(int(v) for v in items)
-    except (TypeError, ValueError, OverflowError):
-        raise ArgumentError(f"`{name}` (={values!r}) must be a list of positive integers") from None
-    if not numbers or any(n != v or n < 1 for n, v in zip(numbers, items, strict=True)):
-        raise ArgumentError(f"`{name}` (={items!r}) must be a list of positive integers")
-    if len(set(numbers)) != len(numbers):
+    except TypeError:
+        items = ()
+    if isinstance(values, str) or not items or not all(map(fits, items)):
+        raise ArgumentError(f"`{name}` (={values!r}) must be a list of positive integers, none above {MOST}")
+    if len(set(items)) != len(items):
         raise ArgumentError(f"`{name}` (={items!r}) names a value twice")
-    return numbers
+    return tuple(int(v) for v in items)
 
 
 @dataclass(frozen=True)
@@ -186,11 +190,15 @@ class Perlin(Generator):
                 raise ArgumentError(f"`{field}` (={getattr(self, field)!r}) must be one of {', '.join(allowed)}")
         if not isinstance(self.loop, bool):
             raise ArgumentError(f"`loop` (={self.loop!r}) must be true or false")
-        if self.noise_terms not in range(MAX_TERMS) or isinstance(self.noise_terms, bool):
+        if (
+            not isinstance(self.noise_terms, int)
+            or isinstance(self.noise_terms, bool)
+            or not 0 <= self.noise_terms < MAX_TERMS
+        ):
             raise ArgumentError(f"`noise_terms` (={self.noise_terms!r}) must be 0, 1 or 2")
         try:
             amplitudes = tuple(float(a) for a in self.noise_amplitudes)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise ArgumentError(f"`noise_amplitudes` (={self.noise_amplitudes!r}) must be a list of numbers") from None
         object.__setattr__(self, "noise_amplitudes", amplitudes)
         if not amplitudes or not all(0 < a and (self.noise_terms + 1) * a < 1 for a in amplitudes):
@@ -217,8 +225,9 @@ class Perlin(Generator):
 
     def category(self, category_id: int) -> tuple[int, int, int]:
         """(W, H, D) of a label. Raises ArgumentError outside [0, n_categories)."""
-        if not 0 <= category_id < self.n_categories:
-            raise ArgumentError(f"`category_id` (={category_id}) must be in [0, {self.n_categories})")
+        integer = isinstance(category_id, (int, np.integer)) and not isinstance(category_id, bool)
+        if not integer or not 0 <= category_id < self.n_categories:
+            raise ArgumentError(f"`category_id` (={category_id!r}) must be an integer in [0, {self.n_categories})")
         rest, h = divmod(int(category_id), len(self.divisions_y))
         d, w = divmod(rest, len(self.divisions_x))
         return self.divisions_x[w], self.divisions_y[h], self.temporal[d]
@@ -324,10 +333,12 @@ class Perlin(Generator):
     def with_extremes(self, rows: Rows, low: F32, high: F32) -> Rows:
         """`rows` with the gain and bias that map the extremes `low` and `high` (N,) of v to grey levels 0 and 255.
 
-        A video without contrast becomes grey 128 throughout.
+        A video without contrast becomes grey 128 throughout; so does one whose contrast is under a thousandth of its
+        level, for which float32 has too few bits: rounding would carry it out of [0, 256).
         """
-        flat = high <= low
-        gain = np.where(flat, np.float32(0), np.float32(255) / np.where(flat, np.float32(1), high - low))
+        span = high - low
+        flat = span * np.float32(1024) <= np.maximum(np.abs(low), np.abs(high))
+        gain = np.where(flat, np.float32(0), np.float32(255) / np.where(flat, np.float32(1), span))
         out = rows.copy()
         out["gain"] = gain
         out["bias"] = np.where(flat, np.float32(128), np.float32(0.5) - low * gain)
@@ -498,9 +509,11 @@ def from_counts(
         if temporal not in TEMPORAL:
             raise ArgumentError(f"`temporal` (={temporal!r}) must be one of {', '.join(TEMPORAL)} or numbers of frames")
         temporal = TEMPORAL[temporal]
-    elif isinstance(temporal, int):
-        temporal = (temporal,)
+    elif isinstance(temporal, (int, np.integer)) and not isinstance(temporal, bool):
+        temporal = (int(temporal),)
+    temporal = _integers("temporal", temporal)
     if not isinstance(divisions, str):
+        divisions = _integers("divisions", divisions)
         divisions_x = divisions if divisions_x is None else divisions_x
         divisions_y = divisions if divisions_y is None else divisions_y
         divisions = "spread"
@@ -509,7 +522,7 @@ def from_counts(
             raise ArgumentError(f"`categories` (={categories!r}) must be an integer")
         given = divisions_x if divisions_x is not None else divisions_y
         if given is not None:
-            given = tuple(given)
+            given = _integers("divisions_x" if divisions_x is not None else "divisions_y", given)
             a, rest = divmod(categories, max(len(given), 1))
             if rest or not a:
                 raise ArgumentError(
@@ -520,8 +533,8 @@ def from_counts(
             a, b = factor_categories(categories)
         divisions_x = pick_divisions(divisions, a, shape[2]) if divisions_x is None else given
         divisions_y = pick_divisions(divisions, b, shape[1]) if divisions_y is None else given
-    assert divisions_x is not None and divisions_y is not None
-    return Perlin(divisions_x=tuple(divisions_x), divisions_y=tuple(divisions_y), temporal=tuple(temporal), **fields)
+    x, y = _integers("divisions_x", divisions_x), _integers("divisions_y", divisions_y)
+    return Perlin(divisions_x=x, divisions_y=y, temporal=temporal, **fields)
 
 
 PRESETS: Final[dict[str, dict[str, Any]]] = {

@@ -9,6 +9,7 @@ set.zarr/train/label, frequency, ...      what is known of each video, small arr
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import warnings
@@ -96,11 +97,18 @@ class Plan:
         """The number of chunks along t."""
         return -(-self.spec.shape[0] // self.layout.chunk_frames)
 
+    @property
+    def chunk_bytes(self) -> int:
+        """Bytes of a decoded chunk; the last one of a video is padded to that."""
+        frames, height, width = self.spec.shape
+        return min(self.layout.chunk_frames, frames) * height * width
+
 
 def parse_slice(text: str) -> tuple[int, int]:
     """(I, N) of `I/N`, with 1 <= I <= N. Raises ArgumentError."""
     left, _, right = text.partition("/")
-    if left.isascii() and right.isascii() and left.isdigit() and right.isdigit() and 1 <= int(left) <= int(right):
+    digits = len(text) <= 20 and text.isascii() and left.isdigit() and right.isdigit()
+    if digits and 1 <= int(left) <= int(right):
         return int(left), int(right)
     raise ArgumentError(f"`slice` (={text!r}) must be I/N with 1 <= I <= N, such as 1/4, 2/4, 3/4 and 4/4")
 
@@ -116,8 +124,8 @@ def all_shards(spec: Spec, layout: Layout) -> Iterator[Shard]:
 def store_plan(spec: Spec, layout: Layout, part: tuple[int, int] = (1, 1)) -> Plan:
     """Slice I of N of the store: every N-th shard from the I-th on. Raises ArgumentError."""
     i, n = part
-    if not 1 <= i <= n:
-        raise ArgumentError(f"`slice` (={i}/{n}) must be I/N with 1 <= I <= N")
+    if not isinstance(i, int) or not isinstance(n, int) or not 1 <= i <= n:
+        raise ArgumentError(f"`slice` (={i}/{n}) must be I/N with integers 1 <= I <= N")
     return Plan(spec, layout, tuple(all_shards(spec, layout))[i - 1 :: n])
 
 
@@ -129,10 +137,16 @@ def attributes(spec: Spec, layout: Layout) -> dict[str, Any]:
             "fingerprint": spec.fingerprint,
             "layout": asdict(layout),
             "format_version": spec.format_version,
+            "checksum": _checksum(spec, layout),
         },
         "licence": LICENCE,
         "citation": CITATION,
     }
+
+
+def _checksum(spec: Spec, layout: Layout) -> str:
+    """sha256 of what a plan is made from: a damaged digit of the layout must not pass for another layout."""
+    return hashlib.sha256(json.dumps([spec.to_dict(), asdict(layout)], sort_keys=True).encode()).hexdigest()
 
 
 def build_skeleton(root: Path, spec: Spec, layout: Layout) -> None:
@@ -191,7 +205,7 @@ def _build_split(group: zarr.Group, spec: Spec, layout: Layout, split: str) -> N
 
 def skeleton_files(root: Path) -> set[str]:
     """The files that `build_skeleton` made, as paths within the store."""
-    return {str(p.relative_to(root)) for p in root.rglob("*") if p.is_file()}
+    return {str(p.relative_to(root)) for p in root.rglob("*") if p.is_file() or p.is_symlink()}
 
 
 def record(plan: Plan, shard: Shard, size: int, digest: str) -> bytes:
@@ -211,7 +225,7 @@ def read_record(root: Path, plan: Plan, shard: Shard) -> dict[str, Any] | None:
     try:
         fields = json.loads((root / f"{shard.key}{RECORD}").read_bytes())
         expected = json.loads(record(plan, shard, fields["size"], fields["digest"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return fields if fields == expected else None
 
@@ -251,7 +265,7 @@ def read_spec(path: str | Path) -> tuple[Spec, Layout]:
         ) from None
     try:
         fields = json.loads(text)["attributes"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise ConflictError(f"{str(root / 'zarr.json')!r} is damaged, or not that of a Zarr v3 group") from None
     try:
         ours = fields["vpngen"]
@@ -260,10 +274,12 @@ def read_spec(path: str | Path) -> tuple[Spec, Layout]:
         raise ConflictError(
             f"{str(root)!r} is a Zarr store, but vpngen did not make it or its attributes are damaged"
         ) from None
-    except ArgumentError as error:
+    except ValueError as error:  # ArgumentError, and what a damaged value makes Python say
         raise ConflictError(f"the spec of {str(root)!r} cannot be used: {error}") from None
     if ours.get("fingerprint") != spec.fingerprint:
         raise ConflictError(f"{str(root / 'zarr.json')!r} is damaged: its spec does not match its fingerprint")
+    if ours.get("checksum") != _checksum(spec, layout):
+        raise ConflictError(f"{str(root / 'zarr.json')!r} is damaged: its layout does not match its checksum")
     return spec, layout
 
 

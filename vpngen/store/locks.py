@@ -37,6 +37,23 @@ def try_lock(fd: int) -> bool:
     return True
 
 
+def lock_folder(path: Path) -> int | None:
+    """A folder, open and locked; None where another process holds it, it is gone, or this system cannot tell."""
+    if fcntl is None:
+        return None
+    fd = None
+    try:
+        fd = os.open(path, os.O_RDONLY)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.stat(path), os.fstat(fd)):
+            return fd
+    except OSError:  # file systems differ in what they say of the lock of a folder
+        pass
+    if fd is not None:
+        os.close(fd)
+    return None
+
+
 def open_partial(final: Path) -> int:
     """The empty partial file of a shard, open and locked.
 
@@ -53,13 +70,25 @@ def open_partial(final: Path) -> int:
                     f"another process is writing {final}; wait until it is done, or give each process its own share "
                     f"with --slice 1/2 and --slice 2/2"
                 )
-            with contextlib.suppress(OSError):
-                if os.stat(path).st_ino == os.fstat(fd).st_ino:  # else its last owner renamed it before we locked it
+            with contextlib.suppress(FileNotFoundError):  # its last owner gave it its name before we locked it
+                if os.path.samestat(os.stat(path), os.fstat(fd)):
                     os.ftruncate(fd, 0)
                     return fd
         except BaseException:
             os.close(fd)
             raise
+        os.close(fd)
+
+
+def remove_dead(path: Path) -> bool:
+    """Remove a partial file unless its writer lives; the lock is held meanwhile, so that none takes it up. Raises OSError."""
+    fd = os.open(path, os.O_RDWR)
+    try:
+        dead = try_lock(fd)
+        if dead:
+            os.unlink(path)
+        return dead
+    finally:
         os.close(fd)
 
 

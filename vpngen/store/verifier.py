@@ -19,7 +19,7 @@ from vpngen.rendering import recipes
 from vpngen.store import layout as _layout
 from vpngen.store import writer as _writer
 from vpngen.store.layout import RECORD, Plan, Shard, read_record, read_spec, store_plan
-from vpngen.store.locks import PARTIAL, live_partials
+from vpngen.store.locks import PARTIAL, live_partials, remove_dead
 from vpngen.store.shard import CRC_BYTES, decode_chunk, read_chunk, read_index, shard_digest
 
 
@@ -94,7 +94,9 @@ def verify(
             nbytes += size
             if problem is not None and repair:
                 assert renderer is not None
-                _writer.rewrite_shard(root, plan, shard, renderer, keep=set(_all(shard)) - set(problem.videos))
+                fields = None if render else read_record(root, plan, shard)  # compared with the formula: trusted
+                digest = fields["digest"] if fields is not None else None
+                _writer.rewrite_shard(root, plan, shard, renderer, set(_all(shard)) - set(problem.videos), digest)
                 problem = _mended(problem)
             if problem is not None:
                 problems.append(problem)
@@ -129,6 +131,12 @@ def _check_shard(root: Path, plan: Plan, shard: Shard, renderer: Backend | None)
             index, index_bytes = read_index(fd, chunks)
         except ValueError as error:
             return bad(str(error)), size
+        except OSError as error:
+            return bad(f"the shard cannot be read: {error.strerror}"), 0
+        if fields is None:
+            return bad("the completion record is missing, damaged, or of another dataset"), size
+        if fields["size"] != size:
+            return bad(f"the file has {size} bytes, its record says {fields['size']}"), size
         damaged, sums = [], []
         for i, video in enumerate(_all(shard)):
             try:
@@ -136,17 +144,13 @@ def _check_shard(root: Path, plan: Plan, shard: Shard, renderer: Backend | None)
                 for entry in index[i * per_video : (i + 1) * per_video]:
                     data = read_chunk(fd, entry)
                     sums.append(data[-CRC_BYTES:])
-                    stored.append(decode_chunk(data, plan.layout.codec, _chunk_bytes(plan)))
+                    stored.append(decode_chunk(data, plan.layout.codec, plan.chunk_bytes))
                 if renderer is not None and not _same_pixels(plan, shard.split, video, stored, renderer):
                     damaged.append(video)
             except (ValueError, OSError):
                 damaged.append(video)
         if damaged:
             return bad("damaged videos", tuple(damaged)), size
-        if fields is None:
-            return bad("the completion record is missing, damaged, or of another dataset"), size
-        if fields["size"] != size:
-            return bad(f"the file has {size} bytes, its record says {fields['size']}"), size
         if fields["digest"] != shard_digest(sums, index_bytes):
             return bad("the digest does not match the record: a shard of another place or dataset"), size
         return None, size
@@ -154,16 +158,12 @@ def _check_shard(root: Path, plan: Plan, shard: Shard, renderer: Backend | None)
         os.close(fd)
 
 
-def _chunk_bytes(plan: Plan) -> int:
-    frames, height, width = plan.spec.shape
-    return min(plan.layout.chunk_frames, frames) * height * width
-
-
 def _same_pixels(plan: Plan, split: str, video: int, stored: list[Pixels], renderer: Backend) -> bool:
     pixels = np.empty((1, *plan.spec.shape), np.uint8)
     rows = recipes(plan.spec, np.array([video]), split, renderer, 1)
     renderer.render(plan.spec.generator.name, rows, _writer.WHOLE, pixels, 1)
-    return bool(np.array_equal(np.concatenate(stored)[: pixels.size], pixels.ravel()))
+    flat = np.concatenate(stored)
+    return np.array_equal(flat[: pixels.size], pixels.ravel()) and not flat[pixels.size :].any()
 
 
 # --- everything that is no shard
@@ -180,19 +180,22 @@ def _check_skeleton(root: Path, plan: Plan, repair: bool) -> list[Problem]:
             what = _compare(root / name, fresh / name)
             if what:
                 if repair:
-                    (root / name).parent.mkdir(parents=True, exist_ok=True)
-                    _writer.write_synced(root / name, (fresh / name).read_bytes())
+                    with _writer.disk_errors(root / name):
+                        (root / name).parent.mkdir(parents=True, exist_ok=True)
+                        _writer.write_synced(root / name, (fresh / name).read_bytes())
                 problems.append(Problem(name, what, repaired=repair))
     live = dict(p for f in {(root / s.key).parent for s in plan.shards} for p in live_partials(f))
     expected |= {s.key for s in plan.shards} | {f"{s.key}{RECORD}" for s in plan.shards}
     for name in sorted(_layout.skeleton_files(root) - expected):
         if name.endswith(PARTIAL):
-            if live.get(root / name):
+            alive = live.get(root / name, False)
+            if repair and not alive:
+                with _writer.disk_errors(root / name):
+                    alive = not remove_dead(root / name)
+            if alive:
                 problems.append(Problem(name, "is being written by a process that is running"))
-                continue
-            if repair:
-                (root / name).unlink(missing_ok=True)
-            problems.append(Problem(name, "left by a writer that was killed", repaired=repair))
+            else:
+                problems.append(Problem(name, "left by a writer that was killed", repaired=repair))
         else:
             problems.append(Problem(name, "does not belong to this store; remove it by hand"))
     return problems

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import queue
+import re
 import shutil
 import threading
 import time
@@ -26,7 +27,7 @@ from vpngen.rendering import recipes
 from vpngen.spec import Spec
 from vpngen.store import layout as _layout
 from vpngen.store.layout import RECORD, Layout, Plan, Shard, is_finished, read_spec, store_plan
-from vpngen.store.locks import PARTIAL, live_partials, open_partial
+from vpngen.store.locks import PARTIAL, live_partials, lock_folder, open_partial
 from vpngen.store.shard import CRC_BYTES, ShardWriter, encode_video, read_chunk, read_index
 from vpngen.units import size_text, usable_cpus
 
@@ -83,7 +84,7 @@ def write(
         backend: as for `vpngen.render`.
         workers: threads, each with a shard of its own; None for all processors that this process may use.
         part: (I, N): do slice I of N; the slices of a store may run at the same time, on one machine or many.
-        overwrite: replace a store that vpngen made, whatever is in it.
+        overwrite: replace a store that vpngen made, whatever is in it; not together with a slice.
         shard_videos: videos in a shard file.
         progress: called from the calling thread after each video.
 
@@ -92,7 +93,7 @@ def write(
 
     Raises:
         ArgumentError: an argument out of range.
-        ConflictError: `path` holds something else, or another process is writing the same shards.
+        ConflictError: `path` holds something else, or another process is writing shards of this run; the rest is done.
         MissingError: the backend cannot run here, or the disk is too small.
         RunError: the disk failed or filled up; what was finished stays, and the same call goes on from there.
     """
@@ -100,12 +101,18 @@ def write(
     threads = worker_count(workers)
     renderer = backends.choose(backend)
     plan = store_plan(spec, Layout(codec, shard_videos), part)
-    root = Path(path)
+    if overwrite and part[1] > 1:
+        raise ArgumentError(
+            f"`overwrite` replaces the whole store, also what the other slices did, so it cannot be given with "
+            f"`slice` (={part[0]}/{part[1]}); remove the store by hand, then start the slices"
+        )
+    _check_name(path)
+    root = Path(os.path.realpath(path))  # a link to a folder on another disk stays, the store comes where it points
     _check_place(root, plan, overwrite)
     todo = list(plan.shards) if overwrite else owed(root, plan)
     needed = estimate(plan, todo, renderer).nbytes if codec != "none" and todo else None
     check_space(root, plan, todo, needed, reclaimed=stored_bytes(root) if overwrite else 0)
-    with _disk_errors(root):
+    with disk_errors(root):
         _prepare(root, plan, overwrite)
     todo = owed(root, plan)
     run = _Run(root, plan, renderer)
@@ -134,12 +141,16 @@ def worker_count(workers: int | None) -> int:
 # --- before the run
 
 
-def _check_place(root: Path, plan: Plan, overwrite: bool) -> None:
+def _check_name(path: str | Path) -> None:
     try:
-        os.fsencode(root)
-        str(root).encode()
-    except (UnicodeEncodeError, ValueError):
-        raise ArgumentError(f"`path` (={str(root)!r}) is not valid UTF-8; Zarr stores need a path that is") from None
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise ArgumentError(f"`path` (={str(path)!r}) is not valid UTF-8; Zarr stores need a path that is") from None
+    if "\0" in str(path):
+        raise ArgumentError(f"`path` (={str(path)!r}) must not contain a zero byte")
+
+
+def _check_place(root: Path, plan: Plan, overwrite: bool) -> None:
     try:
         if (root.is_dir() and not any(root.iterdir())) or not root.exists():
             _check_writable(root)
@@ -200,7 +211,7 @@ def check_space(root: Path, plan: Plan, todo: list[Shard], needed: int | None = 
     videos = sum(s.count for s in todo)
     raw = videos * plan.spec.video_bytes
     if needed is None:
-        needed = raw + videos * plan.chunks_a_video * 20
+        needed = videos * plan.chunks_a_video * (plan.chunk_bytes + CRC_BYTES + 16)
     free = free_bytes(root) + reclaimed
     if needed <= free:
         return
@@ -251,31 +262,62 @@ WHOLE: Final = np.array([[0, 1, 0, 0, 0]], np.int32)
 
 def _prepare(root: Path, plan: Plan, overwrite: bool) -> None:
     """Make the store without its shards, in one step: it is built beside its place and renamed into it."""
+    _sweep(root)
     exists = root.is_dir() and any(root.iterdir())
     if exists and not overwrite:
         return
-    root.absolute().parent.mkdir(parents=True, exist_ok=True)
-    beside = root.absolute().parent / f".{root.name}.{uuid.uuid4().hex[:8]}"
+    root.parent.mkdir(parents=True, exist_ok=True)
+    beside, lock = _new_folder_beside(root)
+    old, old_lock = beside.with_name(beside.name + ".old"), None
     try:
         _layout.build_skeleton(beside, plan.spec, plan.layout)
-        old = None
+        sync_tree(beside)
         if exists:
-            old = beside.with_name(beside.name + ".old")
+            old_lock = lock_folder(root)
             os.rename(root, old)
         try:
             os.rename(beside, root)
-        except OSError as error:  # another process made the store since we looked
+        except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                if exists:
+                    os.rename(old, root)
                 raise
-            _check_place(root, plan, False)
-        if old is not None:
+            _check_place(root, plan, False)  # another process made the store since we looked
+        sync_folder(root.parent)
+        if exists:
             shutil.rmtree(old)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+        for fd in (lock, old_lock):
+            if fd is not None:
+                os.close(fd)
+
+
+def _new_folder_beside(root: Path) -> tuple[Path, int | None]:
+    """A new folder in the place of `root`, locked where the system can, so that `_sweep` knows it from a killed run's."""
+    while True:
+        folder = root.parent / f".{root.name}.{uuid.uuid4().hex[:8]}.vpngen"
+        folder.mkdir()
+        lock = lock_folder(folder)
+        if folder.exists():  # else another process swept it before it was locked
+            return folder, lock
+        if lock is not None:
+            os.close(lock)
+
+
+def _sweep(root: Path) -> None:
+    """Remove what killed runs left beside the store: half-made skeletons, and stores that were being replaced."""
+    ours = re.compile(rf"\.{re.escape(root.name)}\.[0-9a-f]{{8}}\.vpngen(\.old)?")
+    with contextlib.suppress(OSError):
+        for folder in root.parent.iterdir():
+            if ours.fullmatch(folder.name) and (lock := lock_folder(folder)) is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+                os.close(lock)
 
 
 @contextlib.contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
+def disk_errors(path: Path) -> Iterator[None]:
+    """Whatever the operating system refuses becomes a RunError that says how to go on."""
     try:
         yield
     except OSError as error:
@@ -300,12 +342,26 @@ class _Run:
         self.nbytes = 0
         self._stop = threading.Event()
         self._news: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self._held: list[tuple[Shard, ConflictError]] = []
         self._crew: ThreadPoolExecutor | None = None
         self._syncers: ThreadPoolExecutor | None = None
 
     def go(self, todo: list[Shard], threads: int, progress: Callable[[Progress], None] | None) -> None:
-        """Render the shards; returns when all are on disk, raises the first error of any worker."""
+        """Render the shards; returns when all are on disk, raises the first error of any worker.
+
+        Shards that another process is writing are left for the end: by then it has finished them, or it was killed and
+        they are rendered here, or it is at them still, which is an error. Of two runs at most one is told so, and
+        together they complete the set.
+        """
         total = sum(s.count for s in todo)
+        self._round(todo, threads, total, progress)
+        if self._held:
+            again, self._held = self._held, []
+            self._round([shard for shard, _ in again], threads, total, progress)
+        if self._held:
+            raise self._held[0][1]
+
+    def _round(self, todo: list[Shard], threads: int, total: int, progress: Callable[[Progress], None] | None) -> None:
         waiting: queue.SimpleQueue[Shard] = queue.SimpleQueue()
         for shard in todo:
             waiting.put(shard)
@@ -316,12 +372,13 @@ class _Run:
         self._syncers = ThreadPoolExecutor(threads, "vpngen-sync")
         inner = max(1, worker_count(None) // threads) if len(todo) <= threads else 1
         work: list[Future[None]] = [self._crew.submit(self._work, waiting, inner) for _ in range(threads)]
-        while not all(w.done() for w in work) or not self._news.empty():
+        while threads:
             try:
-                nbytes = self._news.get(timeout=0.2)
+                nbytes = self._news.get(timeout=0.2)  # not for ever: a signal could not be handled meanwhile everywhere
             except queue.Empty:
                 continue
-            if nbytes is None:
+            if nbytes is None:  # the last word of each worker
+                threads -= 1
                 continue
             self.videos += 1
             self.nbytes += nbytes
@@ -341,21 +398,24 @@ class _Run:
 
     def _work(self, waiting: queue.SimpleQueue[Shard], threads: int) -> None:
         assert self._syncers is not None
-        video = np.empty(self.plan.spec.shape, np.uint8)
         syncing: Future[None] | None = None
         try:
+            video = np.empty(self.plan.spec.shape, np.uint8)
             while not self._stop.is_set():
                 try:
                     shard = waiting.get_nowait()
                 except queue.Empty:
                     break
-                with _disk_errors(self.root / shard.key):
-                    done = self._render(shard, video, threads)
-                if syncing is not None:
-                    syncing.result()
-                    syncing = None
+                try:
+                    with disk_errors(self.root / shard.key):
+                        done = self._render(shard, video, threads)
+                except ConflictError as error:
+                    self._held.append((shard, error))
+                    continue
                 if done is not None:
-                    syncing = self._syncers.submit(publish, self.root, self.plan, shard, *done)
+                    before, syncing = syncing, self._syncers.submit(publish, self.root, self.plan, shard, *done)
+                    if before is not None:
+                        before.result()
             if syncing is not None:
                 syncing.result()
         except BaseException:
@@ -401,62 +461,92 @@ def publish(root: Path, plan: Plan, shard: Shard, fd: int, size: int, digest: st
     """Sync a partial file and give it its name, then its record; closes `fd`, which holds the lock to the end."""
     final = root / shard.key
     try:
-        with _disk_errors(final):
+        with disk_errors(final):
             os.fsync(fd)
             with contextlib.suppress(FileNotFoundError):  # a record that speaks of another file
                 os.unlink(f"{final}{RECORD}")
             os.replace(f"{final}{PARTIAL}", final)
             sync_folder(final.parent)
             write_synced(Path(f"{final}{RECORD}"), _layout.record(plan, shard, size, digest))
+    except BaseException:
+        with contextlib.suppress(OSError):  # gone already where it has its name
+            if os.path.samestat(os.stat(f"{final}{PARTIAL}"), os.fstat(fd)):
+                os.unlink(f"{final}{PARTIAL}")
+        raise
     finally:
         os.close(fd)
 
 
-def rewrite_shard(root: Path, plan: Plan, shard: Shard, renderer: Backend, keep: set[int]) -> None:
+def rewrite_shard(
+    root: Path, plan: Plan, shard: Shard, renderer: Backend, keep: set[int], digest: str | None = None
+) -> None:
     """Write a shard anew: the chunks of the videos `keep` are copied from the old file, the others are rendered.
+
+    `digest` is what the mended shard has to come to. Where it does not, the videos kept were intact but not those of
+    this shard, and all are rendered; None trusts them.
 
     Raises:
         ConflictError: another process is writing this shard.
         RunError: the disk failed; the old shard is still there.
     """
     final = root / shard.key
-    with _disk_errors(final):
+    with disk_errors(final):
         final.parent.mkdir(parents=True, exist_ok=True)
         fd = open_partial(final)
-        old = os.open(final, os.O_RDONLY) if keep else -1
         try:
-            out = ShardWriter(fd, plan.layout.shard_videos * plan.chunks_a_video)
-            index = read_index(old, plan.layout.shard_videos * plan.chunks_a_video)[0] if keep else None
-            video = np.empty(plan.spec.shape, np.uint8)
-            for i in range(shard.count):
-                if shard.first + i in keep and index is not None:
-                    entries = index[i * plan.chunks_a_video : (i + 1) * plan.chunks_a_video]
-                    stored = [read_chunk(old, entry) for entry in entries]
-                    out.add([(data[:-CRC_BYTES], data[-CRC_BYTES:]) for data in stored])
-                else:
-                    _render_into(plan, shard.split, shard.first + i, renderer, video)
-                    out.add(encode_video(video, plan.layout.codec, plan.layout.chunk_frames))
-            size, digest = out.finish()
+            size, made = _refill(fd, final, plan, shard, renderer, keep)
+            if keep and digest not in (None, made):
+                os.ftruncate(fd, 0)
+                os.lseek(fd, 0, os.SEEK_SET)
+                size, made = _refill(fd, final, plan, shard, renderer, set())
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(f"{final}{PARTIAL}")
             os.close(fd)
             raise
-        finally:
-            if old >= 0:
-                os.close(old)
-    publish(root, plan, shard, fd, size, digest)
+    publish(root, plan, shard, fd, size, made)
+
+
+def _refill(fd: int, old: Path, plan: Plan, shard: Shard, renderer: Backend, keep: set[int]) -> tuple[int, str]:
+    per_video, chunks = plan.chunks_a_video, plan.layout.shard_videos * plan.chunks_a_video
+    out = ShardWriter(fd, chunks)
+    video = np.empty(plan.spec.shape, np.uint8)
+    with open(old, "rb") if keep else contextlib.nullcontext() as file:
+        index = read_index(file.fileno(), chunks)[0] if file else None
+        for i in range(shard.count):
+            if shard.first + i in keep and file and index is not None:
+                stored = [read_chunk(file.fileno(), e) for e in index[i * per_video : (i + 1) * per_video]]
+                out.add([(data[:-CRC_BYTES], data[-CRC_BYTES:]) for data in stored])
+            else:
+                _render_into(plan, shard.split, shard.first + i, renderer, video)
+                out.add(encode_video(video, plan.layout.codec, plan.layout.chunk_frames))
+    return out.finish()
 
 
 def write_synced(path: Path, data: bytes) -> None:
     """Write a small file under a temporary name, sync it, give it its name and sync the folder. Raises OSError."""
     temporary = path.with_name(path.name + PARTIAL)
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
     sync_folder(path.parent)
+
+
+def sync_tree(folder: Path) -> None:
+    """Make all files below a folder durable. Raises OSError."""
+    for path in (*folder.rglob("*"), folder):
+        if path.is_dir():
+            sync_folder(path)
+        else:
+            with open(path, "r+b") as file:
+                os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:

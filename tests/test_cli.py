@@ -1,0 +1,911 @@
+"""The command line as its users meet it: what it prints where, its exit codes, and what it leaves on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import io
+import json
+import os
+import pty
+import re
+import shlex
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+import numpy as np
+import pytest
+import stores
+from PIL import Image
+
+import vpngen
+from vpngen import Spec, cli, health, store, terminal
+from vpngen import preview as pictures
+
+SMALL = (
+    "--shape", "16x48x48", "--divisions-x", "2,4", "--divisions-y", "3,6", "--noise-terms", "0", "--instances", "3",
+    "--val-instances", "1",
+)  # fmt: skip
+"""Four categories, 12 videos and 4."""
+SHARDS = ("--shard-videos", "4")
+"""Three shards and one."""
+COMMANDS = tuple(cli.cli.commands)
+GO_ON = "What was finished stays; give the same command again to go on."
+
+
+def small_spec() -> Spec:
+    return vpngen.perlin(
+        divisions_x=(2, 4), divisions_y=(3, 6), noise_terms=0, shape=(16, 48, 48), instances=3, val_instances=1
+    )
+
+
+class Result(NamedTuple):
+    """How a command ended, and what it wrote to stdout and stderr."""
+
+    code: int | str | None
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """What was written for machines; nothing else may be on stdout."""
+        assert self.out.endswith("\n")
+        return json.loads(self.out)
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """`vpngen ARGS` in this process and in an empty folder: the real `main`, with its messages and exit codes."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(terminal, "NOTICE_SECONDS", 3600)  # a slow machine is no failure
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def vpngen_main(*args: str | Path) -> Result:
+        monkeypatch.setattr(sys, "argv", ["vpngen", *map(str, args)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return Result(end.value.code, *capsys.readouterr())
+
+    yield vpngen_main
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def process(*args: str | Path, cwd: Path, **options: Any) -> subprocess.Popen[str]:
+    """`vpngen ARGS` in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "vpngen", *map(str, args)], cwd=cwd, text=True, stdin=subprocess.DEVNULL,
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
+    )  # fmt: skip
+
+
+def end_of(running: subprocess.Popen[str]) -> Result:
+    out, err = running.communicate(timeout=120)
+    return Result(running.returncode, out, err)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete store of `SMALL`, not to be changed."""
+    path = tmp_path_factory.mktemp("finished") / "small.zarr"
+    vpngen.write(small_spec(), path, shard_videos=4, backend="reference", workers=1)
+    return path
+
+
+@pytest.fixture
+def small(finished: Path, tmp_path: Path) -> Path:
+    """A complete store of `SMALL` to play with, in the folder where `run` runs."""
+    return stores.copy(finished, tmp_path / "small.zarr")
+
+
+# --- help
+
+
+def parser_of(name: str) -> click.Command:
+    return cli.cli.commands[name] if name else cli.cli
+
+
+def examples(command: click.Command) -> list[list[str]]:
+    """The command lines in the help of a command, without what the shell does with their output."""
+    text = (command.help or "").partition("Examples:\n")[2]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    assert all(line.startswith("vpngen ") for line in lines)
+    return [shlex.split(re.split(r"\s>>?\s|\s\s+", line)[0]) for line in lines]
+
+
+@pytest.mark.parametrize("columns", [60, 80, 160])
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_help_fits_and_explains_everything(run: Run, monkeypatch: pytest.MonkeyPatch, name: str, columns: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    result = run(*name.split(), "--help")
+    assert (result.code, result.err) == (0, "")
+    assert result.out == run(*name.split(), "-h").out
+    assert result.out.startswith(f"Usage: vpngen {name}".rstrip())
+    command, lines = parser_of(name), result.out.splitlines()
+    shown = {line.strip() for line in lines}
+    for option in command.params:
+        if isinstance(option, click.Option):
+            assert option.help, option.name
+            assert any(re.match(rf"\s+(-\w, )?{re.escape(opt)}\b", line) for line in lines for opt in option.opts)
+    in_help = [line.strip() for line in (command.help or "").partition("Examples:\n")[2].splitlines()]
+    assert set(in_help) <= shown, "examples are shown line by line"
+    assert max(len(line) for line in lines if line.strip() not in in_help) <= max(columns, 50)
+    assert max(map(len, lines)) <= max(columns, 80)
+    assert "\b" not in result.out and r"\b" not in result.out
+
+
+def test_help_of_the_whole_lists_every_command_in_full(run: Run) -> None:
+    text = run("--help").out
+    listed = re.search(r"Commands:\n((?:  .*\n)+)", text)
+    assert listed is not None
+    assert [line.split()[0] for line in listed[1].splitlines()] == list(COMMANDS)
+    assert "..." not in listed[1]
+    for code in ("0 done", "1 failed", "2 bad argument", "3 conflict", "4 something is missing"):
+        assert code in re.sub(r"\s+", " ", text)
+
+
+@pytest.mark.parametrize("name", ["", *(c for c in COMMANDS if c != "doctor")])
+def test_examples_in_the_help_are_understood(run: Run, tmp_path: Path, name: str) -> None:
+    (tmp_path / "set.json").write_text("{}")
+    lines = examples(parser_of(name))
+    assert lines
+    for _, command, *args in lines:
+        with cli.cli.commands[command].make_context(command, args) as context:
+            assert not context.args
+
+
+def test_options_that_name_a_dataset_are_the_same_everywhere_and_apart(run: Run) -> None:
+    def apart(command: str) -> str:
+        return run(command, "--help").out.partition("Which dataset:\n")[2].partition("\n\n")[0]
+
+    assert "--preset NAME" in apart("render")
+    assert "--format [" not in apart("render")
+    assert apart("render").strip() == apart("info").strip() == apart("preview").strip() == apart("mosaic").strip()
+
+
+def test_no_command_shows_the_help(run: Run) -> None:
+    result = run()
+    assert result.code in (0, 2)  # releases of click differ
+    assert result.out + result.err == run("--help").out
+
+
+def test_version(run: Run) -> None:
+    assert run("--version") == (0, f"vpngen, version {vpngen.__version__}\n", "")
+
+
+# --- which dataset, and what it is called
+
+
+@pytest.mark.parametrize(
+    ("args", "name"),
+    [
+        ([], "vpn-256x512"),
+        (["--categories", "64"], "vpn-64x512"),
+        (["--categories", "256", "--instances", "512", "--seed", "0"], "vpn-256x512"),
+        (["--categories", "16", "--instances", "4", "--generator", "perlin"], "vpn-16x4"),
+        (["--preset", "vpn-low-freq"], "vpn-low-freq"),
+        (["--preset", "vpn-low-freq", "--instances", "20"], r"vpn-144x20-\w{8}"),
+        (["--preset", "vpn-full", "--instances", "1"], r"vpn-768x1-\w{8}"),
+        (["--seed", "1"], r"vpn-256x512-\w{8}"),
+        (["--temporal", "fast", "--instances", "2"], r"vpn-256x2-\w{8}"),
+        (["--temporal", "4,8", "--instances", "2"], r"vpn-512x2-\w{8}"),
+        (list(SMALL), r"vpn-4x3-\w{8}"),
+    ],
+)
+def test_default_name(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: list[str], name: str) -> None:
+    monkeypatch.setattr(store, "estimate", lambda *_: store.Estimate(1, 1.0, 1.0))
+    result = run("render", "--dry-run", "--format", "json", *args)
+    assert result.code == 0, result.err
+    assert re.fullmatch(rf"{name}\.zarr", result.json["path"])
+    fingerprint = result.json["fingerprint"]
+    assert fingerprint == run("info", "--format", "json", *args).json["fingerprint"]
+    if r"\w" in name:
+        assert result.json["path"].endswith(f"-{fingerprint[:8]}.zarr")
+    assert not os.listdir(tmp_path)
+
+
+def test_every_option_reaches_the_spec(run: Run) -> None:
+    given = {
+        "categories": "99", "instances": "7", "val-instances": "2", "temporal": "4,16", "seed": "5", "shape": "32x60x120",
+        "divisions-x": "4,2", "divisions-y": "3,6", "noise-terms": "1", "noise-frequencies": "1,3",
+        "noise-amplitudes": "0.25,0.1", "temporal-unit": "divisions", "gradients": "sphere", "fade": "linear",
+        "phase": "centre", "grey": "stretch",
+    }  # fmt: skip
+    options = [word for name, value in given.items() for word in (f"--{name}", value)]
+    result = run("info", "--format", "json", "--loop", "--temporal", "4", "--noise-frequencies", "1,2", *options[6:])
+    wrong = run("info", "--loop", *options)
+    assert wrong.code == 2 and "`--noise-frequencies` has 3, which does not divide the frames of 32" in wrong.err
+    result = run("info", "--format", "json", "--loop", *options, "--noise-frequencies", "1,2")
+    assert result.json["spec"] == vpngen.perlin(
+        instances=7, val_instances=2, temporal=(4, 16), seed=5, shape=(32, 60, 120), divisions_x=(4, 2),
+        divisions_y=(3, 6), noise_terms=1, noise_frequencies=(1, 2), noise_amplitudes=(0.25, 0.1),
+        temporal_unit="divisions", gradients="sphere", fade="linear", phase="centre", grey="stretch", loop=True,
+    ).to_dict()  # fmt: skip
+    assert result.json["categories"] == 8 and result.json["videos"] == 8 * 9
+    both = run("info", "--format", "json", "--categories", "4", "--divisions", "2,4", "--shape", "8x48x48")
+    assert both.json["spec"]["generator"]["divisions_x"] == both.json["spec"]["generator"]["divisions_y"] == [2, 4]
+    low = run("info", "--format", "json", "--categories", "4", "--divisions", "low", "--no-loop")
+    assert low.json["spec"]["generator"]["divisions_y"] == [1, 2]
+
+
+def test_spec_file_is_what_info_prints(run: Run, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("of store.json").write_text(run("info", small, "--format", "json").out)
+    Path("of options.json").write_text(run("info", *SMALL, "--format", "json").out)
+    Path("bare.json").write_text(small_spec().to_json())
+    for name in ("of store.json", "of options.json", "bare.json"):
+        assert run("info", "--spec", name, "--format", "json").json["spec"] == small_spec().to_dict()
+    again = run("render", small, "--spec", "of store.json", *SHARDS, "--format", "json")
+    assert (again.json["rendered"], again.json["kept"]) == (0, 16)
+    named = run("render", "--spec", "bare.json", "--dry-run", "--format", "json").json
+    assert named["path"] == f"perlin-{small_spec().fingerprint[:8]}.zarr"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(Path("of store.json").read_bytes()), "utf-8"))
+    assert run("info", "--spec", "-", "--format", "json").json["spec"] == small_spec().to_dict()
+
+
+# --- bad arguments
+
+
+BAD: list[tuple[str, str]] = [
+    ("nothing", "No such command 'nothing'"),
+    ("render --catgories 4", "No such option"),
+    ("render --categories four", "'--categories': 'four' is not a valid integer"),
+    ("render --categories -4", "`--categories` (=-4) must be a x b with both from 1 to 20; nearest: 1, 2, 3, 4"),
+    ("render --categories 401", "`--categories` (=401) must be; 360, 361, 380, 400"),
+    ("render --categories 99999999999999999999999999", "`--categories` (=99999999999999999999999999) must be; 400"),
+    ("render --instances 0", "`--instances` (=0) must be from 1 to"),
+    ("render --instances -1", "`--instances` (=-1) must be from 1 to"),
+    ("render --instances 99999999999999999999", "`--instances` (=99999999999999999999) must be from 1 to"),
+    ("render --val-instances -1", "`--val-instances` (=-1) must be from 0 to"),
+    ("render --seed -1", "`--seed` (=-1) must be from 0 to 18446744073709551615"),
+    ("render --shape 10x10", "'--shape': '10x10' must be FRAMESxHEIGHTxWIDTH, such as 240x240x240"),
+    ("render --shape 16x48x99999999 --divisions 1", "`width` (=99999999) must be from 1 to 65536"),
+    ("render --shape 16x50x48 --divisions-x 2 --divisions-y 4", "`--divisions-y` has 4, which does not divide the height of 50; change the height or give `--divisions-y` without it"),
+    ("render --shape 16x48x50 --divisions 2,4", "`--divisions-x` has 4, which does not divide the width of 50"),
+    ("render --divisions 7,9,x", "'--divisions': '7,9,x' must be a name, or whole numbers separated by commas"),
+    ("render --divisions middle", "divisions rule 'middle' is unknown; spread, low, high"),
+    ("render --temporal quick", "`--temporal` (='quick') must be one of fast, middle, slow, full"),
+    ("render --temporal 8,8", "`--temporal` (=(8, 8)) names a value twice"),
+    ("render --noise-terms 3", "`--noise-terms` (=3) must be 0, 1 or 2"),
+    ("render --noise-amplitudes 0.5,nan", "`--noise-amplitudes` (=(0.5, nan)) must all be above 0"),
+    ("render --noise-amplitudes ''", "'--noise-amplitudes': '' must be numbers separated by commas"),
+    ("render --grey pink", "'--grey': 'pink' is not one of 'fixed', 'stretch'"),
+    ("render --preset nope", "`--preset` (='nope') is unknown; known: vpn-256x512, vpn-400x200; vpn-high-freq"),
+    ("render --backend nope --dry-run", "`--backend` (='nope') must be auto or one of numba, reference"),
+    ("render --workers 0", "`--workers` (=0) must be an integer from 1 to"),
+    ("render --workers 1000000", "`--workers` (=1000000) must be an integer from 1 to"),
+    ("render --shard-videos 0", "`--shard-videos` (=0) must be an integer from 1 to"),
+    ("render --codec lz4", "'--codec': 'lz4' is not one of 'none', 'zstd'"),
+    ("render --slice 0/4", "`--slice` (='0/4') must be I/N with 1 <= I <= N, such as 1/4"),
+    ("render --slice 5/4", "`--slice` (='5/4') must be I/N with 1 <= I <= N, such as 1/4"),
+    ("render --slice half", "`--slice` (='half') must be I/N with 1 <= I <= N, such as 1/4"),
+    ("render a.zarr b.zarr", "unexpected extra argument (b.zarr)"),
+    ("render file/b.zarr", "`OUT` (='file/b.zarr'); 'file' is a file, not a folder"),
+    ("render a\udcff.zarr", "`OUT` (='a\\udcff.zarr') is not valid UTF-8"),
+    ("render --spec absent.json", "'--spec': 'absent.json': No such file"),
+    ("render --spec file", "`--spec` (='file') holds no spec as JSON"),
+    ("render --spec bytes", "`--spec` (='bytes') holds no spec as JSON"),
+    ("render --spec newer.json", "`--spec` (='newer.json'); `format_version` (=2) is newer than this vpngen; upgrade"),
+    ("render --spec other.json", "`--spec` (='other.json'); a spec has the fields; seed"),
+    ("render --spec newer.json --seed 3", "`--spec` names the whole dataset, so `--seed` cannot be given beside it"),
+    ("info --spec newer.json --generator perlin", "`--spec` names the whole dataset, so `--generator` cannot be given"),
+    ("info --spec newer.json --preset vpn-fast", "`--spec` names the whole dataset, so `--preset` cannot be given"),
+    ("info absent.zarr", "there is nothing at 'absent.zarr'"),
+    ("info small.zarr --seed 1", "`--seed` cannot be given beside STORE"),
+    ("info small.zarr --spec newer.json", "`--spec` cannot be given beside STORE"),
+    ("info --presets --seed 1", "`--seed` cannot be given beside `--presets`"),
+    ("info --presets small.zarr", "STORE cannot be given beside `--presets`"),
+    ("verify", "Missing argument 'STORE'"),
+    ("verify absent.zarr", "there is nothing at 'absent.zarr'"),
+    ("verify small.zarr --workers -1", "`--workers` (=-1) must be an integer from 1 to"),
+    ("verify small.zarr --render --backend nope", "`--backend` (='nope') must be auto or one of numba, reference"),
+    ("preview absent.zarr", "there is nothing at 'absent.zarr'"),
+    ("preview small.zarr -o x.jpg", "`--out` (='x.jpg') must end in one of .mp4, .mkv, .gif, .png"),
+    ("preview small.zarr -o absent/x.png", "`--out` (='absent/x.png') lies in a folder that does not exist"),
+    ("preview small.zarr --videos 12", "video index 12 is outside the train split, which holds 12 videos (0 to 11)"),
+    ("preview small.zarr --videos 0,-1", "video index -1 is outside the train split"),
+    ("preview small.zarr --videos 0,x", "'--videos': '0,x' must be whole numbers separated by commas"),
+    ("preview small.zarr --frames 5", "'--frames': '5' must be START:STOP, such as 0:64"),
+    ("preview small.zarr --frames 5:5", "`--frames` (=(5, 5)) must be (start, stop) with 0 <= start < stop <= 16"),
+    ("preview small.zarr --frames 0:17", "`--frames` (=(0, 17)) must be (start, stop) with 0 <= start < stop <= 16"),
+    ("preview small.zarr --fps 0", "`--fps` (=0.0) must be from 0.1 to"),
+    ("preview small.zarr --columns 0", "`--columns` (=0) must be an integer of at least 1"),
+    ("preview small.zarr --split test", "'--split': 'test' is not one of 'train', 'val'"),
+    ("preview small.zarr --fade linear", "`--fade` cannot be given beside STORE"),
+    ("preview --split val", "`--split` (='val') holds no videos; give `--val-instances`"),
+    ("mosaic --split val", "`--split` (='val') holds no videos; give `--val-instances`"),
+    ("mosaic small.zarr --tile 0", "`--tile` (=0) must be an integer of at least 1"),
+    ("mosaic small.zarr --show-d 3", "`--show-d` (=3) must be one of the D of this set: (8,)"),
+    ("mosaic small.zarr --instance 3", "`--instance` (=3) must be in [0, 3)"),
+    ("doctor now", "unexpected extra argument (now)"),
+    ("completion tcsh", "'tcsh' is not one of 'bash', 'zsh', 'fish'"),
+]  # fmt: skip
+"""A command line and what its message must hold, parts separated by semicolons."""
+
+
+@pytest.mark.parametrize(("line", "says"), BAD, ids=[line for line, _ in BAD])
+def test_bad_argument(run: Run, small: Path, tmp_path: Path, line: str, says: str) -> None:
+    Path("file").write_text("not JSON")
+    Path("bytes").write_bytes(b"\xff{}")
+    Path("newer.json").write_text(json.dumps({**small_spec().to_dict(), "format_version": 2}))
+    Path("other.json").write_text('{"spec": {"x": 1}}')
+    before = stores.tree(tmp_path)
+    result = run(*shlex.split(line))
+    assert (result.code, result.out) == (2, ""), result
+    message = re.sub(r"\s+", " ", result.err).replace(str(tmp_path) + os.sep, "")
+    for part in says.split("; "):
+        assert part.replace("nearest:", "the nearest that are:") in message
+    assert result.err.count("Error: ") == 1
+    assert stores.tree(tmp_path) == before
+
+
+# --- render
+
+
+def test_render_says_what_it_did(run: Run, finished: Path, tmp_path: Path) -> None:
+    first = run("render", "a.zarr", *SMALL, *SHARDS)
+    assert (first.code, first.err) == (0, "")
+    assert re.fullmatch(r"a\.zarr: 16 videos rendered \(\d+ kB in [\d.]+ s, [\d.,]+ a second\)\n", first.out)
+    assert stores.tree(tmp_path / "a.zarr") == stores.tree(finished)
+    assert run("render", "a.zarr", *SMALL, *SHARDS) == (0, "a.zarr: nothing to do, 16 were there\n", "")
+    report = run("render", "a.zarr", *SMALL, *SHARDS, "--format", "json")
+    assert report.err == ""
+    assert report.json["seconds"] >= 0
+    assert report.json == {
+        "path": "a.zarr", "fingerprint": small_spec().fingerprint, "rendered": 0, "kept": 16, "bytes": 0,
+        "seconds": report.json["seconds"], "finished": True,
+    }  # fmt: skip
+    assert os.listdir(tmp_path) == ["a.zarr"]
+
+
+def test_slices_make_one_store(run: Run, finished: Path, tmp_path: Path) -> None:
+    for name, backend in (("2/3", "numba"), ("1/3", "reference")):
+        report = run("render", "a.zarr", *SMALL, *SHARDS, "--slice", name, "--backend", backend, "--format", "json")
+        assert report.json["finished"] is False
+    assert report.json["rendered"] == 8  # shards 0 and 3 of four
+    again = run("render", "a.zarr", *SMALL, *SHARDS, "--slice", "1/3")
+    assert again.out == "a.zarr: nothing to do, 8 were there; the store is not complete yet: other slices are owed\n"
+    last = run("render", "a.zarr", *SMALL, *SHARDS, "--slice", "3/3", "--workers", "2", "--format", "json")
+    assert (last.json["rendered"], last.json["kept"], last.json["finished"]) == (4, 0, True)
+    assert stores.tree(tmp_path / "a.zarr") == stores.tree(finished)
+
+
+def test_another_dataset_is_a_conflict_until_overwrite_is_asked_for(run: Run, small: Path) -> None:
+    before = stores.tree(small)
+    for change, difference in (
+        (("--instances", "4"), "instances: 3 on disk, 4 asked for"),
+        (("--divisions-x", "2"), "generator.divisions_x: [2, 4] on disk, [2] asked for"),
+        (("--codec", "zstd"), "codec: none on disk, zstd asked for"),
+    ):
+        result = run("render", small, *SMALL, *SHARDS, *change)
+        assert (result.code, result.out) == (3, "")
+        assert result.err.splitlines()[1:] == [
+            f"  {difference}", "Choose another path, or give --overwrite to replace it",
+        ]  # fmt: skip
+        planned = run("render", small, *SMALL, *SHARDS, *change, "--dry-run")
+        assert (planned.code, planned.out) == (3, "") and "give --overwrite" in planned.err
+        assert stores.tree(small) == before
+    changed = run("render", small, *SMALL, *SHARDS, "--instances", "4", "--overwrite", "--format", "json")
+    assert (changed.code, changed.json["rendered"], changed.json["kept"]) == (0, 20, 0)
+    assert run("info", small, "--format", "json").json["spec"]["instances"] == 4
+    assert not [name for name in os.listdir() if name != small.name]
+
+
+@pytest.mark.parametrize("options", [(), ("--overwrite",), ("--dry-run",), ("--dry-run", "--overwrite")])
+def test_what_is_no_store_is_never_touched(run: Run, tmp_path: Path, options: tuple[str, ...]) -> None:
+    Path("file").write_text("precious")
+    Path("folder").mkdir()
+    Path("folder/file").write_text("precious")
+    before = stores.tree(tmp_path)
+    for path, says in (("file", "file' is a file, not a Zarr store"), ("folder", "folder' is not a Zarr v3 store")):
+        result = run("render", path, *SMALL, *options)
+        assert (result.code, result.out) == (3, "")
+        assert says in result.err
+        assert stores.tree(tmp_path) == before
+
+
+def test_an_empty_path_is_not_the_default_one(run: Run, tmp_path: Path) -> None:
+    """As of an unset variable in a script."""
+    Path("file").write_text("precious")
+    assert run("render", "", *SMALL).code == 3
+    assert os.listdir(tmp_path) == ["file"]
+
+
+# --- dry run
+
+
+def test_dry_run_says_much_and_does_nothing(run: Run, tmp_path: Path) -> None:
+    args = ("render", "sub/a.zarr", *SMALL, *SHARDS, "--dry-run", "--workers", "3")
+    text, report = run(*args), run(*args, "--format", "json")
+    assert text.code == report.code == 0
+    assert not os.listdir(tmp_path)
+    plan = report.json
+    assert plan["path"] == os.path.join("sub", "a.zarr")
+    assert (plan["videos"], plan["kept"], plan["workers"]) == (16, 0, 3)
+    assert (plan["fits"], plan["problem"], plan["reclaimed_bytes"]) == (True, None, 0)
+    assert plan["raw_bytes"] == 16 * 16 * 48 * 48 == small_spec().nbytes
+    assert plan["raw_bytes"] < plan["estimated_bytes"] < 1.01 * plan["raw_bytes"]
+    assert 0 <= plan["estimated_seconds"] < 60
+    assert plan["free_bytes"] > plan["estimated_bytes"]
+    lines = dict(line.split(maxsplit=1) for line in text.out.splitlines())
+    assert lines["videos"] == "16 to render"
+    assert lines["pixels"] == "590 kB"
+    assert lines["fits"] == "yes"
+    assert "with 3 workers" in lines["time"]
+
+
+def test_dry_run_counts_what_is_owed(run: Run, small: Path) -> None:
+    (small / "train" / "video" / "c.1.0.0.0.done").unlink()
+    before = stores.tree(small)
+    args = ("render", small, *SMALL, *SHARDS, "--dry-run", "--format", "json")
+    owed = run(*args).json
+    assert (owed["videos"], owed["kept"], owed["raw_bytes"]) == (4, 12, 4 * 16 * 48 * 48)
+    part = run(*args, "--slice", "2/2").json
+    assert (part["videos"], part["kept"]) == (4, 4)
+    anew = run(*args, "--overwrite").json
+    assert (anew["videos"], anew["kept"]) == (16, 0)
+    assert anew["reclaimed_bytes"] == sum(len(data) for data in before.values())
+    assert "4 to render, 12 are there" in run(*args[:-2]).out
+    assert stores.tree(small) == before
+
+
+def test_a_disk_that_is_too_small(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    free = store.writer.SPARE_BYTES + 300_000
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=free))
+    plan = run("render", "a.zarr", *SMALL, "--dry-run", "--format", "json")
+    assert (plan.code, plan.json["fits"], plan.json["free_bytes"]) == (0, False, 300_000)
+    assert "are needed" in plan.json["problem"]
+    shown = run("render", "a.zarr", *SMALL, "--dry-run")
+    assert shown.code == 0
+    assert re.search(r"(?m)^fits +NO: 590 kB are needed .* but 300 kB are free", shown.out)
+    refused = run("render", "a.zarr", *SMALL)
+    assert (refused.code, refused.out) == (4, "")
+    for part in ("590 kB are needed for 16 videos", "300 kB are free", "--instances 2 fits", "--codec zstd"):
+        assert part in refused.err
+    assert not os.listdir(tmp_path)
+
+
+# --- info, verify, doctor
+
+
+def test_info_of_a_store_complete_or_not(run: Run, small: Path) -> None:
+    size = sum(len(data) for data in stores.tree(small).values())
+    whole = run("info", small, "--format", "json")
+    assert (whole.code, whole.err) == (0, "")
+    assert whole.json == {
+        "generator": "perlin", "categories": 4, "instances": 3, "val_instances": 1, "videos": 16,
+        "bytes": small_spec().nbytes, "fingerprint": small_spec().fingerprint, "spec": small_spec().to_dict(),
+        "path": str(small), "codec": "none", "stored_bytes": size, "shards": 4, "shards_owed": 0, "finished": True,
+    }  # fmt: skip
+    text = run("info", "small.zarr").out
+    for line in ("store small.zarr: complete", "categories 4", "videos train 12 (3 a category); val 4 (1 a category)",
+                 "video 16 frames of 48 x 48 pixels, uint8, 36.9 kB", f"fingerprint {small_spec().fingerprint}",
+                 "divisions_x 2, 4", "noise_terms 0"):  # fmt: skip
+        assert line in re.sub(r" +", " ", text).splitlines()
+    (small / "val" / "video" / "c.0.0.0.0.done").unlink()
+    assert "small.zarr: 1 of 4 shards are owed: give `vpngen render` again" in run("info", "small.zarr").out
+    part = run("info", small, "--format", "json").json
+    assert (part["shards_owed"], part["finished"]) == (1, False)
+
+
+def test_info_lists_the_presets(run: Run) -> None:
+    listed = run("info", "--presets", "--format", "json").json
+    assert list(listed) == list(vpngen.spec.PRESETS)
+    for name, facts in listed.items():
+        assert facts["fingerprint"] == Spec.preset(name).fingerprint
+        assert facts["about"] == vpngen.spec.PRESETS[name]["about"]
+    head, *lines = run("info", "--presets").out.splitlines()
+    assert head.split()[:4] == ["preset", "labels", "instances", "videos"]
+    assert [line.split()[0] for line in lines] == list(listed)
+    assert "393,216   5.44 TB  table 3, full" in lines[list(listed).index("vpn-full")]
+    one = run("info", "--preset", "vpn-full", "--format", "json").json
+    assert {**listed["vpn-full"], "spec": Spec.preset("vpn-full").to_dict()} == {**one, "about": "table 3, full"}
+
+
+def test_verify_finds_and_mends(run: Run, small: Path) -> None:
+    before = stores.tree(small)
+    whole = run("verify", "small.zarr")
+    assert (whole.code, whole.err) == (0, "")
+    assert re.fullmatch(r"small\.zarr: 16 videos, 59\d kB read; whole\n", whole.out)
+    assert run("verify", small, "--render", "--workers", "2").code == 0
+    shard = small / "train" / "video" / "c.2.0.0.0"
+    data = bytearray(shard.read_bytes())
+    data[100] ^= 1
+    data[3 * 16 * 48 * 48] ^= 1
+    shard.write_bytes(data)
+    for args in ((), ("--render",)):
+        found = run("verify", small, *args, "--format", "json")
+        assert (found.code, found.err) == (1, "")
+        assert (found.json["path"], found.json["videos"], found.json["whole"]) == (str(small), 16, False)
+        (problem,) = found.json["problems"]
+        assert problem == {**problem, "split": "train", "videos": [8, 10], "repaired": False}
+        assert problem["path"].endswith("c.2.0.0.0")
+    text = run("verify", "small.zarr")
+    assert text.code == 1
+    assert re.search(r"(?m)^damaged   train/video/c\.2\.0\.0\.0: .* \(videos 8, 10 of train\)$", text.out)
+    assert "NOT whole; --repair mends" in text.out
+    mended = run("verify", "small.zarr", "--repair")
+    assert mended.code == 0
+    assert mended.out.startswith("repaired  train/video/c.2.0.0.0") and mended.out.endswith("; whole\n")
+    assert stores.tree(small) == before
+    Path("small.zarr/stranger").write_text("precious")
+    hopeless = run("verify", "small.zarr", "--repair")
+    assert hopeless.code == 1
+    assert hopeless.out.splitlines()[-1].endswith("; NOT whole")
+    assert Path("small.zarr/stranger").exists()
+
+
+@pytest.mark.parametrize(
+    ("numbers", "text"),
+    [((), ""), ((3,), "3"), ((1, 2), "1-2"), ((1, 2, 3, 7), "1-3, 7"), ((0, 2, 4, 5), "0, 2, 4-5")],
+)
+def test_ranges(numbers: tuple[int, ...], text: str) -> None:
+    assert cli._ranges(numbers) == text
+
+
+@pytest.mark.parametrize("command", ["info", "verify", "preview", "mosaic"])
+def test_what_vpngen_did_not_make_is_a_conflict(run: Run, tmp_path: Path, command: str) -> None:
+    Path("file").write_text("x")
+    Path("folder").mkdir()
+    for path in ("file", "folder"):
+        result = run(command, path)
+        assert (result.code, result.out) == (3, "")
+        assert f"'{path}' is " in result.err
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
+
+
+def test_doctor_finds_this_machine_fit(run: Run) -> None:
+    report = run("doctor", "--format", "json")
+    assert (report.code, report.err) == (0, "")
+    assert all(finding["good"] for finding in report.json.values())
+    assert report.json["vpngen"]["value"] == vpngen.__version__
+    for name in vpngen.backends.BACKENDS:
+        assert report.json[f"backend {name}"]["value"].startswith("right, ")
+
+
+def test_doctor_knows_every_dependency() -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = {re.split(r"[^\w-]", line)[0] for line in project["dependencies"]}
+    assert wanted <= set(health.PACKAGES)
+
+
+def test_doctor_says_what_is_wrong_and_what_to_do(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged(*args: Any, **options: Any) -> Any:
+        pixels = vpngen.render(*args, **options)
+        if options["backend"] == "numba":
+            pixels[..., -1] ^= 1
+        return pixels
+
+    monkeypatch.setattr(health, "render", damaged)
+    monkeypatch.setattr(health, "PACKAGES", ("numpy", "no-such-package"))
+    monkeypatch.setattr(health, "perlin", lambda **_: vpngen.perlin(categories=400, instances=1, noise_terms=0))
+    result = run("doctor")
+    assert (result.code, result.err) == (4, "")
+    lines = dict(re.split(r"  +", line, maxsplit=1) for line in result.out.splitlines())
+    assert lines["no-such-package"] == "not installed  <- pip install no-such-package"
+    assert lines["backend numba"].startswith("WRONG PIXELS  <- please report")
+    assert lines["backend reference"].startswith("right, ") and "<-" not in lines["backend reference"]
+    assert lines["numpy"] == np.__version__
+
+
+# --- pictures
+
+
+@pytest.mark.parametrize("command", ["preview", "mosaic"])
+def test_a_picture_of_a_store_is_that_of_its_options(run: Run, small: Path, command: str) -> None:
+    for split in ("train", "val"):
+        for name, source in (("stored", ["small.zarr"]), ("formula", [*SMALL, "--backend", "reference"])):
+            result = run(command, *source, "-o", f"{name}.png", "--split", split)
+            assert (result.code, result.err) == (0, "")
+            assert result.out.startswith(f"{name}.png: ")
+        assert Path("stored.png").read_bytes() == Path("formula.png").read_bytes()
+    with Image.open("stored.png") as png:
+        assert min(png.size) > 48
+
+
+def test_pictures_have_names_of_their_own(run: Run, small: Path, tmp_path: Path) -> None:
+    assert run("preview", small).out == "preview.png: videos 0, 1, 2, 3 of train\n"
+    assert run("mosaic", small).out == "mosaic.png: 4 categories\n"
+    assert sorted(os.listdir(tmp_path)) == ["mosaic.png", "preview.png", "small.zarr"]
+
+
+def test_preview_options_choose_videos_and_frames(run: Run, small: Path) -> None:
+    assert run("preview", small, "--videos", "11,0").out == "preview.png: videos 11, 0 of train\n"
+    with Image.open("preview.png") as png:
+        eight = png.size
+    run("preview", small, "--videos", "11,0", "--columns", "2")
+    with Image.open("preview.png") as png:
+        assert png.size[0] < eight[0]
+    assert run("preview", small, "-o", "a.gif", "--frames", "3:7", "--fps", "10", "--videos", "5").code == 0
+    with Image.open("a.gif") as gif:
+        assert gif.n_frames == 4 and gif.info["duration"] == 100  # type: ignore[attr-defined]
+    assert run("mosaic", small, "-o", "b.gif", "--frames", "0:2", "--tile", "20", "--show-d", "8").code == 0
+    with Image.open("b.gif") as gif:
+        assert gif.n_frames == 2  # type: ignore[attr-defined]
+    assert run("mosaic", small, "-o", "c.mp4", "--crop", "--instance", "2").code == 0
+    assert Path("c.mp4").stat().st_size > 1000
+
+
+def test_no_picture_of_an_incomplete_store(run: Run, small: Path, tmp_path: Path) -> None:
+    (small / "train" / "video" / "c.2.0.0.0.done").unlink()
+    for command in ("preview", "mosaic"):
+        result = run(command, "small.zarr")
+        assert result.code == 3
+        assert "'small.zarr' is not complete: complete it with `vpngen render`" in result.err
+    assert os.listdir(tmp_path) == ["small.zarr"]
+    assert run("preview", "small.zarr", "--split", "val").code == 0
+
+
+# --- completion
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("render --preset vpn-l", {"vpn-low-freq"}),
+        ("info --preset vpn-256x1", {"vpn-256x16", "vpn-256x128"}),
+        ("render --backend ", {"auto", "numba", "reference"}),
+        ("render --codec z", {"zstd"}),
+        ("render --temporal s", {"slow"}),
+        ("render --divisions ", {"spread", "low", "high"}),
+        ("preview --split v", {"val"}),
+        ("mosaic --show", {"--show-d"}),
+        ("com", {"completion"}),
+        ("completion ", {"bash", "zsh", "fish"}),
+    ],
+)
+def test_completion_offers(run: Run, monkeypatch: pytest.MonkeyPatch, shell: str, line: str, offered: set[str]) -> None:
+    words = ["vpngen", *line.split(" ")]
+    monkeypatch.setenv("_VPNGEN_COMPLETE", f"{shell}_complete")
+    monkeypatch.setenv("COMP_WORDS", " ".join(words))
+    monkeypatch.setenv("COMP_CWORD", words[-1] if shell == "fish" else str(len(words) - 1))
+    result = run()
+    assert (result.code, result.err) == (0, "")
+    found = set(re.split(r"[\n,\t]", result.out))
+    assert {word for word in found if word in offered} == offered
+    values = [w for w in found - offered if w and w not in ("plain", "_") and " " not in w]
+    assert not values
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_script(run: Run, shell: str) -> None:
+    result = run("completion", shell)
+    assert result.code == 0
+    assert f"_VPNGEN_COMPLETE={shell}_complete" in result.out
+    if shutil.which(shell):
+        subprocess.run([shell, "-n"], input=result.out, text=True, check=True, timeout=60)
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
+def test_completion_in_bash(run: Run, tmp_path: Path) -> None:
+    Path("vpngen").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m vpngen "$@"\n')
+    Path("vpngen").chmod(0o755)
+    script = run("completion", "bash").out + (
+        "COMP_WORDS=(vpngen render --preset vpn-l); COMP_CWORD=3; _vpngen_completion ./vpngen\n"
+        'printf "%s\\n" "${COMPREPLY[@]}"\n'
+    )
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "vpn-low-freq\n"
+
+
+# --- progress
+
+
+class Clock:
+    """Time that passes by `step` seconds at each look."""
+
+    def __init__(self, step: float) -> None:
+        self.now, self.step = 0.0, step
+
+    def monotonic(self) -> float:
+        self.now += self.step
+        return self.now
+
+
+def test_without_a_terminal_progress_is_a_line_a_minute(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(step=13)  # five videos go into a minute
+    monkeypatch.setattr(terminal, "time", clock)
+    result = run("render", "a.zarr", *SMALL, *SHARDS, "--workers", "1", "--format", "json")
+    assert result.json["rendered"] == 16
+    lines = result.err.splitlines()
+    assert lines[0] == "5 of 16 videos, 0.0769 a second, 184 kB, 2 min 23 s left"
+    assert [line.split()[0] for line in lines] == ["5", "10", "15"]
+    clock.step = 25
+    checked = run("verify", "a.zarr")
+    assert checked.err.splitlines() == ["3 of 4 shards, 0.04 a second, 25 s left"]
+
+
+def test_a_short_run_is_silent_without_a_terminal(run: Run) -> None:
+    assert run("render", "a.zarr", *SMALL).err == ""
+    assert run("verify", "a.zarr", "--render").err == ""
+
+
+def test_progress_without_any_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    monkeypatch.setattr(terminal, "QUIET_SECONDS", 0)
+    with terminal.videos_progress() as show:
+        show(store.Progress(1, 2, 3))
+
+
+def test_compiling_is_announced_when_it_takes_long(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with terminal.compiling():
+        pass
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr(terminal, "NOTICE_SECONDS", 0.0)
+    err = ""
+    with terminal.compiling():
+        while not err:
+            out, err = capsys.readouterr()
+            time.sleep(0.01)
+    assert (out, err.count("\n")) == ("", 1) and "compiled" in err
+
+
+def read_all(fd: int) -> str:
+    """What was written to a terminal until its last writer went."""
+    data = b""
+    with contextlib.suppress(OSError):
+        while chunk := os.read(fd, 65536):
+            data += chunk
+    return data.decode()
+
+
+@pytest.mark.parametrize("columns", [60, 120])
+def test_on_a_terminal_progress_is_one_line_that_goes_away(tmp_path: Path, columns: int) -> None:
+    main, side = pty.openpty()
+    fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    env = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")}
+    args = ("render", "a.zarr", *SMALL, *SHARDS, "--backend", "reference", "--workers", "1", "--format", "json")
+    running = process(*args, cwd=tmp_path, stderr=side, env={**env, "TERM": "xterm-256color"})
+    os.close(side)
+    shown = read_all(main)
+    os.close(main)
+    result = end_of(running)
+    assert result.code == 0, shown
+    assert json.loads(result.out)["rendered"] == 16
+    frames = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "\n", shown).replace("\r", "\n").splitlines()
+    last = [frame for frame in frames if "16 of 16 videos" in frame]
+    assert last, shown
+    assert max(map(len, frames)) <= columns
+    assert ("B/s" in last[-1]) == (columns == 120)
+    assert shown.endswith("\x1b[2K")  # the line is erased
+
+
+# --- signals
+
+LONG = ("--shape", "16x48x48", "--divisions", "2,4,8", "--noise-frequencies", "1,2,4", "--instances", "16")
+"""144 videos, which the reference takes seconds for."""
+LONG_RUN = ("render", "long.zarr", *LONG, *SHARDS, "--backend", "reference", "--workers", "2")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    path = tmp_path_factory.mktemp("uninterrupted") / "long.zarr"
+    divisions = (2, 4, 8)
+    spec = vpngen.perlin(divisions=divisions, shape=(16, 48, 48), noise_frequencies=(1, 2, 4), instances=16)
+    vpngen.write(spec, path, shard_videos=4)
+    return stores.tree(path)
+
+
+def under_way(running: subprocess.Popen[str], root: Path) -> None:
+    """Wait until a few shards are finished."""
+    deadline = time.monotonic() + 100
+    while sum(1 for _ in root.glob("train/video/*.done")) < 3:
+        assert running.poll() is None, running.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "word"), [(signal.SIGINT, 130, "Stopped"), (signal.SIGTERM, 143, "Terminated")]
+)
+def test_a_signal_stops_a_run_that_can_go_on(
+    run: Run, tmp_path: Path, uninterrupted: dict[str, bytes], number: signal.Signals, code: int, word: str
+) -> None:
+    running = process(*LONG_RUN, cwd=tmp_path)
+    under_way(running, tmp_path / "long.zarr")
+    running.send_signal(number)
+    result = end_of(running)
+    assert (result.code, result.out) == (code, "")
+    assert [line for line in result.err.splitlines() if not line.startswith("Preparing")] == [f"{word}. {GO_ON}"]
+    left = stores.tree(tmp_path / "long.zarr")
+    assert not [name for name in left if name.endswith(".partial")]
+    assert set(left) < set(uninterrupted)
+    assert all(uninterrupted[name] == data for name, data in left.items())
+    assert os.listdir(tmp_path) == ["long.zarr"]
+    rest = run(*LONG_RUN, "--format", "json").json
+    assert rest["rendered"] + rest["kept"] == 144 and rest["kept"] >= 12 and rest["rendered"] >= 4
+    assert rest["finished"]
+    assert stores.tree(tmp_path / "long.zarr") == uninterrupted
+
+
+@pytest.mark.parametrize("wait", [0.0, 0.004])
+def test_impatient_signals_do_no_harm(run: Run, tmp_path: Path, uninterrupted: dict[str, bytes], wait: float) -> None:
+    running = process(*LONG_RUN, cwd=tmp_path)
+    under_way(running, tmp_path / "long.zarr")
+    for _ in range(3):
+        running.send_signal(signal.SIGINT)
+        time.sleep(wait)
+    result = end_of(running)
+    assert result.code in (130, -signal.SIGINT), result  # the last may be one too many for a process that is ending
+    assert "Traceback" not in result.err
+    assert run(*LONG_RUN[:-4], "--format", "json").json["finished"]
+    assert stores.tree(tmp_path / "long.zarr") == uninterrupted
+
+
+def send(number: signal.Signals) -> Callable[..., None]:
+    return lambda *_, **__: os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "word"), [(signal.SIGINT, 130, "Stopped"), (signal.SIGTERM, 143, "Terminated")]
+)
+def test_what_a_stopped_command_advises(
+    run: Run, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int, word: str
+) -> None:
+    monkeypatch.setattr(store, "write", send(number))
+    monkeypatch.setattr(pictures, "preview", send(number))
+    assert run("render", "a.zarr", *SMALL) == (code, "", f"{word}. {GO_ON}\n")
+    over = run("render", "a.zarr", *SMALL, "--overwrite")
+    assert over.err == f"{word}. What was finished stays; give the same command without --overwrite to go on.\n"
+    assert run("preview", *SMALL) == (code, "", f"{word}.\n")
+
+
+def test_a_signal_that_was_ignored_stays_ignored(run: Run) -> None:
+    """As nohup, and the shell for what runs in the background of a script, leave it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    assert run("info").code == 0
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    assert signal.getsignal(signal.SIGTERM) is cli._stop
+
+
+# --- as a process
+
+
+def test_exit_codes_of_processes(small: Path, tmp_path: Path) -> None:
+    (small / "train" / "video" / "c.0.0.0.0").unlink()
+    hidden = "import sys; sys.modules['numba'] = None; sys.argv = ['vpngen', *sys.argv[1:]]; from vpngen.cli import main; main()"
+    running = {
+        0: process("info", small, cwd=tmp_path),
+        1: process("verify", small, cwd=tmp_path),
+        2: process("info", "--preset", "nope", cwd=tmp_path),
+        3: process("render", small, "--instances", "1", "--backend", "reference", cwd=tmp_path),
+        4: subprocess.Popen(
+            [sys.executable, "-c", hidden, "render", "a.zarr", *SMALL, "--backend", "numba"],
+            cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        ),
+    }  # fmt: skip
+    ended = {expected: end_of(one) for expected, one in running.items()}
+    assert [result.code for result in ended.values()] == list(ended)
+    for code, result in ended.items():
+        assert "Traceback" not in result.err
+        assert bool(result.out) == (code < 2)
+        assert bool(result.err) == (code >= 2)
+    assert "backend 'numba' needs the package numba" in ended[4].err and "pip install numba" in ended[4].err
+    assert os.listdir(tmp_path) == ["small.zarr"]
+
+
+def test_a_reader_that_goes_away_is_no_disaster(tmp_path: Path) -> None:
+    running = process("info", "--presets", cwd=tmp_path)
+    assert running.stdout is not None and running.stderr is not None
+    running.stdout.close()
+    assert running.stderr.read() == ""
+    running.stderr.close()
+    assert running.wait(60) == 1
