@@ -52,7 +52,14 @@ class Deadly:
         sys.addaudithook(self._hook)
 
     def _hook(self, event: str, args: tuple[Any, ...]) -> None:
-        if self.dying == threading.get_ident() or event not in ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"):
+        if self.dying == threading.get_ident() or event not in (
+            "open",
+            "os.rename",
+            "os.remove",
+            "os.mkdir",
+            "os.rmdir",
+            "os.truncate",
+        ):
             return
         if event == "open" and not args[2] & (os.O_WRONLY | os.O_RDWR):
             return
@@ -155,11 +162,11 @@ class Scene:
             stores.write(stores.tiny(seed=99), self.start_path, codec=self.codec)
         elif self.name == "repair":
             stores.copy(self.whole_path, self.start_path)
-            for shard in plan.shards[:2]:
+            for shard in plan.shards:
                 with open(self.start_path / shard.key, "r+b") as file:
                     file.seek(200)
                     file.write(b"damage")
-            (self.start_path / f"{plan.shards[2].key}{RECORD}").unlink()
+            (self.start_path / f"{plan.shards[1].key}{RECORD}").unlink()
             (self.start_path / "train" / "label" / "zarr.json").write_text("{")
 
     def begin(self) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import stores
 import zarr
@@ -281,7 +283,7 @@ def spec_or_conflict(path: Path, data: bytes) -> None:
     assert found == (SPEC, Layout("none", stores.SHARD_VIDEOS))
 
 
-@settings(max_examples=10 * settings().max_examples)
+@settings(max_examples=6 * settings().max_examples)
 @given(data=st.data())
 def test_no_flipped_bit_makes_another_set(data: st.DataObject, metadata: tuple[Path, bytes]) -> None:
     path, whole = metadata
@@ -299,7 +301,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=6 * settings().max_examples)
+@settings(max_examples=4 * settings().max_examples)
 @given(data=st.data())
 def test_no_value_in_the_metadata_breaks_the_reader(data: st.DataObject, metadata: tuple[Path, bytes]) -> None:
     path, whole = metadata
@@ -325,7 +327,7 @@ def test_a_parent_that_is_a_file(tmp_path: Path) -> None:
                 write(SPEC, path, overwrite=overwrite)
             assert told.value.exit_code in (2, 3, 4)
         for look in (vpngen.open, vpngen.verify):
-            with pytest.raises(VpngenError, match="set.zarr"):
+            with pytest.raises(VpngenError, match=r"set\.zarr"):
                 look(path)
     assert (tmp_path / "file").read_text() == "mine"
 
@@ -333,7 +335,7 @@ def test_a_parent_that_is_a_file(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="file names are text there")
 def test_a_path_that_is_not_utf8(tmp_path: Path) -> None:
     for name in (os.fsdecode(b"bad\xff.zarr"), os.fsdecode(b"bad\xff") + "/set.zarr"):
-        with pytest.raises(ArgumentError, match="`path`.*not valid UTF-8") as told:
+        with pytest.raises(ArgumentError, match=r"`path`.*not valid UTF-8") as told:
             write(SPEC, tmp_path / name)
         str(told.value).encode()  # can be printed
         with pytest.raises(ArgumentError, match="nothing at"):
@@ -430,11 +432,11 @@ def test_any_size_of_shard(shard_videos: int, tmp_path: Path) -> None:
     done = write(SPEC, path, shard_videos=shard_videos, workers=3)
     assert done.rendered == SPEC.n_videos("train") + SPEC.n_videos("val")
     assert vpngen.verify(path, backend="reference", render=True).problems == ()
-    assert (vpngen.open(path).video[...] == stores.pixels(SPEC)).all()
+    np.testing.assert_array_equal(vpngen.open(path).video[...], stores.pixels(SPEC))
 
 
 def test_a_store_of_which_a_folder_is_gone(store: Path) -> None:
-    stores.shutil.rmtree(store / "train" / "video")
+    shutil.rmtree(store / "train" / "video")
     with pytest.raises(RunError, match=r"train/video.*No such file"):
         write(SPEC, store)
     assert vpngen.verify(store, repair=True, backend="reference").whole

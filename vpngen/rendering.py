@@ -12,7 +12,7 @@ import numpy.typing as npt
 from vpngen import backends
 from vpngen.errors import ArgumentError
 from vpngen.generators import Pixels, Rows, Shape
-from vpngen.spec import Spec
+from vpngen.spec import MAX_SIDE, Spec
 
 WINDOW_FIELDS: Final = ("t0", "step", "y0", "x0", "flip")
 """The columns of a packed window; the extent is that of the output."""
@@ -26,8 +26,8 @@ def _span(name: str, value: object, size: int, steps: bool = False) -> tuple[int
     if not all(isinstance(v, (int, np.integer)) and not isinstance(v, bool) for v in value):
         raise ArgumentError(f"window `{name}` (={value!r}) must be integers")
     start, stop, step = (int(v) for v in (*value, 1)[:3])
-    if not 0 <= start < stop <= size or not 1 <= step <= size:
-        must = f"0 <= start < stop <= {size}" + (f" and 1 <= step <= {size}" if steps else "")
+    if not 0 <= start < stop <= size or not 1 <= step <= MAX_SIDE:
+        must = f"0 <= start < stop <= {size}" + (f" and 1 <= step <= {MAX_SIDE}" if steps else "")
         raise ArgumentError(f"window `{name}` (={tuple(value)}) must satisfy {must}")
     return start, stop, step
 
@@ -120,7 +120,9 @@ def render(
     if len(windows) != len(indices):
         raise ArgumentError(f"`window` has {len(windows)} entries for {len(indices)} videos; give one, or one each")
     packed = [(w or Window()).pack(spec.shape) for w in windows]
-    extents = {extent for _, extent in packed} or {spec.shape}
+    extents = {extent for _, extent in packed}
+    if not extents:  # of no videos at all
+        extents = {(window if isinstance(window, Window) else Window()).pack(spec.shape)[1]}
     if len(extents) > 1:
         raise ArgumentError(f"the windows of one call must have the same extent, not {sorted(extents)}")
     shape = (len(indices), *extents.pop())

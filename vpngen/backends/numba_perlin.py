@@ -38,6 +38,7 @@ from vpngen.backends.simd import (
     vsqrt,
     vstore,
     vsub,
+    vstore_bytes,
     weighted_rows,
 )  # fmt: skip
 from vpngen.generators import perlin
@@ -228,7 +229,7 @@ def along_x(coefficients, stride, first, x0, width, sx, table, out, with_q, q_at
 def along_t(n, planes, starts, weights, first, bias, out, at, width):  # type: ignore[no-untyped-def]
     """One row of one frame: bias plus the weighted sum of n rows of planes, as bytes; `width` a multiple of 16.
 
-    A term has one weight other than zero on its lattice planes and four between them.
+    A term has four weights between its lattice planes and one on them, so most frames of three terms have 12, 9 or 6.
     """
     if n == 12:
         weighted_rows(12, planes, starts, weights, first, bias, out, at, width)
@@ -242,14 +243,12 @@ def along_t(n, planes, starts, weights, first, bias, out, at, width):  # type: i
         weighted_rows(4, planes, starts, weights, first, bias, out, at, width)
     elif n == 1:
         weighted_rows(1, planes, starts, weights, first, bias, out, at, width)
-    elif n == 2:
-        weighted_rows(2, planes, starts, weights, first, bias, out, at, width)
-    elif n == 5:
-        weighted_rows(5, planes, starts, weights, first, bias, out, at, width)
-    elif n == 8:
-        weighted_rows(8, planes, starts, weights, first, bias, out, at, width)
-    else:  # a video without contrast, stretched
-        weighted_rows(0, planes, starts, weights, first, bias, out, at, width)
+    else:
+        for x in range(0, width, LANES):
+            total = splat(bias)
+            for j in range(first, first + n):
+                total = vfma(splat(weights[j]), vload(planes, starts[j] + x), total)
+            vstore_bytes(out, at + x, total)
 
 
 @njit(**_OPTIONS)

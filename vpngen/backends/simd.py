@@ -163,6 +163,18 @@ def spread(typingctx: Any, array: Any, index: Any) -> Any:
     return floats(array, types.intp), codegen
 
 
+@intrinsic
+def vstore_bytes(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
+    """array[index : index + 16] = floor(value) of a one-dimensional contiguous uint8 array, for values in [0, 256)."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = _pointer(context, builder, signature.args[0], args[0], args[1], _BYTES)
+        builder.store(_level(builder, args[2]), pointer, align=1)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, floats), codegen
+
+
 def vload_cells(size: int) -> Any:
     """An intrinsic: array[index + lane // size] of a one-dimensional contiguous float32 array, for each lane."""
 

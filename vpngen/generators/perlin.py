@@ -107,7 +107,9 @@ def factor_categories(n: int) -> tuple[int, int]:
 
 def _integers(name: str, values: Any) -> tuple[int, ...]:
     def fits(v: Any) -> bool:
-        return isinstance(v, (int, float, np.number)) and not isinstance(v, bool) and 1 <= v <= MOST and v == int(v)
+        return (
+            isinstance(v, (int, float, np.number)) and not isinstance(v, bool) and bool(1 <= v <= MOST and v == int(v))
+        )
 
     try:
         items = tuple(values)
@@ -333,11 +335,11 @@ class Perlin(Generator):
     def with_extremes(self, rows: Rows, low: F32, high: F32) -> Rows:
         """`rows` with the gain and bias that map the extremes `low` and `high` (N,) of v to grey levels 0 and 255.
 
-        A video without contrast becomes grey 128 throughout; so does one whose contrast is under a thousandth of its
-        level, for which float32 has too few bits: rounding would carry it out of [0, 256).
+        A video without contrast becomes grey 128 throughout; so does one whose contrast is under 1/1024, an eighth of a
+        grey level before it is stretched: what is left there is rounding, and more of it would carry v out of [0, 256).
         """
         span = high - low
-        flat = span * np.float32(1024) <= np.maximum(np.abs(low), np.abs(high))
+        flat = span < np.float32(1 / 1024)
         gain = np.where(flat, np.float32(0), np.float32(255) / np.where(flat, np.float32(1), span))
         out = rows.copy()
         out["gain"] = gain
