@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import json
+import os
 import re
 import signal
 import sys
@@ -37,14 +39,28 @@ class _Stop(BaseException):
         self.advice = ""
 
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
 def _stop(number: int, _: object) -> NoReturn:
+    """The first signal: stop in good order."""
+    for each in _SIGNALS:
+        if signal.getsignal(each) is _stop:
+            signal.signal(each, _leave)
     raise _Stop(number)
+
+
+def _leave(number: int, _: object) -> NoReturn:
+    """The next signal: leave at once, as if killed."""
+    with contextlib.suppress(OSError):
+        os.write(2, b"\x1b[?25hStopped at once.\n" if os.isatty(2) else b"Stopped at once.\n")  # a bar hides the cursor
+    os._exit(128 + number)
 
 
 def main() -> NoReturn:
     """Run the command line; every expected error is one message and an exit code."""
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup and job control may have set it
                 signal.signal(number, _stop)
         sys.exit(cli.main(prog_name="vpngen", standalone_mode=False) or 0)
@@ -55,8 +71,6 @@ def main() -> NoReturn:
         click.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)
     except _Stop as stop:
-        for number in (signal.SIGINT, signal.SIGTERM):  # the next one does not wait for the threads
-            signal.signal(number, signal.SIG_DFL)
         click.echo(f"{'Stopped' if stop.number == signal.SIGINT else 'Terminated'}.{stop.advice}", err=True)
         sys.exit(128 + stop.number)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Iterator
+from typing import ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,8 @@ import numpy.typing as npt
 from vpngen.generators import Pixels, Rows, Shape
 
 F32 = npt.NDArray[np.float32]
+WHOLE: Final = np.array([[0, 1, 0, 0, 0]], np.int32)
+"""The window of a whole video, packed; shape (1, 5)."""
 
 
 class Backend(ABC):
@@ -31,3 +34,10 @@ class Backend(ABC):
     @abstractmethod
     def extremes(self, generator: str, rows: Rows, shape: Shape, threads: int | None) -> tuple[F32, F32]:
         """The least and greatest value (N,) of whole videos of `shape` (t, y, x) at gain 1 and bias 0."""
+
+    def videos(self, generator: str, rows: Rows, shape: Shape, threads: int | None) -> Iterator[Pixels]:
+        """Whole videos of `shape` (t, y, x), one after the other; each is valid until the next is asked for."""
+        video = np.empty((1, *shape), np.uint8)
+        for i in range(len(rows)):
+            self.render(generator, rows[i : i + 1], WHOLE, video, threads)
+            yield video[0]

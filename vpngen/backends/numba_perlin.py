@@ -37,8 +37,8 @@ from vpngen.backends.simd import (
     vselect,
     vsqrt,
     vstore,
-    vsub,
     vstore_bytes,
+    vsub,
     weighted_rows,
 )  # fmt: skip
 from vpngen.generators import perlin

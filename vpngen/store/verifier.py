@@ -15,7 +15,6 @@ import numpy as np
 from vpngen import backends
 from vpngen.backends import Backend
 from vpngen.generators import Pixels
-from vpngen.rendering import recipes
 from vpngen.store import layout as _layout
 from vpngen.store import writer as _writer
 from vpngen.store.layout import RECORD, Plan, Shard, read_record, read_spec, store_plan
@@ -159,9 +158,7 @@ def _check_shard(root: Path, plan: Plan, shard: Shard, renderer: Backend | None)
 
 
 def _same_pixels(plan: Plan, split: str, video: int, stored: list[Pixels], renderer: Backend) -> bool:
-    pixels = np.empty((1, *plan.spec.shape), np.uint8)
-    rows = recipes(plan.spec, np.array([video]), split, renderer, 1)
-    renderer.render(plan.spec.generator.name, rows, _writer.WHOLE, pixels, 1)
+    pixels = next(_writer.videos_of(plan, split, [video], renderer))
     flat = np.concatenate(stored)
     return np.array_equal(flat[: pixels.size], pixels.ravel()) and not flat[pixels.size :].any()
 

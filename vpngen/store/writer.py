@@ -11,7 +11,7 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -235,12 +235,11 @@ def estimate(
     if not videos:
         return Estimate(0, 0.0, 0.0)
     stored, seconds, count = 0, 0.0, 0
-    video = np.empty(plan.spec.shape, np.uint8)
-    _render_into(plan, todo[0].split, todo[0].first, renderer, video)  # compiled and warm from here on
+    next(videos_of(plan, todo[0].split, [todo[0].first], renderer))  # compiled and warm from here on
     for i in np.random.default_rng(0).permutation(min(videos, 16)):
         shard = todo[int(i) * len(todo) // min(videos, 16)]
         start = time.perf_counter()
-        _render_into(plan, shard.split, shard.first + int(i) * shard.count // 16 % shard.count, renderer, video)
+        video = next(videos_of(plan, shard.split, [shard.first + int(i) * shard.count // 16 % shard.count], renderer))
         chunks = encode_video(video, plan.layout.codec, plan.layout.chunk_frames)
         seconds += time.perf_counter() - start
         stored += sum(len(payload) + len(checksum) + 16 for payload, checksum in chunks)
@@ -252,12 +251,10 @@ def estimate(
     )
 
 
-def _render_into(plan: Plan, split: str, index: int, renderer: Backend, video: Pixels) -> None:
-    rows = recipes(plan.spec, np.array([index]), split, renderer, 1)
-    renderer.render(plan.spec.generator.name, rows, WHOLE, video[None], 1)
-
-
-WHOLE: Final = np.array([[0, 1, 0, 0, 0]], np.int32)
+def videos_of(plan: Plan, split: str, indices: Iterable[int], renderer: Backend, threads: int = 1) -> Iterator[Pixels]:
+    """The pixels (T, Y, X) of videos, one after the other; each is valid until the next is asked for."""
+    rows = recipes(plan.spec, np.array(indices), split, renderer, threads)
+    return renderer.videos(plan.spec.generator.name, rows, plan.spec.shape, threads)
 
 
 def _prepare(root: Path, plan: Plan, overwrite: bool) -> None:
@@ -400,7 +397,6 @@ class _Run:
         assert self._syncers is not None
         syncing: Future[None] | None = None
         try:
-            video = np.empty(self.plan.spec.shape, np.uint8)
             while not self._stop.is_set():
                 try:
                     shard = waiting.get_nowait()
@@ -408,7 +404,7 @@ class _Run:
                     break
                 try:
                     with disk_errors(self.root / shard.key):
-                        done = self._render(shard, video, threads)
+                        done = self._render(shard, threads)
                 except ConflictError as error:
                     self._held.append((shard, error))
                     continue
@@ -424,13 +420,13 @@ class _Run:
         finally:
             self._news.put(None)
 
-    def _render(self, shard: Shard, video: Pixels, threads: int) -> tuple[int, int, str] | None:
+    def _render(self, shard: Shard, threads: int) -> tuple[int, int, str] | None:
         """Write the partial file of a shard: (open file, size, digest), or None if it is finished or was dropped."""
         final = self.root / shard.key
         fd = open_partial(final)
         try:
             finished = is_finished(self.root, self.plan, shard)  # by another process, since this one made its list
-            done = None if finished else self._fill(shard, fd, video, threads)
+            done = None if finished else self._fill(shard, fd, threads)
             if done is None:
                 os.unlink(f"{final}{PARTIAL}")
                 os.close(fd)
@@ -442,15 +438,14 @@ class _Run:
             os.close(fd)
             raise
 
-    def _fill(self, shard: Shard, fd: int, video: Pixels, threads: int) -> tuple[int, str] | None:
+    def _fill(self, shard: Shard, fd: int, threads: int) -> tuple[int, str] | None:
         plan = self.plan
         out = ShardWriter(fd, plan.layout.shard_videos * plan.chunks_a_video)
-        indices = np.arange(shard.first, shard.first + shard.count)
-        rows = recipes(plan.spec, indices, shard.split, self.renderer, threads)
-        for i in range(shard.count):
+        for video in videos_of(
+            plan, shard.split, range(shard.first, shard.first + shard.count), self.renderer, threads
+        ):
             if self._stop.is_set():
                 return None
-            self.renderer.render(plan.spec.generator.name, rows[i : i + 1], WHOLE, video[None], threads)
             before = out.size
             out.add(encode_video(video, plan.layout.codec, plan.layout.chunk_frames))
             self._news.put(out.size - before)
@@ -510,7 +505,6 @@ def rewrite_shard(
 def _refill(fd: int, old: Path, plan: Plan, shard: Shard, renderer: Backend, keep: set[int]) -> tuple[int, str]:
     per_video, chunks = plan.chunks_a_video, plan.layout.shard_videos * plan.chunks_a_video
     out = ShardWriter(fd, chunks)
-    video = np.empty(plan.spec.shape, np.uint8)
     with open(old, "rb") if keep else contextlib.nullcontext() as file:
         index = read_index(file.fileno(), chunks)[0] if file else None
         for i in range(shard.count):
@@ -518,7 +512,7 @@ def _refill(fd: int, old: Path, plan: Plan, shard: Shard, renderer: Backend, kee
                 stored = [read_chunk(file.fileno(), e) for e in index[i * per_video : (i + 1) * per_video]]
                 out.add([(data[:-CRC_BYTES], data[-CRC_BYTES:]) for data in stored])
             else:
-                _render_into(plan, shard.split, shard.first + i, renderer, video)
+                video = next(videos_of(plan, shard.split, [shard.first + i], renderer))
                 out.add(encode_video(video, plan.layout.codec, plan.layout.chunk_frames))
     return out.finish()
 
