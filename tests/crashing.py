@@ -184,7 +184,7 @@ class Scene:
         else:
             self.write(self.path, overwrite=self.name == "overwrite")
 
-    def look(self) -> None:
+    def look(self, verify: bool = True) -> None:
         """After a kill: a shard that passes for finished, or for intact, is right, whatever happened."""
         if not self.path.exists():
             assert self.name in ("fresh", "overwrite")
@@ -195,19 +195,19 @@ class Scene:
             return
         plan = stores.plan_of(self.spec, self.codec)
         left = set(owed(self.path, plan))
-        problems = vpngen.verify(self.path, backend="reference", workers=1).problems
+        problems = vpngen.verify(self.path, backend="reference", workers=1).problems if verify else ()
         damaged = {p.path for p in problems}
         for shard in all_shards(self.spec, plan.layout):
             right = (self.path / shard.key).exists() and (self.path / shard.key).read_bytes() == self.whole[shard.key]
-            assert right or shard.key in damaged, f"{shard.key} is not right, and verify finds nothing"
+            assert right or shard.key in damaged or not verify, f"{shard.key} is not right, and verify finds nothing"
             assert right or shard in left or self.name == "repair", f"{shard.key} is not right, and counts as finished"
         if self.name in ("fresh", "overwrite"):
             known = {shard.key for shard in left}
             strange = [p for p in problems if p.path not in known and not p.path.endswith(".partial")]
             assert not strange, strange
 
-    def look_and_go_on(self) -> None:
-        self.look()
+    def look_and_go_on(self, verify: bool) -> None:
+        self.look(verify)
         self.work()
 
     def compare(self) -> None:
@@ -279,7 +279,7 @@ def at_each_step(scene: Scene, config: dict[str, Any]) -> dict[str, Any]:
         scene.begin()
         killed += in_child(functools.partial(deadly, scene, at)) == signal.SIGKILL
         where = f"killed at step {at} of {len(events)}, {events[at - 1]}"
-        must(scene.look_and_go_on, where)
+        must(functools.partial(scene.look_and_go_on, verify=at % 3 == 0), where)  # it takes longer than all else
         scene.compare()
     return {"events": events, "trials": len(trials), "killed": killed}
 

@@ -161,7 +161,7 @@ def a_zarr_v2_group(path: Path) -> None:
 
 def with_metadata(data: bytes) -> Callable[[Path], None]:
     def make(path: Path) -> None:
-        write(SPEC, path)
+        write(SPEC, path, part=(99, 99))
         (path / "zarr.json").write_bytes(data)
 
     return make
@@ -169,7 +169,7 @@ def with_metadata(data: bytes) -> Callable[[Path], None]:
 
 def with_attributes(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
     def make(path: Path) -> None:
-        write(SPEC, path)
+        write(SPEC, path, part=(99, 99))
         fields = json.loads((path / "zarr.json").read_text())
         change(fields["attributes"])
         (path / "zarr.json").write_text(json.dumps(fields))
@@ -178,18 +178,18 @@ def with_attributes(change: Callable[[dict[str, Any]], object]) -> Callable[[Pat
 
 
 def without_metadata(path: Path) -> None:
-    write(SPEC, path)
+    write(SPEC, path, part=(99, 99))
     (path / "zarr.json").unlink()
 
 
 def with_a_folder_for_metadata(path: Path) -> None:
-    write(SPEC, path)
+    write(SPEC, path, part=(99, 99))
     (path / "zarr.json").unlink()
     (path / "zarr.json").mkdir()
 
 
 def truncated(path: Path) -> None:
-    write(SPEC, path)
+    write(SPEC, path, part=(99, 99))
     data = (path / "zarr.json").read_bytes()
     (path / "zarr.json").write_bytes(data[: len(data) // 2])
 

@@ -17,6 +17,7 @@ import stores
 from hypothesis import given
 from hypothesis import strategies as st
 from stores import plan_of, record_file, tiny, tree, write
+from strategies import brief
 
 import vpngen
 from vpngen import ConflictError, RunError
@@ -114,6 +115,7 @@ def what_a_bit_damages(path: Path, name: str, bit: int) -> tuple[str, tuple[int,
 
 
 @each_codec
+@brief
 @given(data=st.data())
 def test_every_flipped_bit_is_found(whole: tuple[str, Path], data: st.DataObject) -> None:
     _, path = whole
@@ -201,6 +203,11 @@ def take(path: Path, other: Path, shard: Shard, record: bool) -> None:
         shutil.copyfile(record_file(other, shard), record_file(path, shard))
 
 
+def both_missing(path: Path) -> None:
+    (path / SHARD.key).unlink()
+    record_file(path, SHARD).unlink()
+
+
 def swap_within(path: Path, record: bool) -> None:
     """A shard of the same size copied over another: only with as many videos could it pass."""
     other = Shard("train", 1, 4, 4)
@@ -220,7 +227,7 @@ ALL = videos_of(SHARD)
 DAMAGES: dict[str, tuple[Damage, str, tuple[int, ...]]] = {
     "missing shard": (lambda p, _: (p / SHARD.key).unlink(), "missing", ALL),
     "missing record": (lambda p, _: record_file(p, SHARD).unlink(), "record", ALL),
-    "both missing": (lambda p, _: [f.unlink() for f in (p / SHARD.key, record_file(p, SHARD))], "missing", ALL),
+    "both missing": (lambda p, _: both_missing(p), "missing", ALL),
     "empty shard": (lambda p, _: cut(p / SHARD.key, 0), "0 bytes", ALL),
     "cut by a byte": (lambda p, _: cut(p / SHARD.key, -1), "index", ALL),
     "cut in half": (lambda p, _: cut(p / SHARD.key, 2000), "", ALL),

@@ -70,6 +70,10 @@ def main() -> NoReturn:
     except VpngenError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:  # of a disk or a path that nobody foresaw
+        where = f"{error.filename!r}: " if error.filename is not None else ""
+        click.echo(f"Error: {where}{error.strerror or error}", err=True)
+        sys.exit(RunError.exit_code)
     except _Stop as stop:
         click.echo(f"{'Stopped' if stop.number == signal.SIGINT else 'Terminated'}.{stop.advice}", err=True)
         sys.exit(128 + stop.number)
@@ -305,7 +309,7 @@ backend_option = click.option(
     default="auto",
     show_default=True,
     shell_complete=_complete_backends,
-    help="numba, reference, or auto: the fastest here.",
+    help="One that `vpngen doctor` lists, or auto: the fastest here.",
 )
 workers_option = click.option("--workers", type=int, help="Threads.  [default: all processors]")
 
@@ -362,7 +366,7 @@ def render(
     plan = store.store_plan(spec, store.Layout(codec, shard_videos), slices)
     crew = store.worker_count(workers)
     if dry_run:
-        _check_place(path, plan, overwrite)
+        store.check_place(path, plan, overwrite)
     with compiling():
         renderer = _warm(spec, backend)
     if dry_run:
@@ -381,28 +385,18 @@ def render(
     finished = store.is_complete(path)
     fields = {
         "path": str(path), "fingerprint": spec.fingerprint, "rendered": done.rendered, "kept": done.kept,
-        "bytes": done.nbytes, "seconds": round(done.seconds, 3), "finished": finished,
+        "elsewhere": done.elsewhere, "bytes": done.nbytes, "seconds": round(done.seconds, 3), "finished": finished,
     }  # fmt: skip
     text = "nothing to do" if not done.rendered else (
         f"{done.rendered:,} videos rendered ({store.size_text(done.nbytes)} in {done.seconds:.1f} s, "
         f"{number_text(done.rendered / max(done.seconds, 1e-9))} a second)"
     )  # fmt: skip
     kept = f", {done.kept:,} were there" if done.kept else ""
+    kept += (
+        f", {done.elsewhere:,} were rendered meanwhile by another process on the same store" if done.elsewhere else ""
+    )
     owed = "" if finished else "; the store is not complete yet: other slices are owed"
     _show(form, fields, f"{click.format_filename(path)}: {text}{kept}{owed}")
-
-
-def _check_place(path: Path, plan: Plan, overwrite: bool) -> None:
-    """Raise ConflictError where `store.write` would not take the place for want of --overwrite."""
-    from vpngen import store
-
-    if (path.is_dir() and not any(path.iterdir())) or not path.exists():
-        return
-    there, layout = store.read_spec(path)
-    if (there, layout) != (plan.spec, plan.layout) and not overwrite:
-        raise ConflictError(
-            f"{str(path)!r} holds another dataset, see `vpngen info`; choose another path, or give --overwrite to replace it"
-        )
 
 
 def _warm(spec: Spec, backend: str) -> Backend:

@@ -19,6 +19,8 @@ from vpngen.spec import perlin
 from vpngen.units import size_text, usable_cpus
 
 PACKAGES = ("numpy", "numba", "llvmlite", "zarr", "numcodecs", "crc32c", "click", "rich", "pillow", "imageio-ffmpeg")
+NEEDED = ("numba", "reference")
+"""The backends that run on every machine; others are a bonus."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ def examine() -> list[Finding]:
         Finding("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
         *map(_package, PACKAGES),
         _processor(),
+        *_cards(),
         *_backends(),
         _kernel_cache(),
         _ffmpeg(),
@@ -45,11 +48,16 @@ def examine() -> list[Finding]:
     ]
 
 
-def _package(name: str) -> Finding:
+def _version(package: str) -> str | None:
     try:
-        return Finding(name, importlib.metadata.version(name))
+        return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        return Finding(name, "not installed", False, f"pip install {name}")
+        return None
+
+
+def _package(name: str) -> Finding:
+    version = _version(name)
+    return Finding(name, version) if version else Finding(name, "not installed", False, f"pip install {name}")
 
 
 def _processor() -> Finding:
@@ -64,6 +72,14 @@ def _processor() -> Finding:
     return Finding("processors", f"{cpus} usable, {name}{note}")
 
 
+def _cards() -> list[Finding]:
+    """CuPy, torch, NVRTC, the driver and the cards, as far as they are here; a machine needs none of them."""
+    found = [Finding(n, version) for n in ("cupy-cuda12x", "cupy-cuda13x", "torch") if (version := _version(n))]
+    from vpngen.backends.cuda import describe
+
+    return [*found, *(Finding(name, value) for name, value in describe())]
+
+
 def _backends() -> list[Finding]:
     """Each backend against the reference on windows of every kind of cell, and its speed on one thread."""
     findings = []
@@ -75,7 +91,10 @@ def _backends() -> list[Finding]:
         try:
             same = np.array_equal(render(spec, videos, windows, backend=name, threads=1), expected)
         except VpngenError as error:
-            findings.append(Finding(f"backend {name}", "not available", False, str(error)))
+            if name in NEEDED:
+                findings.append(Finding(f"backend {name}", "not available", False, str(error)))
+            else:
+                findings.append(Finding(f"backend {name}", f"not here: {error}"))
             continue
         window = Window(t=(0, 48))
         out = np.empty((48, 240, 240), np.uint8)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from vpngen import backends
 from vpngen.errors import ArgumentError
-from vpngen.generators import Pixels, Rows, Shape
+from vpngen.generators import Rows, Shape
 from vpngen.spec import MAX_SIDE, Spec
 
 WINDOW_FIELDS: Final = ("t0", "step", "y0", "x0", "flip")
@@ -85,8 +85,8 @@ def render(
     split: str = "train",
     backend: str = "auto",
     threads: int | None = None,
-    out: Pixels | None = None,
-) -> Pixels:
+    out: Any = None,
+) -> Any:
     """The pixels of videos.
 
     >>> import vpngen
@@ -99,9 +99,11 @@ def render(
         index: one video, or several (N,).
         window: the part to render: one for all, or one for each video (all of the same extent); None for whole videos.
         split: `train` or `val`.
-        backend: `numba`, `reference`, or `auto` (the fastest that this machine has).
+        backend: `cuda` (or `cuda:1` for the second card), `numba`, `reference`, or `auto`: the fastest of this machine.
         threads: CPU threads; None for all that this process may use.
-        out: a C-contiguous uint8 array of the result's shape to render into.
+        out: a C-contiguous uint8 array of the result's shape to render into. With a `cuda` backend also a torch tensor,
+            a CuPy array or anything that speaks DLPack or the CUDA array interface, on that card: it is filled on the
+            current stream of its library, and the call returns without waiting.
 
     Returns:
         uint8, (T, Y, X) for an int index, (N, T, Y, X) for several. The same bytes whatever backend, threads or batch.
@@ -127,14 +129,17 @@ def render(
         raise ArgumentError(f"the windows of one call must have the same extent, not {sorted(extents)}")
     shape = (len(indices), *extents.pop())
     target = shape[1:] if single else shape
+    chosen = backends.choose(backend)
+    origins = np.array([w for w, _ in packed], np.int32).reshape(-1, len(WINDOW_FIELDS))
     if out is None:
         out = np.empty(target, np.uint8)
+    elif not isinstance(out, np.ndarray):
+        chosen.render_device(spec.generator.name, recipes(spec, indices, split, chosen, threads), origins, out, target)
+        return out
     elif out.shape != target or out.dtype != np.uint8 or not out.flags.c_contiguous or not out.flags.writeable:
         raise ArgumentError(
             f"`out` must be a writeable C-contiguous uint8 array of shape {target}, not {out.dtype} {out.shape}"
         )
-    chosen = backends.choose(backend)
     rows = recipes(spec, indices, split, chosen, threads)
-    origins = np.array([w for w, _ in packed], np.int32).reshape(-1, len(WINDOW_FIELDS))
     chosen.render(spec.generator.name, rows, origins, out.reshape(shape), threads)
     return out

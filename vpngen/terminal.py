@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import threading
 import time
@@ -64,7 +65,7 @@ def shards_progress() -> Iterator[Callable[[int, int], None]]:
 def _shown(what: str) -> Iterator[Show]:
     if sys.stderr is None:  # closed by whoever started us
         yield lambda *_: None
-    elif sys.stderr.isatty():
+    elif sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown"):
         with _bar(what) as show:
             yield show
     else:

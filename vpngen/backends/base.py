@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from vpngen.errors import ArgumentError
 from vpngen.generators import Pixels, Rows, Shape
 
 F32 = npt.NDArray[np.float32]
@@ -30,6 +31,12 @@ class Backend(ABC):
         The columns of a window are t0, step, y0, x0, flip: pixel (i, j, k) of its output is that of frame
         t0 + i * step, row y0 + j and column x0 + k, or x0 + X - 1 - k if flip is 1. Nothing is checked here.
         """
+
+    def render_device(
+        self, generator: str, rows: Rows, windows: npt.NDArray[np.int32], out: Any, shape: tuple[int, ...]
+    ) -> None:
+        """Fill `out`, an array of `shape` (..., T, Y, X) that is not NumPy's; raise ArgumentError where it cannot be."""
+        raise ArgumentError(f"`out` is a {type(out).__name__}; the {self.name} backend renders into NumPy arrays")
 
     @abstractmethod
     def extremes(self, generator: str, rows: Rows, shape: Shape, threads: int | None) -> tuple[F32, F32]:

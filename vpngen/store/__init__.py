@@ -12,6 +12,7 @@ from vpngen.store.writer import (
     Estimate,
     Progress,
     Written,
+    check_place,
     check_space,
     estimate,
     free_bytes,
@@ -23,7 +24,7 @@ from vpngen.store.writer import (
 from vpngen.units import size_text
 
 __all__ = [
-    "CODECS", "Estimate", "Layout", "Plan", "Problem", "Progress", "Shard", "Verified", "View", "Written", "check_space",
-    "estimate", "free_bytes", "is_complete", "open", "owed", "parse_slice", "read_spec", "size_text", "store_plan",
-    "stored_bytes", "verify", "worker_count", "write",
+    "CODECS", "Estimate", "Layout", "Plan", "Problem", "Progress", "Shard", "Verified", "View", "Written",
+    "check_place", "check_space", "estimate", "free_bytes", "is_complete", "open", "owed", "parse_slice", "read_spec",
+    "size_text", "store_plan", "stored_bytes", "verify", "worker_count", "write",
 ]  # fmt: skip

@@ -10,6 +10,7 @@ set.zarr/train/label, frequency, ...      what is known of each video, small arr
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import warnings
@@ -29,6 +30,7 @@ CODECS: Final = ("none", "zstd")
 ZSTD_LEVEL: Final = 1
 CHUNK_FRAMES: Final = 16
 SHARD_VIDEOS: Final = 32
+MOST_SHARDS: Final = 2**22
 RECORD: Final = ".done"
 """What the name of a completion record adds to that of its shard."""
 TABLE_CHUNK: Final = 65536
@@ -126,7 +128,13 @@ def store_plan(spec: Spec, layout: Layout, part: tuple[int, int] = (1, 1)) -> Pl
     i, n = part
     if not isinstance(i, int) or not isinstance(n, int) or not 1 <= i <= n:
         raise ArgumentError(f"`slice` (={i}/{n}) must be I/N with integers 1 <= I <= N")
-    return Plan(spec, layout, tuple(all_shards(spec, layout))[i - 1 :: n])
+    shards = sum(-(-spec.n_videos(split) // layout.shard_videos) for split in spec.splits)
+    if shards > MOST_SHARDS:
+        raise ArgumentError(
+            f"the store would have {shards:,} shard files, above {MOST_SHARDS:,}: ask for fewer `instances` (={spec.instances}), "
+            f"or for more than `shard_videos` (={layout.shard_videos}) videos in a shard"
+        )
+    return Plan(spec, layout, tuple(itertools.islice(all_shards(spec, layout), i - 1, None, n)))
 
 
 def attributes(spec: Spec, layout: Layout) -> dict[str, Any]:
