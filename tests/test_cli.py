@@ -369,7 +369,7 @@ def test_render_says_what_it_did(run: Run, finished: Path, tmp_path: Path) -> No
     assert report.err == ""
     assert report.json["seconds"] >= 0
     assert report.json == {
-        "path": "a.zarr", "fingerprint": small_spec().fingerprint, "rendered": 0, "kept": 16, "bytes": 0,
+        "path": "a.zarr", "fingerprint": small_spec().fingerprint, "rendered": 0, "kept": 16, "elsewhere": 0, "bytes": 0,
         "seconds": report.json["seconds"], "finished": True,
     }  # fmt: skip
     assert os.listdir(tmp_path) == ["a.zarr"]
