@@ -111,7 +111,9 @@ def plot(r: dict[str, Any], path: Path) -> None:
     ends = np.array([min(pixels), max(pixels)])
     axes.plot(ends, ends * whole["us"] / whole["pixels"], color="#9aa5b1", zorder=1)
     middle = ends[0] * 4
-    axes.annotate("in proportion", (middle, middle * 0.7 * whole["us"] / whole["pixels"]), color="#6b7785", fontsize=8, va="top")
+    axes.annotate(
+        "in proportion", (middle, middle * 0.7 * whole["us"] / whole["pixels"]), color="#6b7785", fontsize=8, va="top"
+    )
     axes.scatter(pixels, [s["us"] for s in r["sweep"]], color="#2a6f97", s=22, zorder=2)
     for s in r["sweep"]:
         label = "x".join(map(str, s["size"]))

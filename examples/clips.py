@@ -1,6 +1,6 @@
 """Labelled clips straight from the formula, with no file in between.
 
-    python examples/clips.py
+Run: python examples/clips.py
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
 """Write a small set, then read it as any Zarr reader would.
 
-    python examples/read_store.py [FOLDER]
+Run: python examples/read_store.py [FOLDER]
 """
 
 import sys
