@@ -93,7 +93,7 @@ def _threads(spec: vpngen.Spec, quick: bool) -> dict[str, Any]:
     found = {}
     for name, how in ((f"{BATCH} videos a call", batch), ("one video a call", singly)):
         pairs: list[tuple[Cost, Cost]] = []
-        until = time.monotonic() + (0 if quick else 60)
+        until = time.monotonic() + (0 if quick else 30)
         for turn in range(4 if quick else 30):
             wait_until_quiet(until)
             chosen = rng.integers(0, spec.n_videos(), BATCH)

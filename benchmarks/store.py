@@ -104,13 +104,13 @@ def run(quick: bool, folder: Path) -> dict[str, Any]:
     if importlib.util.find_spec("tensorstore"):
         writers[TENSORSTORE] = tensor_store
     calls = {name: partial(write, root, videos, few) for name, write in writers.items()}
-    patience = 0 if quick else 60
-    costs = common.alternate(calls, 1 if quick else 5, partial(prepare, few, skeleton=True), patience)
+    patience = 0 if quick else 30
+    costs = common.alternate(calls, 1 if quick else 4, partial(prepare, few, skeleton=True), patience)
     from_memory = {name: _rates(each, few * videos.nbytes) for name, each in costs.items()}
 
     calls = {name: partial(write, root, videos, shards) for name, write in ((PLAIN, plain), (PLAIN_2, plain_twice))}
     calls[COMPLETE] = partial(vpngen.write, spec, root / "set.zarr")
-    costs = common.alternate(calls, 2 if quick else 9, partial(prepare, shards), patience)
+    costs = common.alternate(calls, 2 if quick else 7, partial(prepare, shards), patience)
     ratios = {
         name: spread(other.wall / own.wall for other, own in zip(costs[name], costs[COMPLETE], strict=True))
         for name in (PLAIN, PLAIN_2)

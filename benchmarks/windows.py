@@ -116,11 +116,13 @@ def plot(r: dict[str, Any], path: Path) -> None:
     )
     axes.scatter(pixels, [s["us"] for s in r["sweep"]], color="#2a6f97", s=22, zorder=2)
     for s in r["sweep"]:
-        label = "x".join(map(str, s["size"]))
-        axes.annotate(label, (s["pixels"], s["us"]), xytext=(-5, 4), textcoords="offset points", fontsize=7, ha="right")
+        label, side = "x".join(map(str, s["size"])), {"xytext": (-5, 4), "ha": "right"}
+        if s["size"][0] < CLIP[0] or s["size"][2] > 160:
+            side = {"xytext": (5, -9), "ha": "left"}
+        axes.annotate(label, (s["pixels"], s["us"]), textcoords="offset points", fontsize=7, **side)
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_xlim(ends[0] / 6, ends[1] * 1.5)
+    axes.set_xlim(ends[0] / 4, ends[1] * 4)
     axes.set_xlabel("pixels of the window")
     axes.set_ylabel("CPU microseconds a window, one thread")
     axes.set_title("What a window costs, against its size")

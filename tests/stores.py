@@ -80,10 +80,6 @@ def copy(root: Path, to: Path) -> Path:
     return to
 
 
-def shard_file(root: Path, shard: Shard) -> Path:
-    return root / shard.key
-
-
 def record_file(root: Path, shard: Shard) -> Path:
     return root / f"{shard.key}{RECORD}"
 

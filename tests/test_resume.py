@@ -93,8 +93,9 @@ def test_only_what_is_missing_is_rendered(workers: int, tmp_path: Path) -> None:
     write(spec, path)
     whole, times = tree(path), stores.mtimes(path)
     for shard in plan_of(spec).shards:
-        for damage in (stores.shard_file, stores.record_file):
-            damage(path, shard).unlink()
+        file, record = path / shard.key, stores.record_file(path, shard)
+        for damage in (file.unlink, record.unlink, lambda file=file: os.truncate(file, file.stat().st_size - 1)):
+            damage()
             seen: list[Progress] = []
             done = write(spec, path, workers=workers, progress=seen.append)
             assert (done.rendered, done.kept) == (shard.count, plan_of(spec).videos - shard.count)

@@ -17,7 +17,7 @@ from strategies import SPECS
 
 import vpngen
 from vpngen import ArgumentError, ConflictError, Spec
-from vpngen.store import Layout, owed, parse_slice, store_plan
+from vpngen.store import Layout, locks, owed, parse_slice, store_plan
 from vpngen.store.locks import open_partial
 
 RUN = """
@@ -224,6 +224,26 @@ def test_a_shard_that_the_other_drops_meanwhile_is_rendered(tmp_path: Path) -> N
     assert write(spec, path, progress=other).rendered == plan_of(spec).videos
     assert seen == [(n, plan_of(spec).videos) for n in range(1, plan_of(spec).videos + 1)]
     assert tree(path) == tree(tmp_path / "whole")
+
+
+def test_a_partial_file_that_got_its_name_before_it_was_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the opening and the lock, the process that had it finishes; what it finished is not written over."""
+    final = tmp_path / "c.0.0.0.0"
+    final.with_name("c.0.0.0.0.partial").write_bytes(b"a shard")
+    real, calls = locks.try_lock, []
+
+    def try_lock(fd: int) -> bool:
+        calls.append(fd)
+        if len(calls) == 1:
+            final.with_name("c.0.0.0.0.partial").rename(final)
+        return real(fd)
+
+    monkeypatch.setattr(locks, "try_lock", try_lock)
+    with open(open_partial(final), "wb") as file:
+        file.write(b"another shard")
+    assert len(calls) == 2
+    assert final.read_bytes() == b"a shard"
+    assert final.with_name("c.0.0.0.0.partial").read_bytes() == b"another shard"
 
 
 def test_the_partial_file_of_a_killed_run_is_taken_up(tmp_path: Path) -> None:

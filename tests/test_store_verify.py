@@ -24,7 +24,7 @@ from vpngen import ConflictError, RunError
 from vpngen.backends.reference import Reference
 from vpngen.store import CODECS, Plan, Problem, Shard, Verified, owed, read_spec
 from vpngen.store import layout as layout_module
-from vpngen.store.shard import ShardWriter, encode_video, read_index
+from vpngen.store.shard import ShardWriter, crc32c, encode_video, read_index
 
 SPEC = tiny()
 SHARD = plan_of(SPEC).shards[0]
@@ -276,6 +276,19 @@ def test_what_is_intact_but_foreign_is_not_kept(
     foreign_and_damaged(store, other)
     (problem,) = check(store, repair=True, render=render).problems
     assert problem.repaired and 0 in problem.videos
+    assert tree(store) == tree(whole[1])
+
+
+def test_an_index_that_is_not_ours(store: Path, whole: tuple[str, Path]) -> None:
+    """With a right checksum, and where no video is: of the last shard, half is unused."""
+    file = store / plan_of(SPEC).shards[1].key
+    with open(file, "r+b") as opened:
+        _, data = read_index(opened.fileno(), stores.SHARD_VIDEOS * 2)
+        changed = bytearray(data[:-4])
+        changed[-16:] = changed[:16]
+        opened.seek(-len(data), os.SEEK_END)
+        opened.write(changed + crc32c(bytes(changed)))
+    assert [(p.path, p.videos) for p in check(store, repair=True).problems] == [("train/video/c.1.0.0.0", (4, 5))]
     assert tree(store) == tree(whole[1])
 
 

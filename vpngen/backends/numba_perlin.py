@@ -28,6 +28,7 @@ from vpngen.backends.simd import (
     splat,
     spread,
     store_interleaved,
+    vcopy_bytes,
     vfloat,
     vfma,
     vload,
@@ -251,6 +252,26 @@ def along_t(n, planes, starts, weights, first, bias, out, at, width):  # type: i
             vstore_bytes(out, at + x, total)
 
 
+_copy, _mirror = vcopy_bytes(False), vcopy_bytes(True)
+
+
+@njit(**_OPTIONS)
+def put_row(row, out, at, width, flip):  # type: ignore[no-untyped-def]
+    """The first `width` bytes of a row to out[at:], mirrored if `flip`; the last 16 lanes overlap those before."""
+    if width < LANES:
+        for x in range(width):
+            out[at + x] = row[width - 1 - x] if flip else row[x]
+        return
+    x = 0
+    while x < width:
+        x = min(x, width - LANES)
+        if flip:
+            _mirror(out, at + width - LANES - x, row, x)
+        else:
+            _copy(out, at + x, row, x)
+        x += LANES
+
+
 @njit(**_OPTIONS)
 def extremes_along_t(n, planes, starts, weights, first, low, high, width):  # type: ignore[no-untyped-def]
     """The least and greatest value of one row of one frame, folded into `low` and `high`."""
@@ -371,12 +392,7 @@ def run(rows, windows, out, extent, extremes, first_task, last_task):  # type: i
                 at = ((n * frames + t_first + i) * height + y) * width
                 if flip or width % LANES:
                     along_t(count[i], planes, starts, weights, first, row.bias, row_bytes, 0, rounded)
-                    if flip:
-                        for x in range(width):
-                            out[at + x] = row_bytes[width - 1 - x]
-                    else:
-                        for x in range(width):
-                            out[at + x] = row_bytes[x]
+                    put_row(row_bytes, out, at, width, flip)
                 else:
                     along_t(count[i], planes, starts, weights, first, row.bias, out, at, width)
         if len(out) == 0:

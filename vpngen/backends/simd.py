@@ -175,6 +175,23 @@ def vstore_bytes(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
     return types.void(array, types.intp, floats), codegen
 
 
+def vcopy_bytes(mirrored: bool) -> Any:
+    """An intrinsic: out[at : at + 16] = array[index : index + 16] of contiguous uint8 arrays, or its mirror image."""
+
+    @intrinsic
+    def operation(typingctx: Any, out: Any, at: Any, array: Any, index: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            value = builder.load(_pointer(context, builder, signature.args[2], args[2], args[3], _BYTES), align=1)
+            if mirrored:
+                value = builder.shuffle_vector(value, value, ir.Constant(_INTS, list(reversed(range(LANES)))))
+            builder.store(value, _pointer(context, builder, signature.args[0], args[0], args[1], _BYTES), align=1)
+            return context.get_dummy_value()
+
+        return types.void(out, types.intp, array, types.intp), codegen
+
+    return operation
+
+
 def vload_cells(size: int) -> Any:
     """An intrinsic: array[index + lane // size] of a one-dimensional contiguous float32 array, for each lane."""
 
