@@ -35,6 +35,13 @@ def processor() -> tuple[str, bool]:
     return name, features.get("fma", False) or platform.machine().lower() in ("aarch64", "arm64")
 
 
+def block_size(kernel: Any, videos: int, frames: int, threads: int) -> int:
+    """Frames of a task: the kernel's own size, or a third of it where that leaves a thread fewer than four tasks."""
+    large: int = kernel.BLOCK
+    few = threads > 1 and videos * -(-frames // large) < 4 * threads
+    return max(large // 3, 1) if few else large
+
+
 class Numba(Backend):
     """Renders with the compiled kernels of `numba_*`."""
 
@@ -50,7 +57,7 @@ class Numba(Backend):
         """See `Backend.extremes`."""
         plain = rows.copy()
         plain["gain"], plain["bias"] = 1, 0
-        blocks = -(-shape[0] // _KERNELS[generator].BLOCK)
+        blocks = -(-shape[0] // block_size(_KERNELS[generator], len(rows), shape[0], threads or usable_cpus()))
         found = np.empty((len(rows) * blocks, 2), np.float32)
         windows = np.tile(np.array([0, 1, 0, 0, 0], np.int32), (len(rows), 1))
         self._run(generator, plain, windows, _NO_PIXELS, shape, found, threads)
@@ -63,10 +70,11 @@ class Numba(Backend):
         extremes: F32, threads: int | None,
     ) -> None:  # fmt: skip
         kernel = _KERNELS[generator]
-        tasks = len(rows) * -(-extent[0] // kernel.BLOCK)
+        size = block_size(kernel, len(rows), extent[0], threads or usable_cpus())
+        tasks = len(rows) * -(-extent[0] // size)
         crew = min(threads or usable_cpus(), tasks)
         if crew <= 1:
-            kernel.run(rows, windows, out, extent, extremes, 0, tasks)
+            kernel.run(rows, windows, out, extent, extremes, size, 0, tasks)
             return
         grab = max(1, tasks // (crew * GRABS_A_THREAD))
         starts = itertools.count(0, grab)
@@ -78,7 +86,7 @@ class Numba(Backend):
                     start = next(starts)
                 if start >= tasks:
                     return
-                kernel.run(rows, windows, out, extent, extremes, start, min(start + grab, tasks))
+                kernel.run(rows, windows, out, extent, extremes, size, start, min(start + grab, tasks))
 
         with ThreadPoolExecutor(crew) as pool:
             for done in [pool.submit(work, i) for i in range(crew)]:

@@ -48,7 +48,7 @@ _OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"
 
 f32, i64, u32 = np.float32, np.int64, np.uint32
 BLOCK = 48
-"""Frames of a task."""
+"""Frames of a task, at most: more of them share a lattice plane, fewer leave more tasks to share out."""
 SLOTS = 2 * BLOCK
 """Lattice planes that a block can touch: two for each of its frames, when the frame step skips planes."""
 TERMS = perlin.MAX_TERMS
@@ -284,14 +284,14 @@ def extremes_along_t(n, planes, starts, weights, first, low, high, width):  # ty
 
 
 @njit(**_OPTIONS)
-def run(rows, windows, out, extent, extremes, first_task, last_task):  # type: ignore[no-untyped-def]
+def run(rows, windows, out, extent, extremes, size, first_task, last_task):  # type: ignore[no-untyped-def]
     """Tasks [first_task, last_task) of a batch.
 
     `out` is the flat uint8 output (N * T * Y * X), or empty: then `extremes` (N * blocks, 2) takes the least and
-    greatest value of each task. `extent` is (T, Y, X); a video has ceil(T / BLOCK) tasks.
+    greatest value of each task. `extent` is (T, Y, X); a video has ceil(T / size) tasks, size at most BLOCK.
     """
     frames, height, width = extent
-    blocks = (frames + BLOCK - 1) // BLOCK
+    blocks = (frames + size - 1) // size
     widest = 1
     for n in range(len(rows)):
         for k in range(rows[n].terms):
@@ -318,7 +318,7 @@ def run(rows, windows, out, extent, extremes, first_task, last_task):  # type: i
         n, block = task // blocks, task % blocks
         row = rows[n]
         t0, step, y0, x0, flip = windows[n, 0], windows[n, 1], windows[n, 2], windows[n, 3], windows[n, 4]
-        t_first, t_count = block * BLOCK, min(BLOCK, frames - block * BLOCK)
+        t_first, t_count = block * size, min(size, frames - block * size)
 
         # Which lattice planes the block touches, and the weights of its frames.
         plane_n[:] = 0

@@ -2,7 +2,7 @@
 
 `layout` says what goes where, `shard` packs and unpacks one shard file, `writer` renders what is owed, `verifier` checks
 what is there. zarr-python makes the metadata and the small arrays; the pixels are packed here, because measured side by
-side (`python -m benchmarks.store`) that is what keeps up with the renderer and the disk.
+side (`python -m benchmarks store`) that is what keeps up with the renderer and the disk.
 """
 
 from vpngen.store.layout import CODECS, Layout, Plan, Shard, is_complete, parse_slice, read_spec, store_plan

@@ -112,8 +112,13 @@ def write(
     root = Path(os.path.realpath(path))  # a link to a folder on another disk stays, the store comes where it points
     check_place(root, plan, overwrite)
     todo = list(plan.shards) if overwrite else owed(root, plan)
-    needed = estimate(plan, todo, renderer).nbytes if codec != "none" and todo else None
-    check_space(root, plan, todo, needed, reclaimed=stored_bytes(root) if overwrite else 0)
+    reclaimed = stored_bytes(root) if overwrite else 0
+    try:
+        check_space(root, plan, todo, reclaimed=reclaimed)
+    except MissingError:  # it may fit when compressed: that takes a trial to know
+        if codec == "none":
+            raise
+        check_space(root, plan, todo, estimate(plan, todo, renderer).nbytes, reclaimed)
     with disk_errors(root):
         _prepare(root, plan, overwrite)
     todo = owed(root, plan)
