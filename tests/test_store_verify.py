@@ -518,6 +518,15 @@ def test_a_repair_that_fails_leaves_what_was_there(store: Path, monkeypatch: pyt
     assert check(store, repair=True).whole
 
 
+def test_no_room_for_what_is_compared_with(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def build_skeleton(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(layout_module, "build_skeleton", build_skeleton)
+    with pytest.raises(RunError, match="is full"):
+        check(store)
+
+
 @pytest.fixture(autouse=True)
 def _nothing_left_in_the_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     scratch = tmp_path / "scratch"

@@ -171,7 +171,8 @@ def _check_skeleton(root: Path, plan: Plan, repair: bool) -> list[Problem]:
     problems = []
     with tempfile.TemporaryDirectory() as folder:
         fresh = Path(folder) / "fresh"
-        _layout.build_skeleton(fresh, plan.spec, plan.layout)
+        with _writer.disk_errors(fresh):
+            _layout.build_skeleton(fresh, plan.spec, plan.layout)
         expected = _layout.skeleton_files(fresh)
         for name in sorted(expected):
             what = _compare(root / name, fresh / name)
