@@ -232,6 +232,29 @@ def test_host_build_gives_the_bytes_of_the_reference(
     assert np.array_equal(host.render(rows, packs, extent, order), expected)
 
 
+def test_subnormal_numbers_decide_no_byte(host: Host) -> None:
+    """The device flushes them to zero. A noise of 1e-40 has hardly any others, yet the grey level beside it is normal."""
+    spec = vpngen.perlin(
+        divisions_x=(2, 24),
+        divisions_y=(3, 48),
+        shape=SHAPE,
+        noise_frequencies=(1, 2, 8),
+        noise_amplitudes=(1e-40, 0.2),
+    )
+    rows = spec.rows(np.arange(32))
+    assert (rows["amplitude"][:, 1:] < 1e-38).any()
+    packs, extent = packed(spec, [Window()] * 32)
+    kept = host.render(rows, packs, extent)
+    try:
+        if not host.lib.perlin_flush(1):
+            pytest.skip("this processor cannot flush subnormal numbers")
+        flushed = host.render(rows, packs, extent)
+    finally:
+        host.lib.perlin_flush(0)
+    assert np.array_equal(flushed, kept)
+    assert np.array_equal(kept, vpngen.render(spec, np.arange(32), backend="numba", threads=1))
+
+
 def test_wide_windows_take_several_tiles(host: Host) -> None:
     spec = vpngen.perlin(divisions_x=(2, 300), divisions_y=(3,), shape=(5, 6, 600), noise_frequencies=(1, 2, 3))
     for flip in (False, True):

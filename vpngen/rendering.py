@@ -102,8 +102,8 @@ def render(
         backend: `cuda` (or `cuda:1` for the second card), `numba`, `reference`, or `auto`: the fastest of this machine.
         threads: CPU threads; None for all that this process may use.
         out: a C-contiguous uint8 array of the result's shape to render into. With a `cuda` backend also a torch tensor,
-            a CuPy array or anything that speaks DLPack or the CUDA array interface, on that card: it is filled on the
-            current stream of its library, and the call returns without waiting.
+            a CuPy array or anything that speaks DLPack or the CUDA array interface, on that card: it is filled on
+            torch's current stream for its tensors, else on CuPy's, and the call returns without waiting.
 
     Returns:
         uint8, (T, Y, X) for an int index, (N, T, Y, X) for several. The same bytes whatever backend, threads or batch.

@@ -19,9 +19,13 @@ WITH_DEVICES = ("cuda",)
 """Those that take the number of a device: cuda:1."""
 
 
-@functools.cache
 def load(name: str) -> Backend:
     """The backend of that name, or name:device. Raises MissingError where this machine cannot run it."""
+    return _load(name, os.getpid())
+
+
+@functools.cache
+def _load(name: str, process: int) -> Backend:
     base, _, device = name.partition(":")
     module, cls = BACKENDS[base].split(":")
     try:

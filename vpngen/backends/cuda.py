@@ -11,7 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -38,6 +38,8 @@ MOST_ROWS: Final = 64
 """Rows of a block, at most: more of them would need more lattice lines than shared memory holds."""
 LEAST_CAPABILITY: Final = (7, 5)
 INSTALL: Final = "pip install 'vpngen[cuda13]' (for CUDA 13 drivers) or 'vpngen[cuda12]'"
+VIDEOS_A_PASS: Final = 4096
+"""Whose extremes are taken in one launch."""
 MEMORY_SHARE: Final = 0.5
 """Of the free memory of a card, what a batch that goes to the host may take."""
 
@@ -117,10 +119,14 @@ def expanded_source(name: str) -> str:
 
 
 def compile_options() -> tuple[str, ...]:
-    """Options of NVRTC and nvcc alike: no multiply-adds but those that are written, and the coefficients of sine and cosine."""
+    """Options of NVRTC and nvcc alike: no multiply-adds but those that are written, and the coefficients of sine and cosine.
+
+    CuPy adds -ftz=true, which flushes subnormal numbers to zero, so it stands here too: what is tested is what runs. No byte
+    depends on it: next to a grey level a subnormal number is nothing.
+    """
     series = {"SIN": _perlin.SIN, "COS": _perlin.COS}
     defines = (f"-D{n}_{i}={float(c).hex()}f" for n, values in series.items() for i, c in enumerate(values))
-    return ("--std=c++17", "--fmad=false", *defines)
+    return ("--std=c++17", "--fmad=false", "-ftz=true", *defines)
 
 
 # --- the card
@@ -133,6 +139,11 @@ def _cupy() -> Any:
     except ImportError as error:
         raise MissingError(
             f"backend 'cuda' needs CuPy, which cannot be imported ({error}); install it with: {INSTALL}"
+        ) from None
+    except OSError as error:  # it makes its cache folder when it is imported
+        raise MissingError(
+            f"backend 'cuda' needs CuPy, which cannot make its cache folder ({error}); set CUPY_CACHE_DIR to a folder "
+            f"that can be written"
         ) from None
     return cupy
 
@@ -186,110 +197,150 @@ class Cuda(Backend):
         self._shared_limit = int(properties["sharedMemPerBlockOptin"])
         self._kernels: dict[str, Any] = {}
 
+    @contextmanager
+    def _on_card(self, what: str) -> Iterator[Any]:
+        """CuPy, with this card as the current one; what CUDA raises within becomes an error that says what failed."""
+        _check_process()
+        cupy = _cupy()
+        try:
+            with cupy.cuda.Device(self.device):
+                yield cupy
+        except cupy.cuda.memory.OutOfMemoryError as error:
+            raise MissingError(
+                f"card {self.device} is out of memory for {what}: {error}; render fewer videos at a time"
+            ) from None
+        except (cupy.cuda.driver.CUDADriverError, cupy.cuda.runtime.CUDARuntimeError) as error:
+            raise RunError(f"{what} failed on card {self.device} ({self.architecture}): {error}") from error
+
     # --- the interface of every backend
 
     def render(
         self, generator: str, rows: Rows, windows: npt.NDArray[np.int32], out: Pixels, threads: int | None
     ) -> None:
         """See `Backend.render`; `threads` plays no part. A batch that the card cannot hold goes in pieces."""
-        _check_process()
-        cupy = _cupy()
-        with cupy.cuda.Device(self.device):
-            each = int(np.prod(out.shape[1:]))
-            free = int(cupy.cuda.runtime.memGetInfo()[0] * MEMORY_SHARE)
-            step = max(1, min(len(rows), free // max(each, 1)))
+        if not out.size:
+            return
+        extent = (out.shape[1], out.shape[2], out.shape[3])
+        with self._on_card(f"perlin_render of {len(rows)} windows of {extent}") as cupy:
+            free = cupy.cuda.runtime.memGetInfo()[0] + cupy.get_default_memory_pool().free_bytes()
+            step = max(1, min(len(rows), int(free * MEMORY_SHARE) // int(np.prod(extent))))
+            pixels = cupy.empty((step, *extent), np.uint8)
             for i in range(0, len(rows), step):
                 part = out[i : i + step]
-                pixels = self._empty(part.shape)
-                extent = (part.shape[1], part.shape[2], part.shape[3])
-                self.launch(self.prepare(rows[i : i + step], windows[i : i + step], extent), pixels)
-                pixels.get(out=part)
+                batch = self._prepare(rows[i : i + step], windows[i : i + step], extent)
+                self._launch("perlin_render", batch, pixels[: len(part)])
+                pixels[: len(part)].get(out=part)
 
     def render_device(
         self, generator: str, rows: Rows, windows: npt.NDArray[np.int32], out: Any, shape: tuple[int, ...]
     ) -> None:
-        """See `Backend.render_device`: on the caller's current stream, without waiting for it."""
-        _check_process()
-        cupy = _cupy()
-        with cupy.cuda.Device(self.device), _stream_of(cupy, out, self.device):
+        """See `Backend.render_device`: on torch's current stream for its tensors, else CuPy's, without waiting for it."""
+        with (
+            self._on_card(f"perlin_render of {len(rows)} windows into {shape}") as cupy,
+            _stream_of(cupy, out, self.device),
+        ):
             pixels = self._adopt(out, shape)
             if pixels.size:
-                self._launch("perlin_render", self.prepare(rows, windows, (shape[-3], shape[-2], shape[-1])), pixels)
+                self._launch("perlin_render", self._prepare(rows, windows, (shape[-3], shape[-2], shape[-1])), pixels)
 
     def extremes(self, generator: str, rows: Rows, shape: Shape, threads: int | None) -> tuple[F32, F32]:
         """See `Backend.extremes`."""
-        _check_process()
-        cupy = _cupy()
         plain = rows.copy()
         plain["gain"], plain["bias"] = 1, 0
-        with cupy.cuda.Device(self.device):
-            batch = self.prepare(plain, np.repeat(WHOLE, len(rows), axis=0), shape)
-            found = cupy.empty((batch.plan.blocks, 2), np.float32)
-            self._launch("perlin_extremes", batch, found)
-            each = found.get().reshape(len(rows), -1, 2)
-        return each[..., 0].min(axis=1), each[..., 1].max(axis=1)
+        low, high = np.empty(len(rows), np.float32), np.empty(len(rows), np.float32)
+        for i in range(0, len(rows), VIDEOS_A_PASS):
+            some = plain[i : i + VIDEOS_A_PASS]
+            with self._on_card(f"perlin_extremes of {len(some)} videos of {shape}") as cupy:
+                batch = self._prepare(some, np.repeat(WHOLE, len(some), axis=0), shape)
+                found = cupy.empty((batch.plan.blocks, 2), np.float32)
+                self._launch("perlin_extremes", batch, found)
+                each = found.get().reshape(len(some), -1, 2)
+            low[i : i + VIDEOS_A_PASS], high[i : i + VIDEOS_A_PASS] = each[..., 0].min(axis=1), each[..., 1].max(axis=1)
+        return low, high
 
     def videos(self, generator: str, rows: Rows, shape: Shape, threads: int | None) -> Iterator[Pixels]:
         """See `Backend.videos`: while the caller packs a video, the card renders the next into pinned memory."""
-        _check_process()
-        cupy = _cupy()
-        with cupy.cuda.Device(self.device):
+        what = f"perlin_render of videos of {shape} into pinned memory"
+        buffers = min(2, len(rows))
+        with self._on_card(what) as cupy:
             stream = cupy.cuda.Stream(non_blocking=True)
-            pinned = [_pinned(cupy, shape) for _ in range(2)]
-            card = [self._empty((1, *shape)) for _ in range(2)]
-        done: list[Any] = [None, None]
-        for i in range(len(rows) + 1):
-            if i < len(rows):
-                with cupy.cuda.Device(self.device), stream:
-                    self.launch(self.prepare(rows[i : i + 1], WHOLE, shape), card[i % 2])
-                    card[i % 2].get(out=pinned[i % 2][None], stream=stream, blocking=False)
-                    done[i % 2] = stream.record()
-            if i:
-                done[(i - 1) % 2].synchronize()
-                yield pinned[(i - 1) % 2]
+            pinned = [_pinned(cupy, shape) for _ in range(buffers)]
+            card = [cupy.empty((1, *shape), np.uint8) for _ in range(buffers)]
+            stream.wait_event(cupy.cuda.get_current_stream().record())  # on which the memory was had
+        done: list[Any] = [None] * buffers
+        try:
+            for i in range(len(rows) + 1):
+                with self._on_card(what) as cupy:
+                    if i < len(rows):
+                        with stream:
+                            at = i % buffers
+                            self._launch("perlin_render", self._prepare(rows[i : i + 1], WHOLE, shape), card[at])
+                            card[at].get(out=pinned[at][None], stream=stream, blocking=False)
+                            done[at] = stream.record(cupy.cuda.Event(block=True, disable_timing=True))
+                    if i:
+                        done[(i - 1) % buffers].synchronize()
+                if i:
+                    yield pinned[(i - 1) % buffers]
+        finally:  # the buffers go back to their pools: nothing may be on its way into them
+            with self._on_card(what):
+                stream.synchronize()
 
     # --- device memory
 
     def prepare(self, rows: Rows, windows: npt.NDArray[np.int32], extent: Shape) -> Batch:
-        """Rows (N,) and windows (N, 5) on the card, ready to be launched any number of times, CUDA graphs included."""
-        cupy = _cupy()
-        plan = plan_launch(rows, extent)
-        if plan.shared_bytes > self._shared_limit:
-            raise ArgumentError(
-                f"a block would need {plan.shared_bytes} bytes of shared memory, and card {self.device} has {self._shared_limit}"
-            )
-        with cupy.cuda.Device(self.device):
-            packed = cupy.asarray(np.ascontiguousarray(rows).view(np.uint8))
-            return Batch(plan, len(rows), packed, cupy.asarray(np.ascontiguousarray(windows, np.int32)))
+        """Rows (N,) and windows (N, 5) on the card, ready for `launch` on any stream, any number of times.
+
+        The batch must live until its launches, and the CUDA graphs that captured them, are done.
+        """
+        with self._on_card(f"preparing {len(rows)} windows of {extent}") as cupy:
+            self._kernel("perlin_render")  # loaded here, since a capture allows no loading
+            batch = self._prepare(rows, windows, extent)
+            cupy.cuda.get_current_stream().synchronize()
+        return batch
 
     def launch(self, batch: Batch, out: Any) -> None:
-        """Render a batch into `out`, (N, T, Y, X) uint8 on this card, on the caller's current stream; returns at once.
+        """Render a prepared batch into `out`, (N, T, Y, X) uint8 on this card; returns at once. May be captured in a graph.
 
-        `out` is a torch tensor, a CuPy array, or anything else with the CUDA array interface or DLPack.
+        `out` is a torch tensor, a CuPy array, or anything else with the CUDA array interface or DLPack. The work goes to
+        torch's current stream for its tensors, else to CuPy's current stream.
 
         Raises:
             ArgumentError: the wrong type, shape, strides or card.
             RunError: the launch failed.
         """
-        _check_process()
+        with self._on_card(f"perlin_render of {batch.n} windows") as cupy, _stream_of(cupy, out, self.device):
+            self._launch("perlin_render", batch, self._adopt(out, (batch.n, *batch.plan.extent)))
+
+    def _prepare(self, rows: Rows, windows: npt.NDArray[np.int32], extent: Shape) -> Batch:
+        plan = plan_launch(rows, extent)
+        if plan.shared_bytes > self._shared_limit or plan.blocks >= 2**31:
+            raise ArgumentError(
+                f"{len(rows)} windows of {extent} need {plan.blocks} blocks with {plan.shared_bytes} bytes of shared memory; "
+                f"card {self.device} has {self._shared_limit} bytes and takes {2**31 - 1} blocks"
+            )
         cupy = _cupy()
-        with cupy.cuda.Device(self.device), _stream_of(cupy, out, self.device):
-            pixels = self._adopt(out, (batch.n, *batch.plan.extent))
-            if batch.plan.blocks:
-                self._launch("perlin_render", batch, pixels)
+        packed = cupy.asarray(np.ascontiguousarray(rows).view(np.uint8))
+        return Batch(plan, len(rows), packed, cupy.asarray(np.ascontiguousarray(windows, np.int32)))
 
     def _adopt(self, out: Any, shape: tuple[int, ...]) -> Any:
+        """`out` as a CuPy array that shares its memory. A copy would be filled in its place without a word."""
         cupy = _cupy()
-        what = f"`out` must be a contiguous uint8 array of shape {shape} on card {self.device}"
+        what = f"`out` must be a contiguous writeable uint8 array of shape {shape} on card {self.device}"
         try:
             if isinstance(out, cupy.ndarray):
                 pixels = out
-            elif hasattr(out, "__cuda_array_interface__"):
+            elif getattr(out, "__cuda_array_interface__", None) is not None:
+                pointer, fixed = out.__cuda_array_interface__["data"]
+                home = cupy.cuda.runtime.pointerGetAttributes(pointer).device if pointer else self.device
+                if home != self.device or fixed:
+                    raise ArgumentError(f"{what}; it is {'read-only' if fixed else f'on card {home}'}")
                 pixels = cupy.asarray(out)
             elif hasattr(out, "__dlpack__"):
                 pixels = cupy.from_dlpack(out)
             else:
                 raise ArgumentError(f"{what}, not a {type(out).__name__}")
+        except ArgumentError:
+            raise
         except (TypeError, ValueError, AttributeError, RuntimeError, BufferError) as error:
             raise ArgumentError(f"{what}; this {type(out).__name__} cannot be taken: {error}") from None
         if pixels.device.id != self.device:
@@ -298,37 +349,25 @@ class Cuda(Backend):
             raise ArgumentError(f"{what}, not {pixels.dtype} {pixels.shape} with strides {pixels.strides}")
         return pixels
 
-    def _empty(self, shape: tuple[int, ...]) -> Any:
-        cupy = _cupy()
-        try:
-            return cupy.empty(shape, np.uint8)
-        except cupy.cuda.memory.OutOfMemoryError as error:
-            raise MissingError(f"card {self.device} is out of memory: {error}; render fewer videos at a time") from None
-
     def _launch(self, name: str, batch: Batch, target: Any) -> None:
-        cupy = _cupy()
         plan = batch.plan
-        kernel = self._kernel(name)
-        if plan.shared_bytes > kernel.max_dynamic_shared_size_bytes:
-            kernel.max_dynamic_shared_size_bytes = plan.shared_bytes
+        if not plan.blocks:
+            return
         numbers = (batch.n, *plan.extent, plan.tile_rows, *plan.capacity)
         arguments = (batch.rows, batch.windows, target, *(np.int32(v) for v in numbers))
-        try:
-            kernel((plan.blocks,), (THREADS,), arguments, shared_mem=plan.shared_bytes)
-        except (cupy.cuda.driver.CUDADriverError, cupy.cuda.runtime.CUDARuntimeError) as error:
-            raise RunError(
-                f"{name} failed on card {self.device} ({self.architecture}) with {plan.blocks} blocks of {THREADS} threads, "
-                f"{plan.shared_bytes} bytes of shared memory, arguments {numbers}: {error}"
-            ) from error
+        with self._on_card(f"{name} with {plan}, arguments {numbers},"):
+            self._kernel(name)((plan.blocks,), (THREADS,), arguments, shared_mem=plan.shared_bytes)
 
     def _kernel(self, name: str) -> Any:
         if name not in self._kernels:
             cupy = _cupy()
             try:
                 module = cupy.RawModule(code=expanded_source("perlin"), options=compile_options(), backend="nvrtc")
-                self._kernels[name] = module.get_function(name)
-            except (cupy.cuda.compiler.CompileException, cupy.cuda.driver.CUDADriverError) as error:
+                kernel = module.get_function(name)
+                kernel.max_dynamic_shared_size_bytes = self._shared_limit
+            except (cupy.cuda.compiler.CompileException, cupy.cuda.driver.CUDADriverError, OSError) as error:
                 raise RunError(f"{name} does not compile or load for {self.architecture}: {error}") from error
+            self._kernels[name] = kernel
         return self._kernels[name]
 
 
@@ -376,7 +415,7 @@ def _pinned(cupy: Any, shape: Shape) -> Pixels:
 def _stream_of(cupy: Any, out: Any, device: int) -> AbstractContextManager[Any]:
     """The stream that work on `out` belongs to: torch's current one for its tensors, else CuPy's."""
     torch = sys.modules.get("torch")
-    if torch is None or not isinstance(out, torch.Tensor):
+    if torch is None or not isinstance(out, torch.Tensor) or not out.is_cuda:
         return nullcontext()
     pointer = torch.cuda.current_stream(device).cuda_stream
     if not pointer:
