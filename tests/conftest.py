@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 from pathlib import Path
 
 from hypothesis import settings
@@ -27,3 +28,6 @@ settings.register_profile(
     "explore", max_examples=1000, deadline=None, derandomize=False
 )  # pytest --hypothesis-profile=explore
 settings.load_profile("ci")
+
+# A shell starts background jobs with SIGINT ignored, programs inherit that, and `vpngen` respects it. The tests send signals.
+signal.signal(signal.SIGINT, signal.default_int_handler)

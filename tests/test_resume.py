@@ -212,6 +212,22 @@ def test_a_renderer_that_fails(workers: int, at: int, tmp_path: Path, monkeypatc
     assert tree(path) == tree(tmp_path / "whole")
 
 
+def test_a_worker_that_fails_stops_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, path = tiny(instances=40), tmp_path / "set.zarr"
+    failing = spec.rows([0])[0].tobytes()
+    real = Reference.render
+
+    def render(self: Reference, generator: str, rows: Any, *rest: Any) -> None:
+        if rows[0].tobytes() == failing:
+            raise MemoryError("no more")
+        real(self, generator, rows, *rest)
+
+    monkeypatch.setattr(Reference, "render", render)
+    with pytest.raises(MemoryError):
+        write(spec, path, workers=2)
+    assert len(owed(path, plan_of(spec))) > len(plan_of(spec).shards) // 2
+
+
 @pytest.mark.parametrize("call", ["write", "fsync", "replace", "open"])
 def test_a_disk_that_fails(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At every call that the operating system may refuse: one clear error, nothing half-made, and the next run goes on."""
