@@ -57,7 +57,8 @@ def plan_of(spec: Spec, codec: str = "none") -> Plan:
 @functools.cache
 def pixels(spec: Spec, split: str = "train") -> Pixels:
     """All videos of a split, (N, T, Y, X), by the reference."""
-    return vpngen.render(spec, np.arange(spec.n_videos(split)), split=split, backend="reference")
+    videos: Pixels = vpngen.render(spec, np.arange(spec.n_videos(split)), split=split, backend="reference")
+    return videos
 
 
 def tree(root: Path) -> dict[str, bytes]:

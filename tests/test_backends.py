@@ -11,6 +11,7 @@ import functools
 import hashlib
 import json
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -255,6 +256,19 @@ def test_threads_share_a_batch_of_large_videos(backend: str) -> None:
     assert digest(vpngen.render(PAPER, indices, clip, backend=backend, threads=4)) == digest(once)
 
 
+@pytest.mark.parametrize("grey", ["fixed", "stretch"])
+@pytest.mark.parametrize("videos", [1, 3, 7, 200])
+def test_threads_share_any_number_of_videos(rival: str, videos: int, grey: str) -> None:
+    """However the work is cut: few videos in small pieces, many in runs."""
+    spec = vpngen.perlin(
+        instances=50, divisions_x=[2, 5], divisions_y=[1, 2], shape=(100, 2, 10), noise_frequencies=[1, 2], grey=grey
+    )
+    indices = np.arange(videos)
+    once = vpngen.render(spec, indices, backend=rival, threads=1)
+    for threads in (2, 3, 8):
+        assert np.array_equal(vpngen.render(spec, indices, backend=rival, threads=threads), once)
+
+
 def test_several_python_threads_may_render_at_once(backend: str) -> None:
     clip = Window(t=(0, 32), y=(0, 32), x=(0, 96))
     expected = [vpngen.render(PAPER, i, clip, backend=backend, threads=1) for i in range(8)]
@@ -297,10 +311,12 @@ def test_auto_is_the_first_backend_that_runs_here() -> None:
 
 
 @pytest.fixture
-def broken_backend(monkeypatch: pytest.MonkeyPatch) -> str:
+def broken_backend(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A backend, first in the list, whose package is not installed."""
     monkeypatch.setattr(backends, "BACKENDS", {"broken": "vpngen_has_no_such_package.backend:Broken", **BACKENDS})
-    return "broken"
+    backends._fastest.cache_clear()
+    yield "broken"
+    backends._fastest.cache_clear()
 
 
 def test_a_missing_backend_is_an_error_with_advice(broken_backend: str) -> None:
@@ -321,6 +337,17 @@ def test_an_unknown_backend_is_an_argument_error() -> None:
 def test_backends_say_their_name(backend: str) -> None:
     chosen = backends.choose(backend)
     assert isinstance(chosen, Backend) and chosen.name == backend
+
+
+@given(data=st.data())
+def test_a_window_is_what_numpy_would_cut(data: st.DataObject) -> None:
+    shape = data.draw(st.tuples(*[st.integers(1, 30)] * 3))
+    window = data.draw(windows(shape))
+    video = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    t, y, x = (slice(*(span or (None,))) for span in (window.t, window.y, window.x))
+    cut = video[t, y, x][:, :, :: -1 if window.flip else 1]
+    assert np.array_equal(window.of(video), cut)
+    assert window.pack(shape)[1] == cut.shape
 
 
 def test_packed_windows_are_in_the_documented_order() -> None:
@@ -388,3 +415,10 @@ def print_golden() -> None:
 
 if __name__ == "__main__":
     print_golden()
+
+
+@pytest.mark.parametrize("t", [(0, 5, 2), (1, 6, 2), (0, 7, 3), (2, 3, 9), (0, 8, 8)])
+def test_a_stepped_window_is_the_slice_of_python(t: tuple[int, int, int]) -> None:
+    video = np.arange(8 * 3 * 4, dtype=np.uint8).reshape(8, 3, 4)
+    assert np.array_equal(Window(t).of(video), video[t[0] : t[1] : t[2]])
+    assert np.array_equal(Window(t, flip=True).of(video), video[t[0] : t[1] : t[2], :, ::-1])
