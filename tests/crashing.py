@@ -285,14 +285,18 @@ def at_each_step(scene: Scene, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def at_any_moment(scene: Scene, config: dict[str, Any]) -> dict[str, Any]:
-    """Killed again and again, after a random time each, until a run gets through."""
+    """Killed again and again, after a random time each, until a run gets through.
+
+    A run that gets through at the first go shows nothing: then the machine was busier when it was timed than it is now.
+    """
     random.seed(0)
     start = time.monotonic()
     scene.begin()
     must(scene.work, "undisturbed")
     whole = time.monotonic() - start
-    killed = 0
-    for _ in range(config["trials"]):
+    killed = trials = 0
+    while trials < config["trials"]:
+        before = killed
         scene.begin()
         status = signal.SIGKILL.value
         while status == signal.SIGKILL:
@@ -301,7 +305,11 @@ def at_any_moment(scene: Scene, config: dict[str, Any]) -> dict[str, Any]:
             assert status in (0, signal.SIGKILL)
             must(scene.look, "killed at a random moment")
         scene.compare()
-    return {"trials": config["trials"], "killed": killed}
+        if killed > before:
+            trials += 1
+        else:
+            whole *= 0.7
+    return {"trials": trials, "killed": killed}
 
 
 if __name__ == "__main__":
