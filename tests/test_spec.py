@@ -449,6 +449,10 @@ def test_a_newer_format_is_refused_by_the_constructor() -> None:
 
 REFUSED: dict[str, tuple[Callable[[], object], list[str]]] = {
     "preset": (lambda: Spec.preset("vpn-257x512"), ["`preset`", "'vpn-257x512'", *PAPER_SETS]),
+    "preset type": (lambda: Spec.preset(["vpn-full"]), ["`preset`", "['vpn-full']"]),  # type: ignore[arg-type]
+    "window type": (lambda: vpngen.render(small(), 0, 3), ["`window`", "3"]),  # type: ignore[arg-type]
+    "windows type": (lambda: vpngen.render(small(), [0, 1], [3, 4]), ["`window`", "[3, 4]"]),  # type: ignore[list-item]
+    "flip type": (lambda: vpngen.render(small(), 0, vpngen.Window(flip="no")), ["`flip`", "'no'"]),  # type: ignore[arg-type]
     "preset option": (lambda: Spec.preset("vpn-full", colour=1), ["`colour`"]),
     "generator": (lambda: Spec(None), ["`generator`", "None"]),
     "split": (lambda: small().n_videos("test"), ["`split`", "'test'", "train, val"]),

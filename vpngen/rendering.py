@@ -54,6 +54,8 @@ class Window:
         Raises:
             ArgumentError: the window leaves the video or is empty.
         """
+        if self.flip not in (True, False):
+            raise ArgumentError(f"window `flip` (={self.flip!r}) must be true or false")
         t0, t1, step = _span("t", self.t, shape[0], steps=True) if self.t is not None else (0, shape[0], 1)
         y0, y1, _ = _span("y", self.y, shape[1]) if self.y is not None else (0, shape[1], 1)
         x0, x1, _ = _span("x", self.x, shape[2]) if self.x is not None else (0, shape[2], 1)
@@ -118,10 +120,16 @@ def render(
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
         raise ArgumentError(f"`threads` (={threads!r}) must be a positive integer")
     indices = np.atleast_1d(spec.indices(index, split))
-    windows = [window] * len(indices) if window is None or isinstance(window, Window) else list(window)
+    windows: list[Window]
+    if window is None or isinstance(window, Window):
+        windows = [window or Window()] * len(indices)
+    elif isinstance(window, (list, tuple)) and all(isinstance(w, Window) for w in window):
+        windows = list(window)
+    else:
+        raise ArgumentError(f"`window` (={window!r}) must be a Window, or a list of them, one for each video")
     if len(windows) != len(indices):
         raise ArgumentError(f"`window` has {len(windows)} entries for {len(indices)} videos; give one, or one each")
-    packed = [(w or Window()).pack(spec.shape) for w in windows]
+    packed = [w.pack(spec.shape) for w in windows]
     extents = {extent for _, extent in packed}
     if not extents:  # of no videos at all
         extents = {(window if isinstance(window, Window) else Window()).pack(spec.shape)[1]}

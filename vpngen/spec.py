@@ -158,7 +158,7 @@ class Spec:
         Raises:
             ArgumentError: an unknown name, with the known ones.
         """
-        if name not in PRESETS:
+        if not isinstance(name, str) or name not in PRESETS:
             raise ArgumentError(f"`preset` (={name!r}) is unknown; known: {', '.join(PRESETS)}")
         known = {k: v for k, v in PRESETS[name].items() if k != "about"}
         return perlin(**{**known, **changes})

@@ -23,7 +23,7 @@ fma(s, b - a, a)):
 
 P and Q depend on the lattice plane r and the pixel, not on the frame: they are shared by the D frames of a period, which
 leaves four multiply-adds a term for each pixel of each frame, whatever W and H are. No clamp is needed: a noise of
-unit gradients stays within sqrt(3) / 2 of zero, so 128 + 127.5 v lies in [17, 239].
+unit gradients stays within sqrt(3) / 2 of zero, so grey levels lie in [17, 238].
 """
 
 from __future__ import annotations
@@ -133,7 +133,8 @@ class Perlin(Generator):
         temporal_unit: `period`: D is the number of frames of one lattice cell ("16 frames per motion loop");
             `divisions`: D is the number of cells over the whole video, the meaning of `res` in perlin-numpy.
         loop: close the motion. With `period` frame t equals frame t + D, and the random terms draw their period from
-            the noise frequencies that divide D; with `divisions` the video as a whole loops, as perlin-numpy's `tileable`.
+            the noise frequencies that divide D; the primal noise then has one lattice plane and moves little, with the linear
+            fade not at all. With `divisions` the video as a whole loops, as perlin-numpy's `tileable`.
         noise_terms: the random frequency noises added to the primal one: 2, or 0 for the ablation of table 4, or 1.
         noise_frequencies: the components of f_2 and f_3 are drawn from these, independently, for x, y and t.
         noise_amplitudes: a_2 and a_3 are drawn from these; a_1 = 1 - a_2 - a_3 by equation (2).
@@ -400,7 +401,7 @@ def fade(row: np.void, f: F32) -> F32:
     return f * f * f * fma(f, fma(f, np.float32(6), np.float32(-15)), np.float32(10))
 
 
-# sin and cos of (pi / 2) f for f in [-1/2, 1/2]: their Taylor coefficients in f, good to a unit in the last place.
+# sin and cos of (pi / 2) f for f in [-1/2, 1/2]: their Taylor coefficients in f, good to 3.3e-7.
 SIN: Final = [np.float32((-1) ** i * (math.pi / 2) ** (2 * i + 1) / math.factorial(2 * i + 1)) for i in range(4)]
 COS: Final = [np.float32((-1) ** i * (math.pi / 2) ** (2 * i) / math.factorial(2 * i)) for i in range(5)]
 
