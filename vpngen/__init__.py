@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from vpngen.rendering import Window, render
     from vpngen.spec import Spec, perlin
     from vpngen.store import open, verify, write
+    from vpngen.stream import ClipStream, loader
 
 _HOME = {
     "Spec": "spec",
@@ -24,6 +25,8 @@ _HOME = {
     "write": "store",
     "open": "store",
     "verify": "store",
+    "ClipStream": "stream",
+    "loader": "stream",
     "VpngenError": "errors",
     "ArgumentError": "errors",
     "ConflictError": "errors",
@@ -32,8 +35,8 @@ _HOME = {
 }
 
 __all__ = [
-    "ArgumentError", "ConflictError", "MissingError", "RunError", "Spec", "VpngenError", "Window",
-    "open", "perlin", "render", "verify", "write",
+    "ArgumentError", "ClipStream", "ConflictError", "MissingError", "RunError", "Spec", "VpngenError", "Window",
+    "loader", "open", "perlin", "render", "verify", "write",
 ]  # fmt: skip
 
 

@@ -72,7 +72,11 @@ def recipes(
     spec: Spec, indices: npt.NDArray[np.int64], split: str, backend: backends.Backend, threads: int | None
 ) -> Rows:
     """The complete rows (N,) of videos (N,); a pass over each video where its grey mapping asks for that."""
-    rows = spec.rows(indices, split)
+    return completed(spec, spec.rows(indices, split), backend, threads)
+
+
+def completed(spec: Spec, rows: Rows, backend: backends.Backend, threads: int | None) -> Rows:
+    """`rows` (N,), as `spec.rows` gives them, with what only a pass over each video can tell."""
     if spec.generator.needs_extremes:
         low, high = backend.extremes(spec.generator.name, rows, spec.shape, threads)
         rows = spec.generator.with_extremes(rows, low, high)

@@ -10,6 +10,7 @@ Streams are told apart by the fourth counter word, `purpose`; nothing is ever ad
 
 from __future__ import annotations
 
+import math
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -29,6 +30,14 @@ PURPOSE_PARAMETERS: Final = 1
 """(key of a video) -> its drawn parameters; counter words: slot, 0, 0."""
 PURPOSE_LATTICE: Final = 2
 """(key of a video) -> gradients; counter words: p // 4, q, r; the term sits in the low half of the fourth word."""
+
+PURPOSE_ORDER: Final = 3
+"""(seed of a stream) -> the order of its samples; counter words: half, pass low, pass high; the round sits in the fourth word."""
+PURPOSE_CLIP: Final = 4
+"""(seed of a stream) -> window of a sample; counter words: sample low, sample high, slot."""
+ORDER_ROUNDS: Final = 8
+ORDER_ROUNDS_FEW: Final = 24
+"""For sets of up to 64, whose halves are so small that 8 rounds leave some orders likelier than others."""
 
 
 def philox4x32(counter: npt.ArrayLike, key: npt.ArrayLike) -> Words:
@@ -82,3 +91,44 @@ def video_keys(seed: int, split: int, index: npt.ArrayLike, version: int) -> Wor
 def choose(word: Words, n: int) -> npt.NDArray[np.int64]:
     """A number in [0, n) from each 32-bit word, by multiplication and shift; the bias is below n / 2**32."""
     return (word.astype(np.uint64) * np.uint64(n) >> np.uint64(32)).astype(np.int64)
+
+
+def permute(positions: npt.ArrayLike, n: int, seed: int, number: npt.ArrayLike = 0) -> npt.NDArray[np.int64]:
+    """Where each position of 0 ... n - 1 goes in a keyed permutation: a bijection computed per position, never stored.
+
+    A Feistel network over the digits of a x b >= n, a = ceil(sqrt(n)), with additions mod a and b and Philox as the round
+    function; what falls beyond n is sent through again, which keeps it a bijection (Black and Rogaway, Ciphers with
+    Arbitrary Finite Domains, CT-RSA 2002).
+
+    Args:
+        positions: in [0, n), shape (...).
+        n: from 1 to 2**48.
+        seed: in [0, 2**64).
+        number: which permutation of that seed, in [0, 2**64); broadcasts against `positions`.
+
+    Returns:
+        int64, shape (...).
+    """
+    a = math.isqrt(n - 1) + 1
+    b = -(-n // a)
+    value, numbers = np.broadcast_arrays(np.asarray(positions, np.int64), np.asarray(number, np.uint64))
+    shape = value.shape
+    value, numbers = value.ravel().copy(), numbers.ravel()
+    low, high = numbers & np.uint64(0xFFFFFFFF), numbers >> np.uint64(32)
+    key = [seed & 0xFFFFFFFF, seed >> 32]
+    todo = np.arange(len(value))
+    while len(todo):
+        left, right = np.divmod(value[todo], b)
+        counter = np.empty((len(todo), 4), np.uint64)
+        counter[:, 1], counter[:, 2] = low[todo], high[todo]
+        for r in range(ORDER_ROUNDS_FEW if n <= 64 else ORDER_ROUNDS):
+            counter[:, 0] = left if r % 2 else right
+            counter[:, 3] = purpose_word(PURPOSE_ORDER, r)
+            word = philox4x32(counter, key)[:, 0]
+            if r % 2:
+                right = (right + choose(word, b)) % b
+            else:
+                left = (left + choose(word, a)) % a
+        value[todo] = left * b + right
+        todo = todo[value[todo] >= n]
+    return value.reshape(shape)

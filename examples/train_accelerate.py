@@ -1,0 +1,34 @@
+"""Train with Hugging Face Accelerate, on one process or many.
+
+Run: accelerate launch --cpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no examples/train_accelerate.py
+"""
+
+import accelerate
+import torch
+
+import vpngen
+
+
+def main() -> None:
+    accelerator = accelerate.Accelerator()
+    spec = vpngen.perlin(categories=4, instances=32)
+    net = torch.nn.Sequential(
+        torch.nn.Conv3d(3, 8, 5, stride=2), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool3d(1), torch.nn.Flatten(),
+        torch.nn.Linear(8, spec.n_categories),
+    )  # fmt: skip
+    # The loader is not prepared: it shares itself among the processes and yields on the right device already.
+    net, optimiser = accelerator.prepare(net, torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9))
+    train = vpngen.loader(spec, batch_size=16, clip=(8, 56, 56), dtype="float32")
+    for epoch in range(2):
+        for clips, labels in train:
+            loss = torch.nn.functional.cross_entropy(net(clips), labels)
+            optimiser.zero_grad()
+            accelerator.backward(loss)
+            optimiser.step()
+        accelerator.print(
+            f"epoch {epoch}: {len(train)} batches for each of {accelerator.num_processes}, labels {labels[:4].tolist()} ..."
+        )
+
+
+if __name__ == "__main__":
+    main()

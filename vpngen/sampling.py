@@ -1,0 +1,269 @@
+"""Which videos a stream shows, in which order and through which windows: a function of (seed, epoch, sample).
+
+Nothing is stored and nothing is drawn in sequence, so a stream can start at any sample, on any number of ranks and
+workers, and go on as if it had never stopped. Needs no torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from vpngen import rng
+from vpngen.errors import ArgumentError
+from vpngen.generators import Shape
+from vpngen.spec import MAX_SIDE
+
+CROPS: Final = ("corners", "random", "center")
+TIMES: Final = ("random", "center", "start")
+QUARTER_OCTAVES: Final = tuple(2 ** (-i / 4) for i in range(5))
+"""The scales of seed 003's recipe: Hara, Kataoka, Satoh, ICCV Workshops 2017, section 3.3."""
+ENDLESS_SAMPLES: Final = 2**48
+"""Samples set aside for an epoch of an endless stream."""
+MOST_SAMPLES: Final = 2**62
+
+Integers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Augment:
+    """How a clip is cut from its video. Every choice is a window, so it costs nothing.
+
+    Attributes:
+        time: where the clip starts: `random` (any start, the last one included), `center` or `start`.
+        crop: where it lies: `corners` (one of the four corners and the centre), `random` or `center`.
+        flip: the probability of mirroring it left to right, from 0 to 1.
+        step: frames from one frame of the clip to the next, or several of them to draw from.
+        scales: None cuts the clip at its own size. Numbers in (0, 1], one of which is drawn for each clip, cut that part of
+            the largest crop of the clip's shape that fits the video, and resize it.
+
+    Raises:
+        ArgumentError: a value that is not allowed.
+    """
+
+    time: str = "random"
+    crop: str = "corners"
+    flip: float = 0.5
+    step: int | tuple[int, ...] = 1
+    scales: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("time", TIMES), ("crop", CROPS)):
+            if getattr(self, name) not in allowed:
+                raise ArgumentError(f"augment `{name}` (={getattr(self, name)!r}) must be one of {', '.join(allowed)}")
+        if isinstance(self.flip, bool) or not isinstance(self.flip, (int, float)) or not 0 <= self.flip <= 1:
+            raise ArgumentError(f"augment `flip` (={self.flip!r}) must be a probability from 0 to 1")
+        object.__setattr__(self, "flip", float(self.flip))
+        steps = tuple(self.step) if isinstance(self.step, (list, tuple)) else (self.step,)
+        if not steps or not all(isinstance(s, int) and not isinstance(s, bool) and 1 <= s <= MAX_SIDE for s in steps):
+            raise ArgumentError(f"augment `step` (={self.step!r}) must be a positive integer, or several")
+        object.__setattr__(self, "step", steps if len(steps) > 1 else steps[0])
+        if self.scales is not None:
+            scales = tuple(self.scales) if isinstance(self.scales, (list, tuple)) else (self.scales,)
+            if not scales or not all(isinstance(s, (int, float)) and 0 < s <= 1 for s in scales):
+                raise ArgumentError(f"augment `scales` (={self.scales!r}) must be numbers above 0 and up to 1, or None")
+            object.__setattr__(self, "scales", tuple(map(float, scales)))
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """The frame steps to draw from."""
+        return self.step if isinstance(self.step, tuple) else (self.step,)
+
+
+AUGMENTATIONS: Final[dict[str, Augment]] = {
+    "x10": Augment(),
+    "multiscale": Augment(scales=QUARTER_OCTAVES),
+    "random": Augment(crop="random"),
+    "none": Augment(time="center", crop="center", flip=0.0),
+}
+"""Named augmentations: the recipe of seed 000 section 4 (corners and centre, each mirrored or not), that of seed 003
+section 3.3, any window, and the one clip in the middle."""
+
+
+def augmentation(value: str | Mapping[str, Any] | Augment | None) -> Augment:
+    """`value` as an Augment: a name of `AUGMENTATIONS`, its fields, or None for `none`. Raises ArgumentError."""
+    if isinstance(value, Augment):
+        return value
+    if value is None:
+        return AUGMENTATIONS["none"]
+    known = [f.name for f in dataclasses.fields(Augment)]
+    if isinstance(value, Mapping):
+        if unknown := sorted(set(map(str, value)) - set(known)):
+            raise ArgumentError(f"`augment` has no field `{unknown[0]}`; it has {', '.join(known)}")
+        return Augment(**value)
+    if not isinstance(value, str) or value not in AUGMENTATIONS:
+        raise ArgumentError(
+            f"`augment` (={value!r}) must be one of {', '.join(AUGMENTATIONS)}, a vpngen.sampling.Augment or a "
+            f"dictionary of its fields ({', '.join(known)})"
+        )
+    return AUGMENTATIONS[value]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Sample number -> video and window.
+
+    Attributes:
+        videos: the number of videos to draw from.
+        shape: (t, y, x) of a video.
+        clip: (t, y, x) of a clip.
+        augment: how clips are cut.
+        length: samples in an epoch; None for an endless one.
+        shuffle: whether each pass over the videos has an order of its own; else they come in the order of the set.
+        seed: in [0, 2**64).
+
+    Raises:
+        ArgumentError: a clip that does not fit the video.
+    """
+
+    videos: int
+    shape: Shape
+    clip: Shape
+    augment: Augment
+    length: int | None
+    shuffle: bool
+    seed: int
+
+    def __post_init__(self) -> None:
+        frames, height, width = self.shape
+        longest = (self.clip[0] - 1) * max(self.augment.steps) + 1
+        if longest > frames or self.clip[1] > height or self.clip[2] > width:
+            stepped = f" at a step of {max(self.augment.steps)}" if max(self.augment.steps) > 1 else ""
+            raise ArgumentError(f"`clip` (={self.clip}){stepped} is larger than the videos, which are {self.shape}")
+
+    @property
+    def sides(self) -> tuple[tuple[int, int], ...]:
+        """(height, width) of what is cut at each scale, before it is resized to that of the clip."""
+        _, height, width = self.clip
+        if self.augment.scales is None:
+            return ((height, width),)
+        fit = min(self.shape[1] / height, self.shape[2] / width)
+        return tuple(
+            (max(int(height * fit * s + 1e-9), 1), max(int(width * fit * s + 1e-9), 1)) for s in self.augment.scales
+        )
+
+    @property
+    def epochs(self) -> int:
+        """The number of epochs that can be told apart."""
+        return MOST_SAMPLES // self._epoch_samples
+
+    @property
+    def _epoch_samples(self) -> int:
+        if self.length is not None:
+            return self.length
+        return ENDLESS_SAMPLES // self.videos * self.videos  # so that epochs begin with a pass over the videos
+
+    def numbers(self, epoch: int, samples: npt.ArrayLike) -> Integers:
+        """The number of each sample (N,) of an epoch among all samples of all epochs."""
+        return epoch * self._epoch_samples + np.asarray(samples, np.int64)
+
+    def indices(self, numbers: Integers) -> Integers:
+        """The videos (N,) of samples (N,): each pass shows every video once before any comes again."""
+        passes, positions = np.divmod(numbers, self.videos)
+        return rng.permute(positions, self.videos, self.seed, passes) if self.shuffle else positions
+
+    def windows(self, numbers: Integers) -> tuple[npt.NDArray[np.int32], Integers]:
+        """The packed windows (N, 5) of samples (N,), and which of `sides` each has (N,)."""
+        n, augment = len(numbers), self.augment
+        counter = np.zeros((2, n, 4), np.uint64)
+        counter[:, :, 0] = numbers.astype(np.uint64) & np.uint64(0xFFFFFFFF)
+        counter[:, :, 1] = numbers.astype(np.uint64) >> np.uint64(32)
+        counter[1, :, 2] = 1
+        counter[:, :, 3] = rng.purpose_word(rng.PURPOSE_CLIP, 0)
+        slots = 2 if len(augment.steps) > 1 or len(self.sides) > 1 else 1
+        words = rng.philox4x32(counter[:slots], [self.seed & 0xFFFFFFFF, self.seed >> 32])
+        time, place, place_2, mirror = np.moveaxis(words[0], -1, 0)
+        side = rng.choose(words[1, :, 0], len(self.sides)) if len(self.sides) > 1 else np.zeros(n, np.int64)
+        step = np.array(augment.steps)[
+            rng.choose(words[1, :, 1], len(augment.steps)) if len(augment.steps) > 1 else side * 0
+        ]
+
+        frames, height, width = self.shape
+        room_t = frames - (self.clip[0] - 1) * step - 1
+        room_y, room_x = (np.array([height, width]) - np.array(self.sides)[side]).T
+        if augment.time == "random":
+            t0 = _choose(time, room_t + 1)
+        else:
+            t0 = room_t // 2 if augment.time == "center" else np.zeros(n, np.int64)
+        if augment.crop == "random":
+            y0, x0 = _choose(place, room_y + 1), _choose(place_2, room_x + 1)
+        else:
+            corner = rng.choose(place, 5) if augment.crop == "corners" else np.full(n, 4)
+            y0 = np.where(corner == 4, room_y // 2, corner // 2 * room_y)
+            x0 = np.where(corner == 4, room_x // 2, corner % 2 * room_x)
+        flip = mirror < augment.flip * 2**32
+        return np.stack([t0, step, y0, x0, flip], axis=1).astype(np.int32), side
+
+
+def _choose(words: rng.Words, n: Integers) -> Integers:
+    """A number in [0, n) from each word, as `rng.choose`, for n (N,) that differ."""
+    return (words.astype(np.uint64) * n.astype(np.uint64) >> np.uint64(32)).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Deal:
+    """How the samples from `start` to `stop` are dealt to ranks, step by step: each step is one batch for every rank.
+
+    Every rank gets the same number of batches, and no sample goes to two. Full steps take `batch` samples a rank. What is
+    left at the end makes one smaller step, shared evenly; where it has fewer samples than there are ranks, the last full
+    step is shared out over two.
+
+    Attributes:
+        start: the first sample.
+        stop: the end of the epoch; None for an endless one.
+        batch: samples of a batch.
+        ranks: the number of ranks.
+        drop_last: leave out what does not make a full step.
+
+    Raises:
+        ArgumentError: the rest cannot be dealt so that every rank gets a batch.
+    """
+
+    start: int
+    stop: int | None
+    batch: int
+    ranks: int
+    drop_last: bool
+
+    def __post_init__(self) -> None:
+        if self.stop is None or self.drop_last:
+            return
+        left, whole = self.stop - self.start, self.batch * self.ranks
+        odd = 0 < left % whole < self.ranks
+        if odd and (left < whole or whole + left % whole < 2 * self.ranks):
+            raise ArgumentError(
+                f"the last {left % whole} samples of the epoch cannot give each of {self.ranks} ranks a batch; give "
+                f"drop_last=True, or another `batch_size` (={self.batch})"
+            )
+
+    @property
+    def steps(self) -> int | None:
+        """The number of batches of every rank; None for an endless epoch."""
+        if self.stop is None:
+            return None
+        whole = self.batch * self.ranks
+        return (self.stop - self.start) // whole if self.drop_last else -(-(self.stop - self.start) // whole)
+
+    def bound(self, step: int) -> int:
+        """The first sample of a step; that of step `steps` is the end."""
+        at = self.start + step * self.batch * self.ranks
+        if self.stop is None or self.drop_last:
+            return at
+        steps = -(-(self.stop - self.start) // (self.batch * self.ranks))
+        if step >= steps:
+            return self.stop
+        whole = self.batch * self.ranks
+        rest = (self.stop - self.start) % whole
+        if step == steps - 1 and 0 < rest < self.ranks:
+            return at - whole + (whole + rest + 1) // 2
+        return at
+
+    def batch_of(self, step: int, rank: int) -> tuple[int, int]:
+        """Samples [first, last) of the batch of a rank in a step."""
+        low, high = self.bound(step), self.bound(step + 1)
+        return low + (high - low) * rank // self.ranks, low + (high - low) * (rank + 1) // self.ranks

@@ -1,0 +1,104 @@
+"""Windows of stored videos, read straight from the shard files: what a stream needs, without a chunk decoded twice a batch."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from vpngen.errors import RunError
+from vpngen.generators import Pixels
+from vpngen.store.layout import Shard, read_spec, store_plan
+from vpngen.store.shard import decode_chunk, read_chunk, read_index
+
+OPEN_SHARDS: Final = 128
+
+
+class ClipReader:
+    """Reads windows of one split of a finished store of codec `none` or `zstd`; each chunk's checksum is checked.
+
+    May be used from several threads, in forked processes, and pickled.
+    """
+
+    def __init__(self, path: str | Path, split: str) -> None:
+        self.path, self.split = Path(path).absolute(), split
+        self.spec, self.layout = read_spec(self.path)
+        self._plan = store_plan(self.spec, self.layout)
+        self._open: OrderedDict[int, _OpenShard] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "split": self.split}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+    def read(
+        self, indices: npt.NDArray[np.int64], windows: npt.NDArray[np.int32], out: Pixels, threads: int = 1
+    ) -> None:
+        """Fill `out` (N, T, Y, X) with packed windows (N, 5) of the videos `indices` (N,), as `Backend.render` does.
+
+        Raises:
+            RunError: a shard is damaged or cannot be read.
+        """
+        if threads == 1 or len(indices) == 1:
+            for i in range(len(indices)):
+                self._read_one(int(indices[i]), windows[i].tolist(), out[i])
+            return
+        with ThreadPoolExecutor(min(threads, len(indices))) as crew:
+            for done in [
+                crew.submit(self._read_one, int(indices[i]), windows[i].tolist(), out[i]) for i in range(len(indices))
+            ]:
+                done.result()
+
+    def _read_one(self, video: int, window: list[int], out: Pixels) -> None:
+        t0, step, y0, x0, flip = window
+        frames, height, width = self.spec.shape
+        chunk_frames = min(self.layout.chunk_frames, frames)
+        number, at = divmod(video, self.layout.shard_videos)
+        key = Shard(self.split, number, 0, 0).key
+        try:
+            shard = self._shard(number, key)
+            i = 0
+            while i < len(out):
+                chunk, t = divmod(t0 + i * step, chunk_frames)
+                entry = shard.index[at * self._plan.chunks_a_video + chunk]
+                flat = decode_chunk(read_chunk(shard.fd, entry), self.layout.codec, self._plan.chunk_bytes)
+                pixels = flat.reshape(chunk_frames, height, width)
+                part = pixels[t::step, y0 : y0 + out.shape[1], x0 : x0 + out.shape[2]][: len(out) - i]
+                out[i : i + len(part)] = part[:, :, ::-1] if flip else part
+                i += len(part)
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"{str(self.path / key)!r}, video {video} of the {self.split} split: {error}; look at it with: "
+                f"vpngen verify {self.path}"
+            ) from error
+
+    def _shard(self, number: int, key: str) -> _OpenShard:
+        with self._lock:
+            shard = self._open.get(number)
+            if shard is None:
+                chunks = self.layout.shard_videos * self._plan.chunks_a_video
+                shard = self._open[number] = _OpenShard(self.path / key, chunks)
+                if len(self._open) > OPEN_SHARDS:
+                    self._open.popitem(last=False)
+            self._open.move_to_end(number)
+            return shard
+
+
+class _OpenShard:
+    """A file and its index; closed when nobody holds it any more."""
+
+    def __init__(self, path: Path, chunks: int) -> None:
+        self.fd = os.open(path, os.O_RDONLY)
+        self.index = read_index(self.fd, chunks)[0]
+
+    def __del__(self) -> None:
+        if hasattr(self, "fd"):
+            os.close(self.fd)
