@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 
 import vpngen
 from vpngen import Spec
@@ -15,6 +16,7 @@ from vpngen.generators import Pixels
 from vpngen.store import Layout, Plan, Shard, Written, store_plan
 from vpngen.store.layout import RECORD
 from vpngen.store.locks import open_partial
+from vpngen.store.shard import read_index
 
 SHARD_VIDEOS = 4
 
@@ -83,6 +85,13 @@ def copy(root: Path, to: Path) -> Path:
 
 def record_file(root: Path, shard: Shard) -> Path:
     return root / f"{shard.key}{RECORD}"
+
+
+def index_of(root: Path, plan: Plan, shard: Shard) -> tuple[npt.NDArray[np.uint64], bytes]:
+    """The index of a shard, (videos, chunks of a video, 2) of offset and size, and its bytes."""
+    with open(root / shard.key, "rb") as file:
+        index, data = read_index(file.fileno(), plan.layout.shard_videos * plan.chunks_a_video)
+    return index.reshape(plan.layout.shard_videos, plan.chunks_a_video, 2), data
 
 
 def mtimes(root: Path) -> dict[str, int]:

@@ -375,6 +375,34 @@ def test_render_says_what_it_did(run: Run, finished: Path, tmp_path: Path) -> No
     assert os.listdir(tmp_path) == ["a.zarr"]
 
 
+def test_a_formula_from_render_to_repair(run: Run, finished: Path, tmp_path: Path) -> None:
+    args = ("render", "a.zarr", *SMALL, "--codec", "formula")
+    plan = run(*args, "--dry-run", "--format", "json").json
+    assert (plan["videos"], plan["estimated_bytes"], plan["fits"]) == (16, 16 * (8 + 96 + 4 + 16), True)
+    report = run(*args, "--format", "json").json
+    assert (report["rendered"], report["bytes"], report["finished"]) == (16, 16 * (8 + 96 + 4), True)
+    assert run(*args).out == "a.zarr: nothing to do, 16 were there\n"
+    assert run("info", "a.zarr", "--format", "json").json["codec"] == "formula"
+    assert "codec formula, 1024 videos a shard" in run("info", "a.zarr").out
+    for extra in ((), ("--render",)):
+        assert run("verify", "a.zarr", *extra).code == 0
+    for name, path in (("recipes.png", "a.zarr"), ("pixels.png", finished)):
+        assert run("preview", path, "-o", name).code == 0
+    assert Path("recipes.png").read_bytes() == Path("pixels.png").read_bytes()
+    whole = stores.tree(tmp_path / "a.zarr")
+    shard = tmp_path / "a.zarr" / "train" / "video" / "c.0.0.0.0"
+    data = bytearray(shard.read_bytes())
+    data[108 + 50] ^= 1
+    shard.write_bytes(data)
+    shown = run("preview", "a.zarr", "--videos", "1", "-o", "no.png")
+    assert (shown.code, shown.out) == (1, "")
+    assert shown.err.startswith("Error: a formula chunk is damaged: its checksum does not match; `vpngen verify")
+    checked = run("verify", "a.zarr")
+    assert checked.code == 1 and "c.0.0.0.0: damaged videos (videos 1 of train)" in checked.out
+    assert run("verify", "a.zarr", "--repair").code == 0
+    assert stores.tree(tmp_path / "a.zarr") == whole
+
+
 def test_slices_make_one_store(run: Run, finished: Path, tmp_path: Path) -> None:
     for name, backend in (("2/3", "numba"), ("1/3", "reference")):
         report = run("render", "a.zarr", *SMALL, *SHARDS, "--slice", name, "--backend", backend, "--format", "json")
@@ -684,6 +712,7 @@ def test_no_picture_of_an_incomplete_store(run: Run, small: Path, tmp_path: Path
         ("info --preset vpn-256x1", {"vpn-256x16", "vpn-256x128"}),
         ("render --backend ", {"auto", *BACKENDS}),
         ("render --codec z", {"zstd"}),
+        ("render --codec f", {"formula"}),
         ("render --temporal s", {"slow"}),
         ("render --divisions ", {"spread", "low", "high"}),
         ("preview --split v", {"val"}),

@@ -67,21 +67,26 @@ def test_a_disk_that_is_too_small(codec: str, disk: Callable[..., Path]) -> None
         write(SPEC, folder / "set.zarr", codec=codec)
     assert str(folder) in str(told.value)
     assert ("zstd" in str(told.value)) == (codec == "none")
+    assert ("--codec formula takes 2.98 kB" in str(told.value)) == (codec != "formula")
     assert list(folder.iterdir()) == []
 
 
-@pytest.mark.parametrize("codec", CODECS)
-def test_what_would_fit_fits(codec: str, disk: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("codec", "instances", "shard_videos"), [("none", 50, 4), ("zstd", 50, 4), ("formula", 6000, 1024)]
+)
+def test_what_would_fit_fits(
+    codec: str, instances: int, shard_videos: int, disk: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The number of instances that the message names is taken, and is not far from all that would be."""
     monkeypatch.setattr(writer_module, "SPARE_BYTES", MB)
     folder = disk(4 * MB)
     with pytest.raises(MissingError, match="are needed") as told:
-        write(small(instances=50, val_instances=0), folder / "set.zarr", codec=codec)
+        write(small(instances=instances, val_instances=0), folder / "set.zarr", codec=codec, shard_videos=shard_videos)
     fits = int(re.findall(r"--instances (\d+) fits", str(told.value))[0])
     assert list(folder.iterdir()) == []
     with pytest.raises(MissingError, match="are needed"):
-        write(small(instances=fits + 2, val_instances=0), folder / "set.zarr", codec=codec)
-    write(small(instances=fits, val_instances=0), folder / "set.zarr", codec=codec)
+        write(small(instances=fits + 2, val_instances=0), folder / "set.zarr", codec=codec, shard_videos=shard_videos)
+    write(small(instances=fits, val_instances=0), folder / "set.zarr", codec=codec, shard_videos=shard_videos)
     used = sum(p.stat().st_size for p in folder.rglob("c.*"))
     assert used > 0.7 * 3 * MB
 

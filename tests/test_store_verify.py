@@ -24,7 +24,8 @@ from vpngen import ConflictError, RunError
 from vpngen.backends.reference import Reference
 from vpngen.store import CODECS, Plan, Problem, Shard, Verified, owed, read_spec, verifier
 from vpngen.store import layout as layout_module
-from vpngen.store.shard import ShardWriter, crc32c, encode_video, read_index
+from vpngen.store.encoding import encoding
+from vpngen.store.shard import ShardWriter, crc32c, encode_video
 
 SPEC = tiny()
 SHARD = plan_of(SPEC).shards[0]
@@ -105,12 +106,10 @@ def what_a_bit_damages(path: Path, name: str, bit: int) -> tuple[str, tuple[int,
         if name == f"{shard.key}.done":
             return shard.key, videos_of(shard)
         if name == shard.key:
-            with open(path / name, "rb") as file:
-                index, data = read_index(file.fileno(), stores.SHARD_VIDEOS * 2)
-                if bit // 8 >= os.fstat(file.fileno()).st_size - len(data):
-                    return name, videos_of(shard)
-            chunk = bisect_right(index[: 2 * shard.count, 0].tolist(), bit // 8) - 1
-            return name, (shard.first + chunk // 2,)
+            index, data = stores.index_of(path, plan_of(SPEC, read_spec(path)[1].codec), shard)
+            if bit // 8 >= (path / name).stat().st_size - len(data):
+                return name, videos_of(shard)
+            return name, (shard.videos[bisect_right(index[: shard.count, 0, 0].tolist(), bit // 8) - 1],)
     return name, ()
 
 
@@ -159,17 +158,16 @@ def test_flipped_bits_are_mended(store: Path, whole: tuple[str, Path], rendered:
 def test_only_damaged_videos_are_rendered(
     hit: tuple[int, ...], render: bool, store: Path, whole: tuple[str, Path], rendered: list[bytes]
 ) -> None:
-    with open(store / SHARD.key, "rb") as file:
-        index, _ = read_index(file.fileno(), stores.SHARD_VIDEOS * 2)
+    index, _ = stores.index_of(store, plan_of(SPEC, whole[0]), SHARD)
     for video in hit:
-        start, size = (int(x) for x in index[2 * video + video % 2])
+        start, size = (int(x) for x in index[video, video % index.shape[1]])
         flip(store / SHARD.key, 8 * (start + size // 2))
     assert [p.videos for p in check(store).problems] == [hit]
     assert rendered == []
     found = check(store, repair=True, render=render)
     assert [(p.path, p.split, p.videos, p.repaired) for p in found.problems] == [(SHARD.key, "train", hit, True)]
     if not render:
-        assert sorted(rendered) == sorted(recipes_of(SHARD, hit))
+        assert sorted(rendered) == sorted(recipes_of(SHARD, hit) if whole[0] != "formula" else [])
     assert tree(store) == tree(whole[1])
     assert check(store, render=True).problems == ()
 
@@ -177,11 +175,10 @@ def test_only_damaged_videos_are_rendered(
 @each_codec
 def test_a_damaged_checksum_hits_its_video_alone(store: Path, whole: tuple[str, Path], rendered: list[bytes]) -> None:
     """Then the digest says nothing of the other videos, until the mended shard comes to it."""
-    with open(store / SHARD.key, "rb") as file:
-        index, _ = read_index(file.fileno(), stores.SHARD_VIDEOS * 2)
-    flip(store / SHARD.key, 8 * (int(index[5].sum()) - 1))
+    index, _ = stores.index_of(store, plan_of(SPEC, whole[0]), SHARD)
+    flip(store / SHARD.key, 8 * (int(index[2, -1].sum()) - 1))
     assert [p.videos for p in check(store, repair=True).problems] == [(2,)]
-    assert rendered == recipes_of(SHARD, (2,))
+    assert rendered == (recipes_of(SHARD, (2,)) if whole[0] != "formula" else [])
     assert tree(store) == tree(whole[1])
 
 
@@ -282,8 +279,8 @@ def test_what_is_intact_but_foreign_is_not_kept(
 def test_an_index_that_is_not_ours(store: Path, whole: tuple[str, Path]) -> None:
     """With a right checksum, and where no video is: of the last shard, half is unused."""
     file = store / plan_of(SPEC).shards[1].key
+    _, data = stores.index_of(store, plan_of(SPEC, whole[0]), plan_of(SPEC).shards[1])
     with open(file, "r+b") as opened:
-        _, data = read_index(opened.fileno(), stores.SHARD_VIDEOS * 2)
         changed = bytearray(data[:-4])
         changed[-16:] = changed[:16]
         opened.seek(-len(data), os.SEEK_END)
@@ -436,14 +433,15 @@ def test_a_writer_that_came_to_life_meanwhile(store: Path, monkeypatch: pytest.M
 # --- with rendering: pixels that are wrong, though every checksum, the digest and the record are right
 
 
-def forge(path: Path, plan: Plan, shard: Shard, change: Callable[[int, npt.NDArray[np.uint8]], object]) -> None:
-    """Write a shard of changed videos as this program would."""
-    videos = stores.pixels(SPEC, shard.split)[shard.first : shard.first + shard.count].copy()
+def forge(path: Path, plan: Plan, shard: Shard, change: Callable[[int, npt.NDArray[Any]], object]) -> None:
+    """Write a shard of changed videos, or of changed recipes, as this program would."""
+    how = encoding(plan)
     with open(path / shard.key, "wb", buffering=0) as file:
         writer = ShardWriter(file.fileno(), stores.SHARD_VIDEOS * plan.chunks_a_video)
-        for i, video in enumerate(videos):
-            change(shard.first + i, video)
-            writer.add(encode_video(video, plan.layout.codec, plan.layout.chunk_frames))
+        for video, content in zip(shard.videos, how.contents(shard.split, shard.videos, Reference()), strict=True):
+            changed = content.copy()
+            change(video, changed)
+            writer.add(how.encode(changed))
         size, digest = writer.finish()
     record_file(path, shard).write_bytes(layout_module.record(plan, shard, size, digest))
 
@@ -456,19 +454,19 @@ def test_wrong_pixels_are_found_by_rendering(
     plan = plan_of(SPEC, whole[0])
     last = shard.first + shard.count - 1
 
-    def one_level_of_one_pixel(video: int, pixels: npt.NDArray[np.uint8]) -> None:
+    def one_bit(video: int, content: npt.NDArray[Any]) -> None:
         if video == last:
-            pixels[-1, -1, -1] ^= 1
+            content.view(np.uint8).reshape(-1)[-1 if whole[0] != "formula" else 0] ^= 1
 
     forge(store, plan, shard, lambda *_: None)
     assert tree(store) == tree(whole[1])
-    forge(store, plan, shard, one_level_of_one_pixel)
+    forge(store, plan, shard, one_bit)
     assert check(store).problems == ()
     (problem,) = check(store, render=True).problems
     assert (problem.path, problem.videos) == (shard.key, (last,))
     rendered.clear()
     assert check(store, render=True, repair=True).whole
-    assert len(rendered) == plan.videos + 1
+    assert len(rendered) == (plan.videos + 1 if whole[0] != "formula" else 0)
     assert tree(store) == tree(whole[1])
 
 

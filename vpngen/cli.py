@@ -330,19 +330,23 @@ def _table(rows: list[tuple[str, str]]) -> str:
 @click.argument("out", type=click.Path(), required=False)
 @dataset_options
 @click.option(
-    "--codec", type=click.Choice(["none", "zstd"]), default="none", show_default=True, help="zstd packs the pixels."
+    "--codec",
+    type=click.Choice(["none", "zstd", "formula"]),
+    default="none",
+    show_default=True,
+    help="zstd packs the pixels; formula stores recipes, which readers with vpngen render.",
 )
 @backend_option
 @workers_option
 @click.option(
     "--slice", "part", default="1/1", metavar="I/N", help="Do part I of N; the parts may run anywhere, at once."
 )
-@click.option("--shard-videos", type=int, default=32, show_default=True, help="Videos in a shard file.")
+@click.option("--shard-videos", type=int, help="Videos in a shard file.  [default: 32; formula: 1024]")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, in videos, bytes and time, and do nothing.")
 @click.option("--overwrite", is_flag=True, help="Replace the store at OUT.")
 @format_option
 def render(
-    out: str | None, codec: str, backend: str, workers: int | None, part: str, shard_videos: int, dry_run: bool,
+    out: str | None, codec: str, backend: str, workers: int | None, part: str, shard_videos: int | None, dry_run: bool,
     overwrite: bool, form: str, **options: Any,
 ) -> None:  # fmt: skip
     """Write a labelled dataset as sharded Zarr, or complete it.
@@ -353,6 +357,7 @@ def render(
     Examples:
       vpngen render                                     the paper's main set
       vpngen render --preset vpn-low-freq --codec zstd  144 categories, compressed
+      vpngen render --codec formula                     its recipes, 18 MB
       vpngen render big.zarr --slice 3/8                one of eight jobs
       vpngen render --categories 64 --dry-run           how large, how long
     """

@@ -43,7 +43,8 @@ def _check_shape(value: Any) -> Shape:
     )
 
 
-def _check_version(value: Any) -> int:
+def check_version(value: Any) -> int:
+    """`value` as a format version that this vpngen renders. Raises ArgumentError."""
     version = _count("format_version", value, 1, 2**16 - 1)
     if version > FORMAT_VERSION:
         raise ArgumentError(
@@ -89,7 +90,7 @@ class Spec:
         keep("instances", _count("instances", self.instances, 1, most))
         keep("val_instances", _count("val_instances", self.val_instances, 0, most))
         keep("seed", _count("seed", self.seed, 0, 2**64 - 1))
-        keep("format_version", _check_version(self.format_version))
+        keep("format_version", check_version(self.format_version))
         keep("shape", _check_shape(self.shape))
         self.generator.check(self.shape)
 
@@ -113,7 +114,7 @@ class Spec:
         if not isinstance(fields, Mapping):
             raise ArgumentError(f"a spec has the fields {sorted(known)}, and {fields!r} is none")
         if "format_version" in fields:  # before its fields: a newer format may have others
-            _check_version(fields["format_version"])
+            check_version(fields["format_version"])
         if set(fields) != known:
             raise ArgumentError(f"a spec has the fields {sorted(known)}, not {sorted(map(str, fields))}")
         if not isinstance(fields["generator"], Mapping):

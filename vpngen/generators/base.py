@@ -84,6 +84,11 @@ class Generator(ABC):
     def parameters(self, shape: Shape, rows: Rows) -> dict[str, Parameter]:
         """The parameters of videos in the words of the paper, for storing beside the pixels; axis 0 is the sample."""
 
+    @classmethod
+    @abstractmethod
+    def check_rows(cls, rows: Rows) -> None:
+        """Raise ArgumentError unless rows (N,) that came from outside are safe to hand to a compiled kernel."""
+
     @property
     def needs_extremes(self) -> bool:
         """Whether rows are complete only after `with_extremes`."""

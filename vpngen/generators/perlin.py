@@ -328,6 +328,21 @@ class Perlin(Generator):
             "key": Parameter(rows["key"].copy(), ("word",), "the Philox key of the video"),
         }  # fmt: skip
 
+    @classmethod
+    def check_rows(cls, rows: Rows) -> None:
+        """Raise ArgumentError unless kernels stay within their memory on rows (N,), and their numbers are finite."""
+        for row in rows.tolist():
+            fields = dict(zip(cls.row_dtype.names or (), row, strict=True))
+            terms = fields["terms"]
+            good = 1 <= terms <= MAX_TERMS and all(
+                1 <= size <= MOST for cell in fields["cell"][:terms] for size in cell
+            )
+            good = good and all(wrap >= 0 for wrap in fields["wrap"])
+            good = good and 0 <= fields["gradients"] < len(GRADIENTS) and 0 <= fields["fade"] < len(FADES)
+            good = good and 0 <= fields["phase"] < 1
+            if not good or not all(map(math.isfinite, (fields["gain"], fields["bias"], *fields["amplitude"]))):
+                raise ArgumentError(f"a recipe of the {cls.name} generator has fields that it never has: {fields}")
+
     @property
     def needs_extremes(self) -> bool:
         """Whether the grey mapping depends on the extremes of each video."""

@@ -2,7 +2,7 @@
 
 set.zarr/zarr.json                        group; attributes: spec, fingerprint, layout, version, licence, citation
 set.zarr/train/video/zarr.json            (sample, t, y, x) uint8, sharded
-set.zarr/train/video/c.7.0.0.0            shard 7: whole videos
+set.zarr/train/video/c.7.0.0.0            shard 7: whole videos, or their recipes
 set.zarr/train/video/c.7.0.0.0.done       its completion record
 set.zarr/train/label, frequency, ...      what is known of each video, small arrays
 """
@@ -20,21 +20,34 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
 
 from vpngen.errors import ArgumentError, ConflictError
-from vpngen.spec import Spec
+from vpngen.generators import Parameter
+from vpngen.spec import MAX_SIDE, Spec
+from vpngen.store.formula import FormulaCodec
 
-CODECS: Final = ("none", "zstd")
 ZSTD_LEVEL: Final = 1
 CHUNK_FRAMES: Final = 16
 SHARD_VIDEOS: Final = 32
+RECIPES: Final = 1024
+"""Recipes in a shard of codec `formula`. A read fetches the index, 16 bytes for each: more would cost it time, fewer are more files."""
+_USUAL: Final = {
+    "none": {"shard_videos": SHARD_VIDEOS, "chunk_frames": CHUNK_FRAMES},
+    "zstd": {"shard_videos": SHARD_VIDEOS, "chunk_frames": CHUNK_FRAMES},
+    "formula": {"shard_videos": RECIPES, "chunk_frames": MAX_SIDE},
+}
+"""Codec -> what its layout is where nothing else is asked for."""
+CODECS: Final = tuple(_USUAL)
 MOST_SHARDS: Final = 2**22
 RECORD: Final = ".done"
 """What the name of a completion record adds to that of its shard."""
 TABLE_CHUNK: Final = 65536
 """Samples in a chunk of the small arrays."""
+FRESH_CHUNK: Final = 1024
+"""The same where they are made when they are read."""
 LICENCE: Final = "CC0-1.0"
 """The pixels are made by formula; the project claims no right in them."""
 CITATION: Final = (
@@ -43,27 +56,36 @@ CITATION: Final = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Layout:
     """How videos are laid into files.
 
     Attributes:
-        codec: `none` or `zstd` (level 1); both carry a crc32c a chunk.
+        codec: `none`, `zstd` (level 1) or `formula`; all carry a crc32c a chunk.
         shard_videos: videos in a shard file, at least 1.
-        chunk_frames: frames in a chunk, the least that a reader decodes.
+        chunk_frames: frames in a chunk, the least that a reader decodes. A formula has whole videos for chunks, and
+            renders of them what it is asked for.
     """
 
-    codec: str = "none"
-    shard_videos: int = SHARD_VIDEOS
-    chunk_frames: int = CHUNK_FRAMES
+    codec: str
+    shard_videos: int
+    chunk_frames: int
 
-    def __post_init__(self) -> None:
-        if self.codec not in CODECS:
-            raise ArgumentError(f"`codec` (={self.codec!r}) must be one of {', '.join(CODECS)}")
-        for name in ("shard_videos", "chunk_frames"):
-            value = getattr(self, name)
+    def __init__(self, codec: str = "none", shard_videos: int | None = None, chunk_frames: int | None = None) -> None:
+        """None: what is usual for the codec. Raises ArgumentError."""
+        if not isinstance(codec, str) or codec not in CODECS:
+            raise ArgumentError(f"`codec` (={codec!r}) must be one of {', '.join(CODECS)}")
+        object.__setattr__(self, "codec", codec)
+        given = {"shard_videos": shard_videos, "chunk_frames": chunk_frames}
+        for name, usual in _USUAL[codec].items():
+            value = given[name] if given[name] is not None else usual
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 65536:
                 raise ArgumentError(f"`{name}` (={value!r}) must be an integer from 1 to 65536")
+            object.__setattr__(self, name, value)
+        if codec == "formula" and self.chunk_frames != MAX_SIDE:
+            raise ArgumentError(
+                f"`chunk_frames` (={chunk_frames!r}) must be {MAX_SIDE}, the whole video, for codec formula"
+            )
 
 
 @dataclass(frozen=True)
@@ -79,6 +101,11 @@ class Shard:
     def key(self) -> str:
         """The path of the shard within the store."""
         return f"{self.split}/video/c.{self.number}.0.0.0"
+
+    @property
+    def videos(self) -> range:
+        """The indices of its videos."""
+        return range(self.first, self.first + self.count)
 
 
 @dataclass(frozen=True)
@@ -163,44 +190,60 @@ def build_skeleton(root: Path, spec: Spec, layout: Layout) -> None:
         warnings.simplefilter("ignore")
         group = zarr.create_group(zarr.storage.LocalStore(root), zarr_format=3, attributes=attributes(spec, layout))
         for split in spec.splits:
-            _build_split(group.create_group(split), spec, layout, split)
+            arrays = create_arrays(group.create_group(split), spec, layout, split)
+            for name, table in tables(spec, split, np.arange(spec.n_videos(split))).items():
+                arrays[name][...] = table.values
             zarr.consolidate_metadata(group.store, path=split)
         zarr.consolidate_metadata(group.store)
 
 
-def _build_split(group: zarr.Group, spec: Spec, layout: Layout, split: str) -> None:
+def label_table(spec: Spec, indices: npt.ArrayLike) -> Parameter:
+    """The labels of videos (N,), as they are stored."""
+    return Parameter(spec.labels(indices).astype(np.int32), (), "category id of each video")
+
+
+def tables(spec: Spec, split: str, indices: npt.ArrayLike) -> dict[str, Parameter]:
+    """What is stored of videos (N,) beside their pixels: `label`, and the parameters of the generator."""
+    return {"label": label_table(spec, indices), **spec.parameters(indices, split)}
+
+
+def create_arrays(
+    group: zarr.Group, spec: Spec, layout: Layout, split: str, files: bool = True
+) -> dict[str, zarr.Array[Any]]:
+    """The arrays of a split, by name, without what is in them.
+
+    With `files` they are made to lie on disk: videos in shards, tables in large, compressed chunks. Without, to be made
+    when they are read: each chunk stands alone, and tables have small ones.
+    """
     n, (frames, height, width) = spec.n_videos(split), spec.shape
     chunk_frames = min(layout.chunk_frames, frames)
     padded = -(-frames // chunk_frames) * chunk_frames
-    compressors: list[Any] = [ZstdCodec(level=ZSTD_LEVEL)] if layout.codec == "zstd" else []
-    group.create_array(
+    serializer = FormulaCodec(spec.generator.name, spec.format_version) if layout.codec == "formula" else BytesCodec()
+    zstd: list[Any] = [ZstdCodec(level=ZSTD_LEVEL)]
+    compressors = {"none": [Crc32cCodec()], "zstd": [*zstd, Crc32cCodec()], "formula": []}
+    arrays = {}
+    arrays["video"] = group.create_array(
         "video",
         shape=(n, frames, height, width),
         dtype="uint8",
         chunks=(1, chunk_frames, height, width),
-        shards=(layout.shard_videos, padded, height, width),
-        serializer=BytesCodec(),
-        compressors=[*compressors, Crc32cCodec()],
+        shards=(layout.shard_videos, padded, height, width) if files else None,
+        serializer=serializer,
+        compressors=compressors[layout.codec],
         filters=[],
         fill_value=0,
         chunk_key_encoding={"name": "default", "separator": "."},
         dimension_names=("sample", "t", "y", "x"),
         attributes={"about": "grey levels; index = instance * categories + category"},
     )
-    indices = np.arange(n)
-    tables: dict[str, tuple[Any, tuple[str, ...], str]] = {
-        "label": (spec.labels(indices).astype(np.int32), (), "category id of each video")
-    }
-    for name, parameter in spec.parameters(indices, split).items():
-        tables[name] = (parameter.values, parameter.dims, parameter.about)
-    for name, (values, dims, about) in tables.items():
-        array = group.create_array(
+    for name, (values, dims, about) in tables(spec, split, [0]).items():
+        arrays[name] = group.create_array(
             name,
-            shape=values.shape,
+            shape=(n, *values.shape[1:]),
             dtype=values.dtype,
-            chunks=(TABLE_CHUNK, *values.shape[1:]),
+            chunks=(TABLE_CHUNK if files else FRESH_CHUNK, *values.shape[1:]),
             serializer=BytesCodec(),
-            compressors=[ZstdCodec(level=ZSTD_LEVEL), Crc32cCodec()],
+            compressors=[*zstd, Crc32cCodec()] if files else [],
             filters=[],
             fill_value=0,
             chunk_key_encoding={"name": "default", "separator": "."},
@@ -208,7 +251,7 @@ def _build_split(group: zarr.Group, spec: Spec, layout: Layout, split: str) -> N
             attributes={"about": about},
             config={"write_empty_chunks": True},
         )
-        array[...] = values
+    return arrays
 
 
 def skeleton_files(root: Path) -> set[str]:

@@ -19,7 +19,11 @@ from numcodecs import zstd
 from vpngen.generators import Pixels
 from vpngen.store.layout import ZSTD_LEVEL
 
+Chunk = tuple[bytes | memoryview, bytes]
+"""What is written of a chunk: payload and checksum."""
 CRC_BYTES: Final = 4
+INDEX_BYTES: Final = 16
+"""Bytes of a chunk's entry in the index."""
 MISSING: Final = 2**64 - 1
 """Offset and size of a chunk that is not there, in the index."""
 
@@ -29,10 +33,10 @@ def crc32c(data: bytes | memoryview) -> bytes:
     return int(crc32c_of(data)).to_bytes(CRC_BYTES, "little")
 
 
-def encode_video(video: Pixels, codec: str, chunk_frames: int) -> list[tuple[bytes | memoryview, bytes]]:
+def encode_video(video: Pixels, codec: str, chunk_frames: int) -> list[Chunk]:
     """The chunks of a video (T, Y, X), each as (payload, checksum); the last one padded with zeros."""
     frames = min(chunk_frames, len(video))
-    chunks: list[tuple[bytes | memoryview, bytes]] = []
+    chunks: list[Chunk] = []
     for t in range(0, len(video), frames):
         part = video[t : t + frames]
         if len(part) < frames:
@@ -73,7 +77,7 @@ class ShardWriter:
         self._sha = hashlib.sha256()
         self.size = 0
 
-    def add(self, chunks: Sequence[tuple[bytes | memoryview, bytes]]) -> None:
+    def add(self, chunks: Sequence[Chunk]) -> None:
         """Append the chunks of a video. Raises OSError."""
         for payload, checksum in chunks:
             self._index[self._next] = self.size, len(payload) + CRC_BYTES
@@ -105,7 +109,7 @@ def shard_digest(checksums: Sequence[bytes], index: bytes) -> str:
 
 def read_index(fd: int, chunks: int) -> tuple[npt.NDArray[np.uint64], bytes]:
     """The index (chunks, 2) of (offset, size) and its bytes. Raises ValueError where it is damaged, OSError."""
-    length = chunks * 16 + CRC_BYTES
+    length = chunks * INDEX_BYTES + CRC_BYTES
     size = os.fstat(fd).st_size
     if size < length:
         raise ValueError(f"the file has {size} bytes, fewer than its index")

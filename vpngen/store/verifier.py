@@ -10,16 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from vpngen import backends
 from vpngen.backends import Backend
-from vpngen.generators import Pixels
 from vpngen.store import layout as _layout
 from vpngen.store import writer as _writer
+from vpngen.store.encoding import encoding
 from vpngen.store.layout import RECORD, Plan, Shard, read_record, read_spec, store_plan
 from vpngen.store.locks import PARTIAL, live_partials, remove_dead
-from vpngen.store.shard import CRC_BYTES, decode_chunk, read_chunk, read_index, shard_digest
+from vpngen.store.shard import CRC_BYTES, read_chunk, read_index, shard_digest
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,8 @@ def verify(
 
     Args:
         path: the store.
-        render: also render every video and compare all its pixels with the stored ones.
+        render: also render every video and compare all its pixels with the stored ones; with codec `formula`, draw
+            every recipe and compare it with the stored one.
         repair: render the damaged videos again and mend the files; the intact ones are kept as they are.
         backend: as for `vpngen.render`.
         workers: threads; None for all processors that this process may use.
@@ -95,7 +94,7 @@ def verify(
                 assert renderer is not None
                 fields = None if render else read_record(root, plan, shard)  # compared with the formula: trusted
                 digest = fields["digest"] if fields is not None else None
-                _writer.rewrite_shard(root, plan, shard, renderer, set(_all(shard)) - set(problem.videos), digest)
+                _writer.rewrite_shard(root, plan, shard, renderer, set(shard.videos) - set(problem.videos), digest)
                 problem = _mended(problem)
             if problem is not None:
                 problems.append(problem)
@@ -108,12 +107,8 @@ def _mended(p: Problem) -> Problem:
     return Problem(p.path, p.what, p.split, p.videos, repaired=True)
 
 
-def _all(shard: Shard) -> tuple[int, ...]:
-    return tuple(range(shard.first, shard.first + shard.count))
-
-
 def _check_shard(root: Path, plan: Plan, shard: Shard, renderer: Backend | None) -> tuple[Problem | None, int]:
-    def bad(what: str, videos: tuple[int, ...] = _all(shard)) -> Problem:
+    def bad(what: str, videos: tuple[int, ...] = tuple(shard.videos)) -> Problem:
         return Problem(shard.key, what, shard.split, videos)
 
     try:
@@ -136,15 +131,18 @@ def _check_shard(root: Path, plan: Plan, shard: Shard, renderer: Backend | None)
             return bad("the completion record is missing, damaged, or of another dataset"), size
         if fields["size"] != size:
             return bad(f"the file has {size} bytes, its record says {fields['size']}"), size
-        damaged, sums = [], []
-        for i, video in enumerate(_all(shard)):
+        how, damaged, sums = encoding(plan), [], []
+        expected = iter(()) if renderer is None else how.contents(shard.split, shard.videos, renderer)
+        for i, video in enumerate(shard.videos):
+            content = next(expected, None)
             try:
                 stored = []
                 for entry in index[i * per_video : (i + 1) * per_video]:
                     data = read_chunk(fd, entry)
                     sums.append(data[-CRC_BYTES:])
-                    stored.append(decode_chunk(data, plan.layout.codec, plan.chunk_bytes))
-                if renderer is not None and not _same_pixels(plan, shard.split, video, stored, renderer):
+                    stored.append(data)
+                found = how.decode(stored)
+                if content is not None and not how.agree(found, content):
                     damaged.append(video)
             except (ValueError, OSError):
                 damaged.append(video)
@@ -155,12 +153,6 @@ def _check_shard(root: Path, plan: Plan, shard: Shard, renderer: Backend | None)
         return None, size
     finally:
         os.close(fd)
-
-
-def _same_pixels(plan: Plan, split: str, video: int, stored: list[Pixels], renderer: Backend) -> bool:
-    pixels = next(_writer.videos_of(plan, split, [video], renderer))
-    flat = np.concatenate(stored)
-    return np.array_equal(flat[: pixels.size], pixels.ravel()) and not flat[pixels.size :].any()
 
 
 # --- everything that is no shard

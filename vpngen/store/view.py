@@ -1,4 +1,4 @@
-"""A store, opened for reading."""
+"""A dataset, opened for reading: a store, or a spec that is rendered as it is read."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ import zarr
 from vpngen.errors import ArgumentError
 from vpngen.spec import Spec
 from vpngen.store.layout import Layout, all_shards, is_finished, read_spec, store_plan
+from vpngen.store.virtual import LAYOUT, SpecStore
 
 
 @dataclass(frozen=True)
 class View:
-    """One split of a store.
+    """One split of a dataset.
 
     Attributes:
-        path: the store.
+        path: the store; None where there is none, and everything is made as it is read.
         spec: the dataset it holds.
         layout: how it is laid into files.
         split: `train` or `val`.
@@ -27,7 +28,7 @@ class View:
         parameters: the other arrays by name, with the sample as axis 0.
     """
 
-    path: Path
+    path: Path | None
     spec: Spec
     layout: Layout
     split: str
@@ -37,23 +38,38 @@ class View:
 
     def finished(self) -> bool:
         """Whether every shard of this split is there; videos of the others would read as zeros."""
+        if self.path is None:
+            return True
         plan = store_plan(self.spec, self.layout)
         shards = (s for s in all_shards(self.spec, self.layout) if s.split == self.split)
         return all(is_finished(self.path, plan, s) for s in shards)
 
 
-def open(path: str | Path, split: str = "train") -> View:
-    """A split of the store at `path`, read through zarr-python.
+def open(path_or_spec: str | Path | Spec, split: str = "train") -> View:
+    """A split of a dataset as zarr arrays: of the store at a path, or of a spec with no store at all.
+
+    >>> import vpngen
+    >>> view = vpngen.open(vpngen.perlin(categories=16, instances=2))
+    >>> view.video.shape, view.video[31, :16, 64:176, 64:176].shape, int(view.label[31])
+    ((32, 240, 240, 240), (16, 112, 112), 15)
+
+    Args:
+        path_or_spec: a store, or a spec: its videos are rendered when they are read, by the codec of formula stores.
+        split: `train` or `val`.
 
     Raises:
         ArgumentError: nothing there, or no such split.
         ConflictError: not a store of vpngen, a damaged one, or one of a newer format version.
     """
-    spec, layout = read_spec(path)
+    if isinstance(path_or_spec, Spec):
+        path, (spec, layout), where = None, (path_or_spec, LAYOUT), "the spec"
+        store: SpecStore | str = SpecStore(spec)
+    else:
+        path, (spec, layout), where = Path(path_or_spec), read_spec(path_or_spec), repr(str(path_or_spec))
+        store = str(path)
     spec.split_id(split)
     if split not in spec.splits:
-        raise ArgumentError(f"`split` (={split!r}) is empty in {str(path)!r}; it has {', '.join(spec.splits)}")
-    group = zarr.open_group(str(path), path=split, mode="r")
-    arrays = dict(group.arrays())
+        raise ArgumentError(f"`split` (={split!r}) is empty in {where}; it has {', '.join(spec.splits)}")
+    arrays = dict(zarr.open_group(store, path=split, mode="r").arrays())
     video, label = arrays.pop("video"), arrays.pop("label")
-    return View(Path(path), spec, layout, split, video, label, arrays)
+    return View(path, spec, layout, split, video, label, arrays)

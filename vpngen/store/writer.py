@@ -11,7 +11,7 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,13 +22,12 @@ import numpy as np
 from vpngen import backends
 from vpngen.backends import Backend
 from vpngen.errors import ArgumentError, ConflictError, MissingError, RunError
-from vpngen.generators import Pixels
-from vpngen.rendering import recipes
 from vpngen.spec import Spec
 from vpngen.store import layout as _layout
+from vpngen.store.encoding import encoding
 from vpngen.store.layout import RECORD, Layout, Plan, Shard, is_finished, read_spec, store_plan
 from vpngen.store.locks import PARTIAL, live_partials, lock_folder, open_partial
-from vpngen.store.shard import CRC_BYTES, ShardWriter, encode_video, read_chunk, read_index
+from vpngen.store.shard import CRC_BYTES, INDEX_BYTES, ShardWriter, read_chunk, read_index
 from vpngen.units import size_text, usable_cpus
 
 TRIAL_VIDEOS: Final = 48
@@ -74,7 +73,7 @@ def write(
     workers: int | None = None,
     part: tuple[int, int] = (1, 1),
     overwrite: bool = False,
-    shard_videos: int = _layout.SHARD_VIDEOS,
+    shard_videos: int | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Written:
     """Write the videos of `spec` as a sharded Zarr v3 store, or complete the one that is there.
@@ -82,12 +81,12 @@ def write(
     Args:
         spec: the dataset.
         path: the store, a folder.
-        codec: `none` or `zstd`.
+        codec: `none`, `zstd`, or `formula`: recipes in place of pixels, for readers that have vpngen.
         backend: as for `vpngen.render`.
         workers: threads, each with a shard of its own; None for all processors that this process may use.
         part: (I, N): do slice I of N; the slices of a store may run at the same time, on one machine or many.
         overwrite: replace a store that vpngen made, whatever is in it; not together with a slice.
-        shard_videos: videos in a shard file.
+        shard_videos: videos in a shard file; None for what is usual for the codec.
         progress: called from the calling thread after each video.
 
     Returns:
@@ -116,7 +115,7 @@ def write(
     try:
         check_space(root, plan, todo, reclaimed=reclaimed)
     except MissingError:  # it may fit when compressed: that takes a trial to know
-        if codec == "none":
+        if encoding(plan).exact:
             raise
         check_space(root, plan, todo, estimate(plan, todo, renderer).nbytes, reclaimed)
     with disk_errors(root):
@@ -215,12 +214,12 @@ def _existing(path: Path) -> Path:
 def check_space(root: Path, plan: Plan, todo: list[Shard], needed: int | None = None, reclaimed: int = 0) -> None:
     """Raise MissingError unless the disk of `root` holds what is to be rendered; the message names what would fit.
 
-    `needed` is the estimate in bytes, None for uncompressed videos; `reclaimed` is what --overwrite frees.
+    `needed` is the estimate in bytes, None for the most that it can be; `reclaimed` is what --overwrite frees.
     """
     videos = sum(s.count for s in todo)
     raw = videos * plan.spec.video_bytes
     if needed is None:
-        needed = videos * plan.chunks_a_video * (plan.chunk_bytes + CRC_BYTES + 16)
+        needed = videos * encoding(plan).most_bytes
     free = free_bytes(root) + reclaimed
     if needed <= free:
         return
@@ -229,6 +228,9 @@ def check_space(root: Path, plan: Plan, todo: list[Shard], needed: int | None = 
     ideas = [f"--instances {fits} fits"] if fits else []
     if plan.layout.codec == "none":
         ideas.append(f"--codec zstd takes about half, so up to --instances {int(free / each * 2)}")
+    if plan.layout.codec != "formula":
+        recipes = videos * encoding(Plan(plan.spec, Layout("formula"), ())).most_bytes
+        ideas.append(f"--codec formula takes {size_text(recipes)}, for readers that have vpngen")
     ideas.append("fewer --categories take less; vpngen.render() needs no disk at all")
     raise MissingError(
         f"{size_text(needed)} are needed for {videos:,} videos ({size_text(raw)} of pixels), but {size_text(free)} "
@@ -247,27 +249,23 @@ def estimate(
     if not videos:
         return Estimate(0, 0.0, 0.0)
     stored, seconds, count = 0, 0.0, 0
-    next(videos_of(plan, todo[0].split, [todo[0].first], renderer))  # compiled and warm from here on
+    how = encoding(plan)
+    next(how.contents(todo[0].split, [todo[0].first], renderer))  # compiled and warm from here on
     rng = np.random.default_rng(0)
     for _ in range(TRIAL_VIDEOS):
         shard = todo[rng.integers(len(todo))]
         start = time.perf_counter()
-        video = next(videos_of(plan, shard.split, [shard.first + int(rng.integers(shard.count))], renderer))
-        chunks = encode_video(video, plan.layout.codec, plan.layout.chunk_frames)
+        some = shard.videos[int(rng.integers(shard.count)) :][: how.together]
+        for content in how.contents(shard.split, some, renderer):
+            chunks = how.encode(content)
+            stored += sum(len(payload) + len(checksum) + INDEX_BYTES for payload, checksum in chunks)
         seconds += time.perf_counter() - start
-        stored += sum(len(payload) + len(checksum) + 16 for payload, checksum in chunks)
-        count += 1
+        count += len(some)
         if seconds > trial_seconds:
             break
     return Estimate(
         round(stored / count * videos), seconds / count * videos / workers, stored / count / plan.spec.video_bytes
     )
-
-
-def videos_of(plan: Plan, split: str, indices: Iterable[int], renderer: Backend, threads: int = 1) -> Iterator[Pixels]:
-    """The pixels (T, Y, X) of videos, one after the other; each is valid until the next is asked for."""
-    rows = recipes(plan.spec, np.array(indices), split, renderer, threads)
-    return renderer.videos(plan.spec.generator.name, rows, plan.spec.shape, threads)
 
 
 def _prepare(root: Path, plan: Plan, overwrite: bool) -> None:
@@ -452,15 +450,13 @@ class _Run:
             raise
 
     def _fill(self, shard: Shard, fd: int, threads: int) -> tuple[int, str] | None:
-        plan = self.plan
-        out = ShardWriter(fd, plan.layout.shard_videos * plan.chunks_a_video)
-        for video in videos_of(
-            plan, shard.split, range(shard.first, shard.first + shard.count), self.renderer, threads
-        ):
+        how = encoding(self.plan)
+        out = ShardWriter(fd, self.plan.layout.shard_videos * self.plan.chunks_a_video)
+        for content in how.contents(shard.split, shard.videos, self.renderer, threads):
             if self._stop.is_set():
                 return None
             before = out.size
-            out.add(encode_video(video, plan.layout.codec, plan.layout.chunk_frames))
+            out.add(how.encode(content))
             self._news.put(out.size - before)
         return out.finish()
 
@@ -517,16 +513,15 @@ def rewrite_shard(
 
 def _refill(fd: int, old: Path, plan: Plan, shard: Shard, renderer: Backend, keep: set[int]) -> tuple[int, str]:
     per_video, chunks = plan.chunks_a_video, plan.layout.shard_videos * plan.chunks_a_video
-    out = ShardWriter(fd, chunks)
+    how, out = encoding(plan), ShardWriter(fd, chunks)
     with open(old, "rb") if keep else contextlib.nullcontext() as file:
         index = read_index(file.fileno(), chunks)[0] if file else None
-        for i in range(shard.count):
-            if shard.first + i in keep and file and index is not None:
+        for i, video in enumerate(shard.videos):
+            if video in keep and file and index is not None:
                 stored = [read_chunk(file.fileno(), e) for e in index[i * per_video : (i + 1) * per_video]]
                 out.add([(data[:-CRC_BYTES], data[-CRC_BYTES:]) for data in stored])
             else:
-                video = next(videos_of(plan, shard.split, [shard.first + i], renderer))
-                out.add(encode_video(video, plan.layout.codec, plan.layout.chunk_frames))
+                out.add(how.encode(next(how.contents(shard.split, [video], renderer))))
     return out.finish()
 
 

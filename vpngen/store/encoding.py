@@ -1,0 +1,149 @@
+"""What the chunks of a video are, one class for each kind: pixels, packed or not, or the recipe that makes them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from vpngen.backends import Backend
+from vpngen.generators import Pixels, Rows
+from vpngen.rendering import recipes
+from vpngen.store.formula import decode_recipe, encode_recipe, recipe_bytes
+from vpngen.store.layout import Plan
+from vpngen.store.shard import CRC_BYTES, INDEX_BYTES, Chunk, decode_chunk, encode_video
+
+TOGETHER: Final = 256
+"""Recipes drawn at a time: arithmetic on arrays, where a single one costs hundreds of times its share."""
+
+
+@dataclass(frozen=True)
+class Encoding(ABC):
+    """How the videos of a plan become chunks, and chunks what they hold.
+
+    What they hold, the content of a video, is its pixels (T, Y, X), or its row (1,).
+    """
+
+    plan: Plan
+
+    @property
+    @abstractmethod
+    def most_bytes(self) -> int:
+        """Bytes that a video takes of a shard at most, with its checksums and its part of the index."""
+
+    @property
+    @abstractmethod
+    def exact(self) -> bool:
+        """Whether every video takes that much."""
+
+    @property
+    @abstractmethod
+    def together(self) -> int:
+        """How many contents are made at a time."""
+
+    @abstractmethod
+    def contents(self, split: str, indices: Sequence[int], renderer: Backend, threads: int = 1) -> Iterator[Any]:
+        """The content of videos, one after the other; each is valid until the next is asked for."""
+
+    @abstractmethod
+    def encode(self, content: Any) -> list[Chunk]:
+        """The chunks of a video."""
+
+    @abstractmethod
+    def decode(self, chunks: list[bytes]) -> Any:
+        """The content of a video, from its stored chunks. Raises ValueError where one is damaged."""
+
+    @abstractmethod
+    def agree(self, stored: Any, content: Any) -> bool:
+        """Whether what `decode` found is the content that belongs there."""
+
+
+class PixelEncoding(Encoding):
+    """Codecs `none` and `zstd`: chunks of frames."""
+
+    @property
+    def most_bytes(self) -> int:
+        """See `Encoding.most_bytes`."""
+        return self.plan.chunks_a_video * (self.plan.chunk_bytes + CRC_BYTES + INDEX_BYTES)
+
+    @property
+    def exact(self) -> bool:
+        """See `Encoding.exact`."""
+        return self.plan.layout.codec == "none"
+
+    @property
+    def together(self) -> int:
+        """See `Encoding.together`."""
+        return 1
+
+    def contents(self, split: str, indices: Sequence[int], renderer: Backend, threads: int = 1) -> Iterator[Pixels]:
+        """See `Encoding.contents`."""
+        spec = self.plan.spec
+        rows = recipes(spec, np.array(indices), split, renderer, threads)
+        return renderer.videos(spec.generator.name, rows, spec.shape, threads)
+
+    def encode(self, content: Pixels) -> list[Chunk]:
+        """See `Encoding.encode`."""
+        return encode_video(content, self.plan.layout.codec, self.plan.layout.chunk_frames)
+
+    def decode(self, chunks: list[bytes]) -> list[Pixels]:
+        """See `Encoding.decode`; chunk by chunk, flat, with the padding of the last one."""
+        return [decode_chunk(chunk, self.plan.layout.codec, self.plan.chunk_bytes) for chunk in chunks]
+
+    def agree(self, stored: list[Pixels], content: Pixels) -> bool:
+        """See `Encoding.agree`."""
+        flat = np.concatenate(stored)
+        return np.array_equal(flat[: content.size], content.ravel()) and not flat[content.size :].any()
+
+
+class RecipeEncoding(Encoding):
+    """Codec `formula`: one chunk a video. Nothing is rendered, unless the recipe depends on the extremes of the video."""
+
+    @property
+    def most_bytes(self) -> int:
+        """See `Encoding.most_bytes`."""
+        return recipe_bytes(self.plan.spec.generator.name) + INDEX_BYTES
+
+    @property
+    def exact(self) -> bool:
+        """See `Encoding.exact`."""
+        return True
+
+    @property
+    def together(self) -> int:
+        """See `Encoding.together`."""
+        return 1 if self.plan.spec.generator.needs_extremes else TOGETHER
+
+    def contents(self, split: str, indices: Sequence[int], renderer: Backend, threads: int = 1) -> Iterator[Rows]:
+        """See `Encoding.contents`."""
+        for first in range(0, len(indices), self.together):
+            some = np.array(indices[first : first + self.together])
+            rows = recipes(self.plan.spec, some, split, renderer, threads)
+            for i in range(len(rows)):
+                yield rows[i : i + 1]
+
+    def encode(self, content: Rows) -> list[Chunk]:
+        """See `Encoding.encode`."""
+        return [encode_recipe(content, self.plan.spec.format_version)]
+
+    def decode(self, chunks: list[bytes]) -> Rows:
+        """See `Encoding.decode`."""
+        (chunk,) = chunks
+        return decode_recipe(chunk, self.plan.spec.generator.name, self.plan.spec.format_version)
+
+    def agree(self, stored: Rows, content: Rows) -> bool:
+        """See `Encoding.agree`."""
+        return stored.tobytes() == content.tobytes()
+
+
+ENCODINGS: Final[dict[str, type[Encoding]]] = {
+    "none": PixelEncoding, "zstd": PixelEncoding, "formula": RecipeEncoding,
+}  # fmt: skip
+
+
+def encoding(plan: Plan) -> Encoding:
+    """How the videos of a plan are stored."""
+    return ENCODINGS[plan.layout.codec](plan)

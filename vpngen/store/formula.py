@@ -1,0 +1,259 @@
+"""The formula codec: a chunk is the recipe of one video. Decoding renders it, and a partial read renders only its window.
+
+An encoded chunk is HEADER (magic, format version, bytes of the row), the row as the generator's `row_dtype` lays it out,
+little-endian, and the crc32c of both. The checksum is part of the chunk because zarr decodes in part only where no
+bytes-to-bytes codec follows.
+
+Pixels that zarr asks for are host memory, and readers fork and start threads, so they are rendered by the numba backend,
+one thread a chunk, whatever the machine has besides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Self
+
+import numpy as np
+import numpy.typing as npt
+from crc32c import crc32c
+from zarr.abc.codec import ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin, ArrayBytesCodecPartialEncodeMixin
+from zarr.registry import register_codec
+
+from vpngen import backends
+from vpngen.errors import ArgumentError, RunError
+from vpngen.generators import GENERATORS, Rows
+from vpngen.spec import FORMAT_VERSION, MAX_SIDE, check_version
+
+if TYPE_CHECKING:
+    from zarr.abc.store import ByteGetter, ByteSetter
+    from zarr.core.array_spec import ArraySpec
+    from zarr.core.buffer import Buffer, NDBuffer
+
+NAME: Final = "vpngen.formula"
+MAGIC: Final = b"vpng"
+HEADER: Final = struct.Struct("<4sHH")
+_CHECKSUM: Final = struct.Struct("<I")
+BACKEND: Final = "numba"
+AT_ONCE: Final = 2**20
+"""Pixels up to which zarr's own thread renders: a clip takes it less time than handing over to another thread."""
+
+
+class DamageError(RunError, ValueError):
+    """A chunk that is not what vpngen wrote; a ValueError as well, which is what zarr's own checksums raise."""
+
+
+# --- the bytes of a chunk
+
+
+def recipe_bytes(generator: str) -> int:
+    """The size of every chunk of a generator."""
+    return HEADER.size + GENERATORS[generator].row_dtype.itemsize + _CHECKSUM.size
+
+
+def encode_recipe(row: Rows, version: int) -> tuple[bytes, bytes]:
+    """The chunk of a video with the row (1,), as (payload, checksum)."""
+    payload = HEADER.pack(MAGIC, version, row.dtype.itemsize) + row.tobytes()
+    return payload, _CHECKSUM.pack(crc32c(payload))
+
+
+def decode_recipe(chunk: bytes, generator: str, version: int) -> Rows:
+    """The row (1,) in a chunk, safe to hand to a kernel.
+
+    Raises:
+        ArgumentError: a newer format version.
+        DamageError: anything else that is not a chunk of this generator and version.
+    """
+
+    def damaged(what: str) -> NoReturn:
+        raise DamageError(
+            f"a formula chunk is damaged: {what}; `vpngen verify STORE --repair` says which videos it hit and mends them"
+        )
+
+    payload, checksum = chunk[: -_CHECKSUM.size], chunk[-_CHECKSUM.size :]
+    if len(payload) < HEADER.size:
+        damaged(f"it has {len(chunk)} bytes in place of {recipe_bytes(generator)}")
+    if _CHECKSUM.pack(crc32c(payload)) != checksum:
+        damaged("its checksum does not match")
+    magic, there, size = HEADER.unpack_from(payload)
+    if magic != MAGIC:
+        damaged(f"it begins with {magic!r} in place of {MAGIC!r}")
+    if there != version:
+        check_version(there)
+        damaged(f"it is of format version {there}, its array of {version}")
+    dtype = GENERATORS[generator].row_dtype
+    if size != dtype.itemsize or len(payload) != HEADER.size + size:
+        damaged(f"its recipe has {size} bytes in place of {dtype.itemsize}")
+    row = np.frombuffer(payload, dtype, 1, HEADER.size).copy()  # aligned and writeable, as kernels are compiled for
+    try:
+        GENERATORS[generator].check_rows(row)
+    except ArgumentError as error:
+        damaged(str(error))
+    return row
+
+
+# --- which window holds a selection
+
+
+class _Part(NamedTuple):
+    """`length` places of an axis from `first` on, `step` apart, and the selection from among them."""
+
+    first: int
+    step: int
+    length: int
+    rest: Any
+
+
+def _part(selection: Any, size: int, steps: bool) -> _Part:
+    """The part of an axis of `size` that covers a selection; only with `steps` may it leave out what lies between."""
+    if isinstance(selection, slice):
+        places = range(*selection.indices(size))
+        if not places or places.step == 1 or (steps and places.step > 0):
+            return _Part(places.start, places.step, len(places), slice(None))
+        first, last = min(places[0], places[-1]), max(places[0], places[-1])
+        return _Part(first, 1, last - first + 1, slice(None, None, places.step))
+    chosen = np.asarray(selection)
+    if chosen.dtype == bool:
+        (chosen,) = chosen.nonzero()
+    if not chosen.size:
+        return _Part(0, 1, 0, chosen)
+    first, last = int(chosen.min()), int(chosen.max())
+    if not 0 <= first <= last < size:
+        raise IndexError(f"index {first if first < 0 else last} is outside an axis of {size}")
+    return _Part(first, 1, last - first + 1, chosen - first if chosen.ndim else 0)
+
+
+class _Cut(NamedTuple):
+    """A window that covers a selection from a video (1, T, Y, X): packed (1, 5), its extent (n, t, y, x), and the selection from it."""
+
+    window: npt.NDArray[np.int32]
+    extent: tuple[int, ...]
+    rest: tuple[Any, ...]
+
+
+def cut(selection: Any, shape: tuple[int, ...]) -> _Cut:
+    """The smallest window that covers a selection, as zarr makes them, from a video of `shape` (1, T, Y, X).
+
+    Frames that a slice steps over are left out. Rows and columns between the chosen ones are not, nor is what lies
+    between the places that arrays of integers or booleans name.
+
+    Raises:
+        IndexError: it names a place outside the video.
+    """
+    axes = selection if isinstance(selection, tuple) else (selection,)
+    axes = (*axes, *[slice(None)] * (len(shape) - len(axes)))
+    parts = [_part(s, size, steps=axis == 1) for axis, (s, size) in enumerate(zip(axes, shape, strict=True))]
+    _, t, y, x = parts
+    window = np.array([[t.first, t.step, y.first, x.first, 0]], np.int32)
+    return _Cut(window, tuple(p.length for p in parts), tuple(p.rest for p in parts))
+
+
+# --- the codec
+
+
+@dataclass(frozen=True)
+class FormulaCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin, ArrayBytesCodecPartialEncodeMixin):
+    """Zarr v3 array-to-bytes codec `vpngen.formula`, for uint8 chunks (1, T, Y, X) of one video each.
+
+    Attributes:
+        generator: the name of the generator whose rows the chunks hold.
+        format_version: of the byte contract, the same in every chunk.
+
+    Raises:
+        ArgumentError: a generator or format version that this vpngen does not know.
+    """
+
+    is_fixed_size = True
+
+    generator: str
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        check_version(self.format_version)
+        if not isinstance(self.generator, str) or self.generator not in GENERATORS:
+            raise ArgumentError(
+                f"`generator` (={self.generator!r}) of the codec {NAME} must be one of {', '.join(GENERATORS)}; newer "
+                f"ones need a newer vpngen: pip install --upgrade vpngen"
+            )
+
+    # --- JSON both ways
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`. Raises ArgumentError where `data` is not the JSON of this codec."""
+        fields = data.get("configuration")
+        if isinstance(fields, Mapping) and "format_version" in fields:  # before the others: a newer one may have more
+            check_version(fields["format_version"])
+        if not isinstance(fields, Mapping) or set(fields) != {"generator", "format_version"}:
+            raise ArgumentError(
+                f"the codec {NAME} has `generator` and `format_version` in its configuration, not {fields!r}"
+            )
+        return cls(**fields)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What stands in the metadata of an array."""
+        fields = {"generator": self.generator, "format_version": self.format_version}
+        return {"name": NAME, "configuration": fields}
+
+    def compute_encoded_size(self, input_byte_length: int, chunk_spec: ArraySpec) -> int:
+        """Bytes of a chunk, whatever it decodes to."""
+        return recipe_bytes(self.generator)
+
+    # --- reading
+
+    async def _decode_partial_single(self, byte_getter: ByteGetter, selection: Any, chunk_spec: ArraySpec) -> NDBuffer:
+        stored = await byte_getter.get(prototype=chunk_spec.prototype)
+        if stored is None:
+            raise DamageError(
+                "a formula chunk is missing; `vpngen verify STORE --repair` says which videos it is of and mends them"
+            )
+        return await self._render(stored, selection, chunk_spec)
+
+    async def _decode_single(self, chunk_data: Buffer, chunk_spec: ArraySpec) -> NDBuffer:
+        return await self._render(chunk_data, (), chunk_spec)
+
+    async def _render(self, stored: Buffer, selection: Any, chunk_spec: ArraySpec) -> NDBuffer:
+        _check_chunk(chunk_spec)
+        row = decode_recipe(stored.to_bytes(), self.generator, self.format_version)
+        window, extent, rest = cut(selection, chunk_spec.shape)
+        pixels = np.empty(extent, np.uint8)
+        render = backends.load(BACKEND).render
+        if pixels.size > AT_ONCE:
+            await asyncio.to_thread(render, self.generator, row, window, pixels, 1)
+        elif pixels.size:
+            render(self.generator, row, window, pixels, 1)
+        return chunk_spec.prototype.nd_buffer.from_numpy_array(pixels[rest])
+
+    # --- writing
+
+    async def _encode_single(self, chunk_data: NDBuffer, chunk_spec: ArraySpec) -> NoReturn:
+        _refuse()
+
+    async def _encode_partial_single(
+        self, byte_setter: ByteSetter, chunk_array: NDBuffer, selection: Any, chunk_spec: ArraySpec
+    ) -> NoReturn:
+        """Without this, zarr would take zeros that are written for the fill value, and remove the recipe."""
+        _refuse()
+
+
+def _check_chunk(spec: ArraySpec) -> None:
+    """Raise ArgumentError unless chunks are single videos. Asked when one is read: before, zarr shows codecs other shapes too."""
+    shape, dtype = spec.shape, spec.dtype.to_native_dtype()
+    if dtype != np.uint8 or len(shape) != 4 or shape[0] != 1 or not all(1 <= n <= MAX_SIDE for n in shape):
+        raise ArgumentError(
+            f"a chunk of the codec {NAME} is one video, uint8 (1, T, Y, X) with sides from 1 to {MAX_SIDE}, "
+            f"not {dtype} {shape}"
+        )
+
+
+def _refuse() -> NoReturn:
+    raise ArgumentError(
+        f"pixels cannot be written with the codec {NAME}: its chunks are recipes, which vpngen.write(spec, path, "
+        f"codec='formula') and `vpngen render --codec formula` make. To store other pixels, make an array with another codec"
+    )
+
+
+# The entry point does this for an installed vpngen; one that is on the path alone has none.
+register_codec(NAME, FormulaCodec)
