@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import sys
 import tempfile
@@ -10,9 +11,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import common, render, startup, store, windows
+from benchmarks import common, delivery, render, startup, store, windows
 
-QUESTIONS = {"startup": startup, "render": render, "windows": windows, "store": store}
+QUESTIONS = {"startup": startup, "render": render, "windows": windows, "store": store, "delivery": delivery}
 HOME = Path(__file__).parent
 MARKS = "<!-- results: written by python -m benchmarks -->\n", "<!-- end of results -->"
 
@@ -20,7 +21,7 @@ MARKS = "<!-- results: written by python -m benchmarks -->\n", "<!-- end of resu
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("questions", nargs="*", metavar="QUESTION", help=f"{', '.join(QUESTIONS)}; all unless given")
-    parser.add_argument("--quick", action="store_true", help="under a minute, for a first look: few runs, little data")
+    parser.add_argument("--quick", action="store_true", help="a few minutes, for a first look: few runs, little data")
     parser.add_argument("--out", type=Path, help="folder for the report; benchmarks/results, or with --quick none")
     parser.add_argument("--dir", type=Path, default=Path(), help="where to write test data, 4 GB; the current folder")
     options = parser.parse_args()
@@ -29,6 +30,9 @@ def main() -> None:
 
     found: dict[str, Any] = {"machine": common.machine(), "quick": options.quick}
     for name in [name for name in QUESTIONS if not options.questions or name in options.questions]:
+        if not all(map(importlib.util.find_spec, getattr(QUESTIONS[name], "NEEDS", ()))):
+            print(f"{name}: left out, needs {', '.join(QUESTIONS[name].NEEDS)}", file=sys.stderr)
+            continue
         start = time.monotonic()
         print(f"{name} ...", end=" ", file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory(prefix=".benchmark-", dir=options.dir) as folder:

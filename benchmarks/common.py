@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import importlib.metadata
+import multiprocessing
 import os
 import platform
 import resource
@@ -15,12 +17,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 PACKAGES = (
-    "vpngen", "numpy", "numba", "zarr", "numcodecs", "crc32c", "tensorstore", "pyfastnoisesimd", "perlin-numpy",
+    "vpngen", "numpy", "numba", "zarr", "numcodecs", "crc32c", "torch", "tensorstore", "h5py", "av", "pillow", "webdataset",
+    "pyfastnoisesimd", "perlin-numpy",
 )  # fmt: skip
 
 
 class Cost(NamedTuple):
-    """Seconds: on the wall; of the processors for this process, all threads; and for everybody else meanwhile.
+    """Seconds: on the wall; of the processors for this process, all threads; for everybody else; for worker processes.
 
     `others` also holds what the system did on its own account, such as writing back to disk; 0 where it is not known.
     """
@@ -29,10 +32,11 @@ class Cost(NamedTuple):
     user: float
     system: float
     others: float
+    workers: float = 0.0
 
     @property
     def cpu(self) -> float:
-        return self.user + self.system
+        return self.user + self.system + self.workers
 
     @property
     def left(self) -> float:
@@ -45,11 +49,23 @@ class Cost(NamedTuple):
 
 
 def cost(call: Callable[[], Any]) -> Cost:
-    before, busy, start = resource.getrusage(resource.RUSAGE_SELF), _busy(), time.perf_counter()
+    """What a call costs. Worker processes count that multiprocessing started here and that live before and after it."""
+    workers, before = _workers(), resource.getrusage(resource.RUSAGE_SELF)
+    busy, start = _busy(), time.perf_counter()
     call()
     wall, busy, after = time.perf_counter() - start, _busy() - busy, resource.getrusage(resource.RUSAGE_SELF)
     user, system = after.ru_utime - before.ru_utime, after.ru_stime - before.ru_stime
-    return Cost(wall, user, system, max(0.0, busy - user - system))
+    theirs = sum(seconds - workers[pid] for pid, seconds in _workers().items() if pid in workers)
+    return Cost(wall, user, system, max(0.0, busy - user - system - theirs), theirs)
+
+
+def _workers() -> dict[int, float]:
+    """Processor seconds of each living worker process, all threads, since it started."""
+    seconds = {}
+    for child in multiprocessing.active_children():
+        with contextlib.suppress(OSError):
+            seconds[child.pid] = time.clock_gettime(~child.pid << 3 | 2)  # clock_getcpuclockid(3) of Linux
+    return seconds
 
 
 def _busy() -> float:

@@ -1,20 +1,22 @@
 """Everything that needs a card: are the bytes right, does the sanitizer find fault, how fast is it.
 
     python -m benchmarks.gpu [--quick] [--device N] [--out FOLDER]
+    python -m benchmarks.gpu --host         # the part about streams, gone through without a card: no figures
 
-It needs the repository, a card, CuPy and NumPy; numba for the equality checks, torch for the peer. Checks come first: where
-one fails, nothing is timed and the exit code is 1.
+It needs the repository, a card, CuPy and NumPy; numba for the equality checks, torch for the peer and the streams. Checks
+come first: where one fails, nothing is timed and the exit code is 1.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,9 @@ from vpngen.backends.cuda import Batch, Cuda
 EXTENT = (240, 240, 240)
 CLIP = (16, 112, 112)
 PAIRS = 2000
+BATCH = 128
+CYCLES_A_MILLISECOND = 1.5e6
+"""Of a card's clock, roughly."""
 VIDEOS = 24
 """Whole videos of a timed batch: 332 MB, several times the L2 of any card."""
 
@@ -249,6 +254,279 @@ def torch_peer(device: int) -> float | None:
     return 10 * float(np.prod(EXTENT)) / (start.elapsed_time(stop) / 1e3)
 
 
+# --- the stream. `device` is a torch.device: that of a card, or the processor, to go through all of it without one
+
+
+def on_card(device: int) -> Any:
+    """The card as torch names it; None where torch is missing or cannot use it."""
+    try:
+        import torch
+    except ImportError:
+        return None
+    return torch.device("cuda", device) if torch.cuda.is_available() else None
+
+
+def synchronize(device: Any) -> None:
+    """Wait for all that was given to a card."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def busy(device: Any, milliseconds: float) -> None:
+    """Keep the current stream of a card from going on for about as long."""
+    import torch
+
+    if device.type == "cuda" and milliseconds:
+        with torch.cuda.device(device):
+            torch.cuda._sleep(int(milliseconds * CYCLES_A_MILLISECOND))
+
+
+def stream_of(device: Any, batch: int, **options: Any) -> vpngen.ClipStream:
+    """An endless stream over the set of the paper; with a card it is rendered there."""
+    return vpngen.ClipStream(
+        vpngen.Spec.preset("vpn-256x512"), batch, device=device, length="infinite", clip=CLIP, **options
+    )
+
+
+def stream_versions(device: Any) -> dict[str, str]:
+    """What the figures depend on, beside the card."""
+    import torch
+
+    driver = "unknown"
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        ask = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", f"--id={device.index or 0}"]
+        driver = subprocess.run(ask, check=True, capture_output=True, text=True).stdout.strip()
+    return {
+        "torch": torch.__version__,
+        "cuda_of_torch": str(torch.version.cuda),
+        "cudnn": str(torch.backends.cudnn.version()),
+        "driver_release": driver,
+    }
+
+
+def check_stream(device: Any, batches: int, batch: int = BATCH) -> int:
+    """Batches of each kind, their labels and parameters against those of the processor; returns how many were compared."""
+    import torch
+
+    kinds: list[dict[str, Any]] = [
+        {"parameters": True}, {"channels": 1, "augment": "random"}, {"dtype": "bfloat16"},
+        {"dtype": "float32", "mean": (0.4, 0.5, 0.6), "std": (0.2, 0.25, 0.3)},
+    ]  # fmt: skip
+    for kind in kinds:
+        ours, theirs = (iter(stream_of(where, batch, **kind)) for where in (device, torch.device("cpu")))
+        for number in range(batches):
+            for got, expected in zip(next(ours), next(theirs), strict=True):
+                pairs = [(got, expected)] if not isinstance(got, dict) else [(got[k], expected[k]) for k in expected]
+                for a, b in pairs:
+                    if a.device != device or a.dtype != b.dtype or not torch.equal(a.cpu(), b):
+                        raise SystemExit(f"WRONG: batch {number} of a stream with {kind} is not that of the processor")
+    return batches * len(kinds)
+
+
+def check_consumers(device: Any, batches: int, batch: int = BATCH) -> int:
+    """Batches used on a stream of the consumer's own; returns how many were compared.
+
+    A slow consumer has given a batch up long before its card reads it; a fast one reads while it is still being made. A wait
+    that is missing, or memory that is used again too early, shows as wrong bytes.
+    """
+    import torch
+
+    reference = iter(stream_of(torch.device("cpu"), batch))
+    expected = [next(reference) for _ in range(batches)]
+    for slow in (True, False):
+        stream = stream_of(device, batch)
+        if not slow:
+            fill = stream._fill
+
+            def late(*arguments: Any, fill: Callable[..., None] = fill) -> None:
+                busy(device, 5)
+                fill(*arguments)
+
+            stream._fill = late  # type: ignore[method-assign]
+        own = torch.cuda.Stream(device) if device.type == "cuda" else None
+        kept = []
+        with torch.cuda.stream(own):  # which does nothing with None
+            iterator = iter(stream)
+            for _ in range(batches):
+                clips, labels = next(iterator)
+                if slow:
+                    busy(device, 5)
+                kept.append((clips[:, 0].clone(), labels.clone()))
+                del clips, labels
+        synchronize(device)
+        for number, ((clips, labels), (pixels, classes)) in enumerate(zip(kept, expected, strict=True)):
+            if not torch.equal(clips.cpu(), pixels[:, 0]) or not torch.equal(labels.cpu(), classes):
+                raise SystemExit(f"WRONG: batch {number}, {'a slow consumer' if slow else 'a late producer'}")
+    return 2 * batches
+
+
+def stream_rate(device: Any, batches: int, rounds: int = 5, batch: int = BATCH, **options: Any) -> dict[str, float]:
+    """Clips a second on the wall, nothing done with them; the first batches are not counted."""
+    iterator = iter(stream_of(device, batch, **options))
+    rates = []
+    for turn in range(rounds + 1):
+        synchronize(device)
+        start = time.perf_counter()
+        for _ in range(batches):
+            next(iterator)
+        synchronize(device)
+        if turn:
+            rates.append(batches * batch / (time.perf_counter() - start))
+    return common.spread(rates)
+
+
+def stream_memory(device: Any, batches: int, wait: float, batch: int = BATCH) -> dict[str, float]:
+    """Bytes that torch has reserved after a tenth of the batches and after all, read by a consumer that is never waited for.
+
+    `wait` is in milliseconds a batch: with it the card falls behind, and what was made ahead piles up if nothing holds it back.
+    """
+    import torch
+
+    cuda = device.type == "cuda"
+    synchronize(device)
+    if cuda:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+    iterator = iter(stream_of(device, batch))
+    total = torch.zeros((), dtype=torch.int64, device=device)
+    early = 0
+    for number in range(batches):
+        clips, _ = next(iterator)
+        busy(device, wait)
+        total += clips[0, 0, 0].sum()
+        if number == batches // 10:
+            early = torch.cuda.memory_reserved(device) if cuda else 0
+    reserved = torch.cuda.memory_reserved(device) if cuda else 0
+    synchronize(device)
+    return {
+        "batches": batches,
+        "early_bytes": early,
+        "late_bytes": reserved,
+        "most_bytes_in_use": torch.cuda.max_memory_allocated(device) if cuda else 0,
+    }
+
+
+def network(classes: int) -> Any:
+    """A residual network as R3D-18: a stem of 7 x 7 x 7, eight basic blocks of 3 x 3 x 3, 64 to 512 channels."""
+    import torch
+    from torch import nn
+
+    def convolution(before: int, after: int, size: int, stride: int | tuple[int, ...]) -> nn.Sequential:
+        return nn.Sequential(
+            nn.Conv3d(before, after, size, stride, padding=size // 2, bias=False), nn.BatchNorm3d(after)
+        )
+
+    class Block(nn.Module):
+        def __init__(self, before: int, after: int, stride: int) -> None:
+            super().__init__()
+            self.first, self.second = convolution(before, after, 3, stride), convolution(after, after, 3, 1)
+            self.past = convolution(before, after, 1, stride) if stride > 1 else nn.Identity()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = torch.relu(self.first(x))
+            return torch.relu(self.second(y) + self.past(x))
+
+    layers: list[nn.Module] = [convolution(3, 64, 7, (1, 2, 2)), nn.ReLU(), nn.MaxPool3d(3, 2, 1)]
+    before = 64
+    for after in (64, 128, 256, 512):
+        layers += [Block(before, after, 1 if after == 64 else 2), Block(after, after, 1)]
+        before = after
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(512, classes))
+
+
+def trainer(device: Any) -> Callable[[Any, Any], None]:
+    """One step of SGD on clips and labels: bfloat16 by autocast, channels last. Returns without waiting for the card."""
+    import torch
+
+    layout = torch.channels_last_3d
+    torch.backends.cudnn.benchmark = True
+    model = network(256).to(device, memory_format=layout)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-3)
+
+    def step(clips: torch.Tensor, labels: torch.Tensor) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(device.type, torch.bfloat16):
+            loss = torch.nn.functional.cross_entropy(model(clips.contiguous(memory_format=layout)), labels)
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def training(device: Any, steps: int, rounds: int, batch: int = BATCH) -> dict[str, Any]:
+    """Steps a second fed by the stream over those on one constant batch that lies ready, pair by pair."""
+    import torch
+
+    step, iterator = trainer(device), iter(stream_of(device, batch, dtype="bfloat16", channels=3))
+    clips, labels = next(iterator)
+    constant = (clips.clone(memory_format=torch.channels_last_3d), labels.clone())
+
+    def forever() -> Iterator[Any]:
+        while True:
+            yield constant
+
+    def seconds(source: Iterator[Any]) -> float:
+        synchronize(device)
+        start = time.perf_counter()
+        for _ in range(steps):
+            step(*next(source))
+        synchronize(device)
+        return time.perf_counter() - start
+
+    feeds: dict[str, Iterator[Any]] = {"constant": forever(), "stream": iterator}
+    for feed in feeds.values():
+        seconds(feed)
+    times: dict[str, list[float]] = {name: [] for name in feeds}
+    for turn in range(rounds):
+        for name in list(feeds) if turn % 2 else reversed(feeds):
+            times[name].append(seconds(feeds[name]))
+    ratios = [a / b for a, b in zip(times["constant"], times["stream"], strict=True)]
+    return {
+        "ratio": common.spread(ratios),
+        "milliseconds": {name: 1e3 * float(np.median(each)) / steps for name, each in times.items()},
+    }
+
+
+def streams(device: Any, quick: bool) -> dict[str, Any]:
+    """Checks of the stream, then its figures; on the processor a short walk through the same code."""
+    card = device.type == "cuda"
+    batch, few = (BATCH, 4 if quick else 32) if card else (2, 2)
+    many, rounds = (500 if quick else 4000, 5) if card else (2, 1)
+    found: dict[str, Any] = {
+        "versions": stream_versions(device),
+        "batches_equal": check_stream(device, few, batch),
+        "batches_equal_on_other_streams": check_consumers(device, few, batch),
+    }
+    say(found)
+    found["uint8"] = stream_rate(device, many, rounds, batch)
+    found["bfloat16"] = stream_rate(device, many, rounds, batch, dtype="bfloat16", channels=3)
+    found["memory"] = stream_memory(device, many, 0.0, batch)
+    found["memory_behind"] = stream_memory(device, max(many // 4, 1), 1.0, batch)
+    found["training"] = training(device, *((5 if quick else 20, rounds) if card else (1, 1)), batch)
+    return found
+
+
+def stream_rows(r: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """The lines about streams of the short table."""
+    memory, behind, train = r["memory"], r["memory_behind"], r["training"]
+
+    def reserved(m: dict[str, float]) -> str:
+        return f"{m['early_bytes'] / 1e6:,.0f} MB, {m['late_bytes'] / 1e6:,.0f} MB after {m['batches']:,} batches"
+
+    return [
+        ("stream: batches equal to the processor's", str(r["batches_equal"]), "all"),
+        ("... slow consumer or late producer, another stream", str(r["batches_equal_on_other_streams"]), "all"),
+        ("... uint8 delivered", f"{r['uint8']['median']:,.0f} clips/s", "500,000"),
+        ("... bfloat16 in three channels delivered", f"{r['bfloat16']['median']:,.0f} clips/s", "200,000"),
+        ("... memory reserved early and late", reserved(memory), "no growth"),
+        ("... the same with the card behind by 1 ms a batch", reserved(behind), "no growth"),
+        ("training step fed by the stream, over a constant batch",
+         f"{train['ratio']['median']:.1%} of {1 / train['milliseconds']['constant'] * 1e3:.1f} steps/s", "99 %"),
+    ]  # fmt: skip
+
+
 def run(card: Cuda, quick: bool) -> dict[str, Any]:
     """Checks, then figures."""
     import cupy
@@ -276,6 +554,8 @@ def run(card: Cuda, quick: bool) -> dict[str, Any]:
     if peer is not None:
         results["torch_peer"] = peer
         results["times_the_peer"] = results["whole_videos"]["mixed"] / peer
+    if (where := on_card(device)) is not None:
+        results["streams"] = streams(where, quick)
     return results
 
 
@@ -298,7 +578,12 @@ def report(results: dict[str, Any]) -> str:
         ("128 clips of 16 x 112 x 112", f"{clip['microseconds']:.0f} us, {clip['in_a_graph']:.0f} us in a graph", "60"),
         ("perlin-numpy's algorithm in torch", f"{results.get('times_the_peer', float('nan')):.0f} times slower", "100"),
     ]  # fmt: skip
-    head = f"{results['card']}, driver {results['driver']}, NVRTC {results['nvrtc']}, CuPy {results['cupy']}\n\n"
+    head = f"{results['card']}, driver {results['driver']}, NVRTC {results['nvrtc']}, CuPy {results['cupy']}"
+    if "streams" in results:
+        rows += stream_rows(results["streams"])
+        versions = results["streams"]["versions"]
+        head += f", driver release {versions['driver_release']}, torch {versions['torch']}, cuDNN {versions['cudnn']}"
+    head += "\n\n"
     return head + common.table(("question", "answer", "target"), rows)
 
 
@@ -318,9 +603,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer checks and categories")
     parser.add_argument("--small", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--host", action="store_true", help="go through the part about streams on the processor")
     parser.add_argument("--device", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
+    if options.host:
+        import torch
+
+        found = streams(torch.device("cpu"), quick=True)
+        stream_rows(found)
+        print("all of it ran; what it measured here says nothing of a card")
+        return
     try:
         card = Cuda(options.device)
     except vpngen.VpngenError as error:

@@ -1,6 +1,6 @@
-"""Train with Hugging Face Accelerate, on one process or many.
+"""Train with Hugging Face Accelerate on several processes, or on one.
 
-Run: accelerate launch --cpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no examples/train_accelerate.py
+Run: torchrun --nproc-per-node 2 examples/train_accelerate.py
 """
 
 import accelerate
@@ -10,15 +10,15 @@ import vpngen
 
 
 def main() -> None:
-    accelerator = accelerate.Accelerator()
+    accelerator = accelerate.Accelerator(cpu=not torch.cuda.is_available())
     spec = vpngen.perlin(categories=4, instances=32)
     net = torch.nn.Sequential(
         torch.nn.Conv3d(3, 8, 5, stride=2), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool3d(1), torch.nn.Flatten(),
         torch.nn.Linear(8, spec.n_categories),
     )  # fmt: skip
-    # The loader is not prepared: it shares itself among the processes and yields on the right device already.
-    net, optimiser = accelerator.prepare(net, torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9))
-    train = vpngen.loader(spec, batch_size=16, clip=(8, 56, 56), dtype="float32")
+    # `prepare` gives the loader back as it is: it shares itself among the processes and yields on the right device already.
+    train = vpngen.loader(spec, batch_size=16, clip=(8, 56, 56), dtype="float32", threads=1)
+    net, optimiser, train = accelerator.prepare(net, torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9), train)
     for epoch in range(2):
         for clips, labels in train:
             loss = torch.nn.functional.cross_entropy(net(clips), labels)

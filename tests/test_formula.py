@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import dask.array as dask_array
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -39,8 +40,6 @@ from vpngen.store import formula
 from vpngen.store.formula import FormulaCodec, cut, decode_recipe, encode_recipe
 from vpngen.store.shard import MISSING, crc32c
 from vpngen.store.virtual import SpecStore
-
-import dask.array as dask_array
 
 SPEC = small(shape=(20, 48, 36), divisions_x=(2, 3))
 HOME = Path(vpngen.__file__).parents[1]

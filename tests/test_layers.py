@@ -16,7 +16,7 @@ LAYERS = [
     {"generators"},
     {"spec"},
     {"backends", "sampling"},
-    {"rendering"},
+    {"rendering", "systems"},
     {"store", "preview"},
     {"stream"},
     {"train", "health", "terminal"},
@@ -30,7 +30,7 @@ HOMES = {
     "cupy": ("vpngen.backends.cuda",),
     "llvmlite": _NUMBA,
     "numba": _NUMBA,
-    "torch": ("vpngen.stream", "vpngen.train", "vpngen.train.*"),
+    "torch": ("vpngen.stream", "vpngen.stream.*", "vpngen.train", "vpngen.train.*"),
     "zarr": ("vpngen.store", "vpngen.store.*"),
 }
 """Heavy package -> the modules that may import it."""

@@ -140,7 +140,7 @@ def test_scaled_clips_do_not_depend_on_their_batch() -> None:
     assert torch.equal(by_batch[0], by_batch[1]) and torch.equal(by_batch[0], by_batch[2])
 
 
-@pytest.mark.parametrize("codec", ["none", "zstd"])
+@pytest.mark.parametrize("codec", ["none", "zstd", "formula"])
 @pytest.mark.parametrize("augment", [SOME_AUGMENT, "x10", "multiscale"])
 def test_a_store_gives_the_same_batches(codec: str, augment: Any, tmp_path: Path) -> None:
     path = tmp_path / "set.zarr"

@@ -60,8 +60,10 @@ class Augment:
             raise ArgumentError(f"augment `flip` (={self.flip!r}) must be a probability from 0 to 1")
         object.__setattr__(self, "flip", float(self.flip))
         steps = tuple(self.step) if isinstance(self.step, (list, tuple)) else (self.step,)
-        if not steps or not all(isinstance(s, int) and not isinstance(s, bool) and 1 <= s <= MAX_SIDE for s in steps):
+        whole = all(isinstance(s, (int, np.integer)) and not isinstance(s, bool) for s in steps)
+        if not steps or not whole or not all(1 <= s <= MAX_SIDE for s in steps):
             raise ArgumentError(f"augment `step` (={self.step!r}) must be a positive integer, or several")
+        steps = tuple(map(int, steps))
         object.__setattr__(self, "step", steps if len(steps) > 1 else steps[0])
         if self.scales is not None:
             scales = tuple(self.scales) if isinstance(self.scales, (list, tuple)) else (self.scales,)
@@ -135,6 +137,11 @@ class Sampling:
         if longest > frames or self.clip[1] > height or self.clip[2] > width:
             stepped = f" at a step of {max(self.augment.steps)}" if max(self.augment.steps) > 1 else ""
             raise ArgumentError(f"`clip` (={self.clip}){stepped} is larger than the videos, which are {self.shape}")
+
+    @property
+    def scaled(self) -> bool:
+        """Whether clips are cut at other sizes than their own."""
+        return self.augment.scales is not None
 
     @property
     def sides(self) -> tuple[tuple[int, int], ...]:

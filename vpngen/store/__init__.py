@@ -7,6 +7,7 @@ and the small arrays; the pixels are packed here, because measured side by side 
 what keeps up with the renderer and the disk.
 """
 
+from vpngen.store.clips import ClipReader
 from vpngen.store.layout import CODECS, Layout, Plan, Shard, is_complete, parse_slice, read_spec, store_plan
 from vpngen.store.verifier import Problem, Verified, verify
 from vpngen.store.view import View, open
@@ -27,7 +28,7 @@ from vpngen.store.writer import (
 from vpngen.units import size_text
 
 __all__ = [
-    "CODECS", "Estimate", "Layout", "Plan", "Problem", "Progress", "Shard", "SpecStore", "Verified", "View",
+    "CODECS", "ClipReader", "Estimate", "Layout", "Plan", "Problem", "Progress", "Shard", "SpecStore", "Verified", "View",
     "Written", "check_place", "check_space", "estimate", "free_bytes", "is_complete", "open", "owed", "parse_slice",
     "read_spec", "size_text", "store_plan", "stored_bytes", "verify", "worker_count", "write",
 ]  # fmt: skip

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from vpngen.errors import RunError
 from vpngen.generators import Pixels
 from vpngen.store.layout import Shard, read_spec, store_plan
-from vpngen.store.shard import decode_chunk, read_chunk, read_index
+from vpngen.store.shard import chunk_place, decode_chunk, read_index
 
 OPEN_SHARDS: Final = 128
 
@@ -32,6 +32,7 @@ class ClipReader:
         self._plan = store_plan(self.spec, self.layout)
         self._open: OrderedDict[int, _OpenShard] = OrderedDict()
         self._lock = threading.Lock()
+        self._mine = threading.local()
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path, "split": self.split}
@@ -69,8 +70,7 @@ class ClipReader:
             while i < len(out):
                 chunk, t = divmod(t0 + i * step, chunk_frames)
                 entry = shard.index[at * self._plan.chunks_a_video + chunk]
-                flat = decode_chunk(read_chunk(shard.fd, entry), self.layout.codec, self._plan.chunk_bytes)
-                pixels = flat.reshape(chunk_frames, height, width)
+                pixels = self._chunk(shard.fd, entry).reshape(chunk_frames, height, width)
                 part = pixels[t::step, y0 : y0 + out.shape[1], x0 : x0 + out.shape[2]][: len(out) - i]
                 out[i : i + len(part)] = part[:, :, ::-1] if flip else part
                 i += len(part)
@@ -79,6 +79,17 @@ class ClipReader:
                 f"{str(self.path / key)!r}, video {video} of the {self.split} split: {error}; look at it with: "
                 f"vpngen verify {self.path}"
             ) from error
+
+    def _chunk(self, fd: int, entry: npt.NDArray[np.uint64]) -> Pixels:
+        """The pixels of a chunk, until this thread asks for another: in memory that is used again, since new costs more."""
+        offset, size = chunk_place(fd, entry)
+        mine = self._mine
+        if getattr(mine, "packed", None) is None or len(mine.packed) < size:
+            mine.packed, mine.pixels = np.empty(size, np.uint8), np.empty(self._plan.chunk_bytes, np.uint8)
+        packed = memoryview(mine.packed)[:size]
+        if os.preadv(fd, [packed], offset) != size:
+            raise ValueError("the chunk is cut short")
+        return decode_chunk(packed, self.layout.codec, self._plan.chunk_bytes, mine.pixels)
 
     def _shard(self, number: int, key: str) -> _OpenShard:
         with self._lock:

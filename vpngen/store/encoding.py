@@ -11,7 +11,7 @@ import numpy as np
 
 from vpngen.backends import Backend
 from vpngen.generators import Pixels, Rows
-from vpngen.rendering import recipes
+from vpngen.rendering import recipes, videos
 from vpngen.store.formula import decode_recipe, encode_recipe, recipe_bytes
 from vpngen.store.layout import Plan
 from vpngen.store.shard import CRC_BYTES, INDEX_BYTES, Chunk, decode_chunk, encode_video
@@ -83,7 +83,7 @@ class PixelEncoding(Encoding):
         """See `Encoding.contents`."""
         spec = self.plan.spec
         rows = recipes(spec, np.array(indices), split, renderer, threads)
-        return renderer.videos(spec.generator.name, rows, spec.shape, threads)
+        return videos(renderer, spec.generator.name, rows, spec.shape, threads)
 
     def encode(self, content: Pixels) -> list[Chunk]:
         """See `Encoding.encode`."""

@@ -25,6 +25,7 @@ from zarr.registry import register_codec
 from vpngen import backends
 from vpngen.errors import ArgumentError, RunError
 from vpngen.generators import GENERATORS, Rows
+from vpngen.rendering import paint
 from vpngen.spec import FORMAT_VERSION, MAX_SIDE, check_version
 
 if TYPE_CHECKING:
@@ -219,11 +220,11 @@ class FormulaCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin, ArrayByte
         row = decode_recipe(stored.to_bytes(), self.generator, self.format_version)
         window, extent, rest = cut(selection, chunk_spec.shape)
         pixels = np.empty(extent, np.uint8)
-        render = backends.load(BACKEND).render
+        backend = backends.load(BACKEND)
         if pixels.size > AT_ONCE:
-            await asyncio.to_thread(render, self.generator, row, window, pixels, 1)
+            await asyncio.to_thread(paint, backend, self.generator, row, window, pixels, 1)
         elif pixels.size:
-            render(self.generator, row, window, pixels, 1)
+            paint(backend, self.generator, row, window, pixels, 1)
         return chunk_spec.prototype.nd_buffer.from_numpy_array(pixels[rest])
 
     # --- writing

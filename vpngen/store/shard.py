@@ -48,14 +48,21 @@ def encode_video(video: Pixels, codec: str, chunk_frames: int) -> list[Chunk]:
     return chunks
 
 
-def decode_chunk(data: bytes, codec: str, nbytes: int) -> npt.NDArray[np.uint8]:
-    """The pixels (flat, nbytes) of a stored chunk with its checksum. Raises ValueError where it is damaged."""
+def decode_chunk(
+    data: bytes | memoryview, codec: str, nbytes: int, into: npt.NDArray[np.uint8] | None = None
+) -> npt.NDArray[np.uint8]:
+    """The pixels (flat, nbytes) of a stored chunk with its checksum: a view of `data`, or of `into` if they are unpacked there.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    data = memoryview(data)
     payload, checksum = data[:-CRC_BYTES], data[-CRC_BYTES:]
     if crc32c(payload) != checksum:
         raise ValueError("checksum does not match")
     if codec == "zstd":
         try:
-            payload = zstd.decompress(payload)
+            payload = memoryview(zstd.decompress(payload, into))
         except RuntimeError as error:
             raise ValueError(str(error)) from None
     if len(payload) != nbytes:
@@ -121,7 +128,13 @@ def read_index(fd: int, chunks: int) -> tuple[npt.NDArray[np.uint64], bytes]:
 
 def read_chunk(fd: int, entry: npt.NDArray[np.uint64]) -> bytes:
     """A stored chunk with its checksum. Raises ValueError where the index points outside the file, OSError."""
+    offset, size = chunk_place(fd, entry)
+    return os.pread(fd, size, offset)
+
+
+def chunk_place(fd: int, entry: npt.NDArray[np.uint64]) -> tuple[int, int]:
+    """Offset and size of a stored chunk. Raises ValueError where the index points outside the file, OSError."""
     offset, size = int(entry[0]), int(entry[1])
     if offset == MISSING or size <= CRC_BYTES or offset + size > os.fstat(fd).st_size:
         raise ValueError("the chunk is missing")
-    return os.pread(fd, size, offset)
+    return offset, size

@@ -1,65 +1,31 @@
-"""Clips for training loops, rendered on the fly: a torch `IterableDataset` whose whole state is one sample number.
-
-Sample s of epoch e is a function of (seed, e, s): `vpngen.sampling` says which video and window it is, a backend or a store
-gives the pixels. So a stream begins anywhere, on any number of ranks and workers, and holds nothing that could get lost.
-
-Within one process, batches are made ahead: on the CPU by a thread (kernels release the interpreter lock), on a card on a
-stream of its own. In the worker processes of a DataLoader each worker makes every n-th batch of its rank.
-"""
+"""The stream itself: its arguments, its place, and what a batch is made of."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import os
-import weakref
-import zlib
-from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
+import torch
+from torch.utils.data import IterableDataset, get_worker_info
 
 from vpngen import backends, rendering, store
 from vpngen.errors import ArgumentError, ConflictError, MissingError
-from vpngen.generators import Rows, Shape
+from vpngen.generators import Shape
 from vpngen.sampling import MOST_SAMPLES, Augment, Deal, Sampling, augmentation
 from vpngen.spec import MAX_SIDE, Spec
-from vpngen.store.clips import ClipReader
-from vpngen.units import usable_cpus
-
-try:
-    import torch
-    from torch.utils.data import DataLoader, IterableDataset, get_worker_info
-except ImportError as error:
-    raise MissingError(
-        f"streams need PyTorch, which cannot be imported ({error}); install it with: pip install 'vpngen[torch]'"
-    ) from None
+from vpngen.store import ClipReader
+from vpngen.stream.makers import Batch, Buffers, Card, Processor, resized, to_device
+from vpngen.stream.place import MOST_EPOCHS, Control, Position
 
 DTYPES: Final = {str(d).removeprefix("torch."): d for d in (torch.uint8, torch.float16, torch.bfloat16, torch.float32)}
 AHEAD: Final = 2
 """Batches made ahead in one process, where nothing else is asked for."""
-MOST_PLANNED: Final = 4096
-"""Samples whose recipes and windows are worked out at once: NumPy's cost per call is spread over them."""
-LAUNCH_CLIPS: Final = 1024
-LAUNCH_BYTES: Final = 2**28
-"""A card renders several batches at once, up to these: a launch costs the host as much as hundreds of clips."""
 STATE_FORM: Final = 1
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """What a batch is made of: videos (N,), their packed windows (N, 5), the `Sampling.sides` each has (N,), recipes (N,)."""
-
-    samples: int
-    index: npt.NDArray[np.int64]
-    windows: npt.NDArray[np.int32]
-    side: npt.NDArray[np.int64]
-    rows: Rows
 
 
 class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
@@ -91,16 +57,19 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
         mean: of grey in [0, 1], a number or one for each channel.
         std: likewise.
         parameters: whether batches have a third entry, a dictionary of tensors (N, ...): `index` of the video, `window` as
-            (t0, step, y0, x0, flip), and the parameters of its recipe.
+            (t0, step, y0, x0, flip), `side` as (height, width) of what is cut there, and the parameters of its recipe.
         seed: of order and augmentation, in [0, 2**64); the pixels depend on that of the spec.
         device: where batches are: `cpu`, `cuda`, `cuda:1`, or `auto` for the current card if there is one that renders.
-        threads: CPU threads; None for all that this process may use, and one in a worker process.
+        threads: CPU threads that render; None for all that this process may use, and one in a worker process.
         prefetch: batches made ahead; None for two, and none in a worker process, where the DataLoader sees to it.
         rank: this process among `world_size`, in place of what torch.distributed says; give both or neither.
         world_size: the number of ranks.
 
     Yields:
         clips, `dtype` (N, C, T, H, W); labels, int64 (N,); with `parameters` also that dictionary.
+
+    Several batches of a card may share memory: `clone` one that you keep. Videos of `grey="stretch"` cost a pass over each
+    whole video; a store of codec `formula` has taken it once and for all. One iteration of a stream at a time.
 
     Raises:
         ArgumentError: an argument out of range.
@@ -136,7 +105,7 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
     ) -> None:
         self.spec, self._reader = _source(source, split)
         self.split = split
-        self.batch_size = _count("batch_size", batch_size, 1, 2**20)
+        self.batch_size = count_of("batch_size", batch_size, 1, 2**20)
         videos = self.spec.n_videos(split)
         if not videos:
             raise ArgumentError(f"`split` (={split!r}) holds no videos; this set has {', '.join(self.spec.splits)}")
@@ -148,9 +117,9 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
             self.spec.shape,
             _clip_shape(clip),
             augmentation(augment),
-            None if samples is None else _count("length", samples, 1, 2**48),
+            None if samples is None else count_of("length", samples, 1, 2**48),
             _flag("shuffle", shuffle),
-            _count("seed", seed, 0, 2**64 - 1),
+            count_of("seed", seed, 0, 2**64 - 1),
         )
         self.length = length
         self.drop_last = _flag("drop_last", drop_last)
@@ -163,8 +132,8 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
             raise ArgumentError(f"`std` (={std!r}) must be above 0")
         self.parameters = _flag("parameters", parameters)
         self.device = _device(device)
-        self.threads = None if threads is None else _count("threads", threads, 1, 4096)
-        self.prefetch = None if prefetch is None else _count("prefetch", prefetch, 0, 4096)
+        self.threads = None if threads is None else count_of("threads", threads, 1, 4096)
+        self.prefetch = None if prefetch is None else count_of("prefetch", prefetch, 0, 4096)
         if (rank is None) != (world_size is None):
             raise ArgumentError(
                 f"`rank` (={rank!r}) and `world_size` (={world_size!r}) go together; give both or neither"
@@ -173,8 +142,8 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
         self._sent: tuple[int, int] | None = None
         if self.sampling.length is not None and self.batch_size * (self._given or (0, 1))[1] > self.sampling.length:
             self._refuse_batch((self._given or (0, 1))[1])
-        self._control = _Control()
-        self._at: _Position | None = None
+        self._control = Control()
+        self._at: Position | None = None
 
     # --- what is in it
 
@@ -222,9 +191,13 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
 
         Reaches the workers of a DataLoader, persistent ones too, when their next iteration begins.
         """
-        epoch = _count("epoch", epoch, 0, min(self.sampling.epochs, 2**31) - 1)
+        epoch = count_of("epoch", epoch, 0, self._last_epoch)
         untouched, at = self._control.pending()
         self._place(epoch, at[1] if untouched and at[0] == epoch else 0)
+
+    @property
+    def _last_epoch(self) -> int:
+        return min(self.sampling.epochs, MOST_EPOCHS) - 1
 
     def state_dict(self) -> dict[str, Any]:
         """Where the stream is: what a later `load_state_dict` needs to go on with the next batch.
@@ -243,7 +216,7 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
             )
         at = self._at
         if at is None:
-            at = self._control.resume or _Position(*self._control.peek(self._tag()))
+            at = self._control.peek(*self._who())
             if worker is not None:
                 at = dataclasses.replace(at, worker=(worker.id, worker.num_workers), ranks=self._ranks()[1])
         return self._state(at)
@@ -264,10 +237,9 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
                     f"the state is that of worker {at.worker[0]} of {at.worker[1]} on {at.ranks} ranks, and cannot be "
                     f"loaded in another arrangement; the state of vpngen.loader(...) can"
                 )
-            self._control.resume = at
+            self._control.resume, self._at = at, None
         else:
             self._place(at.epoch, at.sample)
-        self._at = None
 
     def _place(self, epoch: int, sample: int) -> None:
         self._control.place(epoch, sample)
@@ -285,7 +257,7 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
             "seed": s.seed,
         }
 
-    def _state(self, at: _Position) -> dict[str, Any]:
+    def _state(self, at: Position) -> dict[str, Any]:
         state: dict[str, Any] = {
             "vpngen_stream": STATE_FORM,
             "fingerprint": self.spec.fingerprint,
@@ -297,7 +269,7 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
             state["worker"] = {"id": at.worker[0], "of": at.worker[1], "ranks": at.ranks, "batches": at.batches}
         return state
 
-    def _read_state(self, state: Mapping[str, Any]) -> _Position:
+    def _read_state(self, state: Mapping[str, Any]) -> Position:
         if not isinstance(state, Mapping) or "vpngen_stream" not in state:
             raise ArgumentError(f"`state` is not that of a ClipStream: {str(state)[:200]}")
         if state["vpngen_stream"] != STATE_FORM:
@@ -318,21 +290,21 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
             raise ConflictError("the state is of a stream with other arguments:\n  " + "\n  ".join(different))
         try:
             most = MOST_SAMPLES if self.sampling.length is None else self.sampling.length
-            at = _Position(_count("epoch", state["epoch"], 0, 2**31 - 1), _count("sample", state["sample"], 0, most))
+            at = Position(
+                count_of("epoch", state["epoch"], 0, self._last_epoch), count_of("sample", state["sample"], 0, most)
+            )
             if "worker" in state:
                 w = state["worker"]
-                done = _count("batches", w["batches"], 0, MOST_SAMPLES)
+                done = count_of("batches", w["batches"], 0, MOST_SAMPLES)
                 at = dataclasses.replace(at, worker=(w["id"], w["of"]), ranks=w["ranks"], batches=done)
         except (KeyError, TypeError, ValueError) as error:
             raise ArgumentError(f"{damaged}: {error}") from None
         return at
 
-    def _tag(self) -> int | None:
-        """What the workers of one iteration of a DataLoader have in common; None outside of them."""
+    def _who(self) -> tuple[int | None, int]:
+        """The tag and number of this worker, as `Control` asks for them; None outside of a DataLoader's workers."""
         worker = get_worker_info()
-        if worker is None:
-            return None
-        return self._control.tag(worker.seed - worker.id)
+        return (None, 0) if worker is None else (Control.tag(worker.seed - worker.id), worker.id)
 
     def __getstate__(self) -> dict[str, Any]:
         sent = self._ranks() if self._given is None else None
@@ -349,14 +321,16 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
         worker = get_worker_info()
         device = self._here()
         (rank, ranks), (share, shares) = self._ranks(), (worker.id, worker.num_workers) if worker else (0, 1)
-        at = self._control.claim(self._tag())
+        at = self._control.claim(*self._who())
         deal = self._deal(at.sample, ranks)
         if worker is not None:
             at = dataclasses.replace(at, worker=(share, shares), ranks=ranks)
         ahead = self.prefetch if self.prefetch is not None else 0 if worker is not None else AHEAD
         self._at = at
-        plans = self._plans(at, deal, rank, share, shares)
-        maker = _Card(self, device) if device.type == "cuda" and self._reader is None else _Processor(self, device)
+        maker: Card | Processor = (
+            Card(self, device) if device.type == "cuda" and self._reader is None else Processor(self, device)
+        )
+        plans = self._plans(at, deal, rank, share, shares, maker.planned)
         with contextlib.closing(maker.batches(plans, ahead)) as made:
             for done, batch in enumerate(made, start=at.batches + 1):
                 if worker is not None:
@@ -365,7 +339,7 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
                     self._at = dataclasses.replace(at, sample=deal.bound(done))
                 yield batch
         if worker is None:  # a worker stays at the end, so that a DataLoader that resumes there finds the epoch over
-            self._at = _Position(at.epoch + 1, 0)
+            self._at = None
 
     def _here(self) -> torch.device:
         """The device, with its number. Raises MissingError in a worker process that was to use a card."""
@@ -378,7 +352,7 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
             )
         return torch.device("cuda", torch.cuda.current_device() if self.device.index is None else self.device.index)
 
-    def _plans(self, at: _Position, deal: Deal, rank: int, share: int, shares: int) -> Iterator[_Batch]:
+    def _plans(self, at: Position, deal: Deal, rank: int, share: int, shares: int, most: int) -> Iterator[Batch]:
         """The batches of this rank and worker: worked out some at a time, few at first and then as many as pay."""
         step, some = share + at.batches * shares, 1
         while deal.steps is None or step < deal.steps:
@@ -391,14 +365,14 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
             first = 0
             for a, b in parts:
                 one = slice(first, first + b - a)
-                yield _Batch(b - a, index[one], windows[one], side[one], rows[one])
+                yield Batch(b - a, index[one], windows[one], side[one], rows[one])
                 first += b - a
             step = last if (last - step) % shares == 0 else step + len(parts) * shares
-            some = min(some * 2, max(MOST_PLANNED // self.batch_size, 1))
+            some = min(some * 2, max(most // self.batch_size, 1))
 
     # --- from pixels to what is yielded
 
-    def _fill(self, batch: _Batch, out: Any, backend: backends.Backend | None, threads: int) -> None:
+    def _fill(self, batch: Batch, out: Any, backend: backends.Backend | None, threads: int) -> None:
         """Clips (N, T, Y, X) of a batch into `out`, a uint8 tensor of the CPU or, with the backend of a card, of that card."""
         sampling = self.sampling
         if sampling.augment.scales is None:
@@ -408,25 +382,25 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
             chosen = np.flatnonzero(batch.side == i)
             if not len(chosen):
                 continue
-            part = _Batch(
+            part = Batch(
                 len(chosen), batch.index[chosen], batch.windows[chosen], batch.side[chosen], batch.rows[chosen]
             )
             cut = torch.empty((len(chosen), sampling.clip[0], height, width), dtype=torch.uint8, device=out.device)
             self._cut(part, cut, backend, threads)
-            out[torch.from_numpy(chosen).to(out.device)] = _resize(cut, (sampling.clip[1], sampling.clip[2]))
+            out[to_device(torch.from_numpy(chosen), out.device)] = resized(cut, (sampling.clip[1], sampling.clip[2]))
 
-    def _cut(self, batch: _Batch, out: Any, backend: backends.Backend | None, threads: int) -> None:
+    def _cut(self, batch: Batch, out: Any, backend: backends.Backend | None, threads: int) -> None:
         if self._reader is not None:
             self._reader.read(batch.index, batch.windows, out.numpy(), threads)
             return
         assert backend is not None
         name, rows = self.spec.generator.name, rendering.completed(self.spec, batch.rows, backend, threads)
         if out.is_cuda:
-            backend.render_device(name, rows, batch.windows, out, tuple(out.shape))
+            rendering.paint(backend, name, rows, batch.windows, out, threads, tuple(out.shape))
         else:
-            backend.render(name, rows, batch.windows, out.numpy(), threads)
+            rendering.paint(backend, name, rows, batch.windows, out.numpy(), threads)
 
-    def _finish(self, clips: torch.Tensor, buffers: _Buffers | None = None) -> torch.Tensor:
+    def _finish(self, clips: torch.Tensor, buffers: Buffers | None = None) -> torch.Tensor:
         """Grey (N, T, Y, X) as (N, C, T, Y, X) of the dtype asked for, on the device it is on."""
         if self.dtype == torch.uint8:
             return clips.unsqueeze(1).expand(-1, self.channels, -1, -1, -1)
@@ -439,361 +413,22 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
         else:
             out = buffers.take(shape, self.dtype)
         step = len(clips) if clips.is_cuda else 1  # on a processor clip by clip, which stays in its cache
-        for i in range(0, len(clips), step):
-            for channel, (scale, shift) in enumerate(levels):
-                torch.add(clips[i : i + step] * scale, shift, out=out[i : i + step, channel])
+        for channel, (scale, shift) in enumerate(levels):
+            base = torch.tensor(shift, dtype=torch.float32, device="cpu")  # a number, wherever it is
+            for i in range(0, len(clips), step):
+                torch.add(base, clips[i : i + step], alpha=scale, out=out[i : i + step, channel])
         return out.expand(-1, self.channels, -1, -1, -1)
 
-    def _labels(self, batch: _Batch) -> torch.Tensor:
+    def _labels(self, batch: Batch) -> torch.Tensor:
         return torch.from_numpy(self.spec.labels(batch.index))
 
-    def _recipe(self, batch: _Batch) -> dict[str, torch.Tensor]:
+    def _recipe(self, batch: Batch) -> dict[str, torch.Tensor]:
         """The third entry of a batch."""
-        values = {"index": batch.index, "window": batch.windows}
+        values = {"index": batch.index, "window": batch.windows, "side": np.array(self.sampling.sides)[batch.side]}
         for name, parameter in self.spec.generator.parameters(self.spec.shape, batch.rows).items():
             wide = parameter.values.dtype.kind == "u" and parameter.values.dtype.itemsize > 1
             values[name] = parameter.values.astype(np.int64) if wide else parameter.values
         return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in values.items()}
-
-
-@dataclass(frozen=True)
-class _Position:
-    """A place in an epoch: the samples that all ranks have seen; of a worker, where it began and its batches since."""
-
-    epoch: int
-    sample: int
-    worker: tuple[int, int] | None = None
-    ranks: int = 1
-    batches: int = 0
-
-
-class _Control:
-    """Which epoch comes next, in memory that the workers of a DataLoader share with the process that started them.
-
-    One word tells it, so that it is read and written whole: the count of epochs that have begun, and the tag of who began
-    the last. The workers of one iteration have one tag. The first of them to come finds another there and begins the next
-    epoch; the others find their own and join it. Beside the word, the place that was set for the next iteration.
-    """
-
-    MAIN: Final = 1
-
-    def __init__(self) -> None:
-        self._shared = torch.zeros(3, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
-        self.resume: _Position | None = None
-        self._starts = (os.getpid(), 0)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        if not self._shared.is_shared():  # unpickled elsewhere than in a worker
-            self._shared.share_memory_()
-
-    def tag(self, seed: int) -> int:
-        """The tag of the iteration of a DataLoader that has this seed: persistent workers begin several with one seed."""
-        process, starts = self._starts
-        return 2 + zlib.crc32(f"{seed} {starts if process == os.getpid() else 0}".encode()) % (2**31 - 2)
-
-    def place(self, epoch: int, sample: int) -> None:
-        """The next iteration begins there."""
-        self.resume = None
-        self._shared[1], self._shared[2] = epoch, sample
-        self._shared[0] = epoch
-
-    def pending(self) -> tuple[bool, tuple[int, int]]:
-        """Whether no iteration has begun since `place`, and the (epoch, sample) of that place."""
-        return not int(self._shared[0]) >> 32, (int(self._shared[1]), int(self._shared[2]))
-
-    def in_workers(self) -> bool:
-        """Whether the last epoch that began, began in workers."""
-        return int(self._shared[0]) >> 32 > self.MAIN
-
-    def peek(self, tag: int | None) -> tuple[int, int]:
-        """(epoch, first sample) of the iteration that would begin now."""
-        if self.resume is not None:
-            return self.resume.epoch, self.resume.sample
-        who, count = divmod(int(self._shared[0]), 2**32)
-        epoch = count - 1 if tag is not None and who == tag else count
-        set_epoch, sample = int(self._shared[1]), int(self._shared[2])
-        return epoch, sample if epoch == set_epoch else 0
-
-    def claim(self, tag: int | None) -> _Position:
-        """Begin an iteration."""
-        epoch, sample = self.peek(tag)
-        resumed, self.resume = self.resume, None
-        if tag is None:
-            self._shared[1], self._shared[2] = (
-                epoch,
-                0,
-            )  # the place is taken: who comes to this epoch again gets all of it
-        self._shared[0] = (self.MAIN if tag is None else tag) << 32 | epoch + 1
-        process, starts = self._starts
-        self._starts = (os.getpid(), starts + 1 if process == os.getpid() else 1)
-        return resumed or _Position(epoch, sample)
-
-
-class _Processor:
-    """Makes batches on the CPU, in a thread of its own where they are to be ahead."""
-
-    def __init__(self, stream: ClipStream, device: torch.device) -> None:
-        self.stream, self.device = stream, device
-        self.in_worker = get_worker_info() is not None
-        self.backend = None if stream._reader is not None else backends.choose("numba")
-        self.threads = stream.threads or (1 if self.in_worker else usable_cpus())
-        self.buffers = _Buffers()
-
-    def batches(self, plans: Iterator[_Batch], ahead: int) -> Generator[tuple[Any, ...]]:
-        """The batches, up to `ahead` of them made while the last is in use."""
-        if not ahead:
-            yield from (self.deliver(self.make(plan)) for plan in plans)
-            return
-        with ThreadPoolExecutor(1, "vpngen-stream") as crew:
-            coming: deque[Any] = deque()
-            try:
-                while True:
-                    while len(coming) < ahead and (plan := next(plans, None)) is not None:
-                        coming.append(crew.submit(self.make, plan))
-                    if not coming:
-                        return
-                    made = coming.popleft().result()
-                    if (another := next(plans, None)) is not None:
-                        coming.append(crew.submit(self.make, another))
-                    yield self.deliver(made)
-            finally:
-                for one in coming:
-                    one.cancel()
-
-    def make(self, plan: _Batch) -> tuple[Any, ...]:
-        """One batch in host memory: pinned if it goes on to a card, shared if it goes to another process."""
-        stream = self.stream
-        shape = (plan.samples, *stream.sampling.clip)
-        to_card = self.device.type == "cuda"
-        if to_card:
-            clips = torch.empty(shape, dtype=torch.uint8, pin_memory=True)
-        elif self.in_worker and stream.dtype == torch.uint8:
-            clips = _shared_memory(shape)
-        else:
-            clips = self.buffers.take(shape, torch.uint8)
-        stream._fill(plan, clips, self.backend, self.threads)
-        if not to_card:
-            clips = stream._finish(clips, self.buffers)
-        return (clips, stream._labels(plan), *([stream._recipe(plan)] if stream.parameters else []))
-
-    def deliver(self, made: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The batch where it was asked for."""
-        if self.device.type != "cuda":
-            return made
-        moved = [_to(part, self.device) for part in made]
-        moved[0] = self.stream._finish(moved[0])
-        return tuple(moved)
-
-
-class _Card:
-    """Makes batches on a card, on a stream of its own, so that they are ready when the consumer's stream gets there.
-
-    Torch owns all memory: what was filled on one stream and is used on another is known to its allocator (`record_stream`).
-    The host waits for nothing.
-    """
-
-    def __init__(self, stream: ClipStream, device: torch.device) -> None:
-        self.stream, self.device = stream, device
-        self.backend = backends.choose(f"cuda:{device.index}")
-        self.side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        clip_bytes = int(np.prod(stream.sampling.clip)) * stream.batch_size
-        self.group = max(1, min(LAUNCH_CLIPS // stream.batch_size, LAUNCH_BYTES // clip_bytes))
-
-    def batches(self, plans: Iterator[_Batch], ahead: int) -> Generator[tuple[Any, ...]]:
-        """The batches, up to `ahead` of them or the rest of a launch made while the last is in use."""
-        coming: deque[tuple[tuple[Any, ...], Any]] = deque()
-        group = 1  # the first batch is not kept waiting for others
-        while True:
-            while len(coming) <= ahead:
-                some = [plan for plan in (next(plans, None) for _ in range(group)) if plan is not None]
-                if not some:
-                    break
-                coming.extend(self.make(some))
-                group = min(group * 2, self.group if ahead else 1)
-            if not coming:
-                return
-            made, ready = coming.popleft()
-            current = torch.cuda.current_stream(self.device)
-            current.wait_event(ready)
-            for tensor in (t for part in made for t in (part.values() if isinstance(part, dict) else [part])):
-                tensor.record_stream(current)
-            yield made
-
-    def make(self, plans: list[_Batch]) -> list[tuple[tuple[Any, ...], Any]]:
-        """Several batches from one launch, each with the event after which it is there."""
-        stream = self.stream
-        whole = _Batch(
-            sum(p.samples for p in plans),
-            np.concatenate([p.index for p in plans]),
-            np.concatenate([p.windows for p in plans]),
-            np.concatenate([p.side for p in plans]),
-            np.concatenate([p.rows for p in plans]),
-        )
-        with torch.cuda.device(self.device), torch.cuda.stream(self.side):
-            clips = torch.empty((whole.samples, *stream.sampling.clip), dtype=torch.uint8, device=self.device)
-            stream._fill(whole, clips, self.backend, 1)
-            clips = stream._finish(clips)
-            labels = _to(stream._labels(whole), self.device)
-            recipe = _to(stream._recipe(whole), self.device) if stream.parameters else {}
-            ready = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            ready.record(self.side)
-        made, first = [], 0
-        for plan in plans:
-            one = slice(first, first + plan.samples)
-            extra = [{name: value[one] for name, value in recipe.items()}] if stream.parameters else []
-            made.append(((clips[one], labels[one], *extra), ready))
-            first += plan.samples
-        return made
-
-
-def _shared_memory(shape: tuple[int, ...]) -> torch.Tensor:
-    """A uint8 tensor that goes to another process without being copied."""
-    storage: Any = torch.UntypedStorage._new_shared(int(np.prod(shape)))  # type: ignore[no-untyped-call] # as torch's collation
-    strides = [int(np.prod(shape[i + 1 :])) for i in range(len(shape))]
-    return torch.empty(0, dtype=torch.uint8).set_(storage, 0, shape, strides)
-
-
-class _Buffers:
-    """Memory for batches, used again when nobody holds the batch any more: fresh memory costs as much as rendering into it."""
-
-    def __init__(self) -> None:
-        self._free: dict[int, list[npt.NDArray[np.uint8]]] = {}
-
-    def take(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-        """A tensor of that shape, its contents undefined."""
-        nbytes = int(np.prod(shape)) * dtype.itemsize
-        free = self._free.setdefault(nbytes, [])
-        try:
-            memory = free.pop()
-        except IndexError:
-            memory = np.empty(nbytes, np.uint8)
-        lent = memory[:]  # the tensor keeps this view of it alive, and its end gives the memory back
-        weakref.finalize(lent, free.append, memory).atexit = False
-        return torch.from_numpy(lent).view(dtype).view(shape)
-
-
-def _to(part: Any, device: torch.device) -> Any:
-    if isinstance(part, dict):
-        return {name: _to(value, device) for name, value in part.items()}
-    return part.to(device, non_blocking=True)
-
-
-def _resize(clips: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """uint8 (N, T, Y, X) at another size (y, x): bilinear with antialiasing, as image libraries do it.
-
-    On a card the levels are rounded once and not after each axis, and may differ by one from those of a processor.
-    """
-    n, frames, *there = clips.shape
-    if tuple(there) == size:
-        return clips
-
-    def scaled(images: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.interpolate(images, list(size), mode="bilinear", antialias=True)
-
-    if clips.is_cuda:
-        return scaled(clips.float()).round_().clamp_(0, 255).to(torch.uint8)
-    flat = clips.reshape(n * frames, *there)
-    most = n * frames // 4 * 4
-    fours = scaled(flat[:most].view(-1, 4, *there)).view(
-        -1, *size
-    )  # four frames as the channels of one image: 7 times faster
-    rest = scaled(flat[most:].view(-1, 1, *there)).view(-1, *size)
-    return torch.cat([fours, rest]).view(n, frames, *size)
-
-
-class ClipLoader(DataLoader[tuple[torch.Tensor, ...]]):
-    """A DataLoader over a ClipStream that knows where it is; `vpngen.loader` makes it.
-
-    It is a DataLoader like any other, and beside that has the state of its stream: what was yielded here, not what
-    workers have made ahead.
-    """
-
-    dataset: ClipStream
-
-    def __init__(self, stream: ClipStream, **options: Any) -> None:
-        super().__init__(stream, batch_size=None, **options)
-
-    def __len__(self) -> int:
-        """As that of the stream."""
-        return len(self.dataset)
-
-    def __iter__(self) -> Any:
-        """Batches of the next epoch."""
-        return super().__iter__() if self.num_workers == 0 else self._from_workers()
-
-    def _from_workers(self) -> Iterator[Any]:
-        stream = self.dataset
-        at = _Position(*stream._control.peek(None))
-        stream._place(at.epoch, at.sample)
-        deal = stream._deal(at.sample, stream._ranks()[1])
-        for done, batch in enumerate(super().__iter__(), start=1):
-            stream._at = dataclasses.replace(at, sample=deal.bound(done))
-            yield batch
-        stream._place(at.epoch + 1, 0)
-
-    def set_epoch(self, epoch: int) -> None:
-        """As `ClipStream.set_epoch`."""
-        self.dataset.set_epoch(epoch)
-
-    def state_dict(self) -> dict[str, Any]:
-        """As `ClipStream.state_dict`, of the batches that this loader has yielded."""
-        return self.dataset.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """As `ClipStream.load_state_dict`."""
-        self.dataset.load_state_dict(state)
-
-
-def loader(
-    source: ClipStream | Spec | str | Path,
-    batch_size: int = 128,
-    *,
-    processes: int = 0,
-    start_method: str | None = None,
-    **options: Any,
-) -> ClipLoader:
-    """A DataLoader over a ClipStream, set up as its device wants it.
-
-    On a card the batches are born there and made ahead on a stream of their own; on the CPU a thread makes them ahead with
-    all processors, straight into the memory that is yielded. Worker processes are for those who need them: each of their
-    batches goes through memory that the system has to make anew.
-
-    >>> import vpngen
-    >>> spec = vpngen.perlin(categories=4, instances=2)
-    >>> for clips, labels in vpngen.loader(spec, batch_size=4, device="cpu"):
-    ...     print(clips.shape[0], labels.tolist())  # doctest: +SKIP
-
-    Args:
-        source: a ClipStream, or what one is made from.
-        batch_size: clips of a batch, on each rank.
-        processes: worker processes; they stay from epoch to epoch.
-        start_method: of the worker processes, `fork`, `spawn` or `forkserver`; None for the system's own.
-        options: the other arguments of ClipStream, where `source` is none.
-
-    Raises:
-        ArgumentError: as ClipStream; or arguments of a stream beside a stream.
-        MissingError: worker processes for a stream on a card.
-    """
-    if isinstance(source, ClipStream):
-        if options or batch_size not in (128, source.batch_size):
-            given = ", ".join(options) or "batch_size"
-            raise ArgumentError(f"`source` is a ClipStream already; give `{given}` where that is made")
-        stream = source
-    else:
-        stream = ClipStream(source, batch_size, **options)
-    _count("processes", processes, 0, 4096)
-    if processes == 0:
-        return ClipLoader(stream)
-    if stream.device.type == "cuda":
-        raise MissingError(
-            f"`processes` (={processes}) cannot be had on {stream.device}: CUDA belongs to one process, and batches are made "
-            f"ahead on the card anyway. Leave it out, or give device='cpu'"
-        )
-    if start_method is not None and start_method not in torch.multiprocessing.get_all_start_methods():
-        known = ", ".join(torch.multiprocessing.get_all_start_methods())
-        raise ArgumentError(f"`start_method` (={start_method!r}) must be one of {known}")
-    return ClipLoader(stream, num_workers=processes, persistent_workers=True, multiprocessing_context=start_method)
 
 
 # --- arguments
@@ -815,7 +450,8 @@ def _source(source: Any, split: str) -> tuple[Spec, ClipReader | None]:
     return spec, None if layout.codec == "formula" else ClipReader(source, split)
 
 
-def _count(name: str, value: Any, least: int, most: int) -> int:
+def count_of(name: str, value: Any, least: int, most: int) -> int:
+    """`value` as an integer from `least` to `most`. Raises ArgumentError."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not least <= value <= most:
         raise ArgumentError(f"`{name}` (={value!r}) must be an integer from {least} to {most}")
     return int(value)
@@ -830,7 +466,7 @@ def _flag(name: str, value: Any) -> bool:
 def _clip_shape(clip: Any) -> Shape:
     if not isinstance(clip, (tuple, list)) or len(clip) != 3:
         raise ArgumentError(f"`clip` (={clip!r}) must be (frames, height, width)")
-    t, y, x = (_count("clip", v, 1, MAX_SIDE) for v in clip)
+    t, y, x = (count_of("clip", v, 1, MAX_SIDE) for v in clip)
     return t, y, x
 
 
@@ -853,7 +489,7 @@ def _levels(name: str, value: Any, channels: int) -> tuple[float, ...]:
 
 
 def _rank(where: str, rank: Any, size: Any) -> tuple[int, int]:
-    size = _count("world_size", size, 1, 2**31)
+    size = count_of("world_size", size, 1, 2**31)
     if isinstance(rank, bool) or not isinstance(rank, (int, np.integer)) or not 0 <= rank < size:
         raise ArgumentError(
             f"`rank` (={rank!r}, from the {where}) must be an integer from 0 to {size - 1}, below `world_size`"

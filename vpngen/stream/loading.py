@@ -1,0 +1,124 @@
+"""`vpngen.loader`: a DataLoader that is right for the device of its stream, and knows where it is."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from vpngen.errors import ArgumentError, MissingError
+from vpngen.spec import Spec
+from vpngen.stream.dataset import ClipStream, count_of
+
+
+class ClipLoader(DataLoader[tuple[torch.Tensor, ...]]):
+    """A DataLoader over a ClipStream that knows where it is; `vpngen.loader` makes it.
+
+    It is a DataLoader like any other, and beside that has the state of its stream: what was yielded here, not what
+    workers have made ahead. One iteration at a time.
+    """
+
+    dataset: ClipStream
+    # Accelerate would deal out the batches of a rank to all ranks again, and take the state of one that is a batch ahead.
+    _is_accelerate_prepared = True
+    use_stateful_dataloader = True
+
+    def __init__(self, dataset: ClipStream, **options: Any) -> None:
+        super().__init__(dataset, **{**options, "batch_size": None})
+        self.sampler.set_epoch = self._told  # type: ignore[attr-defined]
+
+    def _told(self, epoch: int) -> None:
+        """Lightning tells the epoch to samplers alone, and at the end of an epoch loads no state."""
+        if self.dataset._control.untouched():
+            self.dataset.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        """As that of the stream."""
+        return len(self.dataset)
+
+    def __iter__(self) -> Any:
+        """Batches of the next epoch."""
+        return super().__iter__() if self.num_workers == 0 else self._from_workers()
+
+    def _from_workers(self) -> Iterator[Any]:
+        stream = self.dataset
+        at = stream._control.peek()
+        stream._place(at.epoch, at.sample)
+        deal = stream._deal(at.sample, stream._ranks()[1])
+        for done, batch in enumerate(super().__iter__(), start=1):
+            stream._at = dataclasses.replace(at, sample=deal.bound(done))
+            yield batch
+        if stream._control.pending()[0]:  # set_epoch was called meanwhile
+            stream._at = None
+        else:
+            stream._place(at.epoch + 1, 0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """As `ClipStream.set_epoch`."""
+        self.dataset.set_epoch(epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """As `ClipStream.state_dict`, of the batches that this loader has yielded."""
+        return self.dataset.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """As `ClipStream.load_state_dict`."""
+        self.dataset.load_state_dict(state)
+
+
+def loader(
+    source: ClipStream | Spec | str | Path,
+    batch_size: int | None = None,
+    *,
+    processes: int = 0,
+    start_method: str | None = None,
+    **options: Any,
+) -> ClipLoader:
+    """A DataLoader over a ClipStream, set up as its device wants it.
+
+    On a card the batches are born there and made ahead on a stream of their own; on the CPU a thread makes them ahead with
+    all processors, straight into the memory that is yielded; clips of a store, too, are read ahead by a thread. Worker
+    processes are for those who need them: each of their batches goes through memory that the system has to make anew.
+
+    Accelerate's `prepare` gives the loader back as it is, and Lightning saves its state with its checkpoints; there give
+    `length` a number, since it asks endless loaders for a batch more than it uses.
+
+    >>> import vpngen
+    >>> spec = vpngen.perlin(categories=4, instances=2)
+    >>> for clips, labels in vpngen.loader(spec, batch_size=4, device="cpu"):
+    ...     print(clips.shape[0], labels.tolist())  # doctest: +SKIP
+
+    Args:
+        source: a ClipStream, or what one is made from.
+        batch_size: clips of a batch, on each rank; None for 128.
+        processes: worker processes; they stay from epoch to epoch.
+        start_method: of the worker processes, `fork`, `spawn` or `forkserver`; None for the system's own.
+        options: the other arguments of ClipStream, where `source` is none.
+
+    Raises:
+        ArgumentError: as ClipStream; or arguments of a stream beside a stream.
+        MissingError: worker processes for a stream on a card.
+    """
+    if isinstance(source, ClipStream):
+        if options or batch_size not in (None, source.batch_size):
+            given = ", ".join(options) or "batch_size"
+            raise ArgumentError(f"`source` is a ClipStream already; give `{given}` where that is made")
+        stream = source
+    else:
+        stream = ClipStream(source, 128 if batch_size is None else batch_size, **options)
+    count_of("processes", processes, 0, 4096)
+    if processes == 0:
+        return ClipLoader(stream)
+    if stream.device.type == "cuda":
+        raise MissingError(
+            f"`processes` (={processes}) cannot be had on {stream.device}: CUDA belongs to one process, and batches are made "
+            f"ahead on the card anyway. Leave it out, or give device='cpu'"
+        )
+    if start_method is not None and start_method not in torch.multiprocessing.get_all_start_methods():
+        known = ", ".join(torch.multiprocessing.get_all_start_methods())
+        raise ArgumentError(f"`start_method` (={start_method!r}) must be one of {known}")
+    return ClipLoader(stream, num_workers=processes, persistent_workers=True, multiprocessing_context=start_method)

@@ -1,0 +1,123 @@
+"""Where a stream is: which epoch comes next, told alike in this process and in the workers of a DataLoader."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+
+MOST_WORKERS: Final = 1024
+"""Workers of one DataLoader that are told apart."""
+MOST_EPOCHS: Final = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Position:
+    """A place in an epoch: the samples that all ranks have seen; of a worker, where it began and its batches since."""
+
+    epoch: int
+    sample: int
+    worker: tuple[int, int] | None = None
+    ranks: int = 1
+    batches: int = 0
+
+
+def _pack(tag: int, serial: int, count: int) -> int:
+    return tag << 39 | (serial & 255) << 31 | count
+
+
+def _unpack(word: int) -> tuple[int, int, int]:
+    return word >> 39, word >> 31 & 255, word & 2**31 - 1
+
+
+class Control:
+    """Which epoch comes next, in memory that the workers of a DataLoader share with the process that started them.
+
+    One word tells it, so that it is read and written whole, without a lock: the count of epochs that have begun, the tag of
+    who began the last, and a serial number that tells one beginning from the next. The workers of one iteration have one
+    tag. The first of them to come begins the next epoch; the others find a beginning of theirs in which they had no part
+    yet, and join it. Workers that come at once find the same and write the same. What `place` displaces is kept beside it,
+    for workers of that iteration who come late.
+    """
+
+    MAIN: Final = 1
+
+    def __init__(self) -> None:
+        # word, epoch and sample of the place that was set; the same three before the last `place`; the last beginning of
+        # each worker
+        shared = torch.zeros(6 + MOST_WORKERS, dtype=torch.int64, device="cpu")
+        self._shared = shared.share_memory_()  # type: ignore[no-untyped-call]
+        self.resume: Position | None = None
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if not self._shared.is_shared():  # unpickled elsewhere than in a worker
+            self._shared.share_memory_()
+
+    @staticmethod
+    def tag(seed: int) -> int:
+        """The tag of the workers of the DataLoader that has this seed."""
+        return 2 + zlib.crc32(str(seed).encode()) % (2**24 - 2)
+
+    def place(self, epoch: int, sample: int) -> None:
+        """The next iteration begins there."""
+        self.resume = None
+        tag, serial, _ = _unpack(int(self._shared[0]))
+        if tag > self.MAIN:
+            self._shared[3:6] = self._shared[:3].clone()
+        self._shared[1], self._shared[2] = epoch, sample
+        self._shared[0] = _pack(0, serial + 1, epoch)
+
+    def pending(self) -> tuple[bool, tuple[int, int]]:
+        """Whether no iteration has begun since `place`, and the (epoch, sample) of that place."""
+        return not _unpack(int(self._shared[0]))[0], (int(self._shared[1]), int(self._shared[2]))
+
+    def untouched(self) -> bool:
+        """Whether no iteration has begun and no place was set, ever."""
+        return not self._shared[:3].any()
+
+    def in_workers(self) -> bool:
+        """Whether the last epoch that began, began in workers."""
+        return _unpack(int(self._shared[0]))[0] > self.MAIN
+
+    def _find(self, tag: int | None, worker: int) -> tuple[int, int, int | None, int]:
+        """Epoch and first sample of the iteration that would begin now; the beginning that it joins, if any; the word."""
+
+        def first_sample(epoch: int, at: int) -> int:
+            return int(self._shared[at + 2]) if epoch == int(self._shared[at + 1]) else 0
+
+        now, displaced = int(self._shared[0]), int(self._shared[3])
+        who, _, count = _unpack(now)
+        if tag is not None:
+            mine = int(self._shared[6 + worker % MOST_WORKERS])
+            if who == tag and mine != now:
+                return count - 1, first_sample(count - 1, 0), now, now
+            old, _, old_count = _unpack(displaced)
+            if who == 0 and old == tag and mine != displaced:
+                return old_count - 1, first_sample(old_count - 1, 3), displaced, now
+        return count, first_sample(count, 0), None, now
+
+    def peek(self, tag: int | None = None, worker: int = 0) -> Position:
+        """The place of the iteration that would begin now."""
+        return self.resume or Position(*self._find(tag, worker)[:2])
+
+    def claim(self, tag: int | None = None, worker: int = 0) -> Position:
+        """Begin an iteration."""
+        epoch, sample, joined, now = self._find(tag, worker)
+        resumed, self.resume = self.resume, None
+        if resumed is not None:
+            epoch = resumed.epoch
+            joined = joined if joined is not None and _unpack(joined)[2] == epoch + 1 else None
+        if tag is None:
+            self._shared[1], self._shared[2] = (
+                epoch,
+                0,
+            )  # the place is taken: who comes to this epoch again gets all of it
+        if joined is None:
+            joined = _pack(self.MAIN if tag is None else tag, _unpack(now)[1] + 1, epoch + 1)
+            self._shared[0] = joined
+        if tag is not None:
+            self._shared[6 + worker % MOST_WORKERS] = joined
+        return resumed or Position(epoch, sample)
