@@ -13,13 +13,16 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from vpngen.errors import ArgumentError, ConflictError, MissingError, RunError, VpngenError
     from vpngen.rendering import Window, render
-    from vpngen.spec import Spec, perlin
+    from vpngen.spec import Spec, mixed, perlin
     from vpngen.store import open, verify, write
     from vpngen.stream import ClipStream, loader
+    from vpngen.systems import fractal
 
 _HOME = {
     "Spec": "spec",
     "perlin": "spec",
+    "mixed": "spec",
+    "fractal": "systems",
     "Window": "rendering",
     "render": "rendering",
     "write": "store",
@@ -36,7 +39,7 @@ _HOME = {
 
 __all__ = [
     "ArgumentError", "ClipStream", "ConflictError", "MissingError", "RunError", "Spec", "VpngenError", "Window",
-    "loader", "open", "perlin", "render", "verify", "write",
+    "fractal", "loader", "mixed", "open", "perlin", "render", "verify", "write",
 ]  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from vpngen import backends
 from vpngen.errors import ArgumentError
-from vpngen.generators import Rows, Shape
+from vpngen.generators import Mixed, Rows, Shape, mixed
 from vpngen.spec import MAX_SIDE, Spec
 
 WINDOW_FIELDS: Final = ("t0", "step", "y0", "x0", "flip")
@@ -77,10 +77,63 @@ def recipes(
 
 def completed(spec: Spec, rows: Rows, backend: backends.Backend, threads: int | None) -> Rows:
     """`rows` (N,), as `spec.rows` gives them, with what only a pass over each video can tell."""
-    if spec.generator.needs_extremes:
+    if not spec.generator.needs_extremes:
+        return rows
+    if not isinstance(spec.generator, Mixed):
         low, high = backend.extremes(spec.generator.name, rows, spec.shape, threads)
-        rows = spec.generator.with_extremes(rows, low, high)
+        return spec.generator.with_extremes(rows, low, high)
+    rows = rows.copy()
+    for number, part in enumerate(spec.generator.parts):
+        mine = rows["part"] == number
+        if part.needs_extremes and mine.any():
+            theirs = mixed.unpack(rows[mine], type(part))
+            low, high = backend.extremes(part.name, theirs, spec.shape, threads)
+            mixed.pack(rows, mine, part.with_extremes(theirs, low, high))
     return rows
+
+
+def paint(
+    backend: backends.Backend,
+    generator: str,
+    rows: Rows,
+    windows: npt.NDArray[np.int32],
+    out: Any,
+    threads: int | None,
+    shape: tuple[int, ...] | None = None,
+) -> None:
+    """Fill `out` (N, T, Y, X) with windows (N, 5) of videos `rows` (N,), of whatever generators; see `Backend.render`.
+
+    `out` is a NumPy array; or, with its `shape`, an array of another kind, see `Backend.render_device`.
+    """
+    if generator != Mixed.name:
+        if shape is None:
+            backend.render(generator, rows, windows, out, threads)
+        else:
+            backend.render_device(generator, rows, windows, out, shape)
+        return
+    for kind, which, theirs in mixed.split(rows):
+        if len(which) == len(rows):
+            paint(backend, kind.name, theirs, windows, out, threads, shape)
+        elif shape is None:
+            part = np.empty((len(which), *out.shape[1:]), np.uint8)
+            backend.render(kind.name, theirs, windows[which], part, threads)
+            out[which] = part
+        else:  # neighbours of one generator at a time, straight into their place
+            for run in np.split(np.arange(len(which)), np.flatnonzero(np.diff(which) > 1) + 1):
+                place = out[int(which[run[0]]) : int(which[run[-1]]) + 1]
+                backend.render_device(kind.name, theirs[run], windows[which[run]], place, (len(run), *shape[1:]))
+
+
+def videos(
+    backend: backends.Backend, generator: str, rows: Rows, shape: Shape, threads: int | None
+) -> Iterator[npt.NDArray[np.uint8]]:
+    """Whole videos, one after the other, of whatever generators; see `Backend.videos`."""
+    if generator != Mixed.name:
+        yield from backend.videos(generator, rows, shape, threads)
+        return
+    for run in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows["kind"])) + 1):
+        for kind, _, theirs in mixed.split(rows[run]):
+            yield from backend.videos(kind.name, theirs, shape, threads)
 
 
 def render(
@@ -146,12 +199,14 @@ def render(
     if out is None:
         out = np.empty(target, np.uint8)
     elif not isinstance(out, np.ndarray):
-        chosen.render_device(spec.generator.name, recipes(spec, indices, split, chosen, threads), origins, out, target)
+        paint(
+            chosen, spec.generator.name, recipes(spec, indices, split, chosen, threads), origins, out, threads, target
+        )
         return out
     elif out.shape != target or out.dtype != np.uint8 or not out.flags.c_contiguous or not out.flags.writeable:
         raise ArgumentError(
             f"`out` must be a writeable C-contiguous uint8 array of shape {target}, not {out.dtype} {out.shape}"
         )
     rows = recipes(spec, indices, split, chosen, threads)
-    chosen.render(spec.generator.name, rows, origins, out.reshape(shape), threads)
+    paint(chosen, spec.generator.name, rows, origins, out.reshape(shape), threads)
     return out

@@ -35,6 +35,12 @@ PURPOSE_ORDER: Final = 3
 """(seed of a stream) -> the order of its samples; counter words: half, pass low, pass high; the round sits in the fourth word."""
 PURPOSE_CLIP: Final = 4
 """(seed of a stream) -> window of a sample; counter words: sample low, sample high, slot."""
+PURPOSE_ORBIT: Final = 5
+"""(key of a video) -> maps of an orbit; counter words: step // 4, chunk, 0."""
+PURPOSE_PATCH: Final = 6
+"""(key of a video) -> 3 x 3 patches; counter words: point of the chunk // 8, chunk, 0."""
+PURPOSE_SYSTEM: Final = 7
+"""(seed of a search) -> key of a candidate; counter words: attempt, category, 0."""
 ORDER_ROUNDS: Final = 8
 ORDER_ROUNDS_FEW: Final = 24
 """For sets of up to 64, whose halves are so small that 8 rounds leave some orders likelier than others."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import importlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -15,7 +16,7 @@ import numpy.typing as npt
 
 from vpngen import rng
 from vpngen.errors import ArgumentError
-from vpngen.generators import GENERATORS, Generator, Parameter, Rows, Shape
+from vpngen.generators import GENERATORS, Generator, Mixed, Parameter, Rows, Shape
 from vpngen.generators import perlin as _perlin
 
 FORMAT_VERSION: Final = 1
@@ -161,8 +162,8 @@ class Spec:
         """
         if not isinstance(name, str) or name not in PRESETS:
             raise ArgumentError(f"`preset` (={name!r}) is unknown; known: {', '.join(PRESETS)}")
-        known = {k: v for k, v in PRESETS[name].items() if k != "about"}
-        return perlin(**{**known, **changes})
+        known = {k: v for k, v in PRESETS[name].items() if k not in ("about", "generator")}
+        return make(PRESETS[name].get("generator", "perlin"))(**{**known, **changes})
 
     # --- what is in the set
 
@@ -231,7 +232,7 @@ class Spec:
         """The recipes of videos: records (N,) of the generator's `row_dtype` for indices (N,)."""
         checked = np.atleast_1d(self.indices(indices, split))
         keys = rng.video_keys(self.seed, self.split_id(split), checked, self.format_version)
-        return self.generator.rows(self.shape, keys, self.labels(checked))
+        return self.generator.rows(self.shape, keys, self.labels(checked), checked // self.n_categories)
 
     def parameters(self, indices: npt.ArrayLike, split: str = "train") -> dict[str, Parameter]:
         """The drawn parameters of videos in the words of the paper, arrays with the sample as axis 0."""
@@ -275,5 +276,48 @@ def perlin(
     return Spec(generator, instances, val_instances, shape, seed)
 
 
-PRESETS: Final = _perlin.PRESETS
-"""Preset name -> arguments of `perlin`, with `about`: its place in the paper."""
+def mixed(*specs: Spec) -> Spec:
+    """The categories of several specs in one label space: those of the first, then those of the next.
+
+    >>> both = mixed(perlin(4, 10, shape=(96, 240, 240)), perlin(9, 10, shape=(96, 240, 240), temporal="slow"))
+    >>> both.n_categories, both.category(4)
+    (13, (1, 1, 1, 16))
+
+    Raises:
+        ArgumentError: specs that differ in anything but their generators.
+    """
+    if not specs or not all(isinstance(spec, Spec) for spec in specs):
+        raise ArgumentError("`specs` must be one spec or more")
+    parts: list[Generator] = []
+    for number, spec in enumerate(specs):
+        for field in ("instances", "val_instances", "shape", "seed", "format_version"):
+            here, first = getattr(spec, field), getattr(specs[0], field)
+            if here != first:
+                raise ArgumentError(
+                    f"the specs of a mixture must have one `{field}`; that of spec {number} is {here}, of spec 0 {first}"
+                )
+        parts += spec.generator.parts if isinstance(spec.generator, Mixed) else [spec.generator]
+    return dataclasses.replace(specs[0], generator=Mixed(tuple(parts)))
+
+
+MAKERS: Final = {"perlin": "vpngen.spec:perlin", "fractal": "vpngen.systems:fractal"}
+"""Generator -> the function that makes a spec of it from counts, loaded when it is asked for."""
+
+
+def make(generator: str) -> Callable[..., Spec]:
+    """The function that makes specs of a generator. Raises ArgumentError for an unknown one."""
+    if generator not in MAKERS:
+        raise ArgumentError(f"`generator` (={generator!r}) must be one of {', '.join(MAKERS)}")
+    module, _, function = MAKERS[generator].partition(":")
+    made: Callable[..., Spec] = getattr(importlib.import_module(module), function)
+    return made
+
+
+PRESETS: Final = {
+    **_perlin.PRESETS,
+    "vf-1000x1000": {
+        "generator": "fractal", "categories": 1000, "instances": 1000,
+        "about": "Video Fractal, section 5.4 (tables 9 and 10): a million videos of 100 frames",
+    },
+}  # fmt: skip
+"""Preset name -> arguments of the function that makes it, with `about`: its place in the paper, and `generator`."""

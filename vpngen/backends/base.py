@@ -42,6 +42,13 @@ class Backend(ABC):
     def extremes(self, generator: str, rows: Rows, shape: Shape, threads: int | None) -> tuple[F32, F32]:
         """The least and greatest value (N,) of whole videos of `shape` (t, y, x) at gain 1 and bias 0."""
 
+    def fill(self, rows: Rows, enough: int | None = None) -> npt.NDArray[np.int64]:
+        """What the search for fractals asks of rows (N,) of `fractal`: (N, 2), see `vpngen.generators.fractal.filled`.
+
+        With `enough`, what comes after the first that fills so many pixels is not looked at and stays 0.
+        """
+        raise ArgumentError(f"the {self.name} backend does not search for fractals; use numba")
+
     def videos(self, generator: str, rows: Rows, shape: Shape, threads: int | None) -> Iterator[Pixels]:
         """Whole videos of `shape` (t, y, x), one after the other; each is valid until the next is asked for."""
         video = np.empty((1, *shape), np.uint8)

@@ -17,13 +17,13 @@ import numpy as np
 import numpy.typing as npt
 from llvmlite import binding
 
-from vpngen.backends import numba_perlin
+from vpngen.backends import numba_fractal, numba_perlin
 from vpngen.backends.base import F32, Backend
 from vpngen.generators import Pixels, Rows, Shape
 from vpngen.units import usable_cpus
 
-_KERNELS: dict[str, Any] = {"perlin": numba_perlin}
-"""Generator -> module with `BLOCK` and `run`."""
+_KERNELS: dict[str, Any] = {"perlin": numba_perlin, "fractal": numba_fractal}
+"""Generator -> module with `BLOCK`, `DIVISIBLE` and `run`."""
 _NO_PIXELS = np.empty(0, np.uint8)
 _NO_EXTREMES = np.empty((0, 2), np.float32)
 GRABS_A_THREAD = 8
@@ -36,9 +36,12 @@ def processor() -> tuple[str, bool]:
 
 
 def block_size(kernel: Any, videos: int, frames: int, threads: int) -> int:
-    """Frames of a task: the kernel's own size, or a third of it where that leaves a thread fewer than four tasks."""
+    """Frames of a task: the kernel's own size, or a third of it where that leaves a thread fewer than four tasks.
+
+    Not for a kernel whose tasks all begin with the same work.
+    """
     large: int = kernel.BLOCK
-    few = threads > 1 and videos * -(-frames // large) < 4 * threads
+    few = threads > 1 and kernel.DIVISIBLE and videos * -(-frames // large) < 4 * threads
     return max(large // 3, 1) if few else large
 
 
@@ -63,6 +66,12 @@ class Numba(Backend):
         self._run(generator, plain, windows, _NO_PIXELS, shape, found, threads)
         each = found.reshape(len(rows), blocks, 2)
         return each[..., 0].min(axis=1), each[..., 1].max(axis=1)
+
+    def fill(self, rows: Rows, enough: int | None = None) -> npt.NDArray[np.int64]:
+        """See `Backend.fill`; always one thread."""
+        found = np.zeros((len(rows), 2), np.int64)
+        numba_fractal.fill(rows, found, 0, len(rows), 2**62 if enough is None else enough)
+        return found
 
     @staticmethod
     def _run(

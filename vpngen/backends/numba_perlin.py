@@ -49,6 +49,7 @@ _OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"
 f32, i64, u32 = np.float32, np.int64, np.uint32
 BLOCK = 48
 """Frames of a task, at most: more of them share a lattice plane, fewer leave more tasks to share out."""
+DIVISIBLE = True
 SLOTS = 2 * BLOCK
 """Lattice planes that a block can touch: two for each of its frames, when the frame step skips planes."""
 TERMS = perlin.MAX_TERMS

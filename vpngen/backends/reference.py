@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from vpngen.backends.base import F32, Backend
 from vpngen.generators import GENERATORS, Pixels, Rows, Shape
+from vpngen.generators.fractal import filled
 
 BLOCK = 16
 """Frames formed at a time, to bound the memory."""
@@ -42,3 +43,12 @@ class Reference(Backend):
             blocks = [GENERATORS[generator].reference(row, t[i : i + BLOCK], y, x) for i in range(0, len(t), BLOCK)]
             low[n], high[n] = min(b.min() for b in blocks), max(b.max() for b in blocks)
         return low, high
+
+    def fill(self, rows: Rows, enough: int | None = None) -> npt.NDArray[np.int64]:
+        """See `Backend.fill`."""
+        found = np.zeros((len(rows), 2), np.int64)
+        for n, row in enumerate(rows):
+            found[n] = filled(row)
+            if enough is not None and found[n, 1] >= enough:
+                break
+        return found

@@ -85,6 +85,10 @@ def _is_set(builder: Any, mask: Any) -> Any:
     return builder.icmp_unsigned("!=", mask, ir.Constant(_INTS, [0] * LANES))
 
 
+def _lanes_that(builder: Any, condition: Any) -> Any:
+    return builder.sext(condition, _INTS)
+
+
 def _level(builder: Any, value: Any) -> Any:
     return builder.trunc(builder.fptosi(value, _INTS), _BYTES)
 
@@ -99,10 +103,19 @@ vmul = _operation(floats, (floats,) * 2, lambda b, x, y: b.fmul(x, y))
 vneg = _operation(floats, (floats,), lambda b, x: b.fneg(x))
 vselect = _operation(floats, (ints, floats, floats), lambda b, m, x, y: b.select(_is_set(b, m), x, y))  # m != 0: x
 vfloat = _operation(floats, (ints,), lambda b, x: b.sitofp(x, _FLOATS))  # of integers below 2**24
+vless = _operation(
+    ints, (floats,) * 2, lambda b, x, y: _lanes_that(b, b.fcmp_ordered("<", x, y))
+)  # all ones where x < y
+vtruncate = _operation(ints, (floats,), lambda b, x: b.fptosi(x, _INTS))  # of numbers in [0, 2**31)
 # uint32 lanes
+iless = _operation(
+    ints, (ints,) * 2, lambda b, x, y: _lanes_that(b, b.icmp_unsigned("<", x, y))
+)  # all ones where x < y
+iselect = _operation(ints, (ints, ints, ints), lambda b, m, x, y: b.select(_is_set(b, m), x, y))  # m != 0: x
 isplat = _operation(ints, (types.uint32,), lambda b, value: _splat(b, value, _INTS))
 iota = _operation(ints, (), lambda b: ir.Constant(_INTS, list(range(LANES))))
 iadd = _operation(ints, (ints,) * 2, lambda b, x, y: b.add(x, y))
+isub = _operation(ints, (ints,) * 2, lambda b, x, y: b.sub(x, y))
 iand = _operation(ints, (ints,) * 2, lambda b, x, y: b.and_(x, y))
 ixor = _operation(ints, (ints,) * 2, lambda b, x, y: b.xor(x, y))
 ishr = _operation(ints, (ints,) * 2, lambda b, x, y: b.lshr(x, y))
@@ -269,3 +282,59 @@ def weighted_rows(
 
     index = types.intp
     return types.void(n, rows, starts, weights, index, types.float32, out, index, index), codegen
+
+
+@intrinsic
+def put_bytes(typingctx: Any, array: Any, index: Any, value: Any, mask: Any) -> Any:
+    """array[index : index + 4] = the bytes of `value` that `mask` covers, of a contiguous uint8 array."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        array, index, value, mask = args
+        place = _pointer(context, builder, signature.args[0], array, index, _I32)
+        there = builder.load(place, align=1)
+        builder.store(builder.or_(builder.and_(there, builder.not_(mask)), builder.and_(value, mask)), place, align=1)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.uint32, types.uint32), codegen
+
+
+def _bytes_that(predicate: str) -> Any:
+    """An intrinsic on contiguous uint8 arrays, 64 at a time and then 16, the rest one by one."""
+
+    @intrinsic
+    def operation(typingctx: Any, out: Any, at: Any, array: Any, index: Any, n: Any, limit: Any, level: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            out, at, array, index, n, limit, level = args
+            byte = ir.IntType(8)
+            target = _pointer(context, builder, signature.args[0], out, at, byte)
+            source = _pointer(context, builder, signature.args[2], array, index, byte)
+            begin = ir.Constant(n.type, 0)
+            for width in (64, 16, 1):
+                kind = ir.VectorType(byte, width)
+                order = ir.Constant(ir.VectorType(_I32, width), [0] * width)
+                nothing = ir.Constant(kind, ir.Undefined)
+
+                def wide(value: Any, kind: Any = kind, order: Any = order, nothing: Any = nothing) -> Any:
+                    first = builder.insert_element(nothing, value, ir.Constant(_I32, 0))
+                    return builder.shuffle_vector(first, nothing, order)
+
+                limits, levels, none = wide(limit), wide(level), ir.Constant(kind, [0] * width)
+                stop = builder.and_(n, ir.Constant(n.type, -width))
+                with cgutils.for_range_slice(builder, begin, stop, ir.Constant(n.type, width)) as (x, _):
+                    there = builder.load(builder.bitcast(builder.gep(source, [x]), kind.as_pointer()), align=1)
+                    lit = builder.icmp_unsigned(predicate, there, limits)
+                    value = builder.select(lit, levels, none)
+                    builder.store(value, builder.bitcast(builder.gep(target, [x]), kind.as_pointer()), align=1)
+                begin = stop
+            return context.get_dummy_value()
+
+        index_type = types.intp
+        return types.void(out, index_type, array, index_type, index_type, types.uint8, types.uint8), codegen
+
+    return operation
+
+
+# out[at : at + n] = level where array[index : index + n] <= limit, else 0
+level_until = _bytes_that("<=")
+# the same where it is >= limit
+level_since = _bytes_that(">=")

@@ -77,8 +77,14 @@ class Generator(ABC):
         """Raise ArgumentError unless videos of `shape` (t, y, x) can be made."""
 
     @abstractmethod
-    def rows(self, shape: Shape, keys: npt.NDArray[np.uint32], category_ids: npt.NDArray[np.int64]) -> Rows:
-        """The recipes of videos: one record of `row_dtype` for each key (N, 2) and category id (N,)."""
+    def rows(
+        self,
+        shape: Shape,
+        keys: npt.NDArray[np.uint32],
+        category_ids: npt.NDArray[np.int64],
+        instances: npt.NDArray[np.int64],
+    ) -> Rows:
+        """The recipes of videos: a record of `row_dtype` for each key (N, 2), category id (N,) and number within it (N,)."""
 
     @abstractmethod
     def parameters(self, shape: Shape, rows: Rows) -> dict[str, Parameter]:

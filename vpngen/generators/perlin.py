@@ -268,8 +268,14 @@ class Perlin(Generator):
 
     # --- recipes
 
-    def rows(self, shape: Shape, keys: npt.NDArray[np.uint32], category_ids: npt.NDArray[np.int64]) -> Rows:
-        """The recipes of videos: one record of `row_dtype` for each key (N, 2) and category id (N,)."""
+    def rows(
+        self,
+        shape: Shape,
+        keys: npt.NDArray[np.uint32],
+        category_ids: npt.NDArray[np.int64],
+        instances: npt.NDArray[np.int64],
+    ) -> Rows:
+        """See `Generator.rows`; the instances of a category differ by their keys alone."""
         n = len(keys)
         rest, h = np.divmod(np.asarray(category_ids, np.int64), len(self.divisions_y))
         d, w = np.divmod(rest, len(self.divisions_x))

@@ -1,0 +1,405 @@
+"""Video Fractal (VF): iterated function systems that grow point by point, and the reference formula.
+
+Source: Kataoka et al., "Spatiotemporal Initialization for 3D CNNs with Generated Motion Patterns", WACV 2022, section
+5.4: "a checkpoint frame every 1,000 points rendered, of a total of 100k points"; and FractalDB, which it extends:
+Kataoka et al., "Pre-training without Natural Images", ACCV 2020, section 3, and the program that its authors published.
+Where they leave a choice open it is a field of `Fractal`.
+
+The formula, in the order in which it is computed (float32; `fma` is the fused multiply-add):
+
+    (a, b, c, d, e, f)_m                     the maps of the system, m < n, each parameter times its weight
+    p = 0 ... N - 1                          the points, N = frames * points_per_frame; frame p // points_per_frame
+    chunk = p // CHUNK, i = p % CHUNK        a chunk starts at (0, 0) and takes WARM_UP steps before its first point
+
+    a step:    m = the number of thresholds that are <= a hashed word
+               x, y = fma(a, x, fma(b, y, e)), fma(c, x, fma(d, y, f));  (0, 0) again where |x| or |y| reaches BOUND
+    place:     X = pad + floor((x - min x) * ((width - 2 pad) / (max x - min x))), at most width - 1; Y likewise, upwards
+    patch:     the point at (X, Y), or those of the 3 x 3 pixels around it whose bit is set in a hashed mask
+
+    first hit: for each pixel, the least frame of a point that draws it
+    frame k:   level where a point of the frames that it shows draws, else 0: of all until k, or of the last `window`
+
+FractalDB pastes its patches, black pixels included, over what is there; here a pixel that is drawn stays. It draws all
+points of all images with one sequence of random numbers; here each video has its own, cut into chunks that can be drawn in
+parallel.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import functools
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from vpngen import rng
+from vpngen.errors import ArgumentError
+from vpngen.generators.base import Generator, Parameter, Rows, Shape
+from vpngen.generators.perlin import F32, fma
+
+MOST_MAPS: Final = 7
+"""A system has 2 to 7 maps."""
+CHUNK: Final = 256
+"""Points that follow one another; chunks are drawn side by side."""
+WARM_UP: Final = 32
+"""Steps from (0, 0) to the first point of a chunk, a multiple of 4."""
+BOUND: Final = np.float32(1024)
+"""Where an orbit has left: accepted systems stay within a few units of (0, 0)."""
+MOST_POINTS: Final = 2**24
+MOST_TRAIL: Final = 254
+DRAWS: Final = ("patch", "point")
+VARIANTS: Final = 25
+"""Instances of FractalDB: the system itself, and one of its six parameters, in all maps, times one of four weights."""
+
+SEARCH_POINTS: Final = 100_000
+SEARCH_SHAPE: Final = (100, 512, 512)
+SEARCH_PAD: Final = 6
+"""The points, and the canvas on which a candidate must fill `FILL_RATE` with them: those of FractalDB's search."""
+FILL_RATE: Final = 0.2
+VARIANT_RATE: Final = 0.01
+"""What a weighted variant must fill, or it is left out: less is an orbit that collapsed, or nearly left."""
+
+
+@dataclass(frozen=True)
+class Systems:
+    """Iterated function systems, one a category.
+
+    Attributes:
+        count: maps of each, int64 (N,).
+        maps: their parameters a, b, c, d, e, f, float32 (N, 7, 6); zero beyond `count`.
+        thresholds: where the words of each map end but the last, uint32 (N, 6).
+    """
+
+    count: npt.NDArray[np.int64]
+    maps: F32
+    thresholds: npt.NDArray[np.uint32]
+
+
+def candidates(seed: int, categories: npt.ArrayLike, attempts: npt.ArrayLike) -> tuple[Systems, npt.NDArray[np.uint32]]:
+    """The systems that a search tries, and the keys (N, 2) of their orbits: functions of (seed, category, attempt).
+
+    FractalDB's law: 2 to 7 maps, parameters uniform in [-1, 1), probabilities in proportion to |ad - bc|.
+    """
+    categories, attempts = np.broadcast_arrays(np.asarray(categories, np.uint64), np.asarray(attempts, np.uint64))
+    counter = np.zeros((len(attempts), 4), np.uint64)
+    counter[:, 0], counter[:, 1] = attempts, categories
+    counter[:, 3] = rng.purpose_word(rng.PURPOSE_SYSTEM, 0)
+    keys = rng.philox4x32(counter, [seed & 0xFFFFFFFF, seed >> 32])[:, :2]
+    slots = np.zeros((12, 1, 4), np.uint64)
+    slots[:, 0, 0] = np.arange(12)
+    slots[:, 0, 3] = rng.purpose_word(rng.PURPOSE_PARAMETERS, 0)
+    words = np.moveaxis(rng.philox4x32(slots, keys), 1, 0).reshape(len(keys), 48)
+    count = 2 + rng.choose(words[:, 0], MOST_MAPS - 1)
+    maps = ((words[:, 4:46] >> np.uint32(8)).astype(np.float32) * np.float32(2**-23) - np.float32(1)).reshape(
+        -1, MOST_MAPS, 6
+    )
+    maps[np.arange(MOST_MAPS) >= count[:, None]] = 0
+    wide = maps.astype(np.float64)
+    weights = np.abs(wide[..., 0] * wide[..., 3] - wide[..., 1] * wide[..., 2])
+    return Systems(count, maps, thresholds(weights)), keys
+
+
+def thresholds(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.uint32]:
+    """uint32 (N, 6) from the weights (N, 7) of maps: map m is chosen by the words from threshold m - 1 up to threshold m."""
+    total = np.cumsum(weights, axis=1)
+    whole = np.where(total[:, -1:] > 0, total[:, -1:], 1)
+    return np.minimum(np.floor(total[:, :-1] / whole * 2**32), 2**32 - 1).astype(np.uint32)
+
+
+def trials(systems: Systems, keys: npt.NDArray[np.uint32]) -> Rows:
+    """Rows (N,) that draw systems (N,) as the search does: points on the canvas of `SEARCH_SHAPE`."""
+    rows = np.zeros(len(keys), Fractal.row_dtype)
+    rows["key"], rows["maps"] = keys, systems.maps
+    rows["thresholds"], rows["count"] = systems.thresholds, systems.count
+    rows["frames"], rows["height"], rows["width"] = SEARCH_SHAPE
+    rows["points_per_frame"], rows["pad"], rows["level"] = SEARCH_POINTS // SEARCH_SHAPE[0], SEARCH_PAD, 255
+    return rows
+
+
+def filled(row: np.void) -> tuple[int, int]:
+    """How often an orbit left the bound, and how many pixels its points fill, or 0 where it left."""
+    left = orbit(row)[2]
+    return left, 0 if left else len(np.unique(drawn(row)[0]))
+
+
+def factors(weight: float) -> F32:
+    """What each variant multiplies the six parameters by: float32 (VARIANTS, 6); variant 0 is the system itself."""
+    table = np.ones((VARIANTS, 6), np.float32)
+    steps = np.array([1 - 2 * weight, 1 - weight, 1 + weight, 1 + 2 * weight]).astype(np.float32)
+    for v in range(1, VARIANTS):
+        table[v, (v - 1) // 4] = steps[(v - 1) % 4]
+    return table
+
+
+@dataclass(frozen=True)
+class Fractal(Generator):
+    """The Video Fractal formula with FractalDB's rules as fields.
+
+    Attributes:
+        variants: for each category, the bits of the variants that make instances. Bit 0, the system itself, is always set.
+        attempts: for each category, which candidate of the search it is; empty where `table` gives the systems.
+        search_seed: of the candidates, in [0, 2**64).
+        table: systems from elsewhere: base64 of little-endian float32, seven numbers a map: a, b, c, d, e, f and its
+            probability. Empty where they were searched for.
+        sizes: with `table`, the number of maps of each category.
+        weight: the weights of an instance are 1 - 2 w, 1 - w, 1 + w, 1 + 2 w; FractalDB's best set has 0.4.
+        flips: whether instances are also turned over, left to right, top to bottom and both.
+        draw: `patch`, random 3 x 3 pixels around each point, or `point`.
+        points_per_frame: section 5.4: 1,000.
+        trail: the frames whose points a frame shows: 0 for all until then (section 5.4), or the last few, itself included.
+        pad: pixels between the fractal and the edge.
+        level: the grey level of what is drawn, from 1 to 255; FractalDB's is 127.
+
+    Instance i of a category has variant i mod V of its V variants, then flip i div V mod 4, and an orbit and patches of its own.
+
+    Raises:
+        ArgumentError: a value that is not allowed.
+    """
+
+    name: ClassVar[str] = "fractal"
+    row_dtype: ClassVar[np.dtype[np.void]] = np.dtype(
+        {
+            "names": [
+                "key", "maps", "thresholds", "count", "frames", "height", "width", "points_per_frame", "trail", "pad",
+                "patch", "level", "flips", "variant",
+            ],
+            "formats": [
+                ("<u4", (2,)), ("<f4", (MOST_MAPS, 6)), ("<u4", (MOST_MAPS - 1,)), "<i4", "<i4", "<i4", "<i4", "<i4", "<i4",
+                "<i4", "<i4", "<i4", "<i4", "<i4",
+            ],
+            "offsets": [0, 8, 176, 200, 204, 208, 212, 216, 220, 224, 228, 232, 236, 240],
+            "itemsize": 256,
+        }
+    )  # fmt: skip
+
+    variants: tuple[int, ...]
+    attempts: tuple[int, ...] = ()
+    search_seed: int = 0
+    table: str = ""
+    sizes: tuple[int, ...] = ()
+    weight: float = 0.4
+    flips: bool = True
+    draw: str = "patch"
+    points_per_frame: int = 1000
+    trail: int = 0
+    pad: int = 6
+    level: int = 127
+
+    def __post_init__(self) -> None:
+        def integer(name: str, least: int, most: int) -> None:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not least <= value <= most:
+                raise ArgumentError(f"`{name}` (={value!r}) must be an integer from {least} to {most}")
+            object.__setattr__(self, name, int(value))
+
+        def integers(name: str, least: int, most: int) -> None:
+            values = getattr(self, name)
+            whole = isinstance(values, tuple) and all(isinstance(v, int) and not isinstance(v, bool) for v in values)
+            if not whole or not all(least <= v <= most for v in values):
+                raise ArgumentError(f"`{name}` must be a list of integers from {least} to {most}")
+
+        integer("search_seed", 0, 2**64 - 1)
+        integer("points_per_frame", 1, MOST_POINTS)
+        integer("trail", 0, MOST_TRAIL)
+        integer("pad", 0, 32767)
+        integer("level", 1, 255)
+        integers("variants", 1, 2**VARIANTS - 1)
+        integers("attempts", 0, 2**32 - 1)
+        integers("sizes", 1, MOST_MAPS)
+        if not self.variants or not all(v & 1 for v in self.variants):
+            raise ArgumentError("`variants` must have an odd number for each category: bit 0 is the system itself")
+        if bool(self.attempts) == bool(self.table) or len(self.attempts or self.sizes) != len(self.variants):
+            raise ArgumentError("`attempts`, or `table` and `sizes`, must give one system for each of `variants`")
+        if isinstance(self.weight, bool) or not isinstance(self.weight, (int, float)) or not 0 <= self.weight < 0.5:
+            raise ArgumentError(f"`weight` (={self.weight!r}) must be a number from 0 to below 0.5")
+        object.__setattr__(self, "weight", float(self.weight))
+        if not isinstance(self.flips, bool):
+            raise ArgumentError(f"`flips` (={self.flips!r}) must be true or false")
+        if self.draw not in DRAWS:
+            raise ArgumentError(f"`draw` (={self.draw!r}) must be one of {', '.join(DRAWS)}")
+        if self.table:
+            self._given()  # raises where it cannot be read
+
+    # --- categories
+
+    @property
+    def n_categories(self) -> int:
+        """The number of labels."""
+        return len(self.variants)
+
+    def category(self, category_id: int) -> tuple[int, ...]:
+        """(category_id,): the number of the system. Raises ArgumentError outside [0, n_categories)."""
+        integer = isinstance(category_id, (int, np.integer)) and not isinstance(category_id, bool)
+        if not integer or not 0 <= category_id < self.n_categories:
+            raise ArgumentError(f"`category_id` (={category_id!r}) must be an integer in [0, {self.n_categories})")
+        return (int(category_id),)
+
+    def category_id(self, category: tuple[int, ...]) -> int:
+        """The inverse of `category`. Raises ArgumentError where this set has no such category."""
+        try:
+            (number,) = category
+        except (TypeError, ValueError):
+            raise ArgumentError(f"`category` (={category!r}) must be (number of the system,)") from None
+        return self.category(number)[0]
+
+    @functools.cached_property
+    def systems(self) -> Systems:
+        """The system of each category."""
+        if self.table:
+            return self._given()
+        return candidates(self.search_seed, np.arange(self.n_categories), self.attempts)[0]
+
+    def _given(self) -> Systems:
+        try:
+            numbers = np.frombuffer(base64.b64decode(self.table, validate=True), "<f4")
+        except (TypeError, ValueError, binascii.Error):
+            raise ArgumentError("`table` must be base64 of float32 numbers") from None
+        if len(numbers) != 7 * sum(self.sizes) or not np.isfinite(numbers).all():
+            raise ArgumentError(
+                f"`table` must hold seven finite numbers for each of the {sum(self.sizes)} maps of `sizes`"
+            )
+        n = len(self.sizes)
+        maps, chances = np.zeros((n, MOST_MAPS, 6), np.float32), np.zeros((n, MOST_MAPS))
+        used = np.arange(MOST_MAPS) < np.array(self.sizes)[:, None]
+        maps[used], chances[used] = numbers.reshape(-1, 7)[:, :6], numbers.reshape(-1, 7)[:, 6]
+        if (chances < 0).any() or not (chances.sum(axis=1) > 0).all():
+            raise ArgumentError("the probabilities in `table` must be positive")
+        return Systems(np.array(self.sizes), maps, thresholds(chances))
+
+    def check(self, shape: Shape) -> None:
+        """Raise ArgumentError unless videos of `shape` (t, y, x) can be made."""
+        frames, height, width = shape
+        if min(height, width) <= 2 * self.pad:
+            raise ArgumentError(f"`pad` (={self.pad}) leaves nothing of frames of {height} x {width}")
+        if frames * self.points_per_frame > MOST_POINTS:
+            raise ArgumentError(
+                f"{frames} frames of `points_per_frame` (={self.points_per_frame}) are more than {MOST_POINTS:,} points"
+            )
+
+    # --- recipes
+
+    def rows(
+        self,
+        shape: Shape,
+        keys: npt.NDArray[np.uint32],
+        category_ids: npt.NDArray[np.int64],
+        instances: npt.NDArray[np.int64],
+    ) -> Rows:
+        """See `Generator.rows`."""
+        systems, (frames, height, width) = self.systems, shape
+        bits = (np.array(self.variants)[category_ids, None] >> np.arange(VARIANTS)) & 1
+        usable = bits.sum(axis=1)
+        nth = instances % usable
+        rows = np.zeros(len(keys), self.row_dtype)
+        rows["variant"] = np.argmax((np.cumsum(bits, axis=1) == nth[:, None] + 1), axis=1)
+        rows["flips"] = instances // usable % 4 if self.flips else 0
+        rows["key"] = keys
+        rows["maps"] = systems.maps[category_ids] * factors(self.weight)[rows["variant"]][:, None, :]
+        rows["thresholds"], rows["count"] = systems.thresholds[category_ids], systems.count[category_ids]
+        rows["frames"], rows["height"], rows["width"] = frames, height, width
+        rows["points_per_frame"], rows["trail"], rows["pad"] = self.points_per_frame, self.trail, self.pad
+        rows["patch"], rows["level"] = self.draw == "patch", self.level
+        return rows
+
+    @classmethod
+    def check_rows(cls, rows: Rows) -> None:
+        """See `Generator.check_rows`."""
+        for row in rows:
+            sizes = [int(row[name]) for name in ("frames", "height", "width", "points_per_frame")]
+            good = all(1 <= s <= MOST_POINTS for s in sizes) and max(sizes[:3]) <= 65536
+            good = good and sizes[0] * sizes[3] <= MOST_POINTS and 1 <= row["count"] <= MOST_MAPS
+            good = good and 0 <= 2 * row["pad"] < min(sizes[1:3]) and 0 <= row["trail"] <= MOST_TRAIL
+            good = good and 0 <= row["flips"] < 4 and row["patch"] in (0, 1) and 1 <= row["level"] <= 255
+            if not good or not np.isfinite(row["maps"]).all():
+                raise ArgumentError(f"a recipe of the {cls.name} generator has fields that it never has: {row}")
+
+    def parameters(self, shape: Shape, rows: Rows) -> dict[str, Parameter]:
+        """`variant`, `flips`, `maps` (number of them) and `key` (sample, word) of each video."""
+        return {
+            "variant": Parameter(
+                rows["variant"].copy(),
+                (),
+                "0 the system itself; 1 + 4 p + w: parameter p of a, b, c, d, e, f times weight w of four",
+            ),
+            "flips": Parameter(rows["flips"].copy(), (), "1 left to right, 2 top to bottom, 3 both"),
+            "maps": Parameter(rows["count"].copy(), (), "affine maps of the system"),
+            "key": Parameter(rows["key"].copy(), ("word",), "the Philox key of the video"),
+        }
+
+    # --- the reference
+
+    @staticmethod
+    def reference(row: np.void, t: npt.NDArray[np.int64], y: npt.NDArray[np.int64], x: npt.NDArray[np.int64]) -> F32:
+        """The grey levels of one video at frames `t`, rows `y`, columns `x`: float32 (T, Y, X)."""
+        at, frame = _drawn(row.tobytes())
+        lit = np.zeros((len(t), int(row["height"]) * int(row["width"])), bool)
+        for k, now in enumerate(t):
+            shown = (frame <= now) & ((row["trail"] == 0) | (frame > now - row["trail"]))
+            lit[k, at[shown]] = True
+        video = lit.reshape(len(t), row["height"], row["width"])[:, y[:, None], x]
+        return np.where(video, np.float32(row["level"]), np.float32(0))
+
+
+@functools.lru_cache(maxsize=2)  # of one video, frames are asked for some at a time
+def _drawn(record: bytes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    return drawn(np.frombuffer(record, Fractal.row_dtype)[0])
+
+
+def orbit(row: np.void) -> tuple[F32, F32, int]:
+    """x and y (N,) of the points of a video, and how often its chunks left the bound."""
+    points = int(row["frames"]) * int(row["points_per_frame"])
+    chunks = -(-points // CHUNK)
+    x, y = np.zeros(chunks, np.float32), np.zeros(chunks, np.float32)
+    xs, ys = np.empty((chunks, CHUNK), np.float32), np.empty((chunks, CHUNK), np.float32)
+    counter = np.zeros((chunks, 4), np.uint64)
+    counter[:, 1], counter[:, 3] = np.arange(chunks), rng.purpose_word(rng.PURPOSE_ORBIT, 0)
+    left = 0
+    for i in range(WARM_UP + CHUNK):
+        if i % 4 == 0:
+            counter[:, 0] = i // 4
+            words = rng.philox4x32(counter, row["key"])
+        m = (words[:, i % 4, None] >= row["thresholds"][: row["count"] - 1]).sum(axis=1)
+        a, b, c, d, e, f = row["maps"][m].T
+        x, y = fma(a, x, fma(b, y, e)), fma(c, x, fma(d, y, f))
+        stays = (np.abs(x) < BOUND) & (np.abs(y) < BOUND)
+        left += int((~stays).sum())
+        x, y = np.where(stays, x, np.float32(0)), np.where(stays, y, np.float32(0))
+        if i >= WARM_UP:
+            xs[:, i - WARM_UP], ys[:, i - WARM_UP] = x, y
+    return xs.ravel()[:points], ys.ravel()[:points], left
+
+
+def place(values: F32, pad: int, size: int) -> npt.NDArray[np.int64]:
+    """The pixel of each coordinate (N,), from `pad` to `size - pad`, or all at `pad` where they do not differ."""
+    extent = values.max() - values.min()
+    scale = np.float32(size - 2 * pad) / extent if extent > 0 else np.float32(0)
+    steps: npt.NDArray[np.int64] = np.floor((values - values.min()) * scale).astype(np.int64)
+    return np.minimum(pad + steps, size - 1)
+
+
+def drawn(row: np.void) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """What the points of a video draw: pixels, as row * width + column, and the frames that draw them."""
+    xs, ys, _ = orbit(row)
+    height, width, flips = int(row["height"]), int(row["width"]), int(row["flips"])
+    point = np.arange(len(xs))
+    frame = point // int(row["points_per_frame"])
+    X, Y = place(xs, int(row["pad"]), width), height - 1 - place(ys, int(row["pad"]), height)
+    X, Y = width - 1 - X if flips & 1 else X, height - 1 - Y if flips & 2 else Y
+    if not row["patch"]:
+        return Y * width + X, frame
+    counter = np.zeros((len(xs), 4), np.uint64)
+    counter[:, 0], counter[:, 1] = point % CHUNK // 8, point // CHUNK
+    counter[:, 3] = rng.purpose_word(rng.PURPOSE_PATCH, 0)
+    words = rng.philox4x32(counter, row["key"])[point, point % 8 // 2]
+    half = np.where(point % 2, words >> np.uint32(16), words & np.uint32(0xFFFF)).astype(np.int64)
+    mask = 1 + (half * 511 >> 16)  # from 1 to 511: no patch is empty
+    pixels, frames = [], []
+    for bit in range(9):
+        r, c = Y + bit // 3 - 1, X + bit % 3 - 1
+        on = (mask >> bit & 1 == 1) & (r >= 0) & (r < height) & (c >= 0) & (c < width)
+        pixels.append((r * width + c)[on])
+        frames.append(frame[on])
+    return np.concatenate(pixels), np.concatenate(frames)

@@ -1,0 +1,261 @@
+"""Where the categories of `fractal` come from: a search that anybody can repeat, or the files that FractalDB published.
+
+A category is the first candidate of its number whose 100,000 points stay near the origin and fill a fifth of the canvas:
+a pure function of (search seed, category). The finished search of seed 0 comes with the package, others are kept in a cache.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import dataclasses
+import hashlib
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from vpngen import backends
+from vpngen.errors import ArgumentError, RunError
+from vpngen.generators import Shape
+from vpngen.generators import fractal as _fractal
+from vpngen.spec import Spec
+from vpngen.units import usable_cpus
+
+MOST_ATTEMPTS: Final = 2**16
+"""Candidates of a category, of which one in fifty is accepted."""
+ATTEMPTS_AT_ONCE: Final = 64
+MOST_CATEGORIES: Final = 100_000
+CHOICES: Final = ("weight", "flips", "draw", "points_per_frame", "trail", "pad", "level")
+FORM: Final = "vpngen systems 1"
+COLUMNS: Final = "a, b, c, d, e, f, probability"
+
+USUAL_WEIGHT: Final = 0.4
+"""FractalDB's best, for which the usable variants are kept with the systems."""
+
+Progress = Callable[[int, int], None]
+_T = TypeVar("_T")
+
+
+def fractal(
+    categories: int | None = None,
+    instances: int = 1000,
+    *,
+    val_instances: int = 0,
+    shape: Shape = (100, 362, 362),
+    seed: int = 0,
+    search_seed: int = 0,
+    ifs_dir: str | Path | None = None,
+    progress: Progress | None = None,
+    **choices: Any,
+) -> Spec:
+    """A Video Fractal set; the defaults are the paper's, 1,000 categories x 1,000 instances (section 5.4).
+
+    Args:
+        categories: the number of iterated function systems; None for 1,000, or for all in `ifs_dir`.
+        instances: videos of each category in the train split; FractalDB has 1,000.
+        val_instances: videos of each category in the val split.
+        shape: (t, y, x) of a video: 100 frames on FractalDB's canvas of 362 x 362.
+        seed: of the instances, in [0, 2**64).
+        search_seed: of the categories, in [0, 2**64).
+        ifs_dir: a folder of FractalDB's category files, in place of a search: one CSV a category, in the order of their
+            names, a row of a, b, c, d, e, f, probability for each map.
+        progress: called with (categories found, categories) while a search runs.
+        choices: the other fields of `vpngen.generators.Fractal`: weight, flips, draw, points_per_frame, trail, pad, level.
+
+    Raises:
+        ArgumentError: counts out of range, unknown names, files that are no systems.
+    """
+    if unknown := sorted(set(choices) - set(CHOICES)):
+        raise ArgumentError(f"`{unknown[0]}` is not an argument of the fractal generator; it has {', '.join(CHOICES)}")
+    whole = isinstance(categories, int) and not isinstance(categories, bool)
+    if categories is not None and not (whole and 1 <= categories <= MOST_CATEGORIES):
+        raise ArgumentError(f"`categories` (={categories!r}) must be an integer from 1 to {MOST_CATEGORIES:,}")
+    if ifs_dir is not None:
+        table, sizes = read_folder(Path(ifs_dir), categories)
+        plain = _fractal.Fractal((1,) * len(sizes), table=table, sizes=sizes, **choices)
+        found = _variants(plain.systems, plain.weight, Path(ifs_dir), progress)
+        generator = _fractal.Fractal(tuple(found), table=table, sizes=sizes, **choices)
+    else:
+        if isinstance(search_seed, bool) or not isinstance(search_seed, int) or not 0 <= search_seed < 2**64:
+            raise ArgumentError(f"`search_seed` (={search_seed!r}) must be an integer from 0 to {2**64 - 1}")
+        attempts, variants = search(categories or 1000, search_seed, progress)
+        generator = _fractal.Fractal(variants, attempts=attempts, search_seed=search_seed, **choices)
+        if generator.weight != USUAL_WEIGHT:
+            variants = tuple(_variants(generator.systems, generator.weight, None, progress))
+            generator = dataclasses.replace(generator, variants=variants)
+    return Spec(generator, instances, val_instances, shape, seed)
+
+
+# --- the search
+
+
+def search(
+    categories: int, seed: int = 0, progress: Progress | None = None, cache: bool = True
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The accepted attempt of each of the first `categories`, and the bits of its usable variants.
+
+    Raises:
+        MissingError: the numba backend cannot run here.
+        RunError: a category of which no candidate is accepted.
+    """
+    known: list[tuple[int, int]] = []
+    if cache:
+        for path in (SHIPPED, _cache(seed)) if seed == 0 else (_cache(seed),):
+            known = max(known, read_found(path, seed), key=len)
+    if len(known) < categories:
+        fresh = _search(len(known), categories, seed, progress)
+        known = known + fresh
+        if cache:
+            with contextlib.suppress(OSError):  # a cache that cannot be written costs time, not results
+                write_found(_cache(seed), seed, known)
+    return tuple(a for a, _ in known[:categories]), tuple(v for _, v in known[:categories])
+
+
+def _search(first: int, last: int, seed: int, progress: Progress | None) -> list[tuple[int, int]]:
+    backend = backends.load("numba")
+
+    def one(category: int) -> tuple[int, int]:
+        attempt = accepted(category, seed, backend)
+        systems, keys = _fractal.candidates(seed, [category], [attempt])
+        return attempt, usable_variants(systems, keys, USUAL_WEIGHT, backend)
+
+    return _in_parallel(one, range(first, last), progress)
+
+
+def accepted(category: int, seed: int, backend: backends.Backend) -> int:
+    """The first attempt of a category that the search accepts. Raises RunError where it gives up."""
+    enough = int(np.ceil(_fractal.FILL_RATE * _fractal.SEARCH_SHAPE[1] * _fractal.SEARCH_SHAPE[2]))
+    for start in range(0, MOST_ATTEMPTS, ATTEMPTS_AT_ONCE):
+        systems, keys = _fractal.candidates(seed, category, start + np.arange(ATTEMPTS_AT_ONCE))
+        found = backend.fill(_fractal.trials(systems, keys), enough)
+        if len(good := np.flatnonzero(found[:, 1] >= enough)):
+            return start + int(good[0])
+    raise RunError(
+        f"none of {MOST_ATTEMPTS:,} candidates of category {category} with search seed {seed} fills the canvas"
+    )
+
+
+def usable_variants(
+    systems: _fractal.Systems, keys: npt.NDArray[np.uint32], weight: float, backend: backends.Backend
+) -> int:
+    """The bits of the variants of one system (1,) whose orbits stay near the origin and fill a hundredth of the canvas."""
+    weighted = np.repeat(_fractal.trials(systems, keys), _fractal.VARIANTS)
+    weighted["maps"] *= _fractal.factors(weight)[:, None, :]
+    found = backend.fill(weighted)
+    least = _fractal.VARIANT_RATE * _fractal.SEARCH_SHAPE[1] * _fractal.SEARCH_SHAPE[2]
+    return sum(1 << v for v in range(_fractal.VARIANTS) if found[v, 1] >= least)
+
+
+# --- what was found, on disk
+
+SHIPPED: Final = Path(_fractal.__file__).with_name("systems.txt")
+"""The search of seed 0, 1,000 categories: it comes with the package."""
+
+
+def _cache(seed: int) -> Path:
+    folder = os.environ.get("VPNGEN_CACHE_DIR") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "vpngen")
+    return Path(folder).expanduser() / f"systems-{seed}.txt"
+
+
+def read_found(path: Path, seed: int) -> list[tuple[int, int]]:
+    """(attempt, variants) of the categories in a file that `write_found` made; none where it is missing or damaged."""
+    try:
+        head, _, body = path.read_text("ascii").partition("\n")
+        if head != f"{FORM} seed {seed} sha256 {hashlib.sha256(body.encode()).hexdigest()}":
+            return []
+        lines = (line.split() for line in body.splitlines())
+        return [(int(attempt), int(variants, 16)) for attempt, variants in lines]
+    except (OSError, ValueError):
+        return []
+
+
+def write_found(path: Path, seed: int, found: list[tuple[int, int]]) -> None:
+    """Write what a search found, in one step. Raises OSError."""
+    body = "".join(f"{attempt} {variants:07x}\n" for attempt, variants in found)
+    head = f"{FORM} seed {seed} sha256 {hashlib.sha256(body.encode()).hexdigest()}\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    beside.write_text(head + body, "ascii")
+    os.replace(beside, path)
+
+
+# --- FractalDB's files
+
+
+def read_folder(folder: Path, categories: int | None = None) -> tuple[str, tuple[int, ...]]:
+    """The `table` and `sizes` of `Fractal` from a folder of CSV files, and of its subfolders. Raises ArgumentError."""
+    if not folder.is_dir():
+        raise ArgumentError(f"`ifs_dir` (={str(folder)!r}) is not a folder")
+    files = sorted(folder.rglob("*.csv"), key=lambda path: (path.name, str(path)))
+    if not files:
+        raise ArgumentError(f"`ifs_dir` (={str(folder)!r}) holds no .csv files")
+    if categories is not None and categories > len(files):
+        raise ArgumentError(f"`categories` (={categories}) is more than `ifs_dir` holds, which is {len(files)}")
+    tables = [read_system(path) for path in files[:categories]]
+    return base64.b64encode(b"".join(t.tobytes() for t in tables)).decode(), tuple(len(t) for t in tables)
+
+
+def read_system(path: Path) -> npt.NDArray[np.float32]:
+    """The maps of one of FractalDB's files: little-endian float32 (maps, 7), the last column their probabilities.
+
+    Raises:
+        ArgumentError: columns, numbers or probabilities that are not those of a system.
+    """
+
+    def wrong(what: str) -> ArgumentError:
+        return ArgumentError(f"{str(path)!r} is not a category of FractalDB ({COLUMNS}): {what}")
+
+    try:
+        lines = [line.split(",") for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
+        numbers = [[float(field) for field in line] for line in lines]
+    except (OSError, ValueError) as error:
+        raise wrong(str(error)) from None
+    if bad := [i for i, line in enumerate(numbers, start=1) if len(line) != 7]:
+        raise wrong(f"line {bad[0]} has {len(numbers[bad[0] - 1])} columns in place of 7")
+    if not 1 <= len(numbers) <= _fractal.MOST_MAPS:
+        raise wrong(f"it has {len(numbers)} maps; from 1 to {_fractal.MOST_MAPS} are allowed")
+    table = np.array(numbers)
+    if not np.isfinite(table).all():
+        raise wrong(
+            f"line {int(np.flatnonzero(~np.isfinite(table).all(axis=1))[0]) + 1} has a number that is not finite"
+        )
+    if np.abs(table[:, :6]).max() > 16:
+        raise wrong("a parameter is beyond 16; FractalDB's lie between -1 and 1")
+    if (table[:, 6] < 0).any() or abs(table[:, 6].sum() - 1) > 1e-3:
+        raise wrong(f"the probabilities must be positive and sum to 1, and sum to {table[:, 6].sum():g}")
+    return table.astype("<f4")
+
+
+def _variants(systems: _fractal.Systems, weight: float, folder: Path | None, progress: Progress | None) -> list[int]:
+    """The bits of the usable variants of each system; those of `folder` must be usable themselves."""
+    backend = backends.load("numba")
+
+    def one(i: int) -> int:
+        system = _fractal.Systems(systems.count[i : i + 1], systems.maps[i : i + 1], systems.thresholds[i : i + 1])
+        usable = usable_variants(system, _fractal.candidates(0, [i], [0])[1], weight, backend)
+        if folder is not None and not usable & 1:
+            raise ArgumentError(
+                f"category {i} of `ifs_dir` (={str(folder)!r}) never fills: its points leave, or fall on less than a hundredth "
+                f"of the canvas"
+            )
+        return usable | 1
+
+    return _in_parallel(one, range(len(systems.count)), progress)
+
+
+def _in_parallel(one: Callable[[int], _T], numbers: range, progress: Progress | None) -> list[_T]:
+    """one(i) for each number, by all processors, in order; kernels release the interpreter lock."""
+    crew, results = ThreadPoolExecutor(usable_cpus()), []
+    try:
+        for result in crew.map(one, numbers):
+            results.append(result)
+            if progress is not None:
+                progress(numbers.start + len(results), numbers.stop)
+    finally:
+        crew.shutdown(wait=True, cancel_futures=True)
+    return results
