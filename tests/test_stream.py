@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 import vpngen
 from vpngen import ArgumentError, ClipStream, ConflictError, MissingError, RunError, Spec, Window
 from vpngen.sampling import Augment
+from vpngen.stream import ClipLoader
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:This DataLoader will create"),  # more workers than processors, on purpose
@@ -171,6 +173,27 @@ def test_memory_is_lent_again_only_when_nobody_holds_it() -> None:
     assert len(addresses) < 8
 
 
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("options", [{}, {"dtype": "float32", "mean": (0.1, 0.2, 0.3)}, {"channels": 1}])
+def test_memory_of_workers_is_lent_again_only_when_nobody_holds_it(method: str, options: dict[str, Any]) -> None:
+    expected = list(stream(length=200, **options))
+    loader = vpngen.loader(stream(length=200, **options), processes=2, start_method=method)
+    kept = [clips[:, :, 1:].numpy() if i % 2 else clips[1:] for i, (clips, _, _) in enumerate(loader)]
+    for i, part in enumerate(kept):
+        whole = expected[i][0]
+        assert torch.equal(torch.as_tensor(part), whole[:, :, 1:] if i % 2 else whole[1:])
+    addresses = set()
+    for clips, _, _ in loader:
+        addresses.add(clips.data_ptr())
+    assert len(addresses) <= 2 * 5 + 1  # slots; those in `kept` are not lent again
+    assert loader.dataset._ring is not None and clips.stride(1) == (0 if not options else clips[0, 0].numel())
+
+
+def test_too_little_shared_memory_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vpngen.stream.ring.MOST_BYTES", 1)
+    assert same(list(vpngen.loader(stream(), processes=2)), list(stream()))
+
+
 # --- epochs
 
 
@@ -210,6 +233,68 @@ def test_workers_give_what_one_process_gives(method: str, persistent: bool) -> N
         workers.dataset.set_epoch(epoch)  # type: ignore[attr-defined]
         assert same(list(workers), list(expected))
     assert same(list(workers), list(expected))
+
+
+def late(worker: int) -> None:
+    """Worker 1 is slow to start."""
+    if worker == 1:
+        time.sleep(1.0)
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_worker_that_comes_late_belongs_to_its_own_iteration(resumed: bool) -> None:
+    reference = stream()
+    epochs = [seen(reference) for _ in range(3)]
+    loader = ClipLoader(
+        stream(), num_workers=2, multiprocessing_context="fork", persistent_workers=True, worker_init_fn=late
+    )
+    state = loader.state_dict()
+    next(iter(loader))
+    if resumed:
+        loader.load_state_dict({**state, "epoch": 2, "sample": 12})
+        assert seen(loader) == epochs[2][12:]
+    else:
+        assert seen(loader) == epochs[1]
+        assert seen(loader) == epochs[2]
+
+
+def test_seeding_torch_before_every_epoch_does_not_repeat_it() -> None:
+    expected = stream()
+    loader: DataLoader[Any] = DataLoader(stream(), batch_size=None, num_workers=2)
+    for _ in range(3):
+        torch.manual_seed(0)
+        assert seen(loader) == seen(expected)
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_an_epoch_set_within_a_loop_is_the_next(processes: int) -> None:
+    reference = stream()
+    reference.set_epoch(3)
+    expected = seen(reference)
+    loader = vpngen.loader(stream(), processes=processes)
+    for i, _ in enumerate(loader):
+        if i == 2:
+            loader.set_epoch(3)
+    assert loader.state_dict()["epoch"] == 3
+    assert seen(loader) == expected
+
+
+def test_a_default_device_changes_nothing() -> None:
+    expected = list(stream())
+    torch.set_default_device("meta")
+    try:
+        assert same(list(stream()), expected)
+    finally:
+        torch.set_default_device(None)
+
+
+def test_batches_made_under_inference_mode_can_be_trained_on() -> None:
+    batches = iter(stream(dtype="float32", prefetch=0))
+    with torch.inference_mode():
+        clips = next(batches)[0]
+    weight = torch.ones(1, requires_grad=True)
+    (clips * weight).sum().backward()
+    assert weight.grad is not None
 
 
 def test_without_its_own_order_val_comes_the_same_each_time() -> None:
@@ -519,6 +604,55 @@ def test_damaged_states_are_refused(spoil: Callable[[dict[str, Any]], Any], matc
         one.load_state_dict(spoil(one.state_dict()))
 
 
+# --- frameworks
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("saving", "checkpoint"), [({}, "epoch=0-step=8"), ({"every_n_train_steps": 11}, "epoch=1-step=11")]
+)
+def test_lightning_goes_on_from_its_checkpoints(saving: dict[str, Any], checkpoint: str, tmp_path: Path) -> None:
+    import lightning
+
+    class Net(lightning.LightningModule):  # type: ignore[misc,name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.seen = torch.nn.Linear(1, 1), []
+
+        def training_step(self, batch: Any, step: int) -> Any:
+            self.seen += seen([batch])
+            return self.layer(batch[0].float().mean().reshape(1))
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    def fit(net: Any, checkpoint: Path | None, *callbacks: Any) -> list[tuple[int, ...]]:
+        trainer = lightning.Trainer(
+            max_epochs=3, use_distributed_sampler=False, callbacks=list(callbacks), logger=False, accelerator="cpu",
+            enable_checkpointing=bool(callbacks), enable_progress_bar=False, enable_model_summary=False,
+        )  # fmt: skip
+        trainer.fit(net, vpngen.loader(stream()), ckpt_path=checkpoint)
+        return net.seen  # type: ignore[no-any-return]
+
+    saver = lightning.pytorch.callbacks.ModelCheckpoint(tmp_path, save_top_k=-1, **saving)
+    whole = fit(Net(), None, saver)
+    reference = stream()
+    assert whole == [s for _ in range(3) for s in seen(reference)]
+    steps = int(checkpoint.rpartition("=")[2])
+    assert (
+        fit(Net(), tmp_path / f"{checkpoint}.ckpt")
+        == whole[len(whole) - 90 + sum(min(4, 30 - 4 * (k % 8)) for k in range(steps)) :]
+    )
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_accelerate_leaves_the_loader_as_it_is() -> None:
+    import accelerate
+
+    loader = vpngen.loader(stream())
+    assert accelerate.Accelerator(cpu=True).prepare(loader) is loader
+
+
 # --- nothing leaks
 
 
@@ -551,6 +685,18 @@ def test_early_breaks_of_workers_leak_nothing() -> None:
         take(loader, 1)
     assert len(os.listdir("/proc/self/fd")) <= files + 4
     assert len(torch.multiprocessing.active_children()) == 2  # type: ignore[no-untyped-call]
+
+
+def test_a_loader_that_nobody_holds_takes_its_workers_with_it() -> None:
+    loader = vpngen.loader(stream(length="infinite"), processes=2)
+    batches = iter(loader)
+    next(batches)
+    gc.disable()
+    try:
+        del loader, batches
+        assert not torch.multiprocessing.active_children()  # type: ignore[no-untyped-call]
+    finally:
+        gc.enable()
 
 
 def test_long_runs_do_not_grow() -> None:
@@ -655,7 +801,7 @@ def test_loader_refuses_what_belongs_to_the_stream() -> None:
     with pytest.raises(ArgumentError, match="give `augment`"):
         vpngen.loader(stream(), augment="none")
     with pytest.raises(ArgumentError, match="give `batch_size`"):
-        vpngen.loader(stream(), 5)
+        vpngen.loader(stream(), 128)
     with pytest.raises(ArgumentError, match="`start_method`"):
         vpngen.loader(stream(), processes=1, start_method="thread")
     with pytest.raises(ArgumentError, match="`processes`"):

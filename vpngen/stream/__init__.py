@@ -4,7 +4,7 @@ Sample s of epoch e is a function of (seed, e, s): `vpngen.sampling` says which 
 gives the pixels. So a stream begins anywhere, on any number of ranks and workers, and holds nothing that could get lost.
 
 `dataset` is the stream, `place` says which epoch comes next, in this process and in workers, `makers` makes batches ahead,
-`loading` is the DataLoader.
+`loading` is the DataLoader, `ring` the memory that its workers send batches in.
 """
 
 from vpngen.errors import MissingError

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from multiprocessing.context import get_spawning_popen
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,8 +20,9 @@ from vpngen.generators import Shape
 from vpngen.sampling import MOST_SAMPLES, Augment, Deal, Sampling, augmentation
 from vpngen.spec import MAX_SIDE, Spec
 from vpngen.store import ClipReader
-from vpngen.stream.makers import Batch, Buffers, Card, Processor, resized, to_device
+from vpngen.stream.makers import Batch, Buffers, Card, Processor, Shared, resized, to_device
 from vpngen.stream.place import MOST_EPOCHS, Control, Position
+from vpngen.stream.ring import Ring
 
 DTYPES: Final = {str(d).removeprefix("torch."): d for d in (torch.uint8, torch.float16, torch.bfloat16, torch.float32)}
 AHEAD: Final = 2
@@ -143,6 +145,7 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
         if self.sampling.length is not None and self.batch_size * (self._given or (0, 1))[1] > self.sampling.length:
             self._refuse_batch((self._given or (0, 1))[1])
         self._control = Control()
+        self._ring: Ring | None = None
         self._at: Position | None = None
 
     # --- what is in it
@@ -308,7 +311,8 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
 
     def __getstate__(self) -> dict[str, Any]:
         sent = self._ranks() if self._given is None else None
-        return {**self.__dict__, "_sent": sent, "_at": None}
+        ring = self._ring if get_spawning_popen() is not None else None
+        return {**self.__dict__, "_sent": sent, "_at": None, "_ring": ring}
 
     # --- iteration
 
@@ -400,7 +404,7 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
         else:
             rendering.paint(backend, name, rows, batch.windows, out.numpy(), threads)
 
-    def _finish(self, clips: torch.Tensor, buffers: Buffers | None = None) -> torch.Tensor:
+    def _finish(self, clips: torch.Tensor, buffers: Buffers | Shared | None = None) -> torch.Tensor:
         """Grey (N, T, Y, X) as (N, C, T, Y, X) of the dtype asked for, on the device it is on."""
         if self.dtype == torch.uint8:
             return clips.unsqueeze(1).expand(-1, self.channels, -1, -1, -1)
@@ -418,6 +422,12 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
             for i in range(0, len(clips), step):
                 torch.add(base, clips[i : i + step], alpha=scale, out=out[i : i + step, channel])
         return out.expand(-1, self.channels, -1, -1, -1)
+
+    @property
+    def _batch_bytes(self) -> int:
+        """Bytes of a whole batch of clips, as they are in memory."""
+        planes = 1 if self.dtype == torch.uint8 or len({*zip(self.mean, self.std, strict=True)}) == 1 else self.channels
+        return self.batch_size * int(np.prod(self.sampling.clip)) * planes * self.dtype.itemsize
 
     def _labels(self, batch: Batch) -> torch.Tensor:
         return torch.from_numpy(self.spec.labels(batch.index))

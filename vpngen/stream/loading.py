@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,10 @@ from torch.utils.data import DataLoader
 from vpngen.errors import ArgumentError, MissingError
 from vpngen.spec import Spec
 from vpngen.stream.dataset import ClipStream, count_of
+from vpngen.stream.ring import Ring
+
+SPARE_SLOTS = 3
+"""Batches beside those made ahead: one in the making, and two in the hands of the consumer."""
 
 
 class ClipLoader(DataLoader[tuple[torch.Tensor, ...]]):
@@ -29,12 +35,7 @@ class ClipLoader(DataLoader[tuple[torch.Tensor, ...]]):
 
     def __init__(self, dataset: ClipStream, **options: Any) -> None:
         super().__init__(dataset, **{**options, "batch_size": None})
-        self.sampler.set_epoch = self._told  # type: ignore[attr-defined]
-
-    def _told(self, epoch: int) -> None:
-        """Lightning tells the epoch to samplers alone, and at the end of an epoch loads no state."""
-        if self.dataset._control.untouched():
-            self.dataset.set_epoch(epoch)
+        self.sampler.set_epoch = functools.partial(_told, dataset)  # type: ignore[attr-defined]
 
     def __len__(self) -> int:
         """As that of the stream."""
@@ -49,6 +50,9 @@ class ClipLoader(DataLoader[tuple[torch.Tensor, ...]]):
         at = stream._control.peek()
         stream._place(at.epoch, at.sample)
         deal = stream._deal(at.sample, stream._ranks()[1])
+        if stream._ring is None:
+            with contextlib.suppress(RuntimeError):  # too little shared memory: then batches go as any tensor goes
+                stream._ring = Ring(self.num_workers, (self.prefetch_factor or 2) + SPARE_SLOTS, stream._batch_bytes)
         for done, batch in enumerate(super().__iter__(), start=1):
             stream._at = dataclasses.replace(at, sample=deal.bound(done))
             yield batch
@@ -68,6 +72,12 @@ class ClipLoader(DataLoader[tuple[torch.Tensor, ...]]):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """As `ClipStream.load_state_dict`."""
         self.dataset.load_state_dict(state)
+
+
+def _told(stream: ClipStream, epoch: int) -> None:
+    """Lightning tells the epoch to samplers alone, and at the end of an epoch loads no state."""
+    if stream._control.untouched():
+        stream.set_epoch(epoch)
 
 
 def loader(

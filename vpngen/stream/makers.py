@@ -17,6 +17,7 @@ from torch.utils.data import get_worker_info
 
 from vpngen import backends
 from vpngen.generators import Rows
+from vpngen.stream.ring import Parcel, Ring, shared_bytes
 from vpngen.units import usable_cpus
 
 if TYPE_CHECKING:
@@ -49,10 +50,11 @@ class Processor:
 
     def __init__(self, stream: ClipStream, device: torch.device) -> None:
         self.stream, self.device = stream, device
-        self.in_worker = get_worker_info() is not None
+        worker = get_worker_info()
         self.backend = None if stream._reader is not None else backends.choose("numba")
-        self.threads = stream.threads or (1 if self.in_worker else usable_cpus())
+        self.threads = stream.threads or (1 if worker is not None else usable_cpus())
         self.buffers = Buffers()
+        self.outgoing: Buffers | Shared = Shared(stream._ring, worker.id) if worker is not None else self.buffers
 
     def batches(self, plans: Iterator[Batch], ahead: int) -> Generator[tuple[Any, ...]]:
         """The batches, up to `ahead` of them made while the last is in use."""
@@ -83,20 +85,20 @@ class Processor:
     def _make(self, plan: Batch) -> tuple[Any, ...]:
         stream = self.stream
         shape = (plan.samples, *stream.sampling.clip)
-        to_card = self.device.type == "cuda"
+        to_card, plain = self.device.type == "cuda", stream.dtype == torch.uint8
         if to_card:
             clips = torch.empty(shape, dtype=torch.uint8, pin_memory=True, device="cpu")
-        elif self.in_worker and stream.dtype == torch.uint8:
-            clips = _shared_memory(shape)
         else:
-            clips = self.buffers.take(shape, torch.uint8)
+            clips = (self.outgoing if plain else self.buffers).take(shape, torch.uint8)
         stream._fill(plan, clips, self.backend, self.threads)
         if not to_card:
-            clips = stream._finish(clips, self.buffers)
+            clips = stream._finish(clips, self.outgoing)
         return (clips, stream._labels(plan), *([stream._recipe(plan)] if stream.parameters else []))
 
     def deliver(self, made: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The batch where it was asked for."""
+        """The batch where it was asked for, or in a worker, as it is sent from there."""
+        if isinstance(self.outgoing, Shared):
+            return (self.outgoing.parcel(made[0]), *made[1:])
         if self.device.type != "cuda":
             return made
         moved = [to_device(part, self.device) for part in made]
@@ -180,13 +182,6 @@ def _side_stream(card: int) -> torch.cuda.Stream:
     return torch.cuda.Stream(card)  # type: ignore[no-untyped-call]
 
 
-def _shared_memory(shape: tuple[int, ...]) -> torch.Tensor:
-    """A uint8 tensor that goes to another process without being copied."""
-    storage: Any = torch.UntypedStorage._new_shared(int(np.prod(shape)), device="cpu")  # type: ignore[no-untyped-call] # as torch's collation
-    strides = [int(np.prod(shape[i + 1 :])) for i in range(len(shape))]
-    return torch.empty(0, dtype=torch.uint8, device="cpu").set_(storage, 0, shape, strides)
-
-
 class Buffers:
     """Memory for batches, used again when nobody holds the batch any more: fresh memory costs as much as rendering into it."""
 
@@ -204,6 +199,27 @@ class Buffers:
         lent = memory[:]  # the tensor keeps this view of it alive, and its end gives the memory back
         weakref.finalize(lent, _give_back, free, memory).atexit = False
         return torch.from_numpy(lent).view(dtype).view(shape)
+
+
+class Shared:
+    """Memory for batches that leave a worker: a slot of the ring, or if there is none shared memory of its own."""
+
+    def __init__(self, ring: Ring | None, worker: int) -> None:
+        self._ring, self._worker = ring, worker
+        self._slots: dict[int, int] = {}
+
+    def take(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        """A tensor of that shape, its contents undefined."""
+        taken = self._ring.take(self._worker, shape, dtype) if self._ring is not None else None
+        if taken is None:
+            return shared_bytes(int(np.prod(shape)) * dtype.itemsize).view(dtype).view(shape)
+        self._slots[taken[0].data_ptr()] = taken[1]
+        return taken[0]
+
+    def parcel(self, made: torch.Tensor) -> torch.Tensor | Parcel:
+        """What is sent for a tensor over memory taken here."""
+        slot = self._slots.pop(made.data_ptr(), None)
+        return made if slot is None or self._ring is None else Parcel(self._ring, slot, made)
 
 
 def _give_back(free: list[npt.NDArray[np.uint8]], memory: npt.NDArray[np.uint8]) -> None:
