@@ -25,6 +25,7 @@ from vpngen.backends.simd import (
     ishr,
     isplat,
     ixor,
+    mirrored_rows,
     splat,
     spread,
     store_interleaved,
@@ -253,6 +254,26 @@ def along_t(n, planes, starts, weights, first, bias, out, at, width):  # type: i
             vstore_bytes(out, at + x, total)
 
 
+@njit(**_OPTIONS)
+def along_t_mirrored(n, planes, starts, weights, first, bias, out, at, width):  # type: ignore[no-untyped-def]
+    """The same row from right to left. Returns whether there is code for n rows; else nothing is written."""
+    if n == 12:
+        mirrored_rows(12, planes, starts, weights, first, bias, out, at, width)
+    elif n == 9:
+        mirrored_rows(9, planes, starts, weights, first, bias, out, at, width)
+    elif n == 6:
+        mirrored_rows(6, planes, starts, weights, first, bias, out, at, width)
+    elif n == 3:
+        mirrored_rows(3, planes, starts, weights, first, bias, out, at, width)
+    elif n == 4:
+        mirrored_rows(4, planes, starts, weights, first, bias, out, at, width)
+    elif n == 1:
+        mirrored_rows(1, planes, starts, weights, first, bias, out, at, width)
+    else:
+        return False
+    return True
+
+
 _copy, _mirror = vcopy_bytes(False), vcopy_bytes(True)
 
 
@@ -391,7 +412,14 @@ def run(rows, windows, out, extent, extremes, size, first_task, last_task):  # t
                     low, high = extremes_along_t(count[i], planes, starts, weights, first, low, high, width)
                     continue
                 at = ((n * frames + t_first + i) * height + y) * width
-                if flip or width % LANES:
+                whole = width % LANES == 0
+                if (
+                    flip
+                    and whole
+                    and along_t_mirrored(count[i], planes, starts, weights, first, row.bias, out, at, width)
+                ):
+                    continue
+                if flip or not whole:
                     along_t(count[i], planes, starts, weights, first, row.bias, row_bytes, 0, rounded)
                     put_row(row_bytes, out, at, width, flip)
                 else:

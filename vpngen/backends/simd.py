@@ -244,15 +244,33 @@ def store_interleaved(typingctx: Any, array: Any, index: Any, a: Any, b: Any, c:
     return types.void(array, types.intp, ints, ints, ints, ints), codegen
 
 
-@intrinsic
-def weighted_rows(
-    typingctx: Any, n: Any, rows: Any, starts: Any, weights: Any, first: Any, bias: Any, out: Any, at: Any, width: Any
-) -> Any:
-    """out[at + x] = floor(bias + sum over j < n of weights[first + j] * rows[starts[first + j] + x]) for x < width.
+def _weighted_rows(mirrored: bool) -> Any:
+    """An intrinsic: out[at + x] = floor(bias + sum over j < n of weights[first + j] * rows[starts[first + j] + x]), x < width.
 
-    The sum is a chain of fused multiply-adds in the order of j. All arrays are one-dimensional and contiguous: float32
-    rows and weights, int64 starts, uint8 out. `n` is a literal; `width` is a multiple of 16; sums lie in [0, 256).
+    Mirrored, that goes to out[at + width - 1 - x]. The sum is a chain of fused multiply-adds in the order of j. All arrays
+    are one-dimensional and contiguous: float32 rows and weights, int64 starts, uint8 out. `n` is a literal; `width` is a
+    multiple of 16; sums lie in [0, 256).
     """
+
+    @intrinsic
+    def operation(
+        typingctx: Any,
+        n: Any,
+        rows: Any,
+        starts: Any,
+        weights: Any,
+        first: Any,
+        bias: Any,
+        out: Any,
+        at: Any,
+        width: Any,
+    ) -> Any:
+        return _weigh(mirrored, n, rows, starts, weights, out)
+
+    return operation
+
+
+def _weigh(mirrored: bool, n: Any, rows: Any, starts: Any, weights: Any, out: Any) -> Any:
     if not isinstance(n, types.IntegerLiteral):
         return None
     terms = n.literal_value
@@ -275,13 +293,18 @@ def weighted_rows(
             for weight, row in chain:
                 lane = builder.load(builder.bitcast(builder.gep(row, [x]), _FLOATS.as_pointer()), align=4)
                 total = _fused(builder, weight, lane, total)
-            builder.store(
-                _level(builder, total), builder.bitcast(builder.gep(begin, [x]), _BYTES.as_pointer()), align=1
-            )
+            levels = _level(builder, total)
+            if mirrored:
+                levels = builder.shuffle_vector(levels, levels, ir.Constant(_INTS, list(reversed(range(LANES)))))
+                x = builder.sub(builder.sub(width, by), x)
+            builder.store(levels, builder.bitcast(builder.gep(begin, [x]), _BYTES.as_pointer()), align=1)
         return context.get_dummy_value()
 
     index = types.intp
     return types.void(n, rows, starts, weights, index, types.float32, out, index, index), codegen
+
+
+weighted_rows, mirrored_rows = _weighted_rows(False), _weighted_rows(True)
 
 
 @intrinsic
