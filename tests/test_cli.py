@@ -30,16 +30,22 @@ import stores
 from PIL import Image
 
 import vpngen
-from vpngen import Spec, cli, health, store, terminal
+from vpngen import Spec, cli, health, store, systems, terminal
 from vpngen import preview as pictures
 from vpngen.backends import BACKENDS
 from vpngen.errors import MissingError
+from vpngen.spec import MAKERS
 
 SMALL = (
     "--shape", "16x60x48", "--divisions-x", "2,4", "--divisions-y", "3,6", "--noise-terms", "0", "--instances", "3",
     "--val-instances", "1",
 )  # fmt: skip
 """Four categories, 12 videos and 4."""
+FRACTALS = (
+    "--generator", "fractal", "--categories", "4", "--instances", "3", "--val-instances", "1", "--shape", "12x40x48",
+    "--points-per-frame", "50",
+)  # fmt: skip
+"""As many categories and videos of another generator."""
 SHARDS = ("--shard-videos", "4")
 """Three shards and one."""
 COMMANDS = tuple(cli.cli.commands)
@@ -50,6 +56,28 @@ def small_spec() -> Spec:
     return vpngen.perlin(
         divisions_x=(2, 4), divisions_y=(3, 6), noise_terms=0, shape=(16, 60, 48), instances=3, val_instances=1
     )
+
+
+def fractals(**changes: Any) -> Spec:
+    counts = {"categories": 4, "instances": 3, "val_instances": 1, "shape": (12, 40, 48), "points_per_frame": 50}
+    return vpngen.fractal(**{**counts, **changes})
+
+
+def both_kinds() -> Spec:
+    """Four labels of noise, then four of fractals."""
+    noise = vpngen.perlin(divisions=(2, 4), noise_terms=0, shape=(12, 40, 48), instances=3, val_instances=1)
+    return vpngen.mixed(noise, fractals())
+
+
+FERN = "0,0,0,0.16,0,0,0.01\n0.85,0.04,-0.04,0.85,0,1.6,0.85\n0.2,-0.26,0.23,0.22,0,1.6,0.07\n-0.15,0.28,0.26,0.24,0,0.44,0.07\n"
+CARPET = "0.5,0,0,0.5,0,0,0.25\n0.5,0,0,0.5,0.5,0,0.25\n0.5,0,0,0.5,0,0.5,0.25\n0.5,0,0,0.5,0.5,0.5,0.25\n"
+
+
+def ifs_dir(folder: str | Path, *files: str) -> None:
+    """FractalDB's category files: 00000.csv, 00001.csv, ..."""
+    Path(folder).mkdir()
+    for i, text in enumerate(files):
+        Path(folder, f"{i:05d}.csv").write_text(text)
 
 
 class Result(NamedTuple):
@@ -70,10 +98,16 @@ Run = Callable[..., Result]
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+def run(
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Iterator[Run]:
     """`vpngen ARGS` in this process and in an empty folder: the real `main`, with its messages and exit codes."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("VPNGEN_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setattr(terminal, "NOTICE_SECONDS", 3600)  # a slow machine is no failure
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
@@ -173,12 +207,51 @@ def test_examples_in_the_help_are_understood(run: Run, tmp_path: Path, name: str
 
 
 def test_options_that_name_a_dataset_are_the_same_everywhere_and_apart(run: Run) -> None:
-    def apart(command: str) -> str:
-        return run(command, "--help").out.partition("Which dataset:\n")[2].partition("\n\n")[0]
+    def apart(command: str, title: str) -> str:
+        return run(command, "--help").out.partition(f"{title}:\n")[2].partition("\n\n")[0].strip()
 
-    assert "--preset NAME" in apart("render")
-    assert "--format [" not in apart("render")
-    assert apart("render").strip() == apart("info").strip() == apart("preview").strip() == apart("mosaic").strip()
+    for title, within, not_within in (
+        ("Which dataset", ("--preset NAME", "--seed ", "fractal: 1000"), ("--format [", "--trail", "--fade")),
+        ("With --generator perlin", ("--temporal NAME", "--fade ["), ("--seed ", "--trail")),
+        ("With --generator fractal", ("--trail INTEGER", "--ifs-dir FOLDER"), ("--seed ", "--temporal")),
+    ):
+        text = apart("render", title)
+        assert all(part in text for part in within) and not any(part in text for part in not_within)
+        assert text == apart("info", title) == apart("preview", title) == apart("mosaic", title)
+
+
+def test_every_argument_of_a_generator_is_an_option_of_it() -> None:
+    assert tuple(cli.NAMES) == tuple(MAKERS)
+    of = {g: {name for name, owner in cli._OWNERS.items() if owner == g} for g in (*MAKERS, None)}
+    assert of["fractal"] == {*systems.CHOICES, "search_seed", "ifs_dir"}
+    fields = set(vpngen.generators.perlin.FIELDS)
+    assert of["perlin"] == fields | {"divisions"}
+    shared = {"categories", "instances", "val_instances", "shape", "seed"}
+    assert of[None] == shared | {"preset", "spec_files", "generator"}
+
+
+def test_help_loads_nothing_heavy(tmp_path: Path) -> None:
+    script = (
+        "import sys\n"
+        "from vpngen import cli\n"
+        "try: cli.cli.main(['render', '--help'], standalone_mode=False)\n"
+        "except SystemExit: pass\n"
+        "heavy = {'numpy', 'numba', 'zarr', 'torch', 'rich', 'PIL'} & set(sys.modules)\n"
+        "sys.exit(' '.join(heavy) or 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_spec_of_fractals_needs_no_kernels(tmp_path: Path) -> None:
+    script = (
+        "import sys; from vpngen import cli\n"
+        "cli.cli.main(['info', '--preset', 'vf-1000x1000'], standalone_mode=False)\n"
+        "cli.cli.main(['info', '--presets'], standalone_mode=False)\n"
+        "sys.exit(' '.join({'numba', 'zarr', 'torch', 'rich', 'PIL'} & set(sys.modules)) or 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_no_command_shows_the_help(run: Run) -> None:
@@ -208,6 +281,17 @@ def test_version(run: Run) -> None:
         (["--temporal", "fast", "--instances", "2"], r"vpn-256x2-\w{8}"),
         (["--temporal", "4,8", "--instances", "2"], r"vpn-512x2-\w{8}"),
         (list(SMALL), r"vpn-4x3-\w{8}"),
+        (["--preset", "vpn-256x512", "--instances", "3"], "vpn-256x3"),
+        (["--temporal", "8"], "vpn-256x512"),
+        (["--generator", "fractal"], "vf-1000x1000"),
+        (["--preset", "vf-1000x1000"], "vf-1000x1000"),
+        (["--generator", "fractal", "--categories", "40", "--instances", "5"], "vf-40x5"),
+        (["--preset", "vf-1000x1000", "--categories", "40"], "vf-40x1000"),
+        (["--generator", "fractal", "--weight", "0.4", "--search-seed", "0", "--no-flips", "--flips"], "vf-1000x1000"),
+        (["--generator", "fractal", "--trail", "5"], r"vf-1000x1000-\w{8}"),
+        (["--preset", "vf-1000x1000", "--seed", "1"], r"vf-1000x1000-\w{8}"),
+        (["--generator", "fractal", "--search-seed", "1", "--categories", "1"], r"vf-1x1000-\w{8}"),
+        (list(FRACTALS), r"vf-4x3-\w{8}"),
     ],
 )
 def test_default_name(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: list[str], name: str) -> None:
@@ -244,6 +328,57 @@ def test_every_option_reaches_the_spec(run: Run) -> None:
     assert both.json["spec"]["generator"]["divisions_x"] == both.json["spec"]["generator"]["divisions_y"] == [2, 4]
     low = run("info", "--format", "json", "--categories", "4", "--divisions", "low", "--no-loop")
     assert low.json["spec"]["generator"]["divisions_y"] == [1, 2]
+
+
+def test_every_option_of_fractals_reaches_the_spec(run: Run) -> None:
+    given = {
+        "categories": "3", "instances": "7", "val-instances": "2", "seed": "5", "shape": "9x60x120", "search-seed": "12",
+        "weight": "0.2", "draw": "point", "points-per-frame": "70", "trail": "4", "pad": "1", "level": "255",
+    }  # fmt: skip
+    options = [word for name, value in given.items() for word in (f"--{name}", value)]
+    result = run("info", "--format", "json", "--generator", "fractal", "--no-flips", *options)
+    assert (result.code, result.err) == (0, "")
+    assert result.json["spec"] == vpngen.fractal(
+        3, 7, val_instances=2, seed=5, shape=(9, 60, 120), search_seed=12, weight=0.2, draw="point", points_per_frame=70,
+        trail=4, pad=1, level=255, flips=False,
+    ).to_dict()  # fmt: skip
+    preset = run("info", "--format", "json", "--preset", "vf-1000x1000", "--trail", "3", "--instances", "2").json
+    assert preset["spec"] == Spec.preset("vf-1000x1000", trail=3, instances=2).to_dict()
+    assert run("info", "--format", "json", "--preset", "vf-1000x1000", "--generator", "fractal").code == 0
+
+
+def test_categories_from_files(run: Run) -> None:
+    ifs_dir("ifs", CARPET, FERN)
+    result = run("info", "--generator", "fractal", "--ifs-dir", "ifs", "--format", "json")
+    assert (result.code, result.json["categories"], result.json["instances"]) == (0, 2, 1000)
+    assert result.json["spec"] == vpngen.fractal(ifs_dir="ifs").to_dict()
+    fewer = run("info", "--generator", "fractal", "--ifs-dir", "ifs", "--categories", "1")
+    lines = dict(re.split(r"  +", line, maxsplit=1) for line in fewer.out.splitlines())
+    assert lines["systems"] == "1 from files, of 4 maps"
+    assert run("mosaic", "--generator", "fractal", "--ifs-dir", "ifs").out == "mosaic.png: 2 categories\n"
+    planned = run("render", "--generator", "fractal", "--ifs-dir", "ifs", "--dry-run", "--format", "json").json
+    assert re.fullmatch(r"vf-2x1000-\w{8}\.zarr", planned["path"])
+
+
+def test_several_spec_files_are_mixed(run: Run, tmp_path: Path) -> None:
+    noise, kinds = both_kinds().generator.parts[0], both_kinds()  # type: ignore[attr-defined]
+    Path("noise.json").write_text(json.dumps({**kinds.to_dict(), "generator": {"name": "perlin", **noise.to_dict()}}))
+    Path("fractals.json").write_text(run("info", *FRACTALS, "--format", "json").out)
+    mix = ("--spec", "noise.json", "--spec", "fractals.json")
+    result = run("info", *mix, "--format", "json")
+    assert result.json["spec"] == kinds.to_dict()
+    Path("both.json").write_text(result.out)
+    planned = run("render", "--spec", "both.json", "--dry-run", "--format", "json").json
+    assert planned["path"] == f"mixed-{kinds.fingerprint[:8]}.zarr"
+    text = run("info", "--spec", "both.json").out.splitlines()
+    lines = [re.sub(r"  +", "  ", line) for line in text]
+    assert "perlin  categories 0 to 3" in lines and "fractal  categories 4 to 7" in lines
+    assert " temporal  8" in [line.replace("  ", " ", 1) for line in lines]
+    assert " systems  4 of search seed 0, of 2 to 5 maps" in [line.replace("  ", " ", 1) for line in lines]
+    Path("other.json").write_text(run("info", *FRACTALS, "--seed", "3", "--format", "json").out)
+    wrong = run("info", *mix, "--spec", "other.json")
+    assert wrong.code == 2
+    assert "a mixture must have one `--seed`; that of spec 2 is 3, of spec 0 0" in wrong.err
 
 
 def test_spec_file_is_what_info_prints(run: Run, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,6 +418,40 @@ BAD: list[tuple[str, str]] = [
     ("render --divisions middle", "divisions rule 'middle' is unknown; spread, low, high"),
     ("render --temporal quick", "`--temporal` (='quick') must be one of fast, middle, slow, full"),
     ("render --temporal 8,8", "`--temporal` (=(8, 8)) names a value twice"),
+    ("render --generator voronoi", "'--generator': 'voronoi' is not one of 'perlin', 'fractal'"),
+    ("render --trail 4", "`--trail` is an option of the fractal generator, and this set is of 'perlin'; give `--generator fractal`, or leave it out"),
+    ("render --generator fractal --fade linear", "`--fade` is an option of the perlin generator, and this set is of 'fractal'; give `--generator perlin`"),
+    ("info --generator fractal --no-loop", "`--loop` is an option of the perlin generator"),
+    ("info --no-flips", "`--flips` is an option of the fractal generator"),
+    ("info --preset vf-1000x1000 --divisions low", "`--divisions` is an option of the perlin generator, and this set is of 'fractal'; leave one of them out"),
+    ("mosaic --preset vpn-low-freq --ifs-dir ifs", "`--ifs-dir` is an option of the fractal generator, and this set is of 'perlin'"),
+    ("info --preset vf-1000x1000 --generator perlin", "`--generator` (='perlin') cannot be given beside `--preset` (='vf-1000x1000'), a set of 'fractal'"),
+    ("info --preset vpn-slow --generator fractal", "`--generator` (='fractal') cannot be given beside `--preset` (='vpn-slow'), a set of 'perlin'"),
+    ("info --preset nope --trail 3", "`--preset` (='nope') is unknown; known: vpn-256x512; vf-1000x1000"),
+    ("render --generator fractal --categories 0", "`--categories` (=0) must be an integer from 1 to 100,000"),
+    ("render --generator fractal --categories 100001", "`--categories` (=100001) must be an integer from 1 to 100,000"),
+    ("render --generator fractal --search-seed -1", "`--search-seed` (=-1) must be an integer from 0 to"),
+    ("render --generator fractal --weight 0.5", "`--weight` (=0.5) must be a number from 0 to below 0.5"),
+    ("render --generator fractal --weight nan", "`--weight` (=nan) must be a number from 0 to below 0.5"),
+    ("render --generator fractal --draw line", "'--draw': 'line' is not one of 'patch', 'point'"),
+    ("render --generator fractal --points-per-frame 0", "`--points-per-frame` (=0) must be an integer from 1 to"),
+    ("render --generator fractal --points-per-frame 200000", "`points_per_frame` (=200000) are more than 16,777,216".replace("points_per_frame", "--points-per-frame")),
+    ("render --generator fractal --trail 300", "`--trail` (=300) must be an integer from 0 to 254"),
+    ("render --generator fractal --pad 181", "`--pad` (=181) leaves nothing of frames of 362 x 362"),
+    ("render --generator fractal --level 0", "`--level` (=0) must be an integer from 1 to 255"),
+    ("render --generator fractal --shape 10x12x99", "`--pad` (=6) leaves nothing of frames of 12 x 99"),
+    ("info --generator fractal --ifs-dir absent", "`--ifs-dir` (='absent') is not a folder"),
+    ("info --generator fractal --ifs-dir empty", "`--ifs-dir` (='empty') holds no .csv files"),
+    ("info --generator fractal --ifs-dir ifs --categories 3", "`--categories` (=3) is more than `--ifs-dir` holds, which is 2"),
+    ("info --generator fractal --ifs-dir ifs --search-seed 0", "`--search-seed` is of a search, and `--ifs-dir` takes its place; leave one of them out"),
+    ("info --generator fractal --ifs-dir columns", "'columns/00001.csv' is not a category of FractalDB (a, b, c, d, e, f, probability): line 2 has 6 columns in place of 7"),
+    ("info --generator fractal --ifs-dir header", "'header/00000.csv' is not a category of FractalDB; could not convert string to float: 'a'"),
+    ("info --generator fractal --ifs-dir nan", "'nan/00000.csv' is not a category of FractalDB; line 3 has a number that is not finite"),
+    ("info --generator fractal --ifs-dir sum", "'sum/00000.csv' is not a category of FractalDB; the probabilities must be positive and sum to 1, and sum to 1.75"),
+    ("info --generator fractal --ifs-dir maps", "'maps/00000.csv' is not a category of FractalDB; it has 8 maps; from 1 to 7 are allowed"),
+    ("info --generator fractal --ifs-dir bytes-in", "'bytes-in/00000.csv' is not a category of FractalDB"),
+    ("render --generator fractal --ifs-dir point --dry-run", "category 1; `--ifs-dir` (='point'); never fills"),
+    ("render --generator fractal --ifs-dir away --dry-run", "category 0; `--ifs-dir` (='away'); never fills"),
     ("render --noise-terms 3", "`--noise-terms` (=3) must be 0, 1 or 2"),
     ("render --noise-amplitudes 0.5,nan", "`--noise-amplitudes` (=(0.5, nan)) must all be above 0"),
     ("render --noise-amplitudes ''", "'--noise-amplitudes': '' must be numbers separated by commas"),
@@ -334,6 +503,12 @@ BAD: list[tuple[str, str]] = [
     ("mosaic small.zarr --tile 0", "`--tile` (=0) must be an integer of at least 1"),
     ("mosaic small.zarr --show-d 3", "`--show-d` (=3) must be one of the D of this set: (8,)"),
     ("mosaic small.zarr --instance 3", "`--instance` (=3) must be in [0, 3)"),
+    ("mosaic small.zarr --columns 2", "`--columns` (=2) is of pages, and all categories of this set lie on a plane"),
+    ("mosaic small.zarr --page 1", "`--page` (=1) is of pages, and all categories of this set lie on a plane"),
+    ("mosaic --generator fractal --show-d 8", "`--show-d` (=8) chooses a category plane, and Video Fractal has none"),
+    ("mosaic --generator fractal --page 4", "`--page` (=4) must be from 1 to 3: 400 categories fit on one"),
+    ("mosaic --generator fractal --per-page 0", "`--per-page` (=0) must be an integer of at least 1"),
+    ("mosaic --generator fractal --columns -1", "`--columns` (=-1) must be an integer of at least 1"),
     ("doctor now", "unexpected extra argument (now)"),
     ("completion tcsh", "'tcsh' is not one of 'bash', 'zsh', 'fish'"),
 ]  # fmt: skip
@@ -346,6 +521,23 @@ def test_bad_argument(run: Run, small: Path, tmp_path: Path, line: str, says: st
     Path("bytes").write_bytes(b"\xff{}")
     Path("newer.json").write_text(json.dumps({**small_spec().to_dict(), "format_version": 2}))
     Path("other.json").write_text('{"spec": {"x": 1}}')
+    ifs_dir("empty")
+    ifs_dir("ifs", CARPET, FERN)
+    ifs_dir("columns", FERN, CARPET.replace(",0.25\n0.5,0,0,0.5,0,0.5", "\n0.5,0,0,0.5,0,0.5", 1))
+    ifs_dir("header", "a,b,c,d,e,f,p\n" + CARPET)
+    ifs_dir("nan", FERN.replace("0.2,-0.26", "nan,-0.26"))
+    ifs_dir("sum", CARPET.replace("0.25\n", "1\n", 1))
+    ifs_dir("maps", CARPET.replace("0.25", "0.125") * 2)
+    ifs_dir("bytes-in")
+    Path("bytes-in/00000.csv").write_bytes(b"\xff\xfe0.5")
+    ifs_dir(
+        "point",
+        CARPET,
+        CARPET.replace("0.5,0,0,0.5,0.5,0.5", "0.5,0,0,0.5,0,0")
+        .replace("0.5,0,0,0.5,0,0.5", "0.5,0,0,0.5,0,0")
+        .replace("0.5,0,0,0.5,0.5,0", "0.5,0,0,0.5,0,0"),
+    )
+    ifs_dir("away", CARPET.replace("0.5,0,0,0.5", "1.5,0,0,1.5"))
     before = stores.tree(tmp_path)
     result = run(*shlex.split(line))
     assert (result.code, result.out) == (2, ""), result
@@ -401,6 +593,44 @@ def test_a_formula_from_render_to_repair(run: Run, finished: Path, tmp_path: Pat
     assert checked.code == 1 and "c.0.0.0.0: damaged videos (videos 1 of train)" in checked.out
     assert run("verify", "a.zarr", "--repair").code == 0
     assert stores.tree(tmp_path / "a.zarr") == whole
+
+
+@pytest.mark.parametrize("codec", ["zstd", "formula"])
+@pytest.mark.parametrize("kind", ["fractal", "mixed"])
+def test_fractals_and_mixtures_from_render_to_repair(run: Run, tmp_path: Path, kind: str, codec: str) -> None:
+    spec = fractals() if kind == "fractal" else both_kinds()
+    Path("set.json").write_text(spec.to_json())
+    options = FRACTALS if kind == "fractal" else ("--spec", "set.json")
+    args = ("render", "a.zarr", *options, "--codec", codec, *SHARDS)
+    n = 4 * spec.n_categories
+    plan = run(*args, "--dry-run", "--format", "json").json
+    assert (plan["videos"], plan["fits"], plan["raw_bytes"]) == (n, True, spec.nbytes)
+    assert plan["estimated_bytes"] < spec.nbytes
+    part = run(*args, "--slice", "1/2", "--backend", "reference", "--format", "json").json
+    assert part["rendered"] == n // 2 and not part["finished"]
+    rest = run(*args, "--format", "json").json
+    assert (rest["rendered"], rest["kept"], rest["finished"]) == (n // 2, n // 2, True)
+    assert run(*args).out == f"a.zarr: nothing to do, {n} were there\n"
+    listed = run("info", "a.zarr", "--format", "json").json
+    assert (listed["generator"], listed["codec"], listed["spec"]) == (kind, codec, spec.to_dict())
+    for extra in ((), ("--render",)):
+        assert run("verify", "a.zarr", *extra).code == 0
+    for command in ("preview", "preview --split val", "mosaic", "mosaic --instance 2", "mosaic --frames 3:4"):
+        for name, source in (("stored", ("a.zarr",)), ("made", options)):
+            made = run(*command.split(), *source, "-o", f"{name}.png")
+            assert (made.code, made.err) == (0, "")
+        assert Path("stored.png").read_bytes() == Path("made.png").read_bytes()
+    whole = stores.tree(tmp_path / "a.zarr")
+    shard = tmp_path / "a.zarr" / "train" / "video" / "c.1.0.0.0"
+    data = bytearray(shard.read_bytes())
+    data[60] ^= 1
+    shard.write_bytes(data)
+    checked = run("verify", "a.zarr")
+    assert checked.code == 1 and "c.1.0.0.0: damaged videos (videos 4 of train)" in checked.out
+    assert run("verify", "a.zarr", "--repair").code == 0
+    assert stores.tree(tmp_path / "a.zarr") == whole
+    other = run(*args, "--overwrite", "--spec", "set.json", "--seed", "4")
+    assert other.code == 2 and stores.tree(tmp_path / "a.zarr") == whole
 
 
 def test_slices_make_one_store(run: Run, finished: Path, tmp_path: Path) -> None:
@@ -544,8 +774,35 @@ def test_info_lists_the_presets(run: Run) -> None:
     assert head.split()[:4] == ["preset", "labels", "instances", "videos"]
     assert [line.split()[0] for line in lines] == list(listed)
     assert "393,216   5.44 TB  table 3, full" in lines[list(listed).index("vpn-full")]
+    assert "1,000,000   13.1 TB  Video Fractal" in lines[list(listed).index("vf-1000x1000")]
     one = run("info", "--preset", "vpn-full", "--format", "json").json
     assert {**listed["vpn-full"], "spec": Spec.preset("vpn-full").to_dict()} == {**one, "about": "table 3, full"}
+
+
+def test_presets_are_listed_without_a_search(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: Any) -> Any:
+        raise AssertionError("searched for nothing")
+
+    monkeypatch.setattr(systems, "_in_parallel", never)
+    assert run("info", "--presets").code == 0
+    assert run("info", "--preset", "vf-1000x1000").code == 0
+
+
+def test_info_of_fractals(run: Run) -> None:
+    def lines(*args: str) -> dict[str, str]:
+        text = run("info", *FRACTALS, *args).out
+        return dict(re.split(r"  +", line, maxsplit=1) for line in text.splitlines())
+
+    usual = lines()
+    assert usual["systems"] == "4 of search seed 0, of 2 to 5 maps"
+    assert usual["variants"] == "21 to 24 of 25 a system: itself, and a to f times 0.2, 0.6, 1.4 or 1.8"
+    assert usual["flips"] == "yes: each as it is and mirrored three ways"
+    assert usual["draw"] == "patch: random 3 x 3 pixels around each point, grey 127 on 0, with a margin of 6"
+    assert usual["points"] == "50 a frame, 600 a video; a frame shows those of all frames until then"
+    other = lines("--no-flips", "--draw", "point", "--trail", "5", "--level", "255", "--pad", "1")
+    assert other["flips"] == "no: none is mirrored"
+    assert other["draw"] == "point: a pixel for each point, grey 255 on 0, with a margin of 1"
+    assert other["points"] == "50 a frame, 600 a video; a frame shows those of the last 5 frames"
 
 
 def test_verify_finds_and_mends(run: Run, small: Path) -> None:
@@ -635,6 +892,29 @@ def test_doctor_says_what_is_wrong_and_what_to_do(run: Run, monkeypatch: pytest.
     assert lines["numpy"] == np.__version__
 
 
+def test_doctor_tries_fractals_too(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def damaged(spec: Spec, *args: Any, **options: Any) -> Any:
+        pixels = vpngen.render(spec, *args, **options)
+        if options["backend"] == "numba" and spec.generator.name == "mixed":
+            pixels[..., -1] ^= 1
+        return pixels
+
+    monkeypatch.setattr(health, "render", damaged)
+    monkeypatch.setattr(health, "_ffmpeg", lambda: health.Finding("ffmpeg", "here"))
+    result = run("doctor")
+    lines = dict(re.split(r"  +", line, maxsplit=1) for line in result.out.splitlines())
+    assert result.code == 4
+    assert lines["systems"] == "1,000 of fractals come with the package"
+    assert lines["backend numba"].startswith("WRONG PIXELS")
+    assert re.fullmatch(r"right, .*B of noise or .*B of fractals a second on one thread", lines["backend reference"])
+    monkeypatch.setattr(systems, "SHIPPED", tmp_path / "absent")
+    monkeypatch.setattr(cli, "_warm", lambda *_: None)
+    lacking = run("doctor")
+    assert lacking.code == 4
+    assert re.search(r"(?m)^systems +damaged or missing  <- pip install --force-reinstall vpngen$", lacking.out)
+    assert re.search(r"(?m)^backend numba +right, .*B of noise a second", lacking.out)
+
+
 @pytest.mark.parametrize(("needed", "code"), [((), 0), (("numba",), 4)])
 def test_doctor_wants_only_what_every_machine_can_have(
     run: Run, monkeypatch: pytest.MonkeyPatch, needed: tuple[str, ...], code: int
@@ -674,6 +954,23 @@ def test_pictures_have_names_of_their_own(run: Run, small: Path, tmp_path: Path)
     assert sorted(os.listdir(tmp_path)) == ["mosaic.png", "preview.png", "small.zarr"]
 
 
+def test_a_mosaic_says_what_is_left_out(run: Run) -> None:
+    small = FRACTALS[:2] + FRACTALS[4:]
+    assert run("mosaic", *small).out == "mosaic.png: 400 categories of 1,000; --page and --per-page show others\n"
+    sizes = []
+    for page, name in ((1, "a.png"), (3, "b.png")):
+        assert run("mosaic", *small, "--page", str(page), "-o", name).code == 0
+        with Image.open(name) as png:
+            sizes.append(png.size)
+    assert sizes[0][0] == sizes[1][0] and sizes[0][1] > sizes[1][1]
+    few = run("mosaic", *FRACTALS, "--per-page", "3", "--columns", "1", "-o", "c.gif", "--tile", "20")
+    assert few.out == "c.gif: 3 categories of 4; --page and --per-page show others\n"
+    with Image.open("c.gif") as gif:
+        assert gif.n_frames == 12 and gif.size[0] < gif.size[1] + 300  # type: ignore[attr-defined]
+    full = run("mosaic", "--preset", "vpn-full", "--categories", "4", "--tile", "20", "--backend", "numba")
+    assert full.out == "mosaic.png: 4 categories of 12; --show-d shows those of another D\n"
+
+
 def test_preview_options_choose_videos_and_frames(run: Run, small: Path) -> None:
     assert run("preview", small, "--videos", "11,0").out == "preview.png: videos 11, 0 of train\n"
     with Image.open("preview.png") as png:
@@ -710,6 +1007,9 @@ def test_no_picture_of_an_incomplete_store(run: Run, small: Path, tmp_path: Path
     [
         ("render --preset vpn-l", {"vpn-low-freq"}),
         ("info --preset vpn-256x1", {"vpn-256x16", "vpn-256x128"}),
+        ("info --preset vf", {"vf-1000x1000"}),
+        ("render --generator ", {"perlin", "fractal"}),
+        ("render --draw p", {"patch", "point"}),
         ("render --backend ", {"auto", *BACKENDS}),
         ("render --codec z", {"zstd"}),
         ("render --codec f", {"formula"}),
@@ -780,6 +1080,62 @@ def test_without_a_terminal_progress_is_a_line_a_minute(run: Run, monkeypatch: p
     clock.step = 25
     checked = run("verify", "a.zarr")
     assert checked.err.splitlines() == ["3 of 4 shards, 0.04 a second, 25 s left"]
+
+
+SEARCH = ("info", "--generator", "fractal", "--categories", "5", "--search-seed", "7", "--format", "json")
+
+
+def test_a_search_says_how_far_it_is(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(terminal, "time", Clock(step=31))
+    searched = run(*SEARCH)
+    assert searched.json["spec"] == vpngen.fractal(5, search_seed=7).to_dict()
+    assert searched.err.splitlines() == [
+        "2 of 5 categories, 0.0323 a second, 1 min 33 s left", "4 of 5 categories, 0.0323 a second, 31 s left",
+    ]  # fmt: skip
+    again = run(*SEARCH)
+    assert (again.json, again.err) == (searched.json, ""), "what was found is kept"
+    ifs_dir("ifs", CARPET, FERN)
+    files = run("info", "--generator", "fractal", "--ifs-dir", "ifs")
+    assert files.err.splitlines() == ["2 of 2 categories, 0.0323 a second, under a second left"]
+
+
+def test_a_search_on_a_terminal(run: Run, tmp_path: Path) -> None:
+    main, side = pty.openpty()
+    fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    running = process(*SEARCH, cwd=tmp_path, stderr=side, env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "80"})
+    os.close(side)
+    shown = read_all(main)
+    os.close(main)
+    assert end_of(running).json["categories"] == 5
+    assert "5 of 5 categories" in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    assert shown.endswith("\x1b[2K")
+
+
+def test_no_search_no_bar(run: Run, tmp_path: Path) -> None:
+    main, side = pty.openpty()
+    running = process("info", *FRACTALS, cwd=tmp_path, stderr=side, env={**os.environ, "TERM": "xterm-256color"})
+    os.close(side)
+    assert read_all(main) == ""
+    os.close(main)
+    assert end_of(running).code == 0
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_search(run: Run, tmp_path: Path, number: signal.Signals, code: int) -> None:
+    main, side = pty.openpty()
+    args = ("info", "--generator", "fractal", "--categories", "100000", "--search-seed", "8")
+    running = process(*args, cwd=tmp_path, stderr=side, env={**os.environ, "TERM": "xterm-256color"})
+    os.close(side)
+    shown = ""
+    while " of 100,000 categories" not in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown):
+        assert running.poll() is None, shown
+        shown += os.read(main, 65536).decode(errors="replace")
+    running.send_signal(number)
+    shown += read_all(main)
+    os.close(main)
+    assert end_of(running).code == code
+    assert shown.rstrip().endswith({130: "Stopped.", 143: "Terminated."}[code])
+    assert not os.listdir(tmp_path)
 
 
 def test_a_short_run_is_silent_without_a_terminal(run: Run) -> None:

@@ -15,7 +15,7 @@ LAYERS = [
     {"errors", "rng", "units"},
     {"generators"},
     {"spec"},
-    {"backends", "sampling"},
+    {"backends", "looks", "sampling"},
     {"rendering", "systems"},
     {"store", "preview"},
     {"stream"},

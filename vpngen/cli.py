@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from vpngen.spec import Spec
     from vpngen.store import Plan
 
-DEFAULT_PRESET = "vpn-256x512"
+DEFAULT_GENERATOR = "perlin"
+NAMES = {"perlin": "vpn", "fractal": "vf"}
+"""Generator -> what the names of its sets begin with."""
 EXIT_CODES = (
     "Exit codes: 0 done, 1 failed, 2 bad argument, 3 conflict with what is on disk, 4 something is missing here."
 )
@@ -97,11 +99,14 @@ class _Command(_Help, click.Command):
     """A command that lists the options naming a dataset apart, and speaks of its arguments as they are typed."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The options, in two sections."""
+        """The options: those of the command, those of every dataset, those of each generator."""
         sections: dict[str, list[tuple[str, str]]] = {"Options": [], "Which dataset": []}
         for param in self.get_params(ctx):
             if isinstance(param, click.Option) and (record := param.get_help_record(ctx)) is not None:
-                sections["Which dataset" if isinstance(param, _DatasetOption) else "Options"].append(record)
+                section = "Options"
+                if isinstance(param, _DatasetOption):
+                    section = f"With --generator {param.of}" if param.of else "Which dataset"
+                sections.setdefault(section, []).append(record)
         for title, records in sections.items():
             if records:
                 with formatter.section(title):
@@ -130,7 +135,11 @@ def _word(argument: click.Parameter) -> str:
 
 
 class _DatasetOption(click.Option):
-    """An option that is part of the name of a dataset."""
+    """An option that is part of the name of a dataset; `of` is the generator that it belongs to, None for all."""
+
+    def __init__(self, *args: Any, of: str | None = None, **fields: Any) -> None:
+        super().__init__(*args, **fields)
+        self.of = of
 
 
 class _Group(_Help, click.Group):
@@ -150,14 +159,15 @@ class _Group(_Help, click.Group):
 )
 @click.version_option(__version__, prog_name="vpngen")
 def cli() -> None:
-    """Videos for training, made by formula: Video Perlin Noise as labelled, sharded Zarr.
+    """Videos for training, made by formula: Video Perlin Noise and Video Fractal as labelled, sharded Zarr.
 
     Examples:
       vpngen render small.zarr --categories 16 --instances 4 --codec zstd
       vpngen render --categories 256 --instances 512  the main set, 1.8 TB
-      vpngen render --preset vpn-low-freq --dry-run   how large, how long
+      vpngen render --preset vf-1000x1000 --dry-run   how large, how long
       vpngen info --presets                           every set of the paper
       vpngen mosaic -o mosaic.png                     all categories in a picture
+      vpngen preview --generator fractal -o some.png  fractals that grow
     """
 
 
@@ -226,65 +236,111 @@ _CHOICES = {
 }
 
 _option = functools.partial(click.option, cls=_DatasetOption)
+_perlin_option = functools.partial(_option, of="perlin")
+_fractal_option = functools.partial(_option, of="fractal")
 _integers = _numbers(int, "whole numbers")
 
 dataset_options = _options(
     _option("--preset", metavar="NAME", shell_complete=_complete_presets, help="A set of the paper, see `vpngen info --presets`; options beside it override it."),
-    _option("--spec", "spec_file", type=click.File(encoding="utf-8"), help="A spec as JSON, as `vpngen info --format json` prints it; - for stdin."),
-    _option("--generator", type=click.Choice(["perlin"]), help="The formula.  [default: perlin]"),
-    _option("--categories", type=int, help="(W, H) pairs: a x b with both up to 20.  [default: 256]"),
-    _option("--instances", type=int, help="Videos of each category.  [default: 512]"),
+    _option("--spec", "spec_files", multiple=True, type=click.File(encoding="utf-8"), help="A spec as JSON, as `vpngen info --format json` prints it; - for stdin. Several are mixed: the labels of the first, then those of the next."),
+    _option("--generator", type=click.Choice(list(NAMES)), help=f"The formula.  [default: {DEFAULT_GENERATOR}]"),
+    _option("--categories", type=int, help="perlin: (W, H) pairs, a x b with both up to 20; fractal: systems.  [default: 256; fractal: 1000, or all of --ifs-dir]"),
+    _option("--instances", type=int, help="Videos of each category.  [default: 512; fractal: 1000]"),
     _option("--val-instances", type=int, help="Videos of each category in the val split.  [default: 0]"),
-    _option("--temporal", callback=_words_or_integers, metavar="NAME|D,...", shell_complete=_complete("fast", "middle", "slow", "full"), help="fast, middle, slow, full, or values of D.  [default: middle]"),
     _option("--seed", type=int, help="Another seed, other videos.  [default: 0]"),
-    _option("--shape", callback=_shape, metavar="TxHxW", help="Frames, height, width.  [default: 240x240x240]"),
-    _option("--divisions", callback=_words_or_integers, metavar="RULE|N,...", shell_complete=_complete("spread", "low", "high"), help="spread, low, high, or the divisions of both axes.  [default: spread]"),
-    _option("--divisions-x", callback=_integers, metavar="N,...", help="W of the categories."),
-    _option("--divisions-y", callback=_integers, metavar="N,...", help="H of the categories."),
-    _option("--noise-terms", type=int, help="Random noises added to the primal one: 0, 1 or 2.  [default: 2]"),
-    _option("--noise-frequencies", callback=_integers, metavar="N,...", help="What their frequencies are drawn from.  [default: 1,2,4,8,16]"),
-    _option("--noise-amplitudes", callback=_numbers(float, "numbers"), metavar="A,...", help="What their amplitudes are drawn from.  [default: 0.01,0.02,0.05,0.1,0.2]"),
-    _option("--loop/--no-loop", default=None, help="Close the motion: frame t equals frame t + D.  [default: no-loop]"),
-    *(_option(f"--{name.replace('_', '-')}", type=click.Choice(values), help=f"{about}  [default: {values[0]}]") for name, (values, about) in _CHOICES.items()),
+    _option("--shape", callback=_shape, metavar="TxHxW", help="Frames, height, width.  [default: 240x240x240; fractal: 100x362x362]"),
+    _perlin_option("--temporal", callback=_words_or_integers, metavar="NAME|D,...", shell_complete=_complete("fast", "middle", "slow", "full"), help="fast, middle, slow, full, or values of D.  [default: middle]"),
+    _perlin_option("--divisions", callback=_words_or_integers, metavar="RULE|N,...", shell_complete=_complete("spread", "low", "high"), help="spread, low, high, or the divisions of both axes.  [default: spread]"),
+    _perlin_option("--divisions-x", callback=_integers, metavar="N,...", help="W of the categories."),
+    _perlin_option("--divisions-y", callback=_integers, metavar="N,...", help="H of the categories."),
+    _perlin_option("--noise-terms", type=int, help="Random noises added to the primal one: 0, 1 or 2.  [default: 2]"),
+    _perlin_option("--noise-frequencies", callback=_integers, metavar="N,...", help="What their frequencies are drawn from.  [default: 1,2,4,8,16]"),
+    _perlin_option("--noise-amplitudes", callback=_numbers(float, "numbers"), metavar="A,...", help="What their amplitudes are drawn from.  [default: 0.01,0.02,0.05,0.1,0.2]"),
+    _perlin_option("--loop/--no-loop", default=None, help="Close the motion: frame t equals frame t + D.  [default: no-loop]"),
+    *(_perlin_option(f"--{name.replace('_', '-')}", type=click.Choice(values), help=f"{about}  [default: {values[0]}]") for name, (values, about) in _CHOICES.items()),
+    _fractal_option("--ifs-dir", type=click.Path(), metavar="FOLDER", help="FractalDB's category files in place of a search: a CSV for each, a row of a, b, c, d, e, f, probability for each map."),
+    _fractal_option("--search-seed", type=int, help="Another seed, other categories.  [default: 0]"),
+    _fractal_option("--weight", type=float, help="Instances multiply a parameter by 1 - 2w, 1 - w, 1 + w or 1 + 2w.  [default: 0.4]"),
+    _fractal_option("--draw", type=click.Choice(["patch", "point"]), help="Random 3 x 3 pixels around each point, or the point.  [default: patch]"),
+    _fractal_option("--flips/--no-flips", default=None, help="Instances are also mirrored.  [default: flips]"),
+    _fractal_option("--points-per-frame", type=int, help="How fast it grows.  [default: 1000]"),
+    _fractal_option("--trail", type=int, help="A frame shows the points of the last so many; 0 for all until then.  [default: 0]"),
+    _fractal_option("--pad", type=int, help="Pixels between the fractal and the edge.  [default: 6]"),
+    _fractal_option("--level", type=int, help="The grey level of what is drawn.  [default: 127]"),
 )  # fmt: skip
-_DATASET = (
-    "preset", "spec_file", "generator", "categories", "instances", "val_instances", "temporal", "seed", "shape",
-    "divisions", "divisions_x", "divisions_y", "noise_terms", "noise_frequencies", "noise_amplitudes", "loop", *_CHOICES,
-)  # fmt: skip
+_OWNERS: dict[str, str | None] = {p.name: p.of for p in dataset_options(lambda: None).__click_params__}
+"""Dataset option -> the generator that it belongs to, None for all."""
+_SOURCES: dict[str, Any] = {"search_seed": 0, "ifs_dir": None}
+"""Options that say where categories come from; anything but these values is another set, and takes time to make."""
 
 
 def _take_given(options: dict[str, Any]) -> dict[str, Any]:
     """The dataset options that were given; takes all of them out of `options`."""
-    taken = {name: options.pop(name) for name in _DATASET}
-    return {name: value for name, value in taken.items() if value is not None}
+    taken = {name: options.pop(name) for name in _OWNERS}
+    return {name: value for name, value in taken.items() if value is not None and value != ()}
 
 
 def _no_dataset(options: dict[str, Any], beside: str) -> None:
     """Raise ArgumentError if there is a dataset option beside something that says itself what the dataset is."""
     for name in _take_given(options):
-        option = "spec" if name == "spec_file" else name
+        option = "spec" if name == "spec_files" else name
         raise ArgumentError(f"`{option}` cannot be given beside {beside}; leave one of them out")
 
 
 def _take_spec(options: dict[str, Any]) -> tuple[Spec, str]:
     """The spec that the dataset options ask for, and a name for it; takes them out of `options`."""
-    from vpngen.spec import Spec
+    from vpngen.spec import mixed
 
     given = _take_given(options)
-    file, preset = given.pop("spec_file", None), given.pop("preset", None)
-    if file is not None:
+    files, preset = given.pop("spec_files", ()), given.pop("preset", None)
+    if files:
         if preset is not None or given:
             other = "preset" if preset is not None else next(iter(given))
             raise ArgumentError(f"`spec` names the whole dataset, so `{other}` cannot be given beside it")
-        spec = _read_spec(file)
+        specs = [_read_spec(file) for file in files]
+        spec = mixed(*specs) if len(specs) > 1 else specs[0]
         return spec, f"{spec.generator.name}-{spec.fingerprint[:8]}"
-    given.pop("generator", None)
-    spec = Spec.preset(preset or DEFAULT_PRESET, **given)
+    generator = _generator(preset, given)
+    spec = _made(generator, preset, given)
     if preset is not None and not given:
         return spec, preset
-    name = f"vpn-{spec.n_categories}x{spec.instances}"
-    counts = {key: given[key] for key in ("categories", "instances") if key in given}
-    return spec, name if spec == Spec.preset(DEFAULT_PRESET, **counts) else f"{name}-{spec.fingerprint[:8]}"
+    name = f"{NAMES[generator]}-{spec.n_categories}x{spec.instances}"
+    counts: dict[str, Any] = {key: given[key] for key in ("categories", "instances") if key in given}
+    plain = preset is None and given == counts
+    if not plain and all(given.get(key, usual) == usual for key, usual in _SOURCES.items()):
+        plain = spec == _made(generator, None, counts)
+    return spec, name if plain else f"{name}-{spec.fingerprint[:8]}"
+
+
+def _generator(preset: str | None, given: dict[str, Any]) -> str:
+    """The generator of a set; takes it out of `given`, and raises ArgumentError where the options are of another."""
+    from vpngen.spec import PRESETS
+
+    asked = given.pop("generator", None)
+    own: str = PRESETS.get(preset, {}).get("generator", DEFAULT_GENERATOR) if preset else asked or DEFAULT_GENERATOR
+    if preset is not None and preset not in PRESETS:
+        return own  # whoever makes it says so
+    if asked not in (None, own):
+        raise ArgumentError(f"`generator` (={asked!r}) cannot be given beside `preset` (={preset!r}), a set of {own!r}")
+    for name in given:
+        if (of := _OWNERS[name]) not in (None, own):
+            remedy = f"give `--generator {of}`, or leave it out" if preset is None else "leave one of them out"
+            raise ArgumentError(f"`{name}` is an option of the {of} generator, and this set is of {own!r}; {remedy}")
+    if "ifs_dir" in given and "search_seed" in given:
+        raise ArgumentError("`search_seed` is of a search, and `ifs_dir` takes its place; leave one of them out")
+    return own
+
+
+def _made(generator: str, preset: str | None, given: dict[str, Any]) -> Spec:
+    """The spec, with progress where its categories have to be searched for."""
+    from vpngen.spec import Spec, make
+    from vpngen.terminal import systems_progress
+
+    maker = make(generator) if preset is None else functools.partial(Spec.preset, preset)
+    if "progress" not in inspect.signature(make(generator)).parameters:
+        return maker(**given)
+    with systems_progress() as progress:
+        return maker(**given, progress=progress)
 
 
 def _read_spec(file: TextIO) -> Spec:
@@ -358,6 +414,7 @@ def render(
       vpngen render                                     the paper's main set
       vpngen render --preset vpn-low-freq --codec zstd  144 categories, compressed
       vpngen render --codec formula                     its recipes, 18 MB
+      vpngen render --preset vf-1000x1000               a million fractals, 13 TB
       vpngen render big.zarr --slice 3/8                one of eight jobs
       vpngen render --categories 64 --dry-run           how large, how long
     """
@@ -409,10 +466,12 @@ def _warm(spec: Spec, backend: str) -> Backend:
     import numpy as np
 
     from vpngen import backends
+    from vpngen.looks import looks
     from vpngen.rendering import Window, render
 
     frame = Window(t=(0, 1), y=(0, 1), x=(0, 1))
-    render(spec, 0, frame, backend=backend, threads=1, out=np.empty((1, 1, 1), np.uint8))
+    for first, _ in looks(spec.generator):
+        render(spec, first, frame, backend=backend, threads=1, out=np.empty((1, 1, 1), np.uint8))
     return backends.choose(backend)
 
 
@@ -520,21 +579,20 @@ def _preset_line(spec: Spec, about: str) -> str:
 
 
 def _fact_rows(spec: Spec) -> list[tuple[str, str]]:
+    from vpngen.looks import facts
     from vpngen.units import size_text
 
     frames, height, width = spec.shape
     val = f"; val {spec.n_videos('val'):,} ({spec.val_instances:,} a category)" if spec.val_instances else ""
-    rows = [
+    return [
         ("generator", f"{spec.generator.name}, format version {spec.format_version}, seed {spec.seed}"),
         ("categories", f"{spec.n_categories:,}"),
         ("videos", f"train {spec.n_videos():,} ({spec.instances:,} a category){val}"),
         ("video", f"{frames} frames of {height} x {width} pixels, uint8, {size_text(spec.video_bytes)}"),
         ("bytes", f"{size_text(spec.nbytes)} of pixels ({spec.nbytes:,})"),
         ("fingerprint", spec.fingerprint),
+        *facts(spec),
     ]
-    for name, value in spec.generator.to_dict().items():
-        rows.append((name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)))
-    return rows
 
 
 @cli.command(epilog=EXIT_CODES)
@@ -630,7 +688,7 @@ def _frames(ctx: click.Context, param: click.Parameter, value: str | None) -> tu
 
 picture_options = _options(
     click.argument("store_path", metavar="[STORE]", required=False, type=click.Path()),
-    click.option("--frames", callback=_frames, metavar="START:STOP", help="Which frames.  [default: all; mosaic: the first 64]"),
+    click.option("--frames", callback=_frames, metavar="START:STOP", help="Which frames.  [default: all; mosaic of perlin: the first 64]"),
     click.option("--fps", type=float, default=25, show_default=True, help="Frames a second."),
     click.option("--split", type=click.Choice(["train", "val"]), default="train", show_default=True, help="Of which split."),
     backend_option,
@@ -682,31 +740,45 @@ def preview(
     "-o", "--out", default="mosaic.png", show_default=True, type=click.Path(), help=".png still, .mp4, .gif or .mkv."
 )
 @click.option("--instance", type=int, default=0, show_default=True, help="Which instance of each category.")
-@click.option("--show-d", type=int, help="Which D, where the set has several.")
-@click.option("--tile", type=int, default=60, show_default=True, help="Pixels of a tile.")
+@click.option("--show-d", type=int, help="Which D, where a perlin set has several.")
+@click.option("--tile", type=int, help="Pixels of a tile.  [default: 60; fractal: what fills the page]")
 @click.option(
     "--crop", is_flag=True, help="Tiles show a corner of the frame pixel by pixel, not the whole of it reduced."
 )
+@click.option("--columns", type=int, help="Tiles in a row of a page of fractals.")
+@click.option("--per-page", type=int, help="Fractals on a page.  [default: 400]")
+@click.option("--page", type=int, help="Which page, where there are more.  [default: 1]")
 def mosaic(
     store_path: str | None, frames: tuple[int, int] | None, fps: float, split: str, backend: str, out: str,
-    instance: int, show_d: int | None, tile: int, crop: bool, **options: Any,
+    instance: int, show_d: int | None, tile: int | None, crop: bool, columns: int | None, per_page: int | None,
+    page: int | None, **options: Any,
 ) -> None:  # fmt: skip
-    """Draw the category plane, Figure 2 of the paper.
+    """Draw all categories: a tile for each.
 
-    A tile for each category, W growing to the right, H downward.
+    Those of perlin lie on a plane, W growing to the right, H downward: Figure 2 of the paper. Those of fractal fill
+    pages, and a mixture has both.
 
     Examples:
       vpngen mosaic --categories 400 -o figure2.png
       vpngen mosaic --categories 64 -o figure2.mp4
+      vpngen mosaic --generator fractal -o fractals.png
+      vpngen mosaic --generator fractal --categories 16 -o growing.mp4
     """
     from vpngen import preview as pictures
+    from vpngen.looks import looks
 
     pictures.check(out, fps)
     spec, source = _source(store_path, backend, split, options)
-    pictures.preview_mosaic(
-        out, spec, source, frames=frames, split=split, instance=instance, temporal=show_d, tile=tile, crop=crop, fps=fps
-    )
-    click.echo(f"{click.format_filename(out)}: {spec.n_categories} categories")
+    drawn = pictures.preview_mosaic(
+        out, spec, source, frames=frames, split=split, instance=instance, temporal=show_d, tile=tile, crop=crop,
+        columns=columns, page=page, per_page=per_page, fps=fps,
+    )  # fmt: skip
+    left = ""
+    if drawn < spec.n_categories:
+        paged = any(look.plane(None) is None for _, look in looks(spec.generator))
+        more = "--page and --per-page show others" if paged else "--show-d shows those of another D"
+        left = f" of {spec.n_categories:,}; {more}"
+    click.echo(f"{click.format_filename(out)}: {drawn:,} categories{left}")
 
 
 @cli.command()
@@ -717,11 +789,12 @@ def doctor(form: str) -> None:
     Exit code 4 if something is missing or wrong.
     """
     from vpngen import health
-    from vpngen.spec import Spec
+    from vpngen.spec import make
     from vpngen.terminal import compiling
 
     with compiling():
-        _warm(Spec.preset(DEFAULT_PRESET), "auto")
+        for generator in NAMES:
+            _warm(make(generator)(categories=1), "auto")
     findings = health.examine()
     rows = [(f.name, f.value if f.good else f"{f.value}  <- {f.remedy}") for f in findings]
     fields = {f.name: {"value": f.value, "good": f.good, "remedy": f.remedy} for f in findings}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import os
 import platform
@@ -12,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vpngen import __version__, backends
+from vpngen import __version__, backends, systems
 from vpngen.errors import VpngenError
 from vpngen.rendering import Window, render
-from vpngen.spec import perlin
+from vpngen.spec import Spec, mixed, perlin
 from vpngen.units import size_text, usable_cpus
 
 PACKAGES = ("numpy", "numba", "llvmlite", "zarr", "numcodecs", "crc32c", "click", "rich", "pillow", "imageio-ffmpeg")
@@ -41,6 +42,7 @@ def examine() -> list[Finding]:
         *map(_package, PACKAGES),
         _processor(),
         *_cards(),
+        _systems(),
         *_backends(),
         _kernel_cache(),
         _ffmpeg(),
@@ -80,29 +82,52 @@ def _cards() -> list[Finding]:
     return [*found, *(Finding(name, value) for name, value in describe())]
 
 
+def _systems() -> Finding:
+    """The categories of fractals that come with the package."""
+    found = len(systems.read_found(systems.SHIPPED, 0))
+    if not found:
+        return Finding("systems", "damaged or missing", False, "pip install --force-reinstall vpngen")
+    return Finding("systems", f"{found:,} of fractals come with the package")
+
+
+def _trials() -> dict[str, tuple[Spec, list[int], int]]:
+    """What backends are tried on, by what it is called: a spec, videos of every kind, and one to time."""
+    noise = perlin(categories=400, instances=1)
+    trials = {"noise": (noise, [i * 44 % noise.n_videos() for i in range(10)], 189)}
+    if systems.read_found(systems.SHIPPED, 0):
+        fractals = systems.fractal(8, 5, shape=noise.shape, points_per_frame=400)
+        both = mixed(dataclasses.replace(noise, instances=5), fractals)
+        trials["fractals"] = both, [400 + i % 8 + i // 2 * 408 for i in range(10)], 400
+    return trials
+
+
 def _backends() -> list[Finding]:
-    """Each backend against the reference on windows of every kind of cell, and its speed on one thread."""
+    """Each backend against the reference on windows of every kind of cell and of fractals, and its speed on one thread."""
     findings = []
-    spec = perlin(categories=400, instances=1)
     windows = [Window(t=(i, i + 9, 2), y=(i, i + 20), x=(3 * i, 3 * i + 33), flip=bool(i % 2)) for i in range(0, 60, 6)]
-    videos = [i * 44 % spec.n_videos() for i in range(len(windows))]
-    expected = render(spec, videos, windows, backend="reference")
+    trials = _trials()
+    expected = {n: render(spec, videos, windows, backend="reference") for n, (spec, videos, _) in trials.items()}
     for name in backends.BACKENDS:
         try:
-            same = np.array_equal(render(spec, videos, windows, backend=name, threads=1), expected)
+            same = all(
+                np.array_equal(render(spec, videos, windows, backend=name, threads=1), expected[n])
+                for n, (spec, videos, _) in trials.items()
+            )
         except VpngenError as error:
             if name in NEEDED:
                 findings.append(Finding(f"backend {name}", "not available", False, str(error)))
             else:
                 findings.append(Finding(f"backend {name}", f"not here: {error}"))
             continue
-        window = Window(t=(0, 48))
-        out = np.empty((48, 240, 240), np.uint8)
-        start = time.perf_counter()
-        render(spec, 189, window, backend=name, threads=1, out=out)
-        rate = out.size / (time.perf_counter() - start)
+        rates = []
+        for kind, (spec, _, video) in trials.items():
+            window = Window(t=(0, 48))
+            out = np.empty((48, 240, 240), np.uint8)
+            start = time.perf_counter()
+            render(spec, video, window, backend=name, threads=1, out=out)
+            rates.append(f"{size_text(out.size / (time.perf_counter() - start))} of {kind}")
         findings.append(
-            Finding(f"backend {name}", f"right, {size_text(rate)} of pixels a second on one thread")
+            Finding(f"backend {name}", f"right, {' or '.join(rates)} a second on one thread")
             if same
             else Finding(
                 f"backend {name}", "WRONG PIXELS", False, "please report this with the output of vpngen doctor"

@@ -1,4 +1,6 @@
-"""Videos as pictures for people: a labelled grid that plays, a contact sheet, and figure 2 of the paper, the category plane.
+"""Videos as pictures for people: a labelled grid that plays, a contact sheet, and all categories at a glance.
+
+The categories of Perlin noise lie on a plane, figure 2 of the paper; those of other generators fill pages.
 
 A picture is uint8 (T, Y, X) like a video; a still has T = 1. `grid`, `contact_sheet` and `mosaic` lay out, `save` writes,
 `preview` and `preview_mosaic` do both. Videos are shown pixel for pixel, except in the reduced tiles of the mosaic.
@@ -6,6 +8,7 @@ A picture is uint8 (T, Y, X) like a video; a still has T = 1. `grid`, `contact_s
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import os
@@ -20,7 +23,8 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from vpngen.errors import ArgumentError, MissingError, RunError
-from vpngen.generators import Perlin, Pixels
+from vpngen.generators import Pixels
+from vpngen.looks import Look, Plane, caption, look_of, looks
 from vpngen.rendering import Window
 from vpngen.spec import Spec
 
@@ -40,7 +44,10 @@ MOST_FPS: Final = {".gif": 50.0}
 """Players slow a GIF down whose delay is below two hundredths of a second."""
 
 STRIP_FRAMES: Final = 8
-MOSAIC_FRAMES: Final = 64
+PER_PAGE: Final = 400
+PLANE_TILE: Final = 60
+PAGE_WIDTH: Final = 1200
+MOST_TILE: Final = 240
 PAPER, INK, FAINT = 246, 32, 112
 MARGIN, GUTTER, TEXT, SMALL, LEAD = 20, 4, 17, 13, 6
 
@@ -80,23 +87,6 @@ def _played(chrome: Image.Image, frames: int) -> Pixels:
 
 
 # --- layout
-
-
-def caption(spec: Spec, index: int, split: str = "train") -> Caption:
-    """Which video it is, and which category.
-
-    >>> import vpngen
-    >>> caption(vpngen.perlin(categories=16, instances=1), 5)
-    ('train 5', 'category 5:  W=6  H=6  D=8')
-
-    Raises:
-        ArgumentError: no such split or video.
-    """
-    category_id = int(spec.indices(index, split)) % spec.n_categories
-    meaning = str(spec.category(category_id))
-    if isinstance(spec.generator, Perlin):
-        meaning = "  ".join(f"{name}={n}" for name, n in zip("WHD", spec.category(category_id), strict=True))
-    return f"{split} {index}", f"category {category_id}:  {meaning}"
 
 
 def _check_videos(videos: Sequence[Pixels], captions: Sequence[Caption]) -> tuple[int, int, int]:
@@ -193,45 +183,121 @@ def _reduced(video: Pixels, height: int, width: int) -> Pixels:
     return np.stack([np.asarray(Image.fromarray(f).resize(size, Image.Resampling.BOX)) for f in video])
 
 
-def _plane(spec: Spec, temporal: int | None) -> tuple[Perlin, int]:
-    """The generator, and the D of the plane to show."""
-    g = spec.generator
-    if not isinstance(g, Perlin):
-        raise ArgumentError(f"a mosaic shows the categories (W, H, D) of a perlin set; this one is {g.name!r}")
-    if temporal is None:
-        return g, sorted(g.temporal)[len(g.temporal) // 2]
-    if temporal not in g.temporal:
-        raise ArgumentError(f"`temporal` (={temporal!r}) must be one of the D of this set: {g.temporal}")
-    return g, int(temporal)
-
-
-def _axes(
-    title: str, about: str, ws: Sequence[int], hs: Sequence[int], height: int, width: int
-) -> tuple[Image.Image, list[int], list[int]]:
-    """The surroundings of the category plane, and where its tiles of (height, width) go: y for each H, x for each W."""
-    x_axis, y_axis = "W, lattice cells along x", "H, lattice cells along y"
+def _axes(plane: Plane, about: str, height: int, width: int) -> tuple[Image.Image, list[int], list[int]]:
+    """The surroundings of a category plane, and where its tiles of (height, width) go: y for each row, x for each column."""
     size = max(9, min(SMALL + 2, width // 4))
     about_y = MARGIN + TEXT + LEAD
     axis_y = about_y + SMALL + 2 * LEAD
     y0 = axis_y + SMALL + LEAD + size + LEAD
-    x0 = MARGIN + SMALL + LEAD + max(_length(str(h), size) for h in hs) + LEAD
-    ys = [y0 + j * (height + GUTTER // 2) for j in range(len(hs))]
-    xs = [x0 + i * (width + GUTTER // 2) for i in range(len(ws))]
-    bottom = max(ys[-1] + height, y0 + _length(y_axis, SMALL))
-    texts = (MARGIN + _length(title, TEXT), MARGIN + _length(about, SMALL), x0 + _length(x_axis, SMALL))
+    x0 = MARGIN + SMALL + LEAD + max(_length(str(n), size) for n in plane.ys) + LEAD
+    ys = [y0 + j * (height + GUTTER // 2) for j in range(len(plane.ys))]
+    xs = [x0 + i * (width + GUTTER // 2) for i in range(len(plane.xs))]
+    bottom = max(ys[-1] + height, y0 + _length(plane.y_axis, SMALL))
+    texts = (MARGIN + _length(plane.title, TEXT), MARGIN + _length(about, SMALL), x0 + _length(plane.x_axis, SMALL))
     right = max(xs[-1] + width, *texts)
     chrome = _blank(bottom + MARGIN, right + MARGIN)
-    _write(chrome, MARGIN, MARGIN, title, TEXT)
+    _write(chrome, MARGIN, MARGIN, plane.title, TEXT)
     _write(chrome, MARGIN, about_y, about, SMALL, FAINT)
-    _write(chrome, x0, axis_y, x_axis, SMALL, FAINT)
-    for w, x in zip(ws, xs, strict=True):
-        _write(chrome, x + width / 2, y0 - LEAD, str(w), size, anchor="ms")
-    for h, y in zip(hs, ys, strict=True):
-        _write(chrome, x0 - LEAD, y + height / 2, str(h), size, anchor="rm")
-    upright = _blank(SMALL + LEAD, _length(y_axis, SMALL))
-    _write(upright, 0, 0, y_axis, SMALL, FAINT)
+    _write(chrome, x0, axis_y, plane.x_axis, SMALL, FAINT)
+    for n, x in zip(plane.xs, xs, strict=True):
+        _write(chrome, x + width / 2, y0 - LEAD, str(n), size, anchor="ms")
+    for n, y in zip(plane.ys, ys, strict=True):
+        _write(chrome, x0 - LEAD, y + height / 2, str(n), size, anchor="rm")
+    upright = _blank(SMALL + LEAD, _length(plane.y_axis, SMALL))
+    _write(upright, 0, 0, plane.y_axis, SMALL, FAINT)
     chrome.paste(upright.rotate(90, expand=True), (MARGIN, y0))
     return chrome, ys, xs
+
+
+def _page(
+    title: str, about: str, labels: Sequence[int], columns: int, height: int, width: int
+) -> tuple[Image.Image, list[tuple[int, int]]]:
+    """The surroundings of a page of numbered tiles of (height, width), and where each goes: (y, x)."""
+    size = max(9, min(SMALL, width // 5))
+    head = size + LEAD // 2
+    pitch = max(width, *(_length(str(label), size) for label in labels)) + GUTTER
+    y0 = MARGIN + TEXT + LEAD + SMALL + 2 * LEAD
+    corners = [
+        (y0 + i // columns * (head + height + LEAD) + head, MARGIN + i % columns * pitch) for i in range(len(labels))
+    ]
+    right = max(
+        MARGIN + min(columns, len(labels)) * pitch - GUTTER,
+        MARGIN + _length(title, TEXT),
+        MARGIN + _length(about, SMALL),
+    )
+    chrome = _blank(corners[-1][0] + height + MARGIN, right + MARGIN)
+    _write(chrome, MARGIN, MARGIN, title, TEXT)
+    _write(chrome, MARGIN, MARGIN + TEXT + LEAD, about, SMALL, FAINT)
+    for label, (y, x) in zip(labels, corners, strict=True):
+        _write(chrome, x, y - LEAD // 2, str(label), size, FAINT, anchor="ls")
+    return chrome, corners
+
+
+@dataclasses.dataclass(frozen=True)
+class _Section:
+    """The categories of one generator in a mosaic: where they lie and which are seen."""
+
+    look: Look
+    first: int  # label of the set
+    plane: Plane | None
+    labels: list[int]  # those seen, of the set, row by row
+    columns: int
+    frames: tuple[int, int]
+
+
+def _sections(
+    spec: Spec,
+    frames: tuple[int, int] | None,
+    still: bool,
+    temporal: int | None,
+    columns: int | None,
+    page: int | None,
+    per_page: int | None,
+) -> list[_Section]:
+    """What a mosaic shows, from top to bottom. Raises ArgumentError."""
+    own = [(first, look, look.plane(None)) for first, look in looks(spec.generator)]
+    if temporal is not None and all(plane is None for *_, plane in own):
+        raise ArgumentError(f"`temporal` (={temporal!r}) chooses a category plane, and {own[0][1].title} has none")
+    for name, value in (("columns", columns), ("page", page), ("per_page", per_page)):
+        if value is not None:
+            _positive(name, value)
+            if all(plane is not None for *_, plane in own):
+                raise ArgumentError(f"`{name}` (={value}) is of pages, and all categories of this set lie on a plane")
+    span = None if frames is None else _span(spec, frames)
+    longest = max(look.moving(spec.shape) for _, look, _ in own)
+    widest = max([len(plane.xs) for *_, plane in own if plane is not None], default=1)
+    per_page, page = per_page or PER_PAGE, page or 1
+    pages = max([-(-look.generator.n_categories // per_page) for _, look, plane in own if plane is None], default=1)
+    if page > pages:
+        raise ArgumentError(f"`page` (={page}) must be from 1 to {pages}: {per_page} categories fit on one")
+    found = []
+    for first, look, plane in own:
+        if plane is not None:
+            plane = look.plane(temporal)
+        if plane is not None:
+            labels = [first + label for row in plane.categories for label in row]
+            wide = len(plane.xs)
+        else:
+            n = look.generator.n_categories
+            labels = [first + i for i in range(n)[(page - 1) * per_page : page * per_page]]
+            wide = columns or max(math.ceil(math.sqrt(min(n, per_page))), widest)
+        if labels:
+            shown = (0, longest) if span is None else span
+            if still:
+                frame = look.still(spec.shape, span, temporal)
+                shown = (frame, frame + 1)
+            found.append(_Section(look, first, plane, labels, wide, shown))
+    return found
+
+
+def _usual_tile(spec: Spec, sections: Sequence[_Section]) -> int:
+    """The pixels of the longer side of a tile: 60 where there is a plane, on pages alone what fills them."""
+    if any(section.plane is not None for section in sections):
+        return PLANE_TILE
+    columns = max(section.columns for section in sections)
+    tile = max(PLANE_TILE, min(MOST_TILE, PAGE_WIDTH // columns - GUTTER))
+    whole = max(spec.shape[1:])
+    return whole if whole <= 5 * tile // 4 else tile  # reduced by so little, fine lines would flicker
 
 
 def mosaic(
@@ -239,37 +305,63 @@ def mosaic(
     source: Source,
     *,
     frames: tuple[int, int] | None = None,
+    still: bool = False,
     split: str = "train",
     instance: int = 0,
     temporal: int | None = None,
-    tile: int = 60,
+    tile: int | None = None,
     crop: bool = False,
+    columns: int | None = None,
+    page: int | None = None,
+    per_page: int | None = None,
 ) -> Pixels:
-    """Figure 2 of the paper: a tile for each category, W growing to the right, H downwards as y does: uint8 (T, Y, X).
+    """A tile for each category: uint8 (T, Y, X).
+
+    Those of Perlin noise are figure 2 of the paper, W growing to the right, H downwards as y does; those of other
+    generators are numbered and fill pages; a mixture has one below the other.
 
     A tile is the whole frame, reduced by averaging, so that as many lattice cells are seen as W and H say; cells of
     less than a pixel of the tile fade into grey. `crop` shows the first pixels unreduced, true to the finest noise.
 
     Args:
-        spec: a perlin set.
+        spec: the set.
         source: its pixels.
-        frames: (start, stop); None for the first 64.
+        frames: (start, stop); None for the first 64 of noise, for all of what grows.
+        still: show one frame: the first of `frames`, or the last of what grows. Without `frames` noise is taken half a
+            lattice cell into the video.
         split: `train` or `val`.
         instance: which instance of each category.
-        temporal: the D of the categories shown; None for the middle one of the set.
-        tile: pixels of the longer side of a tile; videos are never enlarged.
+        temporal: the D of a category plane; None for the middle one of the set.
+        tile: pixels of the longer side of a tile; None for 60, on a page for what fills it. Videos are never enlarged.
         crop: show `tile` pixels of the frame rather than all of it.
+        columns: tiles in a row of a page; None for about as many as rows.
+        page: which page, from 1.
+        per_page: categories on a page; None for 400.
 
     Raises:
-        ArgumentError: not a perlin set; a value that the set does not hold; `tile` below 1.
+        ArgumentError: a value that the set does not hold; `tile`, `columns` or `per_page` below 1; an option of pages where
+            there are none, or of a plane.
     """
-    g, temporal = _plane(spec, temporal)
-    count = spec.n_videos(split) // g.n_categories
+    sections = _sections(spec, frames, still, temporal, columns, page, per_page)
+    count = spec.n_videos(split) // spec.n_categories
     if isinstance(instance, bool) or not isinstance(instance, (int, np.integer)) or not 0 <= instance < count:
         raise ArgumentError(f"`instance` (={instance!r}) must be in [0, {count}), the instances of the {split} split")
-    tile = _positive("tile", tile)
-    t = _span(spec, frames if frames is not None else (0, min(MOSAIC_FRAMES, spec.shape[0])))
+    tile = _usual_tile(spec, sections) if tile is None else _positive("tile", tile)
+    parts = [_drawn(spec, source, section, split, int(instance), tile, crop) for section in sections]
+    if len(parts) == 1:
+        return parts[0]
+    frames_shown, width = len(parts[0]), max(p.shape[2] for p in parts)
+    picture = np.full((frames_shown, sum(p.shape[1] for p in parts), width), PAPER, np.uint8)
+    y = 0
+    for part in parts:
+        picture[:, y : y + part.shape[1], : part.shape[2]] = part
+        y += part.shape[1]
+    return picture
 
+
+def _drawn(spec: Spec, source: Source, section: _Section, split: str, instance: int, tile: int, crop: bool) -> Pixels:
+    """One section of a mosaic: uint8 (T, Y, X)."""
+    t = section.frames
     _, full_height, full_width = spec.shape
     if crop:
         height, width = min(tile, full_height), min(tile, full_width)
@@ -281,17 +373,20 @@ def mosaic(
         window = Window(t=t)
         about = f"{full_width} x {full_height} pixels" + (f" averaged to {width} x {height}" if scale < 1 else "")
     shown = f"frame {t[0]}" if t[1] - t[0] == 1 else f"frames {t[0]} to {t[1] - 1}"
-    ws, hs = sorted(g.divisions_x), sorted(g.divisions_y)
-    chrome, ys, xs = _axes(
-        f"{len(ws)} x {len(hs)} categories of Video Perlin Noise, D = {temporal}",
-        f"{split} instance {instance}, {shown}, {about}",
-        ws, hs, height, width,
-    )  # fmt: skip
+    about = f"{split} instance {instance}, {shown}, {about}"
+    if section.plane is not None:
+        chrome, ys, xs = _axes(section.plane, about, height, width)
+        corners = [(y, x) for y in ys for x in xs]
+    else:
+        n, of = len(section.labels), section.look.generator.n_categories
+        title = f"{n:,} categories of {section.look.title}"
+        if n < of:
+            title = f"{n:,} of {of:,} categories of {section.look.title}"
+        chrome, corners = _page(title, about, section.labels, section.columns, height, width)
     picture = _played(chrome, t[1] - t[0])
-    for w, x in zip(ws, xs, strict=True):
-        for h, y in zip(hs, ys, strict=True):
-            index = instance * g.n_categories + g.category_id((w, h, temporal))
-            picture[:, y : y + height, x : x + width] = _reduced(source(index, window, split=split), height, width)
+    for label, (y, x) in zip(section.labels, corners, strict=True):
+        index = instance * spec.n_categories + label
+        picture[:, y : y + height, x : x + width] = _reduced(source(index, window, split=split), height, width)
     return picture
 
 
@@ -397,6 +492,16 @@ def _span(spec: Spec, frames: tuple[int, int] | None) -> tuple[int, int]:
     return int(frames[0]), int(frames[1])
 
 
+def _strip(start: int, stop: int, count: int, grow: bool) -> npt.NDArray[np.int64]:
+    """`count` frames of [start, stop) from the first to the last, less `start`: evenly spaced, or in even proportions."""
+    if not grow:
+        return np.rint(np.linspace(0, stop - start - 1, count)).astype(np.int64)
+    if count == 1:
+        return np.array([stop - start - 1])
+    spaced = np.rint(np.geomspace(start + 1, stop, count)).astype(np.int64) - 1 - start
+    return np.maximum(spaced, np.arange(count))
+
+
 def preview(
     path: str | os.PathLike[str],
     spec: Spec,
@@ -419,7 +524,8 @@ def preview(
         indices: the videos, in the order shown.
         split: `train` or `val`.
         frames: (start, stop); None for the whole video. The strips of a contact sheet are evenly spaced over these, with
-            both ends; a few periods of D show the motion.
+            both ends; a few periods of D show the motion. Where all videos grow, each frame of a strip shows a multiple of
+            what the one before it shows.
         columns: frames of a strip (None for 8, a video's own number at most), or videos in a row, as `grid`.
         fps: frames a second.
 
@@ -436,7 +542,8 @@ def preview(
     window = Window(t=(start, stop))
     if path.suffix.lower() == ".png":
         count = min(columns or STRIP_FRAMES, stop - start)
-        chosen = np.rint(np.linspace(0, stop - start - 1, count)).astype(int)
+        grow = all(look_of(spec.generator, int(index) % spec.n_categories)[1].grows for index in indices)
+        chosen = _strip(start, stop, count, grow)
         strips = [source(index, window, split=split)[chosen] for index in indices]
         picture = contact_sheet(strips, captions, [int(start + k) for k in chosen])
     else:
@@ -453,27 +560,26 @@ def preview_mosaic(
     split: str = "train",
     instance: int = 0,
     temporal: int | None = None,
-    tile: int = 60,
+    tile: int | None = None,
     crop: bool = False,
+    columns: int | None = None,
+    page: int | None = None,
+    per_page: int | None = None,
     fps: float = 25,
-) -> None:
-    """Write the category plane, see `mosaic`: animated, or if `path` ends in .png the first of `frames`.
+) -> int:
+    """Write all categories, see `mosaic`: animated, or a still if `path` ends in .png.
 
-    Without `frames` a still is taken half a lattice cell into the video: on a lattice plane the temporal gradients
-    vanish, and the categories whose cells are single pixels are flat.
+    Returns:
+        How many categories are in the picture.
 
     Raises:
         ArgumentError, MissingError, RunError: as `mosaic` and `save`.
     """
     path = check(path, fps)
-    if path.suffix.lower() == ".png":
-        first, _ = _span(spec, frames)
-        if frames is None:
-            g, d = _plane(spec, temporal)
-            cell = d if g.temporal_unit == "period" else spec.shape[0] // d
-            first = min(cell // 2, spec.shape[0] - 1)
-        frames = (first, first + 1)
+    still = path.suffix.lower() == ".png"
     picture = mosaic(
-        spec, source, frames=frames, split=split, instance=instance, temporal=temporal, tile=tile, crop=crop
-    )
+        spec, source, frames=frames, still=still, split=split, instance=instance, temporal=temporal, tile=tile, crop=crop,
+        columns=columns, page=page, per_page=per_page,
+    )  # fmt: skip
     save(path, picture, fps)
+    return sum(len(s.labels) for s in _sections(spec, frames, still, temporal, columns, page, per_page))

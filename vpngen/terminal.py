@@ -62,6 +62,23 @@ def shards_progress() -> Iterator[Callable[[int, int], None]]:
 
 
 @contextlib.contextmanager
+def systems_progress() -> Iterator[Callable[[int, int], None]]:
+    """A function that shows how many categories were searched for, or tried; where none has to be, nothing is shown."""
+    with contextlib.ExitStack() as shown:
+        waiting, show = shown.enter_context(contextlib.ExitStack()), None
+        waiting.enter_context(compiling())
+
+        def progress(done: int, total: int) -> None:
+            nonlocal show
+            if show is None:
+                waiting.close()
+                show = shown.enter_context(_shown("categories"))
+            show(done, total, None)
+
+        yield progress
+
+
+@contextlib.contextmanager
 def _shown(what: str) -> Iterator[Show]:
     if sys.stderr is None:  # closed by whoever started us
         yield lambda *_: None

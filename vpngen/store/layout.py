@@ -342,5 +342,10 @@ def differences(there: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str
         if isinstance(a, Mapping) and isinstance(b, Mapping):
             lines += differences(a, b, f"{prefix}{key}.")
         elif a != b:
-            lines.append(f"{prefix}{key}: {a} on disk, {b} asked for")
+            lines.append(f"{prefix}{key}: {_short(a)} on disk, {_short(b)} asked for")
     return lines
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 100 else f"{text[:80]} ... ({len(text)} characters)"
