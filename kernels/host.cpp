@@ -1,5 +1,6 @@
-// The Perlin core built for the host: the blocks and threads of a launch, one after the other. For the tests.
+// The cores built for the host: the blocks and threads of a launch, one after the other. For the tests.
 
+#include "fractal.cuh"
 #include "perlin.cuh"
 
 #ifdef __SSE2__
@@ -8,18 +9,21 @@
 
 namespace {
 
+template <class State, int COUNT>
 struct Crew {  // of a block; between two barriers its threads run in an order of the caller's choice
-    State states[THREADS];
+    State states[COUNT];
     int order;
     template <class F>
     void each(F f) {
-        for (int i = 0; i < THREADS; i++) {
-            int thread = order == 0 ? i : order == 1 ? THREADS - 1 - i : (i * 97 + 31) % THREADS;
+        for (int i = 0; i < COUNT; i++) {
+            int thread = order == 0 ? i : order == 1 ? COUNT - 1 - i : (i * 97 + 31) % COUNT;
             f(thread, states[thread]);
         }
     }
     void sync() {}
 };
+
+struct Nothing {};
 
 }  // namespace
 
@@ -33,7 +37,7 @@ int perlin_sizes(int *sizes) {
 }
 
 // Subnormal numbers flushed to zero from here on, as the device does, or kept; 1 where this processor can.
-int perlin_flush(int on) {
+int host_flush(int on) {
 #ifdef __SSE2__
     _mm_setcsr(on ? _mm_getcsr() | 0x8040 : _mm_getcsr() & ~0x8040u);
     return 1;
@@ -51,7 +55,7 @@ int perlin_shared(const Launch *a) {
 
 // Blocks [first, last) of a launch, with `memory` in place of shared memory.
 void perlin_run(const Launch *a, i64 first, i64 last, int order, char *memory) {
-    Crew *crew = new Crew;
+    auto *crew = new Crew<State, THREADS>;
     crew->order = order;
     for (i64 block = first; block < last; block++) {
         for (int i = 0; i < THREADS; i++) crew->states[i].low = __builtin_inff(), crew->states[i].high = -__builtin_inff();
@@ -65,5 +69,34 @@ void perlin_run(const Launch *a, i64 first, i64 last, int order, char *memory) {
         a->extremes[2 * block] = low, a->extremes[2 * block + 1] = high;
     }
     delete crew;
+}
+
+int fractal_sizes(int *sizes) {
+    sizes[0] = sizeof(fractal::Row), sizes[1] = sizeof(fractal::Launch), sizes[2] = sizeof(fractal::Ends);
+    sizes[3] = fractal::CHUNK, sizes[4] = fractal::CHUNKS, sizes[5] = fractal::THREADS, sizes[6] = fractal::WARM_UP;
+    sizes[7] = sizeof(fractal::Maps), sizes[8] = (sizeof(fractal::Place) + 15) / 16 * 16;
+    return 9;
+}
+
+i64 fractal_blocks(const fractal::Launch *a, int kernel) {
+    return (i64)a->n * (kernel == 0 ? fractal::point_blocks(*a) : fractal::runs_of(*a));
+}
+
+int fractal_shared(const fractal::Launch *a, int kernel) {
+    fractal::Shared s;
+    return kernel == 0 ? fractal::point_memory() : fractal::carve(*a, nullptr, s);
+}
+
+// Blocks [first, last) of a kernel: 0 the points, 1 the frames.
+void fractal_run(const fractal::Launch *a, int kernel, i64 first, i64 last, int order, char *memory) {
+    for (i64 block = first; block < last; block++) {
+        if (kernel == 0) {
+            Crew<Nothing, fractal::CHUNKS> crew = {{}, order};
+            fractal::draw_orbits(*a, block, memory, crew);
+        } else {
+            Crew<Nothing, fractal::THREADS> crew = {{}, order};
+            fractal::show_frames(*a, block, memory, crew);
+        }
+    }
 }
 }

@@ -2,20 +2,13 @@
 
 #include "perlin.cuh"
 
-struct Threads {  // of this block
-    State state;
-    template <class F>
-    __device__ __forceinline__ void each(F f) { f((int)threadIdx.x, state); }
-    __device__ __forceinline__ void sync() { __syncthreads(); }
-};
-
 extern __shared__ __align__(16) char memory[];
 
 extern "C" __global__ void __launch_bounds__(THREADS, 2) perlin_render(
     const Row *rows, const Window *windows, u8 *out, int n, int frames, int height, int width, int tile_rows,
     int capacity_1, int capacity_2, int capacity_3) {
     Launch a = {rows, windows, out, nullptr, n, frames, height, width, tile_rows, {capacity_1, capacity_2, capacity_3}};
-    Threads team;
+    Threads<State> team;
     render_block(a, blockIdx.x, memory, team);
 }
 
@@ -23,7 +16,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2) perlin_extremes(
     const Row *rows, const Window *windows, float *extremes, int n, int frames, int height, int width, int tile_rows,
     int capacity_1, int capacity_2, int capacity_3) {
     Launch a = {rows, windows, nullptr, extremes, n, frames, height, width, tile_rows, {capacity_1, capacity_2, capacity_3}};
-    Threads team;
+    Threads<State> team;
     team.state.low = __int_as_float(0x7f800000);
     team.state.high = -team.state.low;
     render_block(a, blockIdx.x, memory, team);

@@ -1,31 +1,11 @@
 // The Perlin core, for the device and for the host. It follows vpngen/generators/perlin.py name by name; read that first.
 //
-// Nothing is included: NVRTC has no headers. Multiply-adds are written out as fmaf and the compiler is told to form no
-// others (--fmad=false, -ffp-contract=off), so every backend rounds at the same places.
-//
 // A block makes a tile: some rows of a window, all its columns up to TILE_WIDTH, FRAMES frames. Each thread owns four
 // pixels of a row and carries P and Q of the two lattice planes around the current frame in registers, for each term.
 // A frame is then four multiply-adds a term; a new plane is made from gradients that the block hashes into shared memory
 // when it needs them. Bytes are gathered in shared memory and leave it in pieces of 16.
-//
-// render_block is written against a Team: on the device the threads of a block with their barrier, on the host a loop over
-// all threads between barriers. So the host build runs every line that decides a pixel, launch arithmetic included.
 
-#ifdef __CUDACC__
-#define HD __host__ __device__ __forceinline__
-#else
-#define HD inline
-#endif
-#ifdef __CUDA_ARCH__
-#define UNROLL _Pragma("unroll")
-#else
-#define UNROLL
-#endif
-
-typedef unsigned char u8;
-typedef unsigned int u32;
-typedef unsigned long long u64;
-typedef long long i64;
+#include "common.cuh"
 
 enum {
     TERMS = 3,
@@ -50,10 +30,6 @@ struct Row {
     int cell[TERMS][3];
     int wrap[TERMS];
     int unused;
-};
-
-struct Window {
-    int t0, step, y0, x0, flip;
 };
 
 // One launch: n windows of (frames, height, width), cut into blocks by vpngen/backends/cuda.py.
@@ -110,19 +86,6 @@ HD float fade(int kind, float f) {
 }
 
 HD float fraction(float phase, int i, int size) { return quotient((float)(i % size) + phase, (float)size); }
-
-HD void philox(u32 c[4], u32 k0, u32 k1) {
-    for (int round = 0; round < 10; round++) {
-        u64 p0 = (u64)0xD2511F53u * c[0], p1 = (u64)0xCD9E8D57u * c[2];
-        u32 c1 = c[1], c3 = c[3];
-        c[0] = (u32)(p1 >> 32) ^ c1 ^ k0;
-        c[1] = (u32)p1;
-        c[2] = (u32)(p0 >> 32) ^ c3 ^ k1;
-        c[3] = (u32)p0;
-        k0 += 0x9E3779B9u;
-        k1 += 0xBB67AE85u;
-    }
-}
 
 // Coefficients of sin and cos of (pi / 2) f: vpngen.generators.perlin.SIN and COS, a test compares them.
 HD void sine_cosine(u32 angle, float &sine, float &cosine) {
@@ -183,8 +146,6 @@ struct State {  // of a thread
     float low, high;
 };
 
-HD int least(int a, int b) { return a < b ? a : b; }
-HD int rounded_up(int a, int b) { return (a + b - 1) / b * b; }
 HD int tile_width(const Launch &a) { return least(a.width, TILE_WIDTH); }
 HD int blocks_along(int size, int tile) { return (size + tile - 1) / tile; }
 
@@ -363,10 +324,6 @@ HD void make_frame(const Launch &a, const Block &b, const Shared &s, int i, int 
         word[j] = four_bytes(level(grey[4 * j]), level(grey[4 * j + 1]), level(grey[4 * j + 2]), level(grey[4 * j + 3]));
 }
 
-struct alignas(16) Sixteen {
-    u32 w[4];
-};
-
 // Frames [first, first + count) of the tile to the output: pieces of 16 bytes where a row allows it, else bytes.
 HD void copy_out(const Launch &a, const Block &b, const Shared &s, int first, int count, int thread) {
     int pitch = rounded_up(tile_width(a), 16), pieces = blocks_along(b.columns, 16);
@@ -382,7 +339,7 @@ HD void copy_out(const Launch &a, const Block &b, const Shared &s, int first, in
     }
 }
 
-// A block from beginning to end. team.each(f) runs f(thread, state) for every thread; team.sync() is the barrier.
+// A block from beginning to end.
 template <class Team>
 HD void render_block(const Launch &a, i64 block, char *memory, Team &team) {
     Shared s;

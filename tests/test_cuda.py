@@ -1,4 +1,4 @@
-"""The CUDA kernels, proven without a card.
+"""The CUDA kernels, proven without a card; what is particular to fractals is in test_cuda_fractal.py.
 
 The sources compile for every architecture without spills; their core, built for the host and driven over the blocks and
 threads of a launch, gives the bytes of the reference; the arithmetic of the launch holds.
@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -21,87 +19,81 @@ import numpy.typing as npt
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from nocard import (
+    ARCHITECTURES,
+    H200,
+    SMALLEST,
+    Guarded,
+    PerlinLaunch,
+    SharedMemory,
+    address,
+    compiled,
+    cupy_on_the_host,
+    host_library,
+    kernels_of,
+)
 
 import vpngen
 from vpngen import Window, backends
 from vpngen.backends import cuda
 from vpngen.errors import ArgumentError, MissingError
-from vpngen.generators import Perlin
+from vpngen.generators import Fractal, Perlin
 
-ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
-NVCC = shutil.which("nvcc")
-GXX = shutil.which("g++")
+KERNELS = {
+    "perlin": {"perlin_render": cuda.THREADS, "perlin_extremes": cuda.THREADS},
+    "fractal": {"fractal_points": cuda.CHUNKS, "fractal_frames": cuda.FRAME_THREADS},
+}
+"""The kernels of each source, and the threads of their blocks."""
 
 
 # --- the sources compile
 
 
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Architecture -> the assembler's report; one run of the compiler for all of them."""
-    if NVCC is None:
-        pytest.skip("no nvcc here: the CUDA sources are compiled by whoever has one")
-    folder = tmp_path_factory.mktemp("cubin")
-    source = folder / "perlin.cu"
-    source.write_text(cuda.expanded_source("perlin"))
-    reports = {}
-    for architecture in ARCHITECTURES:
-        done = subprocess.run(
-            [NVCC, f"-arch={architecture}", "-cubin", "-o", str(folder / architecture), "-Werror", "all-warnings",
-             "-Xptxas", "-v,-warn-spills,-warn-lmem-usage", *cuda.compile_options(), str(source)],
-            capture_output=True, text=True, timeout=300,
-        )  # fmt: skip
-        assert done.returncode == 0, f"{architecture}: {done.stderr}"
-        reports[architecture] = done.stderr
-    return reports
+def test_every_generator_is_listed_here() -> None:
+    assert set(KERNELS) == set(cuda.PROGRAMS)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_kernels_stay_in_registers(compiled: dict[str, str], architecture: str) -> None:
-    report = compiled[architecture]
-    names = re.findall(r"Function properties for (\w+)", report)
-    memory = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", report)
-    registers = [int(n) for n in re.findall(r"Used (\d+) registers", report)]
-    assert sorted(names) == ["perlin_extremes", "perlin_render"]
-    assert memory == [("0", "0", "0")] * 2, "stack or spills in a hot kernel"
-    assert len(registers) == 2
-    assert all(n * cuda.THREADS * 2 <= 65536 for n in registers), "two blocks must fit a multiprocessor"
+@pytest.mark.parametrize("generator", KERNELS)
+def test_kernels_stay_in_registers(generator: str, architecture: str, tmp_path: Path) -> None:
+    found = kernels_of(compiled(generator, tmp_path, architecture))
+    assert set(found) == set(KERNELS[generator])
+    for name, (registers, memory) in found.items():
+        assert memory == ("0", "0", "0"), f"stack or spills in {name}"
+        assert registers * KERNELS[generator][name] * 2 <= 65536, f"two blocks of {name} must fit a multiprocessor"
 
 
-def test_nvrtc_compiles_the_very_text_that_cupy_is_given() -> None:
+@pytest.mark.parametrize("generator", KERNELS)
+def test_nvrtc_compiles_the_very_text_that_cupy_is_given(generator: str) -> None:
     nvrtc = pytest.importorskip("cupy", reason="CuPy is not installed", exc_type=ImportError).cuda.nvrtc
     try:
-        program = nvrtc.createProgram(cuda.expanded_source("perlin"), "perlin.cu", (), ())
+        program = nvrtc.createProgram(cuda.expanded_source(generator), f"{generator}.cu", (), ())
     except Exception as error:  # the library behind it is a package of its own
         pytest.skip(f"no NVRTC: {error}")
     try:
-        nvrtc.compileProgram(program, (*cuda.compile_options(), "--gpu-architecture=sm_90"))
+        nvrtc.compileProgram(program, (*cuda.compile_options(generator), "--gpu-architecture=sm_90"))
     except nvrtc.NVRTCError as error:
         pytest.fail(f"{error}: {nvrtc.getProgramLog(program)}")
 
 
-def test_sources_include_nothing_from_outside() -> None:
-    assert "#include" not in cuda.expanded_source("perlin")
+@pytest.mark.parametrize("generator", KERNELS)
+def test_sources_include_nothing_from_outside(generator: str) -> None:
+    assert "#include" not in cuda.expanded_source(generator)
 
 
 # --- the core, built for the host
 
 
-class Launch(ctypes.Structure):
-    """`Launch` of perlin.cuh."""
-
-    _fields_ = [
-        *((name, ctypes.c_void_p) for name in ("rows", "windows", "out", "extremes")),
-        *((name, ctypes.c_int) for name in ("n", "frames", "height", "width", "tile_rows")),
-        ("capacity", ctypes.c_int * 3),
-    ]
+def plan_of(rows: Any, extent: tuple[int, int, int]) -> cuda.LaunchPlan:
+    (plan,) = cuda.plan_perlin(rows, extent, H200)
+    return plan
 
 
 class Host:
-    """The library of kernels/host.cpp."""
+    """The Perlin core in the library of kernels/host.cpp."""
 
-    def __init__(self, library: Path) -> None:
-        self.lib = ctypes.CDLL(str(library))
+    def __init__(self) -> None:
+        self.lib = host_library()
         self.lib.perlin_blocks.restype = ctypes.c_longlong
         self.lib.perlin_run.argtypes = [
             ctypes.c_void_p,
@@ -115,57 +107,39 @@ class Host:
         sizes = (ctypes.c_int * 16)()
         return list(sizes[: self.lib.perlin_sizes(sizes)])
 
-    def launch(self, rows: Any, windows: Any, plan: cuda.LaunchPlan, out: Any, extremes: Any) -> Launch:
-        return Launch(
-            rows.ctypes.data, windows.ctypes.data, None if out is None else out.ctypes.data,
-            None if extremes is None else extremes.ctypes.data, len(rows), *plan.extent, plan.tile_rows,
-            (ctypes.c_int * 3)(*plan.capacity),
-        )  # fmt: skip
+    def launch(self, rows: Any, windows: Any, plan: cuda.LaunchPlan, out: Any, extremes: Any) -> PerlinLaunch:
+        arrays = (address(array) for array in (rows, windows, out, extremes))
+        return PerlinLaunch(*arrays, len(rows), *plan.extent, plan.numbers[0], (ctypes.c_int * 3)(*plan.numbers[1:]))
 
-    def blocks_and_shared(self, launch: Launch) -> tuple[int, int]:
+    def blocks_and_shared(self, launch: PerlinLaunch) -> tuple[int, int]:
         pointer = ctypes.byref(launch)
         return self.lib.perlin_blocks(pointer), self.lib.perlin_shared(pointer)
 
-    def run(self, launch: Launch, order: int, blocks: Sequence[int] | None = None) -> None:
+    def run(self, launch: PerlinLaunch, order: int, blocks: Sequence[int] | None = None) -> None:
         """All blocks, or those given; poison in shared memory shows what is read before it is written."""
         total, shared = self.blocks_and_shared(launch)
-        memory = np.empty(shared + 64 + 16, np.uint8)
-        start = -memory.ctypes.data % 64
+        memory = SharedMemory(shared)
         for block in range(total) if blocks is None else blocks:
-            memory[:] = 0xFF
-            self.lib.perlin_run(ctypes.byref(launch), block, block + 1, order, memory.ctypes.data + start)
-            assert (memory[start + shared :] == 0xFF).all(), "written past the shared memory of the launch"
+            self.lib.perlin_run(ctypes.byref(launch), block, block + 1, order, memory.fresh())
+            memory.check()
 
     def render(self, rows: Any, windows: Any, extent: tuple[int, int, int], order: int = 0) -> npt.NDArray[np.uint8]:
-        plan = cuda.plan_launch(rows, extent)
-        guard = 64
-        flat = np.full(len(rows) * int(np.prod(extent)) + 2 * guard, 0xAA, np.uint8)
-        out = flat[guard:-guard]
-        self.run(self.launch(rows, windows, plan, out, None), order)
-        assert (flat[:guard] == 0xAA).all() and (flat[-guard:] == 0xAA).all(), "written outside the output"
-        return out.reshape(len(rows), *extent)
+        out = Guarded((len(rows), *extent))
+        self.run(self.launch(rows, windows, plan_of(rows, extent), out.array, None), order)
+        out.check()
+        return out.array
 
 
 @pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Host:
-    if GXX is None:
-        pytest.skip("no g++ here")
-    library = tmp_path_factory.mktemp("host") / "perlin.so"
-    machine = ["-mfma"] if "fma" in Path("/proc/cpuinfo").read_text().split() else []
-    options = [o for o in cuda.compile_options() if o.startswith("-D")]
-    subprocess.run(
-        [GXX, "-std=c++17", "-O2", *machine, "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas",
-         "-shared", "-fPIC", *options, "-o", str(library), str(cuda.kernel_folder() / "host.cpp")],
-        check=True,
-    )  # fmt: skip
-    return Host(library)
+def host() -> Host:
+    return Host()
 
 
 def test_structs_are_those_of_python(host: Host) -> None:
     row, window, launch, threads, pixels, frames, tile_width, terms, burst, block = host.sizes()
     assert row == Perlin.row_dtype.itemsize
     assert window == 5 * 4
-    assert launch == ctypes.sizeof(Launch)
+    assert launch == ctypes.sizeof(PerlinLaunch)
     assert (threads, pixels, frames, tile_width) == (cuda.THREADS, cuda.PIXELS, cuda.FRAMES, cuda.TILE_WIDTH)
     assert (terms, burst, block) == (cuda.TERMS, cuda.BURST, cuda.BLOCK_BYTES)
 
@@ -246,11 +220,11 @@ def test_subnormal_numbers_decide_no_byte(host: Host) -> None:
     packs, extent = packed(spec, [Window()] * 32)
     kept = host.render(rows, packs, extent)
     try:
-        if not host.lib.perlin_flush(1):
+        if not host.lib.host_flush(1):
             pytest.skip("this processor cannot flush subnormal numbers")
         flushed = host.render(rows, packs, extent)
     finally:
-        host.lib.perlin_flush(0)
+        host.lib.host_flush(0)
     assert np.array_equal(flushed, kept)
     assert np.array_equal(kept, vpngen.render(spec, np.arange(32), backend="numba", threads=1))
 
@@ -285,8 +259,8 @@ def test_extremes(host: Host) -> None:
         divisions_x=(2, 24), divisions_y=(3, 48), shape=SHAPE, noise_frequencies=(1, 2, 8), grey="stretch"
     )
     rows = spec.rows(np.arange(4))
-    plan = cuda.plan_launch(rows, spec.shape)
-    found = np.empty((plan.blocks, 2), np.float32)
+    plan = plan_of(rows, spec.shape)
+    found = np.empty((plan.steps[0].blocks, 2), np.float32)
     plain = rows.copy()
     plain["gain"], plain["bias"] = 1, 0
     windows = np.tile(np.array([0, 1, 0, 0, 0], np.int32), (4, 1))
@@ -302,16 +276,18 @@ def test_batches_beyond_two_gigabytes_land_where_they_should(host: Host) -> None
     spec = vpngen.perlin(categories=4, instances=100)
     n = 320
     rows, windows = spec.rows(np.arange(n)), np.tile(np.array([0, 1, 0, 0, 0], np.int32), (n, 1))
-    plan = cuda.plan_launch(rows, spec.shape)
+    plan = plan_of(rows, spec.shape)
     out = np.zeros((n, *spec.shape), np.uint8)
     assert out.nbytes > 2**32
-    host.run(host.launch(rows, windows, plan, out, None), 0, blocks=[plan.blocks - 1, plan.blocks // 2])
+    host.run(
+        host.launch(rows, windows, plan, out, None), 0, blocks=[plan.steps[0].blocks - 1, plan.steps[0].blocks // 2]
+    )
     last = vpngen.render(spec, n - 1, backend="numba")
-    assert np.array_equal(out[-1, -16:, -plan.tile_rows :], last[-16:, -plan.tile_rows :])
-    per_video = plan.blocks // n
-    assert plan.blocks // 2 % per_video == 0
-    middle = vpngen.render(spec, n // 2, Window(t=(0, 16), y=(0, plan.tile_rows)), backend="numba")
-    assert np.array_equal(out[n // 2, :16, : plan.tile_rows], middle)
+    assert np.array_equal(out[-1, -16:, -plan.numbers[0] :], last[-16:, -plan.numbers[0] :])
+    per_video = plan.steps[0].blocks // n
+    assert plan.steps[0].blocks // 2 % per_video == 0
+    middle = vpngen.render(spec, n // 2, Window(t=(0, 16), y=(0, plan.numbers[0])), backend="numba")
+    assert np.array_equal(out[n // 2, :16, : plan.numbers[0]], middle)
     assert not out[n // 2 + 1 : n - 1, 0, 0, 0].any()
 
 
@@ -323,12 +299,12 @@ def test_launch_plan_agrees_with_the_header(host: Host, batch: Any, repeat: int)
     spec, videos, windows = batch
     rows = spec.rows(videos * repeat)
     packs, extent = packed(spec, windows * repeat)
-    plan = cuda.plan_launch(rows, extent)
+    plan = plan_of(rows, extent)
     launch = host.launch(rows, packs, plan, np.empty(1, np.uint8), None)
-    assert host.blocks_and_shared(launch) == (plan.blocks, plan.shared_bytes)
+    assert host.blocks_and_shared(launch) == (plan.steps[0].blocks, plan.steps[0].shared_bytes)
     groups = -(-min(extent[2], cuda.TILE_WIDTH) // cuda.PIXELS)
-    assert plan.tile_rows * groups <= cuda.THREADS
-    assert plan.shared_bytes <= 64 * 1024, "the least that an architecture we support can give a block"
+    assert plan.numbers[0] * groups <= cuda.THREADS
+    assert plan.steps[0].shared_bytes <= SMALLEST.shared_bytes
 
 
 @pytest.mark.parametrize(
@@ -337,7 +313,71 @@ def test_launch_plan_agrees_with_the_header(host: Host, batch: Any, repeat: int)
 def test_finest_lattices_fit_the_smallest_shared_memory(extent: tuple[int, int, int]) -> None:
     rows = np.zeros(2, Perlin.row_dtype)
     rows["terms"], rows["cell"] = 3, 1
-    assert cuda.plan_launch(rows, extent).shared_bytes <= 64 * 1024
+    assert plan_of(rows, extent).steps[0].shared_bytes <= SMALLEST.shared_bytes
+
+
+# --- the backend, with the host build in the place of a card
+
+A_SPEC_OF_EACH = [
+    vpngen.perlin(
+        instances=5, shape=(20, 36, 52), divisions_x=(2, 4), divisions_y=(3, 6), temporal=4, noise_frequencies=(1, 2, 4)
+    ),
+    vpngen.Spec(Fractal((2**25 - 1,) * 4, attempts=(0, 1, 2, 3), points_per_frame=200), 5, 0, (20, 36, 52), 0),
+]
+
+
+@pytest.fixture
+def on_the_host(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What stands in for CuPy."""
+    fake = cupy_on_the_host()
+    monkeypatch.setattr(cuda, "_cupy", lambda: fake)
+    return fake
+
+
+@pytest.mark.parametrize("spec", A_SPEC_OF_EACH, ids=lambda spec: spec.generator.name)
+def test_the_backend_gives_kernels_what_they_take(
+    on_the_host: Any, spec: vpngen.Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All ways of rendering, in whatever parts the memory asks for."""
+    card, name = cuda.Cuda(), spec.generator.name
+    videos = [0, 7, 3, 7, 12]
+    windows = [Window((i, i + 9, 2), (i, i + 30), (2 * i, 2 * i + 43), flip=i % 2 == 0) for i in range(5)]
+    packs, extent = packed(spec, windows)
+    rows, expected = spec.rows(videos), vpngen.render(spec, videos, windows, backend="numba", threads=1)
+    whole = vpngen.render(spec, videos[:3], backend="numba", threads=1)
+    for scratch, memory in ((cuda.SCRATCH_BYTES, 2**36), (20_000, 2**36), (20_000, 4 * expected[0].size)):
+        monkeypatch.setattr(cuda, "SCRATCH_BYTES", scratch)
+        on_the_host.cuda.runtime.memGetInfo = lambda memory=memory: (memory, memory)
+        out = np.full_like(expected, 0xAA)
+        card.render(name, rows, packs, out, None)
+        assert np.array_equal(out, expected)
+        device = on_the_host.empty(expected.shape, np.uint8)
+        card.render_device(name, rows, packs, device, expected.shape)
+        assert np.array_equal(device, expected)
+        batch = card.prepare(rows, packs, extent, name)
+        for _ in range(2):
+            device = on_the_host.empty(expected.shape, np.uint8)
+            card.launch(batch, device)
+            assert np.array_equal(device, expected)
+        for video, ours in zip(whole, card.videos(name, rows[:3], spec.shape, None), strict=True):
+            assert np.array_equal(ours, video)
+    one = on_the_host.empty(expected.shape[1:], np.uint8)
+    card.render_device(name, rows[:1], packs[:1], one, one.shape)
+    assert np.array_equal(one, expected[0])
+
+
+def test_extremes_come_from_their_own_kernel(on_the_host: Any) -> None:
+    spec = A_SPEC_OF_EACH[0]
+    low, high = cuda.Cuda().extremes("perlin", spec.rows([0, 5]), spec.shape, None)
+    theirs = backends.load("numba").extremes("perlin", spec.rows([0, 5]), spec.shape, 1)
+    assert np.array_equal(low, theirs[0]) and np.array_equal(high, theirs[1])
+    assert set(on_the_host.launches) == {"perlin_extremes"}
+
+
+def test_a_batch_that_no_card_can_take_is_an_error(on_the_host: Any) -> None:
+    rows = A_SPEC_OF_EACH[0].rows([0])
+    with pytest.raises(ArgumentError, match=r"blocks of perlin_render.*card 0"):
+        cuda.Cuda()._prepare("perlin", rows, np.zeros((1, 5), np.int32), (65536, 65536, 65536))
 
 
 # --- the backend without a card

@@ -1,7 +1,8 @@
 """The CUDA backend: the kernels of `kernels/`, compiled by NVRTC through CuPy, on any tensor of the card.
 
-Rows (96 bytes a video) and windows (20 bytes) go up; gradients are hashed on the card and pixels are born there. The
-arithmetic of a launch, `plan_launch`, needs no card and is tested without one.
+Rows (at most 256 bytes a video) and windows (20 bytes) go up; what is random is hashed on the card and pixels are born
+there. The arithmetic of launches, `plan_perlin` and `plan_fractal`, needs no card and is tested without one. A new generator
+is a plan, a line in `PROGRAMS` and its files in `kernels/`.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -21,21 +22,42 @@ import numpy.typing as npt
 
 from vpngen.backends.base import F32, WHOLE, Backend
 from vpngen.errors import ArgumentError, MissingError, RunError
-from vpngen.generators import Pixels, Rows, Shape
+from vpngen.generators import GENERATORS, Pixels, Rows, Shape
+from vpngen.generators import fractal as _fractal
 from vpngen.generators import perlin as _perlin
 
+# Of kernels/perlin.cuh: a test compares them.
 THREADS: Final = 256
 PIXELS: Final = 4
 FRAMES: Final = 16
 TILE_WIDTH: Final = 256
 BURST: Final = 4
 BLOCK_BYTES: Final = 112
-"""sizeof(Block). These six are the constants of kernels/perlin.cuh: a test compares them."""
+"""sizeof(Block)."""
 TERMS: Final = _perlin.MAX_TERMS
 SHARED_POINTS: Final = 768
 """Lattice points for which a term's shared memory has room at least, where its block has use for them."""
 MOST_ROWS: Final = 64
 """Rows of a block, at most: more of them would need more lattice lines than shared memory holds."""
+
+# Of kernels/fractal.cuh: a test compares these too.
+CHUNKS: Final = 128
+"""Of a block of the first kernel."""
+FRAME_THREADS: Final = 512
+MAPS_BYTES: Final = 192
+PLACE_BYTES: Final = 48
+ENDS_BYTES: Final = 16
+POINT_BYTES: Final = 10
+"""x, y and the word of a patch."""
+MOST_RUN: Final = 72 * 1024
+"""Pixels of a block, at most: every run of a window reads all points of the video again."""
+LEAST_RUN: Final = 4096
+"""Where a batch is too small for the card, its windows are cut into shorter runs, down to this."""
+MOST_PIXELS: Final = 2**30
+"""Of a frame."""
+SCRATCH_BYTES: Final = 2**28
+"""For the points of the windows of a launch; a larger batch goes in parts."""
+
 LEAST_CAPABILITY: Final = (7, 5)
 INSTALL: Final = "pip install 'vpngen[cuda13]' (for CUDA 13 drivers) or 'vpngen[cuda12]'"
 VIDEOS_A_PASS: Final = 4096
@@ -48,26 +70,54 @@ MEMORY_SHARE: Final = 0.5
 
 
 @dataclass(frozen=True)
-class LaunchPlan:
-    """How a batch is cut into blocks; `kernels/perlin.cuh` cuts it the same way.
+class Card:
+    """What of a card decides how a batch is cut. The bytes hang on none of it.
 
     Attributes:
-        extent: (T, Y, X) of each window.
-        tile_rows: rows of a block.
-        capacity: lattice points that the shared memory of each term holds.
-        blocks: the number of blocks.
-        shared_bytes: dynamic shared memory of a block.
+        processors: its multiprocessors.
+        shared_bytes: the most shared memory that a block can have.
     """
 
-    extent: Shape
-    tile_rows: int
-    capacity: tuple[int, int, int]
-    blocks: int
+    processors: int
     shared_bytes: int
 
 
-def plan_launch(rows: Rows, extent: Shape) -> LaunchPlan:
-    """The launch for windows of `extent` (T, Y, X) of the videos `rows` (N,), mixed as they come."""
+@dataclass(frozen=True)
+class Step:
+    """One kernel of a launch."""
+
+    kernel: str
+    blocks: int
+    threads: int
+    shared_bytes: int
+
+
+@dataclass(frozen=True)
+class LaunchPlan:
+    """How some windows of a batch are rendered: kernels that follow one another, all with the same arguments.
+
+    These are rows, windows, target, scratch, the number of windows, T, Y, X and `numbers`.
+
+    Attributes:
+        n: windows.
+        extent: (T, Y, X) of each.
+        steps: the kernels.
+        numbers: how the windows are cut into blocks; the sources in `kernels/` cut them the same way.
+        scratch: bytes of each buffer that the kernels share.
+    """
+
+    n: int
+    extent: Shape
+    steps: tuple[Step, ...]
+    numbers: tuple[int, ...]
+    scratch: tuple[int, ...] = ()
+
+
+def plan_perlin(rows: Rows, extent: Shape, card: Card) -> list[LaunchPlan]:
+    """The launch for windows of `extent` (T, Y, X) of the videos `rows` (N,), mixed as they come.
+
+    Its numbers are the rows of a block and, for each term, the lattice points that its shared memory holds.
+    """
     frames, height, width = extent
     tile_width = min(width, TILE_WIDTH)
     fitting = min(max(1, THREADS // -(-tile_width // PIXELS)), MOST_ROWS)
@@ -87,9 +137,72 @@ def plan_launch(rows: Rows, extent: Shape) -> LaunchPlan:
         + TERMS * 12 * (pitch + tile_rows)
         + 12 * sum(capacity)
     )
-    return LaunchPlan(
-        extent, tile_rows, (capacity[0], capacity[1], capacity[2]), len(rows) * across * down * along, shared
-    )
+    render = Step("perlin_render", len(rows) * across * down * along, THREADS, shared)
+    return [LaunchPlan(len(rows), extent, (render,), (tile_rows, *capacity))]
+
+
+def plan_fractal(rows: Rows, extent: Shape, card: Card) -> list[LaunchPlan]:
+    """Launches for windows of `extent` (T, Y, X) of the videos `rows` (N,), as many at a time as the scratch has room for.
+
+    Their numbers are the places for the points of a window, and the pixels of a block.
+
+    Raises:
+        ArgumentError: frames that are too large.
+    """
+    _, height, width = extent
+    if height * width > MOST_PIXELS:
+        raise ArgumentError(
+            f"the cuda backend draws fractals in frames of up to {MOST_PIXELS} pixels, not {height} x {width}; "
+            f"use backend='numba', or a smaller window"
+        )
+    points = rows["frames"].astype(np.int64) * rows["points_per_frame"]
+    chunks = -(-int(points.max(initial=0)) // _fractal.CHUNK)
+    of_a_window = chunks * (_fractal.CHUNK * POINT_BYTES + ENDS_BYTES)
+    most = max(1, SCRATCH_BYTES // max(1, of_a_window))
+    longest = min(MOST_RUN, max(LEAST_RUN, (card.shared_bytes // 2 - 1024) // 16 * 16))
+    plans = []
+    for first in range(0, len(rows), most):
+        n = min(most, len(rows) - first)
+        runs = max(-(-height * width // longest), min(card.processors // n, height * width // LEAST_RUN))
+        run = -(-height * width // runs)
+        run = -(-run // 16) * 16
+        shared = PLACE_BYTES + max(FRAME_THREADS * ENDS_BYTES, run + 16)
+        steps = (
+            Step("fractal_points", n * -(-chunks // CHUNKS), CHUNKS, MAPS_BYTES),
+            Step("fractal_frames", n * -(-height * width // run), FRAME_THREADS, shared),
+        )
+        places = chunks * _fractal.CHUNK
+        plans.append(
+            LaunchPlan(n, extent, steps, (places, run), (8 * n * places, 2 * n * places, n * chunks * ENDS_BYTES))
+        )
+    return plans
+
+
+def _series() -> Iterator[str]:
+    """The coefficients of sine and cosine."""
+    for name, values in {"SIN": _perlin.SIN, "COS": _perlin.COS}.items():
+        yield from (f"-D{name}_{i}={float(c).hex()}f" for i, c in enumerate(values))
+
+
+@dataclass(frozen=True)
+class Program:
+    """What the card knows of a generator.
+
+    Attributes:
+        source: the name of its file in `kernels/`.
+        plan: from rows, extent and card, the launches of a batch in the order of its windows.
+        options: of the compiler, for this source.
+    """
+
+    source: str
+    plan: Callable[[Rows, Shape, Card], list[LaunchPlan]]
+    options: tuple[str, ...] = ()
+
+
+PROGRAMS: Final[dict[str, Program]] = {
+    "perlin": Program("perlin", plan_perlin, tuple(_series())),
+    "fractal": Program("fractal", plan_fractal),
+}
 
 
 def kernel_folder() -> Path:
@@ -100,33 +213,31 @@ def kernel_folder() -> Path:
     """
     package = Path(__file__).parents[1]
     for folder in (package / "_kernels", package.parent / "kernels"):
-        if (folder / "perlin.cu").is_file():
+        if (folder / "common.cuh").is_file():
             return folder
     raise MissingError(
         "the CUDA sources are not in this installation; install it again: pip install --force-reinstall vpngen"
     )
 
 
-def expanded_source(name: str) -> str:
-    """A CUDA source with its own includes put in place, so that a compile cache keyed by text sees every change."""
+def expanded_source(generator: str) -> str:
+    """The CUDA source of a generator with its includes put in place: a compile cache keyed by text sees every change."""
     folder = kernel_folder()
 
     def expand(path: Path) -> str:
         text = path.read_text("utf-8")
         return re.sub(r'^#include "([^"]+)"$', lambda m: expand(folder / m[1]), text, flags=re.MULTILINE)
 
-    return expand(folder / f"{name}.cu")
+    return expand(folder / f"{PROGRAMS[generator].source}.cu")
 
 
-def compile_options() -> tuple[str, ...]:
-    """Options of NVRTC and nvcc alike: no multiply-adds but those that are written, and the coefficients of sine and cosine.
+def compile_options(generator: str) -> tuple[str, ...]:
+    """Options of NVRTC and nvcc alike: no multiply-adds but those that are written, and what a generator wants defined.
 
     CuPy adds -ftz=true, which flushes subnormal numbers to zero, so it stands here too: what is tested is what runs. No byte
-    depends on it: next to a grey level a subnormal number is nothing.
+    depends on it: next to a grey level a subnormal number is nothing, and the points of fractals do not heed it.
     """
-    series = {"SIN": _perlin.SIN, "COS": _perlin.COS}
-    defines = (f"-D{n}_{i}={float(c).hex()}f" for n, values in series.items() for i, c in enumerate(values))
-    return ("--std=c++17", "--fmad=false", "-ftz=true", *defines)
+    return ("--std=c++17", "--fmad=false", "-ftz=true", *PROGRAMS[generator].options)
 
 
 # --- the card
@@ -194,7 +305,8 @@ class Cuda(Backend):
             ) from None
         self.device = device
         self.architecture = f"sm_{capability[0]}{capability[1]}"
-        self._shared_limit = int(properties["sharedMemPerBlockOptin"])
+        self.card = Card(int(properties["multiProcessorCount"]), int(properties["sharedMemPerBlockOptin"]))
+        self._modules: dict[str, Any] = {}
         self._kernels: dict[str, Any] = {}
 
     @contextmanager
@@ -221,14 +333,14 @@ class Cuda(Backend):
         if not out.size:
             return
         extent = (out.shape[1], out.shape[2], out.shape[3])
-        with self._on_card(f"perlin_render of {len(rows)} windows of {extent}") as cupy:
+        with self._on_card(f"{generator} of {len(rows)} windows of {extent}") as cupy:
             free = cupy.cuda.runtime.memGetInfo()[0] + cupy.get_default_memory_pool().free_bytes()
             step = max(1, min(len(rows), int(free * MEMORY_SHARE) // int(np.prod(extent))))
             pixels = cupy.empty((step, *extent), np.uint8)
             for i in range(0, len(rows), step):
                 part = out[i : i + step]
-                batch = self._prepare(rows[i : i + step], windows[i : i + step], extent)
-                self._launch("perlin_render", batch, pixels[: len(part)])
+                batch = self._prepare(generator, rows[i : i + step], windows[i : i + step], extent)
+                self._launch(batch, pixels[: len(part)])
                 pixels[: len(part)].get(out=part)
 
     def render_device(
@@ -236,31 +348,34 @@ class Cuda(Backend):
     ) -> None:
         """See `Backend.render_device`: on torch's current stream for its tensors, else CuPy's, without waiting for it."""
         with (
-            self._on_card(f"perlin_render of {len(rows)} windows into {shape}") as cupy,
+            self._on_card(f"{generator} of {len(rows)} windows into {shape}") as cupy,
             _stream_of(cupy, out, self.device),
         ):
             pixels = self._adopt(out, shape)
             if pixels.size:
-                self._launch("perlin_render", self._prepare(rows, windows, (shape[-3], shape[-2], shape[-1])), pixels)
+                extent = (shape[-3], shape[-2], shape[-1])
+                self._launch(self._prepare(generator, rows, windows, extent), pixels.reshape(-1, *extent))
 
     def extremes(self, generator: str, rows: Rows, shape: Shape, threads: int | None) -> tuple[F32, F32]:
-        """See `Backend.extremes`."""
+        """See `Backend.extremes`; of perlin alone, the one generator that needs them."""
         plain = rows.copy()
         plain["gain"], plain["bias"] = 1, 0
         low, high = np.empty(len(rows), np.float32), np.empty(len(rows), np.float32)
         for i in range(0, len(rows), VIDEOS_A_PASS):
             some = plain[i : i + VIDEOS_A_PASS]
             with self._on_card(f"perlin_extremes of {len(some)} videos of {shape}") as cupy:
-                batch = self._prepare(some, np.repeat(WHOLE, len(some), axis=0), shape)
-                found = cupy.empty((batch.plan.blocks, 2), np.float32)
-                self._launch("perlin_extremes", batch, found)
+                batch = self._prepare("perlin", some, np.repeat(WHOLE, len(some), axis=0), shape)
+                (part,) = batch.parts
+                (render,) = part.plan.steps
+                found = cupy.empty((render.blocks, 2), np.float32)
+                self._run("perlin", part, replace(render, kernel="perlin_extremes"), found)
                 each = found.get().reshape(len(some), -1, 2)
             low[i : i + VIDEOS_A_PASS], high[i : i + VIDEOS_A_PASS] = each[..., 0].min(axis=1), each[..., 1].max(axis=1)
         return low, high
 
     def videos(self, generator: str, rows: Rows, shape: Shape, threads: int | None) -> Iterator[Pixels]:
         """See `Backend.videos`: while the caller packs a video, the card renders the next into pinned memory."""
-        what = f"perlin_render of videos of {shape} into pinned memory"
+        what = f"{generator} of videos of {shape} into pinned memory"
         buffers = min(2, len(rows))
         with self._on_card(what) as cupy:
             stream = cupy.cuda.Stream(non_blocking=True)
@@ -274,7 +389,7 @@ class Cuda(Backend):
                     if i < len(rows):
                         with stream:
                             at = i % buffers
-                            self._launch("perlin_render", self._prepare(rows[i : i + 1], WHOLE, shape), card[at])
+                            self._launch(self._prepare(generator, rows[i : i + 1], WHOLE, shape), card[at])
                             card[at].get(out=pinned[at][None], stream=stream, blocking=False)
                             done[at] = stream.record(cupy.cuda.Event(block=True, disable_timing=True))
                     if i:
@@ -287,14 +402,16 @@ class Cuda(Backend):
 
     # --- device memory
 
-    def prepare(self, rows: Rows, windows: npt.NDArray[np.int32], extent: Shape) -> Batch:
+    def prepare(self, rows: Rows, windows: npt.NDArray[np.int32], extent: Shape, generator: str = "perlin") -> Batch:
         """Rows (N,) and windows (N, 5) on the card, ready for `launch` on any stream, any number of times.
 
-        The batch must live until its launches, and the CUDA graphs that captured them, are done.
+        The batch must live until its launches, and the CUDA graphs that captured them, are done. Where its generator has
+        scratch memory (`fractal`), the batch holds it, so its launches must follow one another: on one stream, or with events.
         """
-        with self._on_card(f"preparing {len(rows)} windows of {extent}") as cupy:
-            self._kernel("perlin_render")  # loaded here, since a capture allows no loading
-            batch = self._prepare(rows, windows, extent)
+        with self._on_card(f"preparing {len(rows)} windows of {extent} for {generator}") as cupy:
+            batch = self._prepare(generator, rows, windows, extent)
+            for step in (step for part in batch.parts for step in part.plan.steps):
+                self._kernel(generator, step.kernel)  # loaded here, since a capture allows no loading
             cupy.cuda.get_current_stream().synchronize()
         return batch
 
@@ -308,19 +425,31 @@ class Cuda(Backend):
             ArgumentError: the wrong type, shape, strides or card.
             RunError: the launch failed.
         """
-        with self._on_card(f"perlin_render of {batch.n} windows") as cupy, _stream_of(cupy, out, self.device):
-            self._launch("perlin_render", batch, self._adopt(out, (batch.n, *batch.plan.extent)))
+        what = f"{batch.generator} of {batch.n} windows"
+        with self._on_card(what) as cupy, _stream_of(cupy, out, self.device):
+            self._launch(batch, self._adopt(out, (batch.n, *batch.extent)))
 
-    def _prepare(self, rows: Rows, windows: npt.NDArray[np.int32], extent: Shape) -> Batch:
-        plan = plan_launch(rows, extent)
-        if plan.shared_bytes > self._shared_limit or plan.blocks >= 2**31:
-            raise ArgumentError(
-                f"{len(rows)} windows of {extent} need {plan.blocks} blocks with {plan.shared_bytes} bytes of shared memory; "
-                f"card {self.device} has {self._shared_limit} bytes and takes {2**31 - 1} blocks"
-            )
+    def _prepare(self, generator: str, rows: Rows, windows: npt.NDArray[np.int32], extent: Shape) -> Batch:
+        """The batch, with memory of the current stream."""
+        plans = PROGRAMS[generator].plan(rows, extent, self.card)
+        for step in (step for plan in plans for step in plan.steps):
+            if step.shared_bytes > self.card.shared_bytes or step.blocks >= 2**31:
+                raise ArgumentError(
+                    f"{len(rows)} windows of {extent} need {step.blocks} blocks of {step.kernel} with {step.shared_bytes} bytes "
+                    f"of shared memory; card {self.device} has {self.card.shared_bytes} bytes and takes {2**31 - 1} blocks"
+                )
         cupy = _cupy()
-        packed = cupy.asarray(np.ascontiguousarray(rows).view(np.uint8))
-        return Batch(plan, len(rows), packed, cupy.asarray(np.ascontiguousarray(windows, np.int32)))
+        buffers = zip(*(plan.scratch for plan in plans), strict=True)  # the parts follow one another: they share them
+        scratch = tuple(cupy.empty(max(1, *sizes), np.uint8) for sizes in buffers)
+        dtype = GENERATORS[generator].row_dtype  # the C struct; np.concatenate can drop bytes between fields
+        packed = np.ascontiguousarray(rows, dtype).view(np.uint8).reshape(len(rows), dtype.itemsize)
+        places = np.ascontiguousarray(windows, np.int32)
+        parts, first = [], 0
+        for plan in plans:
+            mine = slice(first, first + plan.n)
+            parts.append(Part(plan, cupy.asarray(packed[mine]), cupy.asarray(places[mine]), scratch))
+            first += plan.n
+        return Batch(generator, len(rows), extent, tuple(parts))
 
     def _adopt(self, out: Any, shape: tuple[int, ...]) -> Any:
         """`out` as a CuPy array that shares its memory. A copy would be filled in its place without a word."""
@@ -349,22 +478,33 @@ class Cuda(Backend):
             raise ArgumentError(f"{what}, not {pixels.dtype} {pixels.shape} with strides {pixels.strides}")
         return pixels
 
-    def _launch(self, name: str, batch: Batch, target: Any) -> None:
-        plan = batch.plan
-        if not plan.blocks:
-            return
-        numbers = (batch.n, *plan.extent, plan.tile_rows, *plan.capacity)
-        arguments = (batch.rows, batch.windows, target, *(np.int32(v) for v in numbers))
-        with self._on_card(f"{name} with {plan}, arguments {numbers},"):
-            self._kernel(name)((plan.blocks,), (THREADS,), arguments, shared_mem=plan.shared_bytes)
+    def _launch(self, batch: Batch, target: Any) -> None:
+        """Render into `target` (N, T, Y, X) on the current stream."""
+        first = 0
+        for part in batch.parts:
+            for step in part.plan.steps:
+                self._run(batch.generator, part, step, target[first : first + part.plan.n])
+            first += part.plan.n
 
-    def _kernel(self, name: str) -> Any:
+    def _run(self, generator: str, part: Part, step: Step, target: Any) -> None:
+        if not step.blocks:
+            return
+        numbers = (part.plan.n, *part.plan.extent, *part.plan.numbers)
+        arguments = (part.rows, part.windows, target, *part.scratch, *(np.int32(v) for v in numbers))
+        with self._on_card(f"{step}, arguments {numbers},"):
+            kernel = self._kernel(generator, step.kernel)
+            kernel((step.blocks,), (step.threads,), arguments, shared_mem=step.shared_bytes)
+
+    def _kernel(self, generator: str, name: str) -> Any:
         if name not in self._kernels:
             cupy = _cupy()
             try:
-                module = cupy.RawModule(code=expanded_source("perlin"), options=compile_options(), backend="nvrtc")
-                kernel = module.get_function(name)
-                kernel.max_dynamic_shared_size_bytes = self._shared_limit
+                if generator not in self._modules:
+                    self._modules[generator] = cupy.RawModule(
+                        code=expanded_source(generator), options=compile_options(generator), backend="nvrtc"
+                    )
+                kernel = self._modules[generator].get_function(name)
+                kernel.max_dynamic_shared_size_bytes = self.card.shared_bytes
             except (cupy.cuda.compiler.CompileException, cupy.cuda.driver.CUDADriverError, OSError) as error:
                 raise RunError(f"{name} does not compile or load for {self.architecture}: {error}") from error
             self._kernels[name] = kernel
@@ -397,13 +537,23 @@ def describe() -> list[tuple[str, str]]:
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Rows and windows of `n` videos on a card, and how to launch them."""
+class Part:
+    """Some windows of a batch on a card, and how to launch them."""
 
     plan: LaunchPlan
-    n: int
     rows: Any
     windows: Any
+    scratch: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The rows and windows of `n` videos on a card, in the parts that are launched one after the other."""
+
+    generator: str
+    n: int
+    extent: Shape
+    parts: tuple[Part, ...]
 
 
 def _pinned(cupy: Any, shape: Shape) -> Pixels:

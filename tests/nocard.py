@@ -1,0 +1,239 @@
+"""How CUDA kernels are built and run where there is no card: for every architecture, and for the host."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from vpngen.backends import cuda
+
+ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
+NVCC = shutil.which("nvcc")
+GXX = shutil.which("g++")
+H200 = cuda.Card(132, 232448)
+SMALLEST = cuda.Card(14, 64 * 1024)
+"""The least that an architecture we support can give a block."""
+
+
+def compiled(generator: str, folder: Path, architecture: str, *extra: str) -> str:
+    """Compile with every warning an error, spills among them; the assembler's report."""
+    if NVCC is None:
+        pytest.skip("no nvcc here: the CUDA sources are compiled by whoever has one")
+    source = folder / f"{generator}.cu"
+    source.write_text(cuda.expanded_source(generator))
+    done = subprocess.run(
+        [NVCC, f"-arch={architecture}", *(extra or ["-cubin", "-Xptxas", "-v,-warn-spills,-warn-lmem-usage"]),
+         "-o", str(folder / architecture), "-Werror", "all-warnings", *cuda.compile_options(generator), str(source)],
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{architecture}: {done.stderr}"
+    return done.stderr
+
+
+def kernels_of(report: str) -> dict[str, tuple[int, tuple[str, ...]]]:
+    """Kernel -> registers, and bytes of stack frame, spill stores and spill loads, from the assembler's report."""
+    names = re.findall(r"Function properties for (\w+)", report)
+    registers = re.findall(r"Used (\d+) registers", report)
+    memory = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", report)
+    assert len(names) == len(registers) == len(memory)
+    return {name: (int(n), m) for name, n, m in zip(names, registers, memory, strict=True)}
+
+
+@functools.cache
+def host_library() -> ctypes.CDLL:
+    """kernels/host.cpp, built once for all test modules."""
+    if GXX is None:
+        pytest.skip("no g++ here")
+    machine = ["-mfma"] if "fma" in Path("/proc/cpuinfo").read_text().split() else []
+    options = [o for program in cuda.PROGRAMS.values() for o in program.options if o.startswith("-D")]
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder) / "host.so"
+        subprocess.run(
+            [GXX, "-std=c++17", "-O2", *machine, "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas",
+             "-shared", "-fPIC", *options, "-o", str(library), str(cuda.kernel_folder() / "host.cpp")],
+            check=True,
+        )  # fmt: skip
+        return ctypes.CDLL(str(library))
+
+
+class PerlinLaunch(ctypes.Structure):
+    """`Launch` of perlin.cuh."""
+
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("rows", "windows", "out", "extremes")),
+        *((name, ctypes.c_int) for name in ("n", "frames", "height", "width", "tile_rows")),
+        ("capacity", ctypes.c_int * 3),
+    ]
+
+
+class FractalLaunch(ctypes.Structure):
+    """`Launch` of fractal.cuh."""
+
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("rows", "windows", "out", "points", "patches", "ends")),
+        *((name, ctypes.c_int) for name in ("n", "frames", "height", "width", "places", "run")),
+    ]
+
+
+class SharedMemory:
+    """What stands in for the shared memory of a block: poisoned anew for each, with a guard behind it."""
+
+    def __init__(self, size: int) -> None:
+        self._memory = np.empty(size + 64 + 16, np.uint8)
+        self._start = -self._memory.ctypes.data % 64
+        self._end = self._start + size
+
+    def fresh(self) -> int:
+        """Its address."""
+        self._memory[:] = 0xFF
+        return int(self._memory.ctypes.data) + self._start
+
+    def check(self) -> None:
+        assert (self._memory[self._end :] == 0xFF).all(), "written past the shared memory of the launch"
+
+
+class Guarded:
+    """An array of bytes with guards around it, full of a pattern that is no result."""
+
+    GUARD = 64
+
+    def __init__(self, shape: tuple[int, ...], offset: int = 0) -> None:
+        """`offset`: how far its first byte is from a multiple of 64."""
+        size = int(np.prod(shape))
+        self._flat = np.full(size + 3 * self.GUARD, 0xAA, np.uint8)
+        self._first = self.GUARD + (offset - self._flat.ctypes.data) % 64
+        self._last = self._first + size
+        self.array: npt.NDArray[np.uint8] = self._flat[self._first : self._last].reshape(shape)
+
+    def check(self) -> None:
+        around = (self._flat[: self._first] == 0xAA).all() and (self._flat[self._last :] == 0xAA).all()
+        assert around, "written outside the output"
+
+
+def address(array: Any) -> int | None:
+    """Of the first byte."""
+    return None if array is None else int(array.ctypes.data)
+
+
+# --- CuPy, as far as the backend uses it, with the host build as its card
+
+
+class Memory(np.ndarray):
+    """An array on a card that is none."""
+
+    @property
+    def device(self) -> Any:  # type: ignore[override]
+        return SimpleNamespace(id=0)
+
+    def get(self, stream: Any = None, out: Any = None, blocking: bool = True) -> Any:
+        if out is None:
+            return np.array(self)
+        out[...] = self
+        return out
+
+
+class _Stream(contextlib.nullcontext[None]):
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+
+    def record(self, event: Any = None) -> Any:
+        return self
+
+    def wait_event(self, event: Any) -> None:
+        pass
+
+    def synchronize(self) -> None:
+        pass
+
+
+def _perlin(name: str, *arguments: Any) -> None:
+    rows, windows, target, *numbers = arguments
+    extremes = name == "perlin_extremes"
+    launch = PerlinLaunch(
+        rows, windows, *((None, target) if extremes else (target, None)), *numbers[:5], (ctypes.c_int * 3)(*numbers[5:])
+    )
+    lib = host_library()
+    lib.perlin_blocks.restype = ctypes.c_longlong
+    pointer, memory = ctypes.byref(launch), SharedMemory(lib.perlin_shared(ctypes.byref(launch)))
+    for block in range(lib.perlin_blocks(pointer)):
+        lib.perlin_run(
+            pointer, ctypes.c_longlong(block), ctypes.c_longlong(block + 1), 0, ctypes.c_void_p(memory.fresh())
+        )
+
+
+def _fractal(name: str, *arguments: Any) -> None:
+    launch, kernel, lib = FractalLaunch(*arguments), int(name == "fractal_frames"), host_library()
+    lib.fractal_blocks.restype = ctypes.c_longlong
+    pointer = ctypes.byref(launch)
+    memory = SharedMemory(lib.fractal_shared(pointer, kernel))
+    for block in range(lib.fractal_blocks(pointer, kernel)):
+        first, last = ctypes.c_longlong(block), ctypes.c_longlong(block + 1)
+        lib.fractal_run(pointer, kernel, first, last, 0, ctypes.c_void_p(memory.fresh()))
+
+
+class _Kernel:
+    """Runs on the host what CuPy would launch: its arguments, in their order, are all that it sees."""
+
+    def __init__(self, name: str, launches: list[str]) -> None:
+        self.name, self.launches, self.max_dynamic_shared_size_bytes = name, launches, 0
+
+    def __call__(self, grid: Any, block: Any, arguments: Any, shared_mem: int) -> None:
+        assert shared_mem <= self.max_dynamic_shared_size_bytes
+        self.launches.append(self.name)
+        plain = [a.ctypes.data if isinstance(a, Memory) else int(a) for a in arguments]
+        (_perlin if self.name.startswith("perlin") else _fractal)(self.name, *plain)
+
+
+def cupy_on_the_host(card: cuda.Card = H200, free: int = 2**36) -> Any:
+    """A stand-in for the module; `launches` lists the kernels that ran, `free` is what its card has of memory."""
+
+    class Trouble(Exception):
+        pass
+
+    launches: list[str] = []
+    properties = {
+        "major": 9, "minor": 0, "name": b"none", "multiProcessorCount": card.processors,
+        "sharedMemPerBlockOptin": card.shared_bytes,
+    }  # fmt: skip
+
+    def empty(shape: Any, dtype: Any) -> Memory:
+        return np.full(shape, 0xAA).astype(dtype).view(Memory)
+
+    module = SimpleNamespace(get_function=lambda name: _Kernel(name, launches))
+    return SimpleNamespace(
+        launches=launches,
+        ndarray=Memory,
+        empty=empty,
+        asarray=lambda a: np.array(a).view(Memory),
+        get_default_memory_pool=lambda: SimpleNamespace(free_bytes=lambda: 0),
+        RawModule=lambda code, options, backend: module,
+        cuda=SimpleNamespace(
+            Device=contextlib.nullcontext,
+            Stream=_Stream,
+            Event=lambda **_: None,
+            get_current_stream=_Stream,
+            alloc_pinned_memory=bytearray,
+            nvrtc=SimpleNamespace(getVersion=lambda: (13, 0)),
+            memory=SimpleNamespace(OutOfMemoryError=Trouble),
+            driver=SimpleNamespace(CUDADriverError=Trouble),
+            compiler=SimpleNamespace(CompileException=Trouble),
+            runtime=SimpleNamespace(
+                CUDARuntimeError=Trouble,
+                getDeviceCount=lambda: 1,
+                getDeviceProperties=lambda device: properties,
+                memGetInfo=lambda: (free, free),
+            ),
+        ),
+    )
