@@ -42,22 +42,31 @@ VIDEOS = 24
 
 
 def check_pairs(card: Cuda, pairs: int) -> int:
-    """Random categories, windows, flips and specs against numba; returns the number of windows compared."""
+    """Random categories, windows, flips and specs of all generators against numba; returns the number of windows compared."""
     rng = np.random.default_rng(1)
-    kinds: list[dict[str, Any]] = [
+    perlins: list[dict[str, Any]] = [
         {}, {"gradients": "sphere"}, {"fade": "linear"}, {"phase": "centre"}, {"loop": True},
         {"temporal_unit": "divisions"}, {"noise_terms": 0}, {"temporal": "full"}, {"grey": "stretch", "instances": 1},
     ]  # fmt: skip
+    fractals: list[dict[str, Any]] = [
+        {}, {"trail": 1}, {"trail": 5}, {"trail": 254}, {"draw": "point"}, {"points_per_frame": 1}, {"points_per_frame": 257},
+        {"points_per_frame": 3000}, {"pad": 0}, {"flips": False}, {"shape": (61, 113, 251)},
+    ]  # fmt: skip
+    specs = [vpngen.perlin(**{"categories": 400, "instances": 8, **kind}) for kind in perlins]
+    specs += [vpngen.fractal(**{"categories": 100, "instances": 100, **kind}) for kind in fractals]
+    specs.append(vpngen.mixed(vpngen.perlin(64, 8), vpngen.fractal(64, 8, shape=(240, 240, 240))))
     done = turn = 0
     while done < pairs:
-        spec = vpngen.perlin(**{"categories": 400, "instances": 8, **kinds[turn % len(kinds)]})
+        spec = specs[turn % len(specs)]
         n = 4 if spec.generator.needs_extremes else 64
         step = int(rng.integers(1, 4))
-        frames, height, width = int(rng.integers(1, 40)), int(rng.integers(1, 241)), int(rng.integers(1, 241))
+        longest, tallest, widest = spec.shape
+        frames = int(rng.integers(1, min(40, (longest - 1) // step + 2)))
+        height, width = int(rng.integers(1, tallest + 1)), int(rng.integers(1, widest + 1))
         windows = []
         for _ in range(n):
-            t = int(rng.integers(0, 240 - (frames - 1) * step))
-            y, x = int(rng.integers(0, 241 - height)), int(rng.integers(0, 241 - width))
+            t = int(rng.integers(0, longest - (frames - 1) * step))
+            y, x = int(rng.integers(0, tallest + 1 - height)), int(rng.integers(0, widest + 1 - width))
             windows.append(
                 Window((t, t + (frames - 1) * step + 1, step), (y, y + height), (x, x + width), bool(rng.integers(2)))
             )
@@ -74,13 +83,13 @@ def check_pairs(card: Cuda, pairs: int) -> int:
 
 
 def check_videos(card: Cuda, count: int) -> int:
-    """Whole videos over the category plane against numba."""
-    spec = vpngen.perlin(categories=400, instances=1)
-    for index in np.linspace(0, 399, count).astype(int):
-        ours = vpngen.render(spec, int(index), backend=f"cuda:{card.device}")
-        if not np.array_equal(ours, vpngen.render(spec, int(index), backend="numba")):
-            raise SystemExit(f"WRONG: whole video {index}")
-    return count
+    """Whole videos over the category plane, and as many fractals, against numba."""
+    for spec in (vpngen.perlin(categories=400, instances=1), vpngen.fractal(categories=400, instances=1)):
+        for index in np.linspace(0, 399, count).astype(int):
+            ours = vpngen.render(spec, int(index), backend=f"cuda:{card.device}")
+            if not np.array_equal(ours, vpngen.render(spec, int(index), backend="numba")):
+                raise SystemExit(f"WRONG: whole video {index} of {spec.generator.name}")
+    return 2 * count
 
 
 def sanitizer(tool: str, device: int) -> str:
@@ -120,6 +129,9 @@ def small(card: Cuda) -> None:
         divisions_x=(2, 48), divisions_y=(3,), shape=(9, 24, 48), noise_frequencies=(1, 2, 4, 8), grey="stretch"
     )
     vpngen.render(tiny, [0, 1], backend=f"cuda:{card.device}")
+    for trail, width, flip in ((0, 362, False), (3, 113, True), (0, 7, False)):
+        spec = vpngen.fractal(categories=3, instances=2, shape=(12, 362, 362), trail=trail)
+        vpngen.render(spec, [0, 4, 5], Window((2, 11), (5, 31), (0, width), flip), backend=f"cuda:{card.device}")
 
 
 # --- how fast
@@ -208,6 +220,25 @@ def clips(cupy: Any, card: Cuda, n: int = 128) -> dict[str, float]:
     issued = (time.perf_counter() - start) / 256
     cupy.cuda.Device().synchronize()
     return {"microseconds": plain * 1e6, "in_a_graph": captured * 1e6, "host_microseconds_to_launch": issued * 1e6}
+
+
+def fractals(cupy: Any, card: Cuda) -> dict[str, dict[str, float]]:
+    """Fractals a second: whole videos and random clips, by what is drawn; and bytes a second of their pixels."""
+    rng, found = np.random.default_rng(4), {}
+    for name, choices in (("patches", {}), ("points", {"draw": "point"}), ("trail of 5", {"trail": 5})):
+        spec = vpngen.fractal(categories=1000, instances=100, **choices)
+        for what, n, extent in (("videos", 64, spec.shape), ("clips", 128, CLIP), ("many clips", 1024, CLIP)):
+            outs = rotating(cupy, (n, *extent))
+            room = np.array(spec.shape) - extent + 1
+            batches = []
+            for _ in range(8):
+                t0, y0, x0 = rng.integers(room, size=(n, 3)).T
+                windows = np.stack([t0, np.ones(n, int), y0, x0, rng.integers(2, size=n)], axis=1).astype(np.int32)
+                rows = spec.rows(rng.integers(spec.n_videos(), size=n))
+                batches.append(card.prepare(rows, windows, (extent[0], extent[1], extent[2]), "fractal"))
+            took = device_seconds(cupy, lambda i, b=batches, o=outs: card.launch(b[i % 8], o[i % len(o)]), 16)  # type: ignore[misc]
+            found[f"{what}, {name}"] = {"a_second": n / took, "bytes_a_second": n * float(np.prod(extent)) / took}
+    return found
 
 
 def torch_peer(device: int) -> float | None:
@@ -550,6 +581,7 @@ def run(card: Cuda, quick: bool) -> dict[str, Any]:
         results["floors"] = floors(cupy)
         results["whole_videos"] = whole_videos(cupy, card, 20 if quick else 100)
         results["clips"] = clips(cupy, card)
+        results["fractals"] = fractals(cupy, card)
     peer = torch_peer(device)
     if peer is not None:
         results["torch_peer"] = peer
@@ -578,6 +610,10 @@ def report(results: dict[str, Any]) -> str:
         ("128 clips of 16 x 112 x 112", f"{clip['microseconds']:.0f} us, {clip['in_a_graph']:.0f} us in a graph", "60"),
         ("perlin-numpy's algorithm in torch", f"{results.get('times_the_peer', float('nan')):.0f} times slower", "100"),
     ]  # fmt: skip
+    for what, r in results["fractals"].items():
+        rows.append(
+            (f"fractals: {what}", f"{r['a_second']:,.0f} a second, {r['bytes_a_second'] / 1e12:.2f} TB/s", "the memset")
+        )
     head = f"{results['card']}, driver {results['driver']}, NVRTC {results['nvrtc']}, CuPy {results['cupy']}"
     if "streams" in results:
         rows += stream_rows(results["streams"])
