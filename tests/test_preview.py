@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
+import math
 import os
 import re
 import subprocess
@@ -17,7 +19,7 @@ import pytest
 from PIL import Image
 
 import vpngen
-from vpngen import preview
+from vpngen import looks, preview
 from vpngen.errors import ArgumentError, MissingError, RunError
 from vpngen.generators import Pixels
 
@@ -30,8 +32,17 @@ SOURCE = functools.partial(vpngen.render, SPEC, backend="reference")
 NOISE = np.random.default_rng(0).integers(0, 256, (7, 37, 23), np.uint8)
 
 
-def video(index: int, split: str = "train") -> Pixels:
-    return vpngen.render(SPEC, index, split=split, backend="reference")
+FRACTALS = vpngen.fractal(7, 30, val_instances=1, shape=(9, 48, 36), points_per_frame=40)
+BOTH = vpngen.mixed(dataclasses.replace(SPEC, instances=30), FRACTALS)
+"""Labels 0 to 11 are those of SPEC, 12 to 18 those of FRACTALS."""
+
+
+def source(spec: vpngen.Spec) -> preview.Source:
+    return functools.partial(vpngen.render, spec, backend="reference")
+
+
+def video(index: int, split: str = "train", spec: vpngen.Spec = SPEC) -> Pixels:
+    return vpngen.render(spec, index, split=split, backend="reference")
 
 
 def decode(path: Path) -> tuple[tuple[str, str, float], Pixels]:
@@ -53,7 +64,7 @@ def find(picture: Pixels, part: Pixels, within: int = 0) -> tuple[int, int]:
         return np.abs(a.astype(np.int16) - b) <= within
 
     _, height, width = part.shape
-    first_rows = np.lib.stride_tricks.sliding_window_view(picture[0], width, axis=1)
+    first_rows = np.lib.stride_tricks.sliding_window_view(picture[0, : picture.shape[1] - height + 1], width, axis=1)
     places = [
         (int(y), int(x))
         for y, x in np.argwhere(alike(first_rows, part[0, 0]).all(axis=-1))
@@ -211,6 +222,25 @@ def test_captions_name_split_index_and_category() -> None:
     assert preview.caption(SPEC, 9, "val") == ("val 9", "category 9:  W=2  H=8  D=8")
 
 
+def test_captions_of_fractals_say_the_variant_and_the_flip_in_words() -> None:
+    wide = vpngen.fractal(7, 120, shape=(2, 20, 20), points_per_frame=9, weight=0.1)
+    words = [preview.caption(wide, 7 * i + 3)[1] for i in range(120)]
+    assert preview.caption(wide, 3) == ("train 3", "category 3:  the system itself")
+    rows = wide.rows(np.arange(3, 7 * 120, 7))
+    flips = {0: "", 1: ", mirrored left to right", 2: ", mirrored top to bottom", 3: ", mirrored both ways"}
+    for text, variant, flip in zip(words, rows["variant"], rows["flips"], strict=True):
+        factor = ("0.8", "0.9", "1.1", "1.2")[(variant - 1) % 4]
+        meaning = f"{'abcdef'[(variant - 1) // 4]} x {factor}" if variant else "the system itself"
+        assert text == f"category 3:  {meaning}{flips[flip]}"
+    assert set(rows["flips"]) == set(flips) and len(set(words)) > 80
+
+
+def test_captions_of_a_mixture_name_the_generator() -> None:
+    assert preview.caption(BOTH, 19 + 4) == ("train 23", "category 4:  perlin 4,  W=6  H=3  D=4")
+    assert preview.caption(BOTH, 14, "val") == ("val 14", "category 14:  fractal 2,  the system itself")
+    assert preview.caption(FRACTALS, 7 * 29 + 2)[1].partition(":  ")[2] in preview.caption(BOTH, 19 * 29 + 14)[1]
+
+
 @pytest.mark.parametrize("columns", [None, 1, 2, 9])
 def test_a_grid_holds_each_video_below_its_caption_in_reading_order(columns: int | None) -> None:
     indices = [7, 0, 16, 3, 11]
@@ -307,6 +337,93 @@ def test_the_mosaic_of_all_categories_of_the_paper() -> None:
     assert np.array_equal(tiles, (np.arange(400).reshape(20, 20).T % 200 + 20))
 
 
+@pytest.mark.parametrize(("split", "instance"), [("train", 0), ("train", 29), ("val", 0)])
+def test_a_page_shows_each_category_once_below_its_number(split: str, instance: int) -> None:
+    picture = preview.mosaic(FRACTALS, source(FRACTALS), split=split, instance=instance, frames=(2, 7), tile=48)
+    places = [find(picture, video(instance * 7 + i, split, FRACTALS)[2:7]) for i in range(7)]
+    assert places == sorted(places)
+    assert [sum(y == there for y, _ in places) for there in sorted({y for y, _ in places})] == [3, 3, 1]
+    assert all(is_written(picture, y - 14, x, 14, 10) for y, x in places)
+    assert is_written(picture, 18, 20, 22, 150) and is_written(picture, 43, 20, 16, 150)
+
+
+def test_a_page_numbers_its_tiles_with_their_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[tuple[float, float, str]] = []
+    write = preview._write
+
+    def spy(at: Image.Image, x: float, y: float, text: str, *rest: object, **more: object) -> None:
+        written.append((y, x, text))
+        write(at, x, y, text, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(preview, "_write", spy)
+    picture = preview.mosaic(BOTH, source(BOTH), still=True, tile=48, per_page=4, page=2)
+    for label in range(16, 19):
+        y, x = find(picture, video(label, spec=BOTH)[8:])
+        head = y - (picture.shape[1] - 48 - preview.MARGIN) + max(y for y, _, t in written if t == str(label))
+        assert [t for wy, wx, t in written if wx == x and -8 <= wy - head < 8 and t.isdigit()] == [str(label)]
+    assert "3 of 7 categories of Video Fractal" in [text for *_, text in written]
+    assert "3 x 2 categories of Video Perlin Noise, D = 8" in [text for *_, text in written]
+
+
+def test_pages_hold_every_category_once() -> None:
+    seen = []
+    for page in (1, 2, 3):
+        asked: list[int] = []
+
+        def note(index: int, window: vpngen.Window, *, split: str, asked: list[int] = asked) -> Pixels:
+            asked.append(index)
+            return video(index, split, FRACTALS)[window.t[0] : window.t[1]]  # type: ignore[index]
+
+        preview.mosaic(FRACTALS, note, instance=2, per_page=3, page=page, still=True)
+        seen.append(asked)
+    assert seen == [[14, 15, 16], [17, 18, 19], [20]]
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(None, 3), (1, 7), (5, 2), (99, 1)])
+def test_columns_of_a_page(columns: int | None, rows: int) -> None:
+    picture = preview.mosaic(FRACTALS, source(FRACTALS), frames=(8, 9), columns=columns, tile=48)
+    assert len({find(picture, video(i, spec=FRACTALS)[8:])[0] for i in range(7)}) == rows
+
+
+def test_a_mixture_shows_the_plane_and_the_page() -> None:
+    still = preview.mosaic(BOTH, source(BOTH), still=True, tile=48)
+    moving = preview.mosaic(BOTH, source(BOTH), tile=48)
+    assert len(still) == 1 and len(moving) == 9
+    ends = []
+    for label in range(19):
+        if label < 12 and BOTH.category(label)[3] != 8:
+            continue
+        one = video(label, spec=BOTH)
+        ends.append(find(moving, one))
+        assert find(still, one[4:5] if label < 12 else one[8:]) == ends[-1]
+    assert max(y for y, _ in ends[:6]) < min(y for y, _ in ends[6:])
+    plane = preview.mosaic(SPEC, SOURCE, still=True, tile=48)
+    alone = still[:, : plane.shape[1], : plane.shape[2]]
+    tiles = plane.copy()
+    tiles[:, 80:] = alone[:, 80:]  # the videos are others
+    assert np.array_equal(alone, tiles) and (still[:, : plane.shape[1], plane.shape[2] :] == preview.PAPER).all()
+
+
+def test_tiles_of_a_page_fill_it_and_are_not_reduced_for_little() -> None:
+    def width(categories: int, side: int) -> int:
+        spec = vpngen.fractal(categories, 1, shape=(1, side, side), points_per_frame=9)
+        flat = np.zeros((1, side, side), np.uint8)
+        picture = preview.mosaic(spec, lambda *_, **__: flat, still=True)
+        return int((picture[0] == 0).any(axis=0).sum() / math.ceil(math.sqrt(categories)))
+
+    assert [width(n, 362) for n in (1, 4, 100, 400)] == [240, 240, 116, 60]
+    assert [width(4, side) for side in (30, 240, 300, 301)] == [30, 240, 300, 240]
+
+
+def test_a_generator_without_a_look_is_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looks, "LOOKS", {})
+    assert preview.caption(SPEC, 5) == ("train 5", "category 5:  (6, 8, 4)")
+    picture = preview.mosaic(SPEC, SOURCE, still=True, tile=48)
+    for i in range(12):
+        find(picture, video(i)[4:5])
+    assert ("noise_terms", "0") in looks.facts(SPEC) and ("divisions_x", "4, 2, 6") in looks.facts(SPEC)
+
+
 # --- both at once
 
 
@@ -339,6 +456,41 @@ def test_strips_take_both_ends_and_no_more_frames_than_there_are(tmp_path: Path)
         sheet = preview.contact_sheet([video(4)[want]], [preview.caption(SPEC, 4)], want)
         with Image.open(tmp_path / "v.png") as png:
             assert np.array_equal(np.asarray(png), sheet[0])
+
+
+def test_strips_of_what_grows_show_ever_longer_steps(tmp_path: Path) -> None:
+    def drawn(spec: vpngen.Spec, numbers: list[int], indices: list[int], **options: object) -> None:
+        preview.preview(tmp_path / "v.png", spec, source(spec), indices, **options)  # type: ignore[arg-type]
+        strips = [video(i, spec=spec)[numbers] for i in indices]
+        sheet = preview.contact_sheet(strips, [preview.caption(spec, i) for i in indices], numbers)
+        with Image.open(tmp_path / "v.png") as png:
+            assert np.array_equal(np.asarray(png), sheet[0])
+
+    drawn(FRACTALS, [0, 1, 3, 8], [0, 5], columns=4)
+    drawn(FRACTALS, [8], [3], columns=1)
+    drawn(FRACTALS, [3, 4, 6], [3], columns=3, frames=(3, 7))
+    drawn(FRACTALS, list(range(9)), [3], columns=50)
+    drawn(BOTH, [0, 1, 3, 8], [12, 18], columns=4)
+    drawn(BOTH, [0, 3, 5, 8], [0, 12], columns=4)
+    trail = vpngen.fractal(2, 1, shape=(9, 48, 36), points_per_frame=40, trail=2)
+    drawn(trail, [0, 3, 5, 8], [0], columns=4)
+
+
+@pytest.mark.parametrize("start", [0, 1, 50])
+@pytest.mark.parametrize("length", [1, 2, 9, 100, 1000])
+def test_strips_have_distinct_frames_and_both_ends(start: int, length: int) -> None:
+    for grow, count in itertools.product((False, True), range(2, min(length, 40) + 1)):
+        chosen = preview._strip(start, start + length, count, grow)
+        assert (len(chosen), chosen[0], chosen[-1]) == (count, 0, length - 1)
+        assert (np.diff(chosen) > 0).all()
+
+
+def test_a_still_of_fractals_is_the_last_frame(tmp_path: Path) -> None:
+    for frames, want in ((None, 8), ((2, 5), 4)):
+        drawn = preview.preview_mosaic(tmp_path / "v.png", FRACTALS, source(FRACTALS), frames=frames, per_page=5)
+        assert drawn == 5
+        with Image.open(tmp_path / "v.png") as png:
+            find(np.asarray(png)[None], video(4, spec=FRACTALS)[want : want + 1])
 
 
 def test_a_still_mosaic_takes_the_first_of_the_frames_asked_for(tmp_path: Path) -> None:
@@ -404,6 +556,17 @@ NAMES = [("a", "b")]
         (r"`instance` \(=2\) must be in \[0, 2\)", lambda p: preview.mosaic(SPEC, SOURCE, instance=2)),
         (r"`instance` \(=1\) must be in \[0, 1\)", lambda p: preview.mosaic(SPEC, SOURCE, instance=1, split="val")),
         (r"`tile` \(=0\)", lambda p: preview.mosaic(SPEC, SOURCE, tile=0)),
+        (r"`tile` \(=0\)", lambda p: preview.mosaic(FRACTALS, SOURCE, tile=0)),
+        (r"`page` \(=0\) must be an integer of at least 1", lambda p: preview.mosaic(FRACTALS, SOURCE, page=0)),
+        (r"`page` \(=2\) must be from 1 to 1", lambda p: preview.mosaic(FRACTALS, SOURCE, page=2)),
+        (r"`page` \(=4\) must be from 1 to 3: 3 .* fit on", lambda p: preview.mosaic(BOTH, SOURCE, page=4, per_page=3)),
+        (r"`per_page` \(=1\.5\)", lambda p: preview.mosaic(FRACTALS, SOURCE, per_page=1.5)),
+        (r"`columns` \(=0\)", lambda p: preview.mosaic(FRACTALS, SOURCE, columns=0)),
+        (r"`columns` \(=3\) is of pages", lambda p: preview.mosaic(SPEC, SOURCE, columns=3)),
+        (r"`page` \(=1\) is of pages", lambda p: preview.preview_mosaic(p / "v.png", SPEC, SOURCE, page=1)),
+        (r"`temporal` \(=8\) .* Video Fractal has none", lambda p: preview.mosaic(FRACTALS, SOURCE, temporal=8)),
+        (r"`temporal` \(=16\) .*\(4, 8\)", lambda p: preview.mosaic(BOTH, SOURCE, temporal=16)),
+        (r"`instance` \(=30\) must be in \[0, 30\)", lambda p: preview.mosaic(FRACTALS, SOURCE, instance=30)),
     ],
 )
 def test_bad_arguments_are_named(tmp_path: Path, message: str, call: Callable[[Path], object]) -> None:
