@@ -11,9 +11,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import common, delivery, render, startup, store, windows
+from benchmarks import common, delivery, endurance, fractal, render, startup, store, windows
 
-QUESTIONS = {"startup": startup, "render": render, "windows": windows, "store": store, "delivery": delivery}
+QUESTIONS = {
+    "startup": startup, "render": render, "windows": windows, "fractal": fractal, "store": store, "delivery": delivery,
+    "endurance": endurance,
+}  # fmt: skip
 HOME = Path(__file__).parent
 MARKS = "<!-- results: written by python -m benchmarks -->\n", "<!-- end of results -->"
 

@@ -17,8 +17,6 @@ BATCHES = 100_000
 
 WAYS = {
     "rendering, a batch in hand, two made ahead": "ClipStream(spec, 4, **options)",
-    "rendering, every batch made when it is asked for": "ClipStream(spec, 4, prefetch=0, **options)",
-    "rendering, normalised to float32": "ClipStream(spec, 4, dtype='float32', **options)",
     "reading a store": "ClipStream(sys.argv[2], 4, **options)",
     "rendering in two worker processes": "vpngen.loader(ClipStream(spec, 4, **options), processes=2)",
 }

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
 from math import gcd
 
+import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
 
 import vpngen
 from vpngen import Spec, Window
-from vpngen.generators import perlin
+from vpngen.generators import Fractal, Mixed, fractal, perlin
 
 thorough = settings(max_examples=8 * settings().max_examples)
 """For the tests that carry the byte contract: more examples than the profile asks for elsewhere."""
@@ -33,9 +36,9 @@ def divisors(n: int) -> list[int]:
 
 
 @st.composite
-def perlin_specs(draw: st.DrawFn) -> Spec:
+def perlin_specs(draw: st.DrawFn, shapes: st.SearchStrategy[tuple[int, int, int]] = SHAPES) -> Spec:
     """Every field of `Perlin`; cells from one pixel to the whole width, odd shapes, short and long periods."""
-    frames, height, width = draw(SHAPES)
+    frames, height, width = draw(shapes)
     unit = draw(st.sampled_from(perlin.UNITS))
     loop = draw(st.booleans())
     noise_terms = draw(st.sampled_from((2, 2, 1, 0)))
@@ -70,7 +73,76 @@ def perlin_specs(draw: st.DrawFn) -> Spec:
     )
 
 
-SPECS: dict[str, st.SearchStrategy[Spec]] = {"perlin": perlin_specs()}
+ATTEMPTS = (11, 70, 8)
+"""What the search of seed 0 accepts for its first categories: of other numbers most systems leave or collapse."""
+MOST_POINTS = 9000
+"""Of a video: two groups of sixteen chunks, and a part of a third."""
+
+
+@st.composite
+def systems(draw: st.DrawFn, n: int) -> dict[str, object]:
+    """The fields that give `n` categories their systems: a search, accepted or not, or a table of any numbers."""
+    kind = draw(st.sampled_from(("accepted", "tried", "table", "table")))
+    if kind == "accepted":
+        return {"attempts": ATTEMPTS[:n]}
+    if kind == "tried":
+        tried = tuple(draw(st.lists(st.integers(0, 2**32 - 1), min_size=n, max_size=n)))
+        return {"attempts": tried, "search_seed": draw(st.integers(0, 2**64 - 1))}
+    sizes = draw(st.lists(st.integers(1, 7), min_size=n, max_size=n))
+    odd = st.sampled_from((0.0, 1.0, -1.0, 0.5, 3.0, 16.0, 1e-30, 1e-38))
+    number = (
+        st.one_of(*[st.floats(-1, 1, width=32)] * 7, odd) if draw(st.booleans()) else st.floats(-0.75, 0.75, width=32)
+    )
+    maps = [[*draw(st.tuples(*[number] * 6)), draw(st.sampled_from((1, 1, 0.3, 0)))] for _ in range(sum(sizes))]
+    for end in np.cumsum(sizes):
+        maps[end - 1][6] = max(maps[end - 1][6], 0.1)
+    return {"table": base64.b64encode(np.array(maps, "<f4").tobytes()).decode(), "sizes": tuple(sizes)}
+
+
+@st.composite
+def fractal_specs(draw: st.DrawFn, shapes: st.SearchStrategy[tuple[int, int, int]] = SHAPES) -> Spec:
+    """Every field of `Fractal`: one point a frame and many chunks, systems that fill, leave or collapse, any trail."""
+    frames, height, width = draw(shapes)
+    n = draw(st.integers(1, 3))
+    most = MOST_POINTS // frames
+    per_frame = draw(st.one_of(st.integers(1, min(40, most)), st.integers(1, most)))
+    for whole in (fractal.CHUNK, 16 * fractal.CHUNK):
+        if whole // frames in range(1, most) and draw(st.integers(0, 5)) == 0:
+            per_frame = whole // frames + draw(
+                st.integers(0, 1)
+            )  # the last chunk, or group of them, is full or hardly used
+    generator = Fractal(
+        tuple(draw(st.lists(st.integers(0, 2**24 - 1).map(lambda v: 2 * v + 1), min_size=n, max_size=n))),
+        **draw(systems(n)),
+        weight=draw(st.sampled_from((0.4, 0.4, 0.0, 0.1, 0.49))),
+        flips=draw(st.booleans()),
+        draw=draw(st.sampled_from(fractal.DRAWS)),
+        points_per_frame=per_frame,
+        trail=draw(st.one_of(st.just(0), st.integers(1, 12), st.integers(1, fractal.MOST_TRAIL))),
+        pad=min(draw(st.sampled_from((0, 0, 1, 2, 6, 99))), (min(height, width) - 1) // 2),
+        level=draw(st.sampled_from((127, 255, 1))),
+    )
+    return Spec(
+        generator,
+        draw(st.integers(1, 60)) if n == 1 else draw(st.integers(1, 5)),
+        draw(st.integers(0, 3)),
+        (frames, height, width),
+        draw(st.one_of(st.integers(0, 9), st.integers(0, 2**64 - 1))),
+    )
+
+
+@st.composite
+def mixed_specs(draw: st.DrawFn) -> Spec:
+    """Parts of any kinds, some more than once."""
+    shape = st.just(draw(SHAPES))
+    one = st.one_of(perlin_specs(shape), fractal_specs(shape))
+    specs = draw(st.lists(one, min_size=1, max_size=3))
+    return dataclasses.replace(specs[0], generator=Mixed(tuple(spec.generator for spec in specs)))
+
+
+SPECS: dict[str, st.SearchStrategy[Spec]] = {
+    "perlin": perlin_specs(), "fractal": fractal_specs(), "mixed": mixed_specs(),
+}  # fmt: skip
 """Generator -> its specs; the suites run over all of them."""
 
 

@@ -35,7 +35,7 @@ import vpngen
 from vpngen import ArgumentError, ConflictError, RunError, Spec
 from vpngen.backends.cpu import Numba
 from vpngen.backends.reference import Reference
-from vpngen.generators import Perlin, Rows
+from vpngen.generators import Fractal, Perlin, Rows
 from vpngen.store import formula
 from vpngen.store.formula import FormulaCodec, cut, decode_recipe, encode_recipe
 from vpngen.store.shard import MISSING, crc32c
@@ -476,6 +476,81 @@ def test_what_passes_the_check_can_be_rendered(row: Rows, start: tuple[int, ...]
     window = np.array([[start[0], 1, start[1], start[2], 0]], np.int32)
     Numba().render("perlin", row, window, found, 1)
     Reference().render("perlin", row, window, expected, 1)
+    np.testing.assert_array_equal(found, expected)
+
+
+FRACTAL = vpngen.fractal(2, 3, shape=(20, 48, 36), points_per_frame=100)
+WRONG_FRACTAL: dict[str, list[Any]] = {
+    "maps": [np.nan, np.inf, -np.inf, 33.0],
+    "thresholds": [0],
+    "count": [0, 8, -1, 2**31 - 1],
+    "frames": [0, -1, 65537, 2**31 - 1, 2**18],
+    "height": [0, -1, 65537, 12],
+    "width": [0, -(2**31), 65537, 12],
+    "points_per_frame": [0, -1, 2**24 // 20 + 1, 2**31 - 1],
+    "trail": [-1, 255, 2**31 - 1],
+    "pad": [-1, 18, 24, 2**30, 2**31 - 1],
+    "patch": [-1, 2, 256],
+    "level": [0, -1, 256],
+    "flips": [-1, 4],
+}
+
+
+@pytest.mark.parametrize("field", WRONG_FRACTAL)
+def test_no_kernel_sees_a_fractal_that_could_not_be(field: str, rendered: list[tuple[int, ...]]) -> None:
+    rows = FRACTAL.rows([5])
+    chunk = b"".join(encode_recipe(rows, 1))
+    assert decode_recipe(chunk, "fractal", 1).tobytes() == rows.tobytes()
+    both = vpngen.mixed(FRACTAL).rows([5])
+    for value in WRONG_FRACTAL[field]:
+        row = rows.copy()
+        row[field].reshape(-1)[-1] = value
+        with pytest.raises(formula.DamageError, match="fields that it never has"):
+            decode_recipe(resealed(chunk[:8] + row.tobytes()), "fractal", 1)
+        both["row"] = row.tobytes()
+        head = b"".join(encode_recipe(both, 1))[:8]
+        with pytest.raises(formula.DamageError, match="fields that it never has"):
+            decode_recipe(resealed(head + both.tobytes()), "mixed", 1)
+    for kind in (-1, 2, 2**31 - 1):
+        both["kind"] = kind
+        with pytest.raises(formula.DamageError, match=f"of kind .*{kind}"):
+            decode_recipe(resealed(head + both.tobytes()), "mixed", 1)
+    assert rendered == []
+
+
+@st.composite
+def odd_fractal_rows(draw: st.DrawFn) -> Rows:
+    """Whatever passes the check: any limits and maps, narrow and wide canvases, and variants that no set has."""
+    row = np.zeros(1, Fractal.row_dtype)
+    side = st.integers(1, 60) | st.integers(1, 65536)
+    height = draw(side)
+    width = draw(side) if height <= 60 else draw(st.integers(1, 20))
+    frames = draw(st.integers(1, 30) | st.integers(1, 3000))
+    row["frames"], row["height"], row["width"] = frames, height, width
+    row["points_per_frame"] = draw(st.integers(1, max(1, 6000 // frames)))
+    row["key"] = draw(st.tuples(*[st.integers(0, 2**32 - 1)] * 2))
+    row["thresholds"] = sorted(draw(st.tuples(*[st.integers(0, 2**32 - 1)] * 6)))
+    row["maps"][0] = np.array(
+        draw(st.tuples(*[st.floats(-32, 32, width=32) | st.floats(-1, 1, width=32)] * 42))
+    ).reshape(7, 6)
+    row["count"], row["flips"], row["patch"] = draw(st.integers(1, 7)), draw(st.integers(0, 3)), draw(st.integers(0, 1))
+    row["pad"], row["level"] = draw(st.integers(0, (min(height, width) - 1) // 2)), draw(st.integers(1, 255))
+    row["trail"] = draw(st.integers(0, 254))
+    row["variant"], row["reserved"] = draw(st.integers(-(2**31), 2**31 - 1)), -1
+    return row
+
+
+@given(row=odd_fractal_rows(), data=st.data())
+def test_what_passes_the_check_of_fractals_can_be_rendered(row: Rows, data: st.DataObject) -> None:
+    Fractal.check_rows(row)
+    start, size = [], []
+    for name, most in (("frames", 40), ("height", 70), ("width", 70)):
+        start.append(data.draw(st.integers(0, int(row[name][0]) - 1)))
+        size.append(data.draw(st.integers(1, min(most, int(row[name][0]) - start[-1]))))
+    window = np.array([[start[0], 1, start[1], start[2], data.draw(st.integers(0, 1))]], np.int32)
+    found, expected = (np.full((1, *size), 99, np.uint8) for _ in range(2))
+    Numba().render("fractal", row, window, found, 1)
+    Reference().render("fractal", row, window, expected, 1)
     np.testing.assert_array_equal(found, expected)
 
 

@@ -12,6 +12,7 @@ from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +20,7 @@ from strategies import SPECS
 
 import vpngen
 from vpngen import ArgumentError, Spec, Window
-from vpngen.generators import GENERATORS
+from vpngen.generators import GENERATORS, Fractal, Generator, Mixed, Rows, Shape, fractal, mixed
 from vpngen.generators.perlin import DIVISIONS, Perlin, factor_categories, pick_divisions
 from vpngen.spec import FORMAT_VERSION, MAX_VIDEOS, PRESETS, SPLITS
 
@@ -28,6 +29,7 @@ every_spec = given(st.one_of(*SPECS.values()))
 FINGERPRINTS = {
     "vpn-256x512": "b095e43b5e92fa9d4c5af32bb694cc84982421c1cc4778f7040eb7b9f3e98750",
     "vpn-full": "552373a3877ef1d7ad58eb0fad8cd12c1b0e6f88a7f5da9694ab22bcd89bceff",
+    "vf-1000x1000": "b99d413d06121236ac64083859d4915677bcfd67577210c9cc5f54b1282fc1d8",
 }
 """Pinned: a fingerprint is stored beside pixels, so it must never drift."""
 
@@ -140,7 +142,17 @@ PAPER_SETS = {  # name -> (W, H) pairs, values of D, instances a category, video
 
 
 def test_every_preset_is_checked() -> None:
-    assert set(PRESETS) == set(PAPER_SETS)
+    assert set(PRESETS) == {*PAPER_SETS, "vf-1000x1000"}
+
+
+def test_the_video_fractals_of_the_paper() -> None:
+    """Section 5.4: 1,000 categories x 1,000 instances of 100 frames, one every 1,000 of 100,000 points."""
+    spec = Spec.preset("vf-1000x1000")
+    assert spec == vpngen.fractal() and isinstance(spec.generator, Fractal)
+    assert (spec.n_categories, spec.instances, spec.val_instances) == (1000, 1000, 0)
+    assert spec.shape == (100, 362, 362) and spec.generator.points_per_frame == 1000
+    assert (spec.generator.trail, spec.generator.weight, spec.generator.draw) == (0, 0.4, "patch")
+    assert Spec.preset("vf-1000x1000", categories=5, trail=3) == vpngen.fractal(5, 1000, trail=3)
 
 
 @pytest.mark.parametrize("name", PAPER_SETS)
@@ -255,8 +267,29 @@ def test_order_is_instance_major(spec: Spec) -> None:
 def test_rows_are_of_the_category_they_are_labelled_with(spec: Spec) -> None:
     for split in spec.splits:
         everyone = np.arange(spec.n_videos(split))
-        primal = spec.parameters(everyone, split)["frequency"].values[:, 0]
-        assert [tuple(f) for f in primal.tolist()] == [spec.category(int(c)) for c in spec.labels(everyone)]
+        are_of(spec.generator, spec.shape, spec.rows(everyone, split), spec.labels(everyone))
+
+
+def are_of(generator: Generator, shape: Shape, rows: Rows, labels: npt.NDArray[np.int64]) -> None:
+    """Assert that the numbers in rows are those of their categories."""
+    if isinstance(generator, Perlin):
+        primal = generator.parameters(shape, rows)["frequency"].values[:, 0]
+        assert [tuple(f) for f in primal.tolist()] == [generator.category(int(c)) for c in labels]
+    elif isinstance(generator, Fractal):
+        systems = generator.systems
+        assert np.array_equal(rows["count"], systems.count[labels])
+        assert np.array_equal(rows["thresholds"], systems.thresholds[labels])
+        weights = fractal.factors(generator.weight)[rows["variant"], None]
+        assert np.array_equal(rows["maps"], systems.maps[labels] * weights)
+        assert ((np.array(generator.variants)[labels] >> rows["variant"]) & 1).all()
+    else:
+        assert isinstance(generator, Mixed)
+        for number, part in enumerate(generator.parts):
+            mine = rows["part"] == number
+            theirs = [generator.category(int(c)) for c in labels[mine]]
+            assert {c[0] for c in theirs} <= {number}
+            ids = np.array([part.category_id(c[1:]) for c in theirs], np.int64)
+            are_of(part, shape, mixed.unpack(rows[mine], type(part)), ids)
 
 
 @every_spec
@@ -448,7 +481,7 @@ def test_a_newer_format_is_refused_by_the_constructor() -> None:
 
 
 REFUSED: dict[str, tuple[Callable[[], object], list[str]]] = {
-    "preset": (lambda: Spec.preset("vpn-257x512"), ["`preset`", "'vpn-257x512'", *PAPER_SETS]),
+    "preset": (lambda: Spec.preset("vpn-257x512"), ["`preset`", "'vpn-257x512'", *PRESETS]),
     "preset type": (lambda: Spec.preset(["vpn-full"]), ["`preset`", "['vpn-full']"]),  # type: ignore[arg-type]
     "window type": (lambda: vpngen.render(small(), 0, 3), ["`window`", "3"]),  # type: ignore[arg-type]
     "windows type": (lambda: vpngen.render(small(), [0, 1], [3, 4]), ["`window`", "[3, 4]"]),  # type: ignore[list-item]

@@ -72,18 +72,20 @@ def fractal(
     """
     if unknown := sorted(set(choices) - set(CHOICES)):
         raise ArgumentError(f"`{unknown[0]}` is not an argument of the fractal generator; it has {', '.join(CHOICES)}")
-    whole = isinstance(categories, int) and not isinstance(categories, bool)
+    whole = isinstance(categories, (int, np.integer)) and not isinstance(categories, bool)
     if categories is not None and not (whole and 1 <= categories <= MOST_CATEGORIES):
         raise ArgumentError(f"`categories` (={categories!r}) must be an integer from 1 to {MOST_CATEGORIES:,}")
+    # What else is wrong is told before a search, which can take minutes.
+    n = int(categories or (1000 if ifs_dir is None else 1))
+    unknown_yet = _fractal.Fractal((1,) * n, attempts=(0,) * n, search_seed=search_seed, **choices)
+    Spec(unknown_yet, instances, val_instances, shape, seed)
     if ifs_dir is not None:
         table, sizes = read_folder(Path(ifs_dir), categories)
         plain = _fractal.Fractal((1,) * len(sizes), table=table, sizes=sizes, **choices)
         found = _variants(plain.systems, plain.weight, Path(ifs_dir), progress)
         generator = _fractal.Fractal(tuple(found), table=table, sizes=sizes, **choices)
     else:
-        if isinstance(search_seed, bool) or not isinstance(search_seed, int) or not 0 <= search_seed < 2**64:
-            raise ArgumentError(f"`search_seed` (={search_seed!r}) must be an integer from 0 to {2**64 - 1}")
-        attempts, variants = search(categories or 1000, search_seed, progress)
+        attempts, variants = search(n, int(search_seed), progress)
         generator = _fractal.Fractal(variants, attempts=attempts, search_seed=search_seed, **choices)
         if generator.weight != USUAL_WEIGHT:
             variants = tuple(_variants(generator.systems, generator.weight, None, progress))
@@ -159,7 +161,10 @@ SHIPPED: Final = Path(_fractal.__file__).with_name("systems.txt")
 
 def _cache(seed: int) -> Path:
     folder = os.environ.get("VPNGEN_CACHE_DIR") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "vpngen")
-    return Path(folder).expanduser() / f"systems-{seed}.txt"
+    try:
+        return Path(folder).expanduser() / f"systems-{seed}.txt"
+    except RuntimeError:  # nobody's home: nothing is kept
+        return Path(os.devnull, f"systems-{seed}.txt")
 
 
 def read_found(path: Path, seed: int) -> list[tuple[int, int]]:
@@ -224,8 +229,8 @@ def read_system(path: Path) -> npt.NDArray[np.float32]:
         raise wrong(
             f"line {int(np.flatnonzero(~np.isfinite(table).all(axis=1))[0]) + 1} has a number that is not finite"
         )
-    if np.abs(table[:, :6]).max() > 16:
-        raise wrong("a parameter is beyond 16; FractalDB's lie between -1 and 1")
+    if np.abs(table[:, :6]).max() > _fractal.MOST_PARAMETER:
+        raise wrong(f"a parameter is beyond {_fractal.MOST_PARAMETER}; FractalDB's lie between -1 and 1")
     if (table[:, 6] < 0).any() or abs(table[:, 6].sum() - 1) > 1e-3:
         raise wrong(f"the probabilities must be positive and sum to 1, and sum to {table[:, 6].sum():g}")
     return table.astype("<f4")

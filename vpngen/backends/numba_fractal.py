@@ -48,7 +48,7 @@ BLOCK = 254
 NEVER = 255
 DIVISIBLE = False
 """Every task draws all points."""
-CHUNK, WARM_UP, BOUND = fractal.CHUNK, fractal.WARM_UP, fractal.BOUND
+CHUNK, WARM_UP, BOUND, LEAST_EXTENT = fractal.CHUNK, fractal.WARM_UP, fractal.BOUND, fractal.LEAST_EXTENT
 ORBIT, PATCH = u32(rng.purpose_word(rng.PURPOSE_ORBIT, 0)), u32(rng.purpose_word(rng.PURPOSE_PATCH, 0))
 MARGIN = 3
 """Pixels around a window, for the patches that it cuts, and one for a patch's fourth byte."""
@@ -130,7 +130,7 @@ def orbit(row, xs, ys, ends, impatient):  # type: ignore[no-untyped-def]
 @njit(**_OPTIONS)
 def scale(low, high, pad, size):  # type: ignore[no-untyped-def]
     extent = high - low
-    return f32(size - 2 * pad) / extent if extent > f32(0) else f32(0)
+    return f32(size - 2 * pad) / extent if extent > LEAST_EXTENT else f32(0)
 
 
 @njit(**_OPTIONS)
@@ -170,30 +170,37 @@ def patches(row, masks):  # type: ignore[no-untyped-def]
 
 
 @njit(**_OPTIONS)
-def draw(row, places, masks, hits, x0, y0, width, height, p_first, p_last, t0, step, value):  # type: ignore[no-untyped-def]
-    """Points [p_first, p_last) into `hits`, the window with its margin, the last one first.
-
-    A point writes `value`, or where that is negative the first frame of the window that comes at its own or later.
-    """
-    stride = width + 2 * MARGIN
-    per_frame = i64(row.points_per_frame)
-    for p in range(p_last - 1, p_first - 1, -1):
+def draw(row, places, masks, hits, x0, y0, width, height, frame, value):  # type: ignore[no-untyped-def]
+    """The points of a frame into `hits`, the window with its margin: `value` at each pixel that they draw."""
+    stride, frames = width + 2 * MARGIN, u32(value * 0x010101)
+    first = frame * i64(row.points_per_frame)
+    for p in range(first, first + i64(row.points_per_frame)):
         chunk = p // CHUNK
         at = (chunk // LANES * CHUNK + p % CHUNK) * LANES + chunk % LANES
         x, y = i64(places[at] & u32(0xFFFF)) - x0, i64(places[at] >> u32(16)) - y0
         if x < -1 or y < -1 or x > width or y > height:
             continue
-        frame = u32(value)
-        if value < 0:
-            frame = u32((max(p // per_frame - t0, 0) + step - 1) // step)
         corner = (y - 1 + MARGIN) * stride + x - 1 + MARGIN
         if row.patch:
-            mask, frames = masks[at], u32(frame * u32(0x010101))
+            mask = masks[at]
             put_bytes(hits, corner, frames, SPREAD[mask & u32(7)])
             put_bytes(hits, corner + stride, frames, SPREAD[mask >> u32(3) & u32(7)])
             put_bytes(hits, corner + 2 * stride, frames, SPREAD[mask >> u32(6)])
         else:
-            hits[corner + stride + 1] = u8(frame)
+            hits[corner + stride + 1] = u8(value)
+
+
+@njit(**_OPTIONS)
+def compact(hits, width, height, flip):  # type: ignore[no-untyped-def]
+    """The window without its margin, at the front of `hits`, mirrored if `flip`."""
+    for y in range(height):
+        source, target = (y + MARGIN) * (width + 2 * MARGIN) + MARGIN, y * width
+        for x in range(width):  # what is read lies at what is written or beyond
+            hits[target + x] = hits[source + x]
+        if flip:
+            for x in range(width // 2):
+                other = target + width - 1 - x
+                hits[target + x], hits[other] = hits[other], hits[target + x]
 
 
 @njit(**_OPTIONS)
@@ -212,7 +219,7 @@ def run(rows, windows, out, extent, extremes, size, first_task, last_task):  # t
     blocks = (frames + size - 1) // size
     most = longest(rows)
     xs, ys = aligned(most), aligned(most)
-    places, masks = np.empty(most, np.uint32), np.empty(most, np.uint32)
+    places, masks = xs.view(np.uint32), ys.view(np.uint32)  # in their place: fresh memory would cost more than it holds
     ends = np.empty(4, np.float32)
     stride = width + 2 * MARGIN
     hits = np.empty(stride * (height + 2 * MARGIN), np.uint8)
@@ -223,7 +230,7 @@ def run(rows, windows, out, extent, extremes, size, first_task, last_task):  # t
         row = rows[n]
         step, y0, x0, flip = i64(windows[n, 1]), i64(windows[n, 2]), i64(windows[n, 3]), windows[n, 4]
         t_first, t_count = block * size, min(size, frames - block * size)
-        begin, per_frame, trail = i64(windows[n, 0]) + t_first * step, i64(row.points_per_frame), i64(row.trail)
+        begin, trail = i64(windows[n, 0]) + t_first * step, i64(row.trail)
         groups = longest(rows[n : n + 1])
         orbit(row, xs, ys, ends, False)
         place(row, xs[:groups], ys[:groups], ends, places)
@@ -232,8 +239,10 @@ def run(rows, windows, out, extent, extremes, size, first_task, last_task):  # t
 
         if trail == 0:
             hits[:] = NEVER
-            last = min(begin + (t_count - 1) * step + 1, i64(row.frames)) * per_frame
-            draw(row, places, masks, hits, x0, y0, width, height, 0, last, begin, step, -1)
+            for frame in range(min(begin + (t_count - 1) * step, i64(row.frames) - 1), -1, -1):
+                shown = (max(frame - begin, 0) + step - 1) // step
+                draw(row, places, masks, hits, x0, y0, width, height, frame, shown)
+            compact(hits, width, height, flip)
         else:
             hits[:] = 0
         # With a trail a pixel holds the last frame that drew it, counted from `base` on; 0 is none.
@@ -249,43 +258,30 @@ def run(rows, windows, out, extent, extremes, size, first_task, last_task):  # t
                         hits[at] = u8(max(i64(hits[at]) - (oldest - base), 0))
                     base = oldest
                 for frame in range(max(done, oldest), min(now + 1, i64(row.frames))):
-                    first = frame * per_frame
-                    draw(
-                        row,
-                        places,
-                        masks,
-                        hits,
-                        x0,
-                        y0,
-                        width,
-                        height,
-                        first,
-                        first + per_frame,
-                        0,
-                        1,
-                        frame - base + 1,
-                    )
+                    draw(row, places, masks, hits, x0, y0, width, height, frame, frame - base + 1)
                 done, limit = now + 1, u8(oldest - base + 1)
+            at = (n * frames + t_first + i) * height * width
+            if trail == 0:
+                level_until(out, at, hits, 0, height * width, limit, u8(row.level))
+                continue
             for y in range(height):
-                at, source = ((n * frames + t_first + i) * height + y) * width, (y + MARGIN) * stride + MARGIN
+                source = (y + MARGIN) * stride + MARGIN
                 target, place_in = (line, 0) if flip else (out, at)
-                if trail:
-                    level_since(target, place_in, hits, source, width, limit, u8(row.level))
-                else:
-                    level_until(target, place_in, hits, source, width, limit, u8(row.level))
+                level_since(target, place_in, hits, source, width, limit, u8(row.level))
                 if flip:
                     put_row(line, out, at, width, flip)
+                at += width
 
 
 @njit(**_OPTIONS)
 def fill(rows, found, first, last, enough):  # type: ignore[no-untyped-def]
-    """For videos [first, last): how often the orbit left the bound, and the pixels that its points fill, 0 where it left.
+    """For videos [first, last): how often the orbit left the bound until that was noticed, and the pixels that its points fill, 0 where it left.
 
     They go to found (N, 2). Returns the first video that fills `enough`, without a look at the others, or `last`.
     """
     most = longest(rows)
     xs, ys = aligned(most), aligned(most)
-    places = np.empty(most, np.uint32)
+    places = xs.view(np.uint32)
     ends = np.empty(4, np.float32)
     area = i64(0)
     for n in range(first, last):

@@ -48,6 +48,10 @@ WARM_UP: Final = 32
 """Steps from (0, 0) to the first point of a chunk, a multiple of 4."""
 BOUND: Final = np.float32(1024)
 """Where an orbit has left: accepted systems stay within a few units of (0, 0)."""
+MOST_PARAMETER: Final = 16
+"""Of systems from elsewhere, beside at most 1 here; twice as much where it is weighted. No number can overflow."""
+LEAST_EXTENT: Final = np.float32(2**-100)
+"""Of the points in x or y: below it their places could not be computed, and they are all one."""
 MOST_POINTS: Final = 2**24
 MOST_TRAIL: Final = 254
 DRAWS: Final = ("patch", "point")
@@ -164,13 +168,13 @@ class Fractal(Generator):
         {
             "names": [
                 "key", "maps", "thresholds", "count", "frames", "height", "width", "points_per_frame", "trail", "pad",
-                "patch", "level", "flips", "variant",
+                "patch", "level", "flips", "variant", "reserved",
             ],
             "formats": [
                 ("<u4", (2,)), ("<f4", (MOST_MAPS, 6)), ("<u4", (MOST_MAPS - 1,)), "<i4", "<i4", "<i4", "<i4", "<i4", "<i4",
-                "<i4", "<i4", "<i4", "<i4", "<i4",
+                "<i4", "<i4", "<i4", "<i4", "<i4", ("<i4", (3,)),
             ],
-            "offsets": [0, 8, 176, 200, 204, 208, 212, 216, 220, 224, 228, 232, 236, 240],
+            "offsets": [0, 8, 176, 200, 204, 208, 212, 216, 220, 224, 228, 232, 236, 240, 244],
             "itemsize": 256,
         }
     )  # fmt: skip
@@ -197,9 +201,11 @@ class Fractal(Generator):
 
         def integers(name: str, least: int, most: int) -> None:
             values = getattr(self, name)
+            values = tuple(values) if isinstance(values, list) else values
             whole = isinstance(values, tuple) and all(isinstance(v, int) and not isinstance(v, bool) for v in values)
             if not whole or not all(least <= v <= most for v in values):
                 raise ArgumentError(f"`{name}` must be a list of integers from {least} to {most}")
+            object.__setattr__(self, name, values)
 
         integer("search_seed", 0, 2**64 - 1)
         integer("points_per_frame", 1, MOST_POINTS)
@@ -211,7 +217,10 @@ class Fractal(Generator):
         integers("sizes", 1, MOST_MAPS)
         if not self.variants or not all(v & 1 for v in self.variants):
             raise ArgumentError("`variants` must have an odd number for each category: bit 0 is the system itself")
-        if bool(self.attempts) == bool(self.table) or len(self.attempts or self.sizes) != len(self.variants):
+        if not isinstance(self.table, str):
+            raise ArgumentError(f"`table` (={self.table!r}) must be text: base64 of float32 numbers")
+        one = bool(self.attempts) != bool(self.table) == bool(self.sizes)
+        if not one or len(self.attempts or self.sizes) != len(self.variants):
             raise ArgumentError("`attempts`, or `table` and `sizes`, must give one system for each of `variants`")
         if isinstance(self.weight, bool) or not isinstance(self.weight, (int, float)) or not 0 <= self.weight < 0.5:
             raise ArgumentError(f"`weight` (={self.weight!r}) must be a number from 0 to below 0.5")
@@ -261,6 +270,8 @@ class Fractal(Generator):
             raise ArgumentError(
                 f"`table` must hold seven finite numbers for each of the {sum(self.sizes)} maps of `sizes`"
             )
+        if np.abs(numbers.reshape(-1, 7)[:, :6]).max() > MOST_PARAMETER:
+            raise ArgumentError(f"the parameters in `table` must lie between -{MOST_PARAMETER} and {MOST_PARAMETER}")
         n = len(self.sizes)
         maps, chances = np.zeros((n, MOST_MAPS, 6), np.float32), np.zeros((n, MOST_MAPS))
         used = np.arange(MOST_MAPS) < np.array(self.sizes)[:, None]
@@ -311,9 +322,10 @@ class Fractal(Generator):
             sizes = [int(row[name]) for name in ("frames", "height", "width", "points_per_frame")]
             good = all(1 <= s <= MOST_POINTS for s in sizes) and max(sizes[:3]) <= 65536
             good = good and sizes[0] * sizes[3] <= MOST_POINTS and 1 <= row["count"] <= MOST_MAPS
-            good = good and 0 <= 2 * row["pad"] < min(sizes[1:3]) and 0 <= row["trail"] <= MOST_TRAIL
+            good = good and 0 <= 2 * int(row["pad"]) < min(sizes[1:3]) and 0 <= row["trail"] <= MOST_TRAIL
             good = good and 0 <= row["flips"] < 4 and row["patch"] in (0, 1) and 1 <= row["level"] <= 255
-            if not good or not np.isfinite(row["maps"]).all():
+            good = good and bool((row["thresholds"][1:] >= row["thresholds"][:-1]).all())
+            if not good or not (np.abs(row["maps"]) <= 2 * MOST_PARAMETER).all():
                 raise ArgumentError(f"a recipe of the {cls.name} generator has fields that it never has: {row}")
 
     def parameters(self, shape: Shape, rows: Rows) -> dict[str, Parameter]:
@@ -375,7 +387,7 @@ def orbit(row: np.void) -> tuple[F32, F32, int]:
 def place(values: F32, pad: int, size: int) -> npt.NDArray[np.int64]:
     """The pixel of each coordinate (N,), from `pad` to `size - pad`, or all at `pad` where they do not differ."""
     extent = values.max() - values.min()
-    scale = np.float32(size - 2 * pad) / extent if extent > 0 else np.float32(0)
+    scale = np.float32(size - 2 * pad) / extent if extent > LEAST_EXTENT else np.float32(0)
     steps: npt.NDArray[np.int64] = np.floor((values - values.min()) * scale).astype(np.int64)
     return np.minimum(pad + steps, size - 1)
 

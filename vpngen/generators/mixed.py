@@ -33,9 +33,9 @@ class Mixed(Generator):
     name: ClassVar[str] = "mixed"
     row_dtype: ClassVar[np.dtype[np.void]] = np.dtype(
         {
-            "names": ["kind", "part", "row"],
-            "formats": ["<i4", "<i4", f"V{MOST_BYTES}"],
-            "offsets": [0, 4, 16],
+            "names": ["kind", "part", "reserved", "row"],  # a gap would not be copied, and bytes are a promise
+            "formats": ["<i4", "<i4", ("<i4", (2,)), f"V{MOST_BYTES}"],
+            "offsets": [0, 4, 8, 16],
             "itemsize": 16 + MOST_BYTES,
         }
     )
@@ -91,7 +91,8 @@ class Mixed(Generator):
 
     def category_id(self, category: tuple[int, ...]) -> int:
         """The inverse of `category`. Raises ArgumentError where this set has no such category."""
-        if not isinstance(category, tuple) or len(category) < 2 or category[0] not in range(len(self.parts)):
+        known = isinstance(category, tuple) and len(category) > 1 and isinstance(category[0], (int, np.integer))
+        if not known or isinstance(category[0], bool) or category[0] not in range(len(self.parts)):
             raise ArgumentError(f"`category` (={category!r}) must be (number of the part, then its category there)")
         before = sum(part.n_categories for part in self.parts[: category[0]])
         return before + self.parts[category[0]].category_id(category[1:])
