@@ -201,6 +201,19 @@ def test_a_map_without_a_rival_is_always_chosen() -> None:
     assert thresholds(np.zeros((1, 7))).tolist() == [[0] * 6]  # of maps that are all singular, the last
 
 
+def test_a_word_at_a_limit_belongs_to_the_map_after_it() -> None:
+    maps = [(0, 0, 0, 0, 0, 0, 0.5), (0, 0, 0, 0, 1, 0, 0.5)]
+    spec = spec_of(maps, shape=(8, 9, 9), points_per_frame=1, trail=1, draw="point", flips=False)
+    rows = spec.rows([0])
+    drawn_words = [word for block in (8, 9) for word in words(rows["key"][0].tolist(), rng.PURPOSE_ORBIT, 0, block)]
+    for word in drawn_words:
+        for limit in (word, word + 1):
+            expected = [float(w >= limit) for w in drawn_words]
+            row = changed(rows, thresholds=[[limit] * 6])
+            assert orbit(row[0])[0].tolist() == expected
+            both(row, spec.shape)
+
+
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=7), st.integers(0, 2**32 - 1))
 def test_a_word_chooses_a_map_that_is_there(weights: list[float], word: int) -> None:
     limits = thresholds(np.array([weights + [0] * (7 - len(weights))]))[0].astype(np.int64)

@@ -266,6 +266,13 @@ def test_another_weight_has_variants_of_its_own(searched: list[tuple[int, int]])
     assert (BACKEND.fill(rows)[:, 0] == 0).all()
 
 
+def test_the_system_itself_is_always_an_instance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An orbit of another key may leave where that of the search did not."""
+    monkeypatch.setattr(systems, "usable_variants", lambda *_: 6)
+    generator = vpngen.fractal(3, 2, weight=0.2).generator
+    assert isinstance(generator, Fractal) and generator.variants == (7, 7, 7)
+
+
 # --- FractalDB's files
 
 

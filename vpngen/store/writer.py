@@ -358,16 +358,18 @@ class _Run:
         """Render the shards; returns when all are on disk, raises the first error of any worker.
 
         Shards that another process is writing are left for the end: by then it has finished them, or it was killed and
-        they are rendered here, or it is at them still, which is an error. Of two runs at most one is told so, and
-        together they complete the set.
+        they are rendered here, or it is at them still, which is an error. Runs that are told so have nothing left to do, and
+        together all runs complete the set.
         """
         total = sum(s.count for s in todo)
         self._round(todo, threads, total, progress)
-        if self._held:
-            again, self._held = self._held, []
-            self._round([shard for shard, _ in again], threads, total, progress)
-        if self._held:
-            raise self._held[0][1]
+        before: list[Shard] = []
+        while held := [(shard, error) for shard, error in self._held if not is_finished(self.root, self.plan, shard)]:
+            again, self._held = [shard for shard, _ in held], []
+            if again == before:
+                raise held[0][1]
+            before = again
+            self._round(again, threads, total, progress)
 
     def _round(self, todo: list[Shard], threads: int, total: int, progress: Callable[[Progress], None] | None) -> None:
         waiting: queue.SimpleQueue[Shard] = queue.SimpleQueue()
