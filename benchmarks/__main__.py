@@ -27,6 +27,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a few minutes, for a first look: few runs, little data")
     parser.add_argument("--out", type=Path, help="folder for the report; benchmarks/results, or with --quick none")
     parser.add_argument("--dir", type=Path, default=Path(), help="where to write test data, 4 GB; the current folder")
+    parser.add_argument(
+        "--update", action="store_true", help="put the questions that are given into the report that is there"
+    )
     options = parser.parse_args()
     if unknown := set(options.questions) - set(QUESTIONS):
         parser.error(f"no such question: {', '.join(unknown)}")
@@ -42,8 +45,10 @@ def main() -> None:
             found[name] = QUESTIONS[name].run(options.quick, Path(folder))
         print(f"{time.monotonic() - start:.0f} s", file=sys.stderr)
 
-    complete = not options.questions and not options.quick
+    complete = (not options.questions or options.update) and not options.quick
     out = options.out or (HOME / "results" if complete else None)
+    if out is not None and options.update:
+        found = updated(json.loads((out / "results.json").read_text(), object_hook=_with_numbers), found)
     if out is None:
         print(text(found))
         return
@@ -61,6 +66,20 @@ def main() -> None:
     print(f"The report: {out / 'report.md'}")
 
 
+def _with_numbers(fields: dict[str, Any]) -> dict[Any, Any]:
+    """Keys that were numbers before they were JSON."""
+    return {int(key) if key.isdigit() else key: value for key, value in fields.items()}
+
+
+def updated(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """The answers of two runs; a question that was asked again notes when, and with what."""
+    again = {
+        name: {key: now["machine"][key] for key in ("date", "load", "versions")} for name in now if name in QUESTIONS
+    }
+    kept = {name: run for name, run in before.get("asked_again", {}).items() if name not in again}
+    return {**before, **now, "machine": before["machine"], "asked_again": {**kept, **again}}
+
+
 def overview(found: dict[str, Any]) -> str:
     """The machine in words, and a line for every figure that has a target."""
     m = found["machine"]
@@ -70,8 +89,18 @@ def overview(found: dict[str, Any]) -> str:
         f"{m['date']}, {m['cores']} cores of {m['cpu']} ({m['vectors']}), {m['memory_gb']} GB, {m['system']}, "
         f"Python {m['python']}; load at the start {m['load']}. {versions}."
         + (" A quick run: a first look, not a measurement." if found["quick"] else "")
+        + "".join(_asked_again(found))
         + f"\n\n{common.table(('what', 'target', 'measured'), rows)}\n"
     )
+
+
+def _asked_again(found: dict[str, Any]) -> list[str]:
+    later = found.get("asked_again", {})
+    dates: dict[str, list[str]] = {}
+    for name, run in later.items():
+        more = ", ".join(f"{n} {v}" for n, v in run["versions"].items() if found["machine"]["versions"].get(n) != v)
+        dates.setdefault(f"{run['date']}, load {run['load']}{', with ' + more if more else ''}", []).append(name)
+    return [f" In a run of their own ({when}): {', '.join(names)}." for when, names in dates.items()]
 
 
 def text(found: dict[str, Any], pictures: list[str] | None = None) -> str:
