@@ -72,6 +72,13 @@ class Generator(ABC):
     def category_id(self, category: tuple[int, ...]) -> int:
         """The inverse of `category`. Raises ArgumentError where this set has no such category."""
 
+    def label(self, category_id: int) -> int:
+        """`category_id` as one of the labels. Raises ArgumentError outside [0, n_categories)."""
+        integer = isinstance(category_id, (int, np.integer)) and not isinstance(category_id, bool)
+        if not integer or not 0 <= category_id < self.n_categories:
+            raise ArgumentError(f"`category_id` (={category_id!r}) must be an integer in [0, {self.n_categories})")
+        return int(category_id)
+
     @abstractmethod
     def check(self, shape: Shape) -> None:
         """Raise ArgumentError unless videos of `shape` (t, y, x) can be made."""

@@ -241,10 +241,7 @@ class Fractal(Generator):
 
     def category(self, category_id: int) -> tuple[int, ...]:
         """(category_id,): the number of the system. Raises ArgumentError outside [0, n_categories)."""
-        integer = isinstance(category_id, (int, np.integer)) and not isinstance(category_id, bool)
-        if not integer or not 0 <= category_id < self.n_categories:
-            raise ArgumentError(f"`category_id` (={category_id!r}) must be an integer in [0, {self.n_categories})")
-        return (int(category_id),)
+        return (self.label(category_id),)
 
     def category_id(self, category: tuple[int, ...]) -> int:
         """The inverse of `category`. Raises ArgumentError where this set has no such category."""

@@ -75,10 +75,7 @@ class Mixed(Generator):
 
     def part(self, category_id: int) -> tuple[int, int]:
         """The number of the part that a label belongs to, and its label there. Raises ArgumentError."""
-        whole = isinstance(category_id, (int, np.integer)) and not isinstance(category_id, bool)
-        if not whole or not 0 <= category_id < self.n_categories:
-            raise ArgumentError(f"`category_id` (={category_id!r}) must be an integer in [0, {self.n_categories})")
-        number, rest = 0, int(category_id)
+        number, rest = 0, self.label(category_id)
         while rest >= self.parts[number].n_categories:
             rest -= self.parts[number].n_categories
             number += 1

@@ -228,10 +228,7 @@ class Perlin(Generator):
 
     def category(self, category_id: int) -> tuple[int, int, int]:
         """(W, H, D) of a label. Raises ArgumentError outside [0, n_categories)."""
-        integer = isinstance(category_id, (int, np.integer)) and not isinstance(category_id, bool)
-        if not integer or not 0 <= category_id < self.n_categories:
-            raise ArgumentError(f"`category_id` (={category_id!r}) must be an integer in [0, {self.n_categories})")
-        rest, h = divmod(int(category_id), len(self.divisions_y))
+        rest, h = divmod(self.label(category_id), len(self.divisions_y))
         d, w = divmod(rest, len(self.divisions_x))
         return self.divisions_x[w], self.divisions_y[h], self.temporal[d]
 
