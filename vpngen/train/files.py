@@ -1,0 +1,53 @@
+"""Files that are either there and whole, or not there."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from vpngen.errors import MissingError
+
+
+@contextlib.contextmanager
+def replace(path: Path) -> Iterator[Path]:
+    """A path to write to, which takes the place of `path` once it is written, and on the disk.
+
+    Whatever happens meanwhile, `path` holds what it held, or all of the new.
+
+    Raises:
+        MissingError: no space is left, or too little; what was there stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+        if os.name == "posix":
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+    except Exception as error:
+        if no_space(error):
+            raise MissingError(
+                f"no space is left to write {str(path)!r}; what was there before is whole. Free some, or give another folder"
+            ) from error
+        raise
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def no_space(error: BaseException | None) -> bool:
+    """Whether an error, or what caused it, was a full disk; torch and others put theirs around it."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
