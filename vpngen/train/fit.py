@@ -1,0 +1,559 @@
+"""`fit`: the one loop that trains, for initialization and for everything after it."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import hashlib
+import io
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from vpngen.errors import ArgumentError, ConflictError, MissingError, RunError
+from vpngen.train import ranks
+from vpngen.train.files import replace
+from vpngen.train.recipes import Recipe
+
+Row = dict[str, Any]
+COLUMNS: Final = (
+    "epoch", "step", "lr", "train_loss", "train_top1", "val_loss", "val_top1", "val_top5", "clips_per_second", "data_wait",
+    "seconds",
+)  # fmt: skip
+"""What a row of log.csv says: losses in nats, shares in [0, 1], seconds of training without validation."""
+CHECKPOINT: Final = "checkpoint.pt"
+CHECKPOINT_FORM: Final = 1
+
+
+class Batches(Protocol):
+    """What `fit` trains on: `vpngen.loader`, `vpngen.train.VideoLoader`, or anything like them.
+
+    Each iteration is an epoch of (clips, labels): uint8 (N, 3, T, H, W), or floating and normalised already; int64 (N,).
+    All ranks have equally many batches of the same sizes.
+    """
+
+    def __len__(self) -> int:
+        """The batches of a whole epoch on this rank."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """The batches of the next epoch, or of what is left of one."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """The next iteration is this epoch."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where this is, as plain values."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+
+
+class StoppedError(RunError):
+    """`stop` asked for an end; what was trained is in the checkpoint."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: of the epoch under way, over all ranks."""
+
+    phase: str
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    lr: float
+    loss: float
+    top1: float
+    clips_per_second: float
+    data_wait: float
+
+
+@dataclass
+class _Sums:
+    """What was seen of an epoch of training."""
+
+    steps: int = 0
+    loss: float = 0.0
+    right: float = 0.0
+    clips: float = 0.0
+    seconds: float = 0.0
+    waited: float = 0.0
+
+    @property
+    def mean_loss(self) -> float:
+        return self.loss / self.clips if self.clips else math.nan
+
+    @property
+    def top1(self) -> float:
+        return self.right / self.clips if self.clips else math.nan
+
+    @property
+    def rate(self) -> float:
+        return self.clips / self.seconds if self.seconds else 0.0
+
+    @property
+    def wait(self) -> float:
+        return self.waited / self.seconds if self.seconds else 0.0
+
+
+def fit(
+    model: nn.Module,
+    train: Batches,
+    val: Batches | None,
+    recipe: Recipe,
+    *,
+    out: str | Path | None = None,
+    device: str | torch.device = "auto",
+    accumulate: int = 1,
+    compile: bool = False,
+    amp: bool | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+    checkpoint_minutes: float = 10.0,
+) -> list[Row]:
+    """Train `model`, and go on from the checkpoint in `out` where there is one.
+
+    A step is one batch of every rank. The checkpoint holds weights, optimiser, schedule, random states and the place in the
+    stream, so that a run that was stopped anywhere ends with the weights of one that was not.
+
+    Args:
+        model: gives logits (N, classes) for clips (N, 3, T, H, W); trained in place.
+        train: batches of this rank.
+        val: likewise, looked at after each epoch; None to lower the rate by the training loss.
+        recipe: learning rate and its schedule, weight decay, momentum, epochs, mean and std.
+        out: folder for checkpoint.pt, log.csv, tensorboard/, and at the end weights.safetensors, weights.pth and curves.png; None
+            to write nothing.
+        device: `auto` for a card if there is one; a rank of torchrun has its own.
+        accumulate: parts in which the batch of a rank goes through the network, where memory is short.
+        compile: whether torch.compile makes the network faster, after a minute of its own.
+        amp: whether the network reckons in bfloat16; None for yes on a card that can.
+        metadata: what weights.safetensors is to say beside the figures.
+        progress: called after every step.
+        stop: asked after every step; once it says yes the run is saved and ended.
+        checkpoint_minutes: between two checkpoints inside an epoch.
+
+    Returns:
+        A row for each epoch, as in log.csv; see `COLUMNS`.
+
+    Raises:
+        ArgumentError: `accumulate` out of range.
+        ConflictError: the checkpoint in `out` is of another model, recipe or stream.
+        MissingError: no space for a checkpoint, or no memory for a batch.
+        RunError: the loss is no number any more, or another rank is gone; the checkpoint stays.
+        StoppedError: `stop` said so.
+
+    The recipe is section 4 of Kataoka et al., WACV 2022: SGD, cross entropy, and a rate that is lowered when the validation
+    loss did not improve for 10 epochs in a row.
+    """
+    if isinstance(accumulate, bool) or not isinstance(accumulate, int) or not 1 <= accumulate <= 2**20:
+        raise ArgumentError(f"`accumulate` (={accumulate!r}) must be an integer of at least 1")
+    where = ranks.choose_device(device)
+    run = _Run(
+        model, recipe, where, accumulate, bool(where.type == "cuda" and torch.cuda.is_bf16_supported() if amp is None else amp), compile,
+        None if out is None else Path(out), dict(metadata or {}),
+    )  # fmt: skip
+    try:
+        with run:
+            return run.all_epochs(
+                train, val, progress or (lambda _: None), stop or (lambda: False), 60 * checkpoint_minutes
+            )
+    except torch.OutOfMemoryError as error:
+        raise MissingError(
+            f"the card has too little memory for {recipe.batch} clips of {recipe.clip} at once; give a larger `accumulate` "
+            f"(={accumulate}), or a smaller `batch`: {str(error).splitlines()[0]}"
+        ) from error
+    except RuntimeError as error:
+        if ranks.world()[1] > 1 and ranks.lost(error):
+            raise RunError(f"another rank is gone; {run.remedy}: {str(error).splitlines()[0]}") from error
+        raise
+
+
+class _Run:
+    """The state of one call of `fit`: what a checkpoint holds, and the tools to go on with."""
+
+    def __init__(
+        self, model: nn.Module, recipe: Recipe, device: torch.device, accumulate: int, amp: bool, compiled: bool,
+        out: Path | None, metadata: dict[str, Any],
+    ) -> None:  # fmt: skip
+        self.recipe, self.device, self.accumulate, self.amp = recipe, device, accumulate, amp
+        self.out, self.metadata = out, metadata
+        self.model = model.to(device)
+        if device.type == "cuda":
+            self.model = self.model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+            torch.backends.cudnn.benchmark = True
+        if compiled:
+            self.model.compile()
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        if not trained:
+            raise ArgumentError(f"`freeze` (={recipe.freeze}) leaves nothing to train")
+        self.optimiser = torch.optim.SGD(
+            trained, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.nesterov
+        )
+        self.schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            self.optimiser,
+            factor=recipe.factor,
+            patience=recipe.patience - 1,  # torch lowers at the epoch after those it is patient for
+        )
+        self.wrapped: nn.Module = self.model
+        if ranks.world()[1] > 1:
+            on = [device] if device.type == "cuda" else None
+            self.wrapped = DistributedDataParallel(self.model, device_ids=on)
+        self.rows: list[Row] = []
+        self.epoch, self.sums = 0, _Sums()
+        self.step = 0
+        self.board: Any = None
+        self.saved: str | None = None
+
+    # --- files
+
+    @property
+    def checkpoint(self) -> Path | None:
+        return None if self.out is None else self.out / CHECKPOINT
+
+    @property
+    def remedy(self) -> str:
+        """How one goes on after a failure."""
+        if self.saved is None:
+            return "no checkpoint was written yet, so begin again"
+        return f"the last good checkpoint is {str(self.checkpoint)!r}, of {self.saved}; the same command goes on from there"
+
+    def __enter__(self) -> None:
+        if self.out is None:
+            return
+        self.out.mkdir(parents=True, exist_ok=True)
+
+    def __exit__(self, *_: object) -> None:
+        if self.board is not None:
+            self.board.close()
+
+    def open_board(self) -> None:
+        """TensorBoard's events, where that is installed; those after the checkpoint are taken back."""
+        if self.out is None or not ranks.is_main():
+            return
+        with contextlib.suppress(ImportError):
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.board = SummaryWriter(str(self.out / "tensorboard"), purge_step=self.step)
+
+    def log(self, prefix: str, values: Mapping[str, Any]) -> None:
+        if self.board is not None:
+            for name, value in values.items():
+                if isinstance(value, (int, float)):
+                    self.board.add_scalar(f"{prefix}/{name}", value, self.step)
+
+    def settings(self) -> dict[str, Any]:
+        """What must be the same for a run to go on; more epochs are no other run."""
+        shape = "\n".join(f"{name} {tuple(value.shape)}" for name, value in self.model.state_dict().items())
+        frozen = [name for name, p in self.model.named_parameters() if not p.requires_grad]
+        recipe = {k: v for k, v in self.recipe.to_dict().items() if k != "epochs"}
+        return {
+            "model": hashlib.sha256(shape.encode()).hexdigest()[:16],
+            "frozen": len(frozen),
+            **{f"recipe.{name}": value for name, value in recipe.items()},
+            **{key: self.metadata[key] for key in ("stage", "seed") if key in self.metadata},
+            "init": hashlib.sha256(repr(self.metadata.get("parent")).encode()).hexdigest()[:16],
+        }
+
+    def save(self, train: Batches) -> None:
+        """Write the checkpoint. All ranks call it at the same step."""
+        if self.checkpoint is None:
+            return
+        for value in self.model.state_dict().values():
+            if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+                raise RunError(f"weights are no numbers any more at step {self.step}: {self.advice}; {self.remedy}")
+        states = ranks.gathered(_random_state(self.device))
+        place = train.state_dict() if self.sums.steps else None
+        if not ranks.is_main():
+            self.saved = self.at
+            return
+        from vpngen.train.models import reference_arch
+
+        content = {
+            "vpngen_checkpoint": CHECKPOINT_FORM,
+            "arch": reference_arch(str(self.metadata.get("model", {}).get("name", "unknown"))),
+            "epoch": self.epoch,
+            "state_dict": self.model.state_dict(),
+            "optimizer": self.optimiser.state_dict(),
+            "scheduler": self.schedule.state_dict(),
+            "settings": self.settings(),
+            "step": self.step,
+            "sums": dataclasses.asdict(self.sums),
+            "stream": place,
+            "random": states,
+            "rows": self.rows,
+        }
+        with replace(self.checkpoint) as partial:
+            torch.save(content, partial)
+        self.saved = self.at
+
+    @property
+    def at(self) -> str:
+        return f"epoch {self.epoch}" + (f", step {self.sums.steps} of the next" if self.sums.steps else "")
+
+    @property
+    def advice(self) -> str:
+        return f"the learning rate, {self.optimiser.param_groups[0]['lr']:g}, may be too high"
+
+    def load(self, train: Batches) -> None:
+        """Go on from the checkpoint, where there is one."""
+        path = self.checkpoint
+        if path is None:
+            return
+        found = ranks.gathered(path.exists())
+        if not any(found):
+            return
+        if not all(found):
+            raise ConflictError(
+                f"{str(path)!r} is seen by {sum(found)} of {len(found)} ranks; `out` must be a folder that all of them share"
+            )
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            form = state["vpngen_checkpoint"]
+        except Exception as error:
+            raise ConflictError(
+                f"{str(path)!r} is no checkpoint of a run, or damaged; move it away to begin again"
+            ) from error
+        if form != CHECKPOINT_FORM:
+            raise ConflictError(f"{str(path)!r} is of form {form!r}, which this vpngen does not know; upgrade it")
+        there, here = state["settings"], self.settings()
+        different = [
+            f"{key}: {there.get(key, 'nothing')} there, {here.get(key, 'nothing')} here"
+            for key in sorted({*there, *here})
+            if there.get(key) != here.get(key)
+        ]
+        if different:
+            raise ConflictError(
+                f"the run in {str(path.parent)!r} is another one:\n  " + "\n  ".join(different) + "\n"
+                "give its own options to go on with it, or another folder"
+            )
+        self.model.load_state_dict(state["state_dict"])
+        self.optimiser.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["scheduler"])
+        self.epoch, self.step, self.rows = state["epoch"], state["step"], state["rows"]
+        self.sums = _Sums(**state["sums"])
+        self.saved = self.at
+        if state["stream"] is not None:
+            train.load_state_dict(state["stream"])
+        rank, states = ranks.world()[0], state["random"]
+        _set_random_state(states[rank if rank < len(states) else 0], self.device)
+
+    def write_log(self) -> None:
+        if self.out is None or not ranks.is_main():
+            return
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in self.rows)
+        with replace(self.out / "log.csv") as partial:
+            partial.write_text(text.getvalue(), encoding="utf-8")
+
+    def finish(self) -> None:
+        """Write what a run leaves for others."""
+        if self.out is None or not ranks.is_main():
+            return
+        from vpngen.train import weights
+        from vpngen.train.models import reference_arch
+
+        figures = {k: v for k, v in self.rows[-1].items() if v is not None} if self.rows else {}
+        weights.save_weights(self.out / "weights.safetensors", self.model, {**self.metadata, "figures": figures})
+        arch = reference_arch(str(self.metadata.get("model", {}).get("name", "unknown")))
+        weights.save_reference(self.out / "weights.pth", self.model, arch, self.epoch, self.optimiser, self.schedule)
+        with contextlib.suppress(MissingError):  # without matplotlib there is the table
+            from vpngen.train import figures as pictures
+
+            pictures.curves([self.out], self.out / "curves.png")
+
+    # --- epochs
+
+    def all_epochs(
+        self, train: Batches, val: Batches | None, progress: Callable[[Progress], None], stop: Callable[[], bool],
+        pause: float,
+    ) -> list[Row]:  # fmt: skip
+        self.load(train)
+        self.open_board()
+        self.write_log()
+        while self.epoch < self.recipe.epochs:
+            if not self.sums.steps:
+                train.set_epoch(self.epoch)
+            self.train_epoch(train, progress, stop, pause)
+            row: Row = {
+                "epoch": self.epoch + 1,
+                "step": self.step,
+                "lr": self.optimiser.param_groups[0]["lr"],
+                "train_loss": self.sums.mean_loss,
+                "train_top1": self.sums.top1,
+                "val_loss": None,
+                "val_top1": None,
+                "val_top5": None,
+                "clips_per_second": self.sums.rate,
+                "data_wait": self.sums.wait,
+                "seconds": self.sums.seconds,
+            }
+            if val is not None:
+                row |= self.validate(val, progress)
+            self.schedule.step(row["train_loss"] if val is None else row["val_loss"])
+            self.rows.append(row)
+            self.log("epoch", row)
+            self.epoch, self.sums = self.epoch + 1, _Sums()
+            self.save(train)
+            self.write_log()
+        ranks.share_buffers(self.model)
+        self.finish()
+        return self.rows
+
+    def train_epoch(
+        self, train: Batches, progress: Callable[[Progress], None], stop: Callable[[], bool], pause: float
+    ) -> None:
+        self.model.train()
+        steps = len(train)
+        begun = last = saved = time.perf_counter()
+        before = self.sums.seconds
+        flying: torch.Tensor | None = None
+        batches = iter(train)
+        while True:
+            batch = next(batches, None)
+            now = time.perf_counter()
+            self.sums.waited += now - last
+            if batch is None:
+                break
+            ask = ranks.is_main() and now - saved > pause, bool(stop())
+            seen = self.one_step(batch, ask)
+            # The figures of the step before are read while this one runs, so that a card is never waited for.
+            wishes = self.read(flying)
+            flying = seen
+            self.sums.steps += 1
+            self.step += 1
+            if any(wishes):
+                self.read(flying)
+                flying = None
+                saving = time.perf_counter()
+                self.sums.seconds = before + saving - begun
+                self.save(train)
+                saved = time.perf_counter()
+                begun += saved - saving
+                if wishes[1]:
+                    kept = f"; {self.remedy}" if self.saved else ""
+                    raise StoppedError(f"stopped after step {self.step}{kept}")
+            self.sums.seconds = before + time.perf_counter() - begun
+            progress(self.progress("train", self.sums.steps, steps))
+            last = time.perf_counter()
+        self.read(flying)
+        self.sums.seconds = before + time.perf_counter() - begun
+        if not self.sums.clips:
+            raise ArgumentError(f"`batch` (={self.recipe.batch}) leaves no whole batch in an epoch")
+
+    def progress(
+        self, phase: str, step: int, steps: int, loss: float | None = None, top1: float | None = None
+    ) -> Progress:
+        sums = self.sums
+        return Progress(
+            phase, self.epoch + 1, self.recipe.epochs, step, steps, self.optimiser.param_groups[0]["lr"],
+            sums.mean_loss if loss is None else loss, sums.top1 if top1 is None else top1, sums.rate, sums.wait,
+        )  # fmt: skip
+
+    def one_step(self, batch: Any, wishes: tuple[bool, bool]) -> torch.Tensor:
+        """One step; its (sum of losses, right answers, clips, wishes to save, to stop) (5,) of all ranks, on the device."""
+        clips, labels = batch[0], batch[1].to(self.device, non_blocking=True)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss_sum = torch.zeros((), device=self.device)
+        right = torch.zeros((), device=self.device)
+        parts = list(zip(clips.chunk(self.accumulate), labels.chunk(self.accumulate), strict=True))
+        for i, (some, named) in enumerate(parts):
+            net, last = self.wrapped, i == len(parts) - 1
+            waits = isinstance(net, DistributedDataParallel) and not last  # gradients travel once a step
+            with net.no_sync() if waits else contextlib.nullcontext():  # type: ignore[operator]
+                with self.autocast():
+                    logits = net(self.prepared(some))
+                loss = nn.functional.cross_entropy(logits.float(), named, reduction="sum")
+                (loss / len(labels)).backward()  # type: ignore[no-untyped-call]
+            loss_sum += loss.detach()
+            right += (logits.detach().argmax(1) == named).sum()
+        self.optimiser.step()
+        rest = torch.tensor([float(len(labels)), *map(float, wishes)]).to(self.device, non_blocking=True)
+        return ranks.total(torch.cat([torch.stack([loss_sum, right]), rest]))
+
+    def read(self, seen: torch.Tensor | None) -> tuple[bool, bool]:
+        """Add the figures of a step to those of the epoch. Returns the wishes to save and to stop."""
+        if seen is None:
+            return False, False
+        loss, right, clips, save, stop = seen.tolist()
+        mean = loss / clips
+        number = self.step
+        if not math.isfinite(mean):
+            raise RunError(
+                f"the loss is {mean} at step {number} (epoch {self.epoch + 1}): {self.advice}; {self.remedy}"
+            )
+        self.sums.loss += loss
+        self.sums.right += right
+        self.sums.clips += clips
+        self.log("step", {"loss": mean})
+        return save > 0, stop > 0
+
+    def prepared(self, clips: torch.Tensor) -> torch.Tensor:
+        """Clips (N, 3, T, H, W) on the device, as floats: (x / 255 - mean) / std."""
+        return normalised(clips, self.device, self.recipe.mean, self.recipe.std)
+
+    def autocast(self) -> Any:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp)
+
+    def validate(self, val: Batches, progress: Callable[[Progress], None]) -> Row:
+        """Loss and shares of right answers on the validation clips."""
+        ranks.share_buffers(self.model)
+        self.model.eval()
+        sums = torch.zeros(4, dtype=torch.float64, device=self.device)
+        val.set_epoch(0)
+        steps = len(val)
+        with torch.inference_mode():
+            for i, batch in enumerate(val):
+                clips, labels = batch[0], batch[1].to(self.device, non_blocking=True)
+                for some, named in zip(clips.chunk(self.accumulate), labels.chunk(self.accumulate), strict=True):
+                    with self.autocast():
+                        logits = self.model(self.prepared(some))
+                    logits = logits.float()
+                    best = logits.topk(min(5, logits.shape[1])).indices == named[:, None]
+                    sums += torch.stack([
+                        nn.functional.cross_entropy(logits, named, reduction="sum").double(), best[:, 0].sum(), best.sum(),
+                        torch.tensor(len(named), device=self.device),
+                    ])  # fmt: skip
+                progress(self.progress("val", i + 1, steps))
+        loss, top1, top5, clips_seen = ranks.total(sums).tolist()
+        if not clips_seen:
+            raise ArgumentError("`val` gives no batches")
+        if not math.isfinite(loss):
+            raise RunError(f"the validation loss is {loss} after epoch {self.epoch + 1}: {self.advice}; {self.remedy}")
+        return {"val_loss": loss / clips_seen, "val_top1": top1 / clips_seen, "val_top5": top5 / clips_seen}
+
+
+def normalised(
+    clips: torch.Tensor, device: torch.device, mean: tuple[float, ...], std: tuple[float, ...]
+) -> torch.Tensor:
+    """Clips (N, 3, T, H, W) on `device`: bytes as (x / 255 - mean) / std in float32, floats as they are."""
+    if clips.is_floating_point():
+        made = clips.to(device, non_blocking=True)
+    else:
+        scale = torch.tensor([1 / (255 * s) for s in std]).view(1, -1, 1, 1, 1).to(device, non_blocking=True)
+        shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)]).view(1, -1, 1, 1, 1)
+        made = torch.addcmul(shift.to(device, non_blocking=True), clips.to(device, non_blocking=True).float(), scale)
+    return made.contiguous(memory_format=torch.channels_last_3d) if made.is_cuda else made
+
+
+def _random_state(device: torch.device) -> dict[str, torch.Tensor]:
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def _set_random_state(state: Mapping[str, torch.Tensor], device: torch.device) -> None:
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)

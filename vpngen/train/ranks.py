@@ -1,0 +1,110 @@
+"""One process of several, as torchrun starts them: who we are, and what all of us have seen."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from vpngen.errors import ArgumentError, MissingError
+
+
+def world() -> tuple[int, int]:
+    """(rank, number of ranks) of this process."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+def is_main() -> bool:
+    """Whether this is the rank that writes and speaks."""
+    return world()[0] == 0
+
+
+@contextlib.contextmanager
+def joined(device: str = "auto", *, patience: float = 600.0) -> Iterator[torch.device]:
+    """Join the other ranks that torchrun started, if it did; gives the device of this one.
+
+    Args:
+        device: `auto` for a card if there is one, `cpu`, `cuda` or `cuda:N`; under torchrun each rank has a card of its own.
+        patience: seconds that a rank waits for the others before it gives up.
+
+    Raises:
+        ArgumentError: no such device.
+        MissingError: a card is asked for and there is none, or fewer than ranks on this machine.
+    """
+    local, size = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    where = choose_device(device, local if size > 1 else None)
+    started = size > 1 and not dist.is_initialized()
+    if started:
+        dist.init_process_group(
+            "nccl" if where.type == "cuda" else "gloo", timeout=datetime.timedelta(seconds=patience)
+        )
+    try:
+        yield where
+    finally:
+        if started and dist.is_initialized():
+            with contextlib.suppress(RuntimeError):  # the others may be gone, and the error that matters is under way
+                dist.destroy_process_group()
+
+
+def choose_device(device: str | torch.device, local_rank: int | None = None) -> torch.device:
+    """The device that is meant; a card is also made the current one. Raises ArgumentError, MissingError."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        chosen = torch.device(device)
+    except (RuntimeError, TypeError):
+        chosen = torch.device("meta")
+    if chosen.type not in ("cpu", "cuda"):
+        raise ArgumentError(f"`device` (={str(device)!r}) must be auto, cpu, cuda or cuda:N")
+    if chosen.type == "cpu":
+        return chosen
+    if not torch.cuda.is_available():
+        raise MissingError(
+            f"`device` (={str(device)!r}): this torch ({torch.__version__}) finds no card; install its CUDA build and the "
+            f"driver, or give cpu"
+        )
+    number = chosen.index if chosen.index is not None else local_rank
+    if number is not None and number >= torch.cuda.device_count():
+        raise MissingError(f"`device`: card {number} is asked for, and this machine has {torch.cuda.device_count()}")
+    chosen = torch.device("cuda", torch.cuda.current_device() if number is None else number)
+    torch.cuda.set_device(chosen)
+    return chosen
+
+
+def total(values: torch.Tensor) -> torch.Tensor:
+    """The sum of `values` over all ranks, in place."""
+    if world()[1] > 1:
+        dist.all_reduce(values)
+    return values
+
+
+def gathered(value: Any) -> list[Any]:
+    """The `value` of every rank, on every rank."""
+    size = world()[1]
+    if size == 1:
+        return [value]
+    values: list[Any] = [None] * size
+    dist.all_gather_object(values, value)
+    return values
+
+
+def share_buffers(model: torch.nn.Module) -> None:
+    """Give every rank the buffers of the first, batch statistics above all."""
+    if world()[1] > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)
+
+
+def lost(error: BaseException) -> bool:
+    """Whether an error says that another rank is gone."""
+    if isinstance(error, dist.DistError):
+        return True
+    words = ("gloo", "connection closed by peer", "connection reset", "nccl", "broken pipe", "timed out waiting")
+    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
