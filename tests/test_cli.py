@@ -33,6 +33,7 @@ import vpngen
 from vpngen import Spec, cli, health, store, systems, terminal
 from vpngen import preview as pictures
 from vpngen.backends import BACKENDS
+from vpngen.cli import base, dataset, machine, sets
 from vpngen.errors import MissingError
 from vpngen.spec import MAKERS
 
@@ -221,8 +222,8 @@ def test_options_that_name_a_dataset_are_the_same_everywhere_and_apart(run: Run)
 
 
 def test_every_argument_of_a_generator_is_an_option_of_it() -> None:
-    assert tuple(cli.NAMES) == tuple(MAKERS)
-    of = {g: {name for name, owner in cli._OWNERS.items() if owner == g} for g in (*MAKERS, None)}
+    assert tuple(dataset.NAMES) == tuple(MAKERS)
+    of = {g: {name for name, owner in dataset.OWNERS.items() if owner == g} for g in (*MAKERS, None)}
     assert of["fractal"] == {*systems.CHOICES, "search_seed", "ifs_dir"}
     fields = set(vpngen.generators.perlin.FIELDS)
     assert of["perlin"] == fields | {"divisions"}
@@ -843,7 +844,7 @@ def test_verify_finds_and_mends(run: Run, small: Path) -> None:
     [((), ""), ((3,), "3"), ((1, 2), "1-2"), ((1, 2, 3, 7), "1-3, 7"), ((0, 2, 4, 5), "0, 2, 4-5")],
 )
 def test_ranges(numbers: tuple[int, ...], text: str) -> None:
-    assert cli._ranges(numbers) == text
+    assert sets.ranges(numbers) == text
 
 
 @pytest.mark.parametrize("command", ["info", "verify", "preview", "mosaic"])
@@ -908,7 +909,7 @@ def test_doctor_tries_fractals_too(run: Run, monkeypatch: pytest.MonkeyPatch, tm
     assert lines["backend numba"].startswith("WRONG PIXELS")
     assert re.fullmatch(r"right, .*B of noise or .*B of fractals a second on one thread", lines["backend reference"])
     monkeypatch.setattr(systems, "SHIPPED", tmp_path / "absent")
-    monkeypatch.setattr(cli, "_warm", lambda *_: None)
+    monkeypatch.setattr(machine, "warm", lambda *_: None)
     lacking = run("doctor")
     assert lacking.code == 4
     assert re.search(r"(?m)^systems +damaged or missing  <- pip install --force-reinstall vpngen$", lacking.out)
@@ -1293,7 +1294,7 @@ def test_a_signal_that_was_ignored_stays_ignored(run: Run) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     assert run("info").code == 0
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    assert signal.getsignal(signal.SIGTERM) is cli._stop
+    assert signal.getsignal(signal.SIGTERM) is base._stop
 
 
 def test_a_failing_disk_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,224 @@
+"""What all commands share: signals, errors and exit codes, how help looks, options that many have."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import click
+
+from vpngen import __version__
+from vpngen.errors import RunError, VpngenError
+
+EXIT_CODES = (
+    "Exit codes: 0 done, 1 failed, 2 bad argument, 3 conflict with what is on disk, 4 something is missing here."
+)
+
+
+class Stop(BaseException):
+    """SIGINT or SIGTERM, raised in the main thread; `advice` says how to go on."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.advice = ""
+
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def _stop(number: int, _: object) -> NoReturn:
+    """The first signal: stop in good order."""
+    for each in _SIGNALS:
+        if signal.getsignal(each) is _stop:
+            signal.signal(each, _leave)
+    raise Stop(number)
+
+
+def _leave(number: int, _: object) -> NoReturn:
+    """The next signal: leave at once, as if killed."""
+    with contextlib.suppress(OSError):
+        os.write(2, b"\x1b[?25hStopped at once.\n" if os.isatty(2) else b"Stopped at once.\n")  # a bar hides the cursor
+    os._exit(128 + number)
+
+
+def main() -> NoReturn:
+    """Run the command line; every expected error is one message and an exit code."""
+    try:
+        for number in _SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup and job control may have set it
+                signal.signal(number, _stop)
+        sys.exit(cli.main(prog_name="vpngen", standalone_mode=False) or 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except VpngenError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except OSError as error:  # of a disk or a path that nobody foresaw
+        where = f"{error.filename!r}: " if error.filename is not None else ""
+        click.echo(f"Error: {where}{error.strerror or error}", err=True)
+        sys.exit(RunError.exit_code)
+    except Stop as stop:
+        click.echo(f"{'Stopped' if stop.number == signal.SIGINT else 'Terminated'}.{stop.advice}", err=True)
+        sys.exit(128 + stop.number)
+
+
+_EXAMPLES = "Examples:\n"
+
+
+class _Help:
+    """The examples of a docstring are shown line by line, as they stand."""
+
+    help: str | None
+
+    def __init__(self, *args: Any, **fields: Any) -> None:
+        super().__init__(*args, **fields)
+        if self.help is not None:
+            self.help = inspect.cleandoc(self.help).replace(_EXAMPLES, f"\b\n{_EXAMPLES}")
+
+
+class Command(_Help, click.Command):
+    """A command that lists the options naming a dataset apart, and speaks of its arguments as they are typed."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The options: those of the command, those of every dataset, those of each generator."""
+        sections: dict[str, list[tuple[str, str]]] = {"Options": [], "Which dataset": []}
+        for param in self.get_params(ctx):
+            if isinstance(param, click.Option) and (record := param.get_help_record(ctx)) is not None:
+                section = "Options"
+                if isinstance(param, DatasetOption):
+                    section = f"With --generator {param.of}" if param.of else "Which dataset"
+                sections.setdefault(section, []).append(record)
+        for title, records in sections.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; an error that names an argument of the library names the option instead."""
+        try:
+            return super().invoke(ctx)
+        except VpngenError as error:
+            typed = {_key(p): p.opts[-1] if isinstance(p, click.Option) else _word(p) for p in self.get_params(ctx)}
+            typed["path"] = typed.get("out") or typed.get("store_path", "path")
+            if ctx.params.get("show_d") is not None:
+                typed["temporal"] = "--show-d"
+            error.args = (re.sub(r"`(\w+)`", lambda m: f"`{typed.get(m[1], m[1])}`", str(error)),)
+            raise
+
+
+def _key(param: click.Parameter) -> str:
+    """What the library calls an option or argument."""
+    return param.opts[-1].lstrip("-").replace("-", "_")
+
+
+def _word(argument: click.Parameter) -> str:
+    return (argument.metavar or str(argument.name).upper()).strip("[]")
+
+
+class DatasetOption(click.Option):
+    """An option that is part of the name of a dataset; `of` is the generator that it belongs to, None for all."""
+
+    def __init__(self, *args: Any, of: str | None = None, **fields: Any) -> None:
+        super().__init__(*args, **fields)
+        self.of = of
+
+
+class Group(_Help, click.Group):
+    """Commands in the order in which one meets them."""
+
+    command_class = Command
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of the commands."""
+        return list(self.commands)
+
+
+@click.group(
+    cls=Group,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog=EXIT_CODES,
+)
+@click.version_option(__version__, prog_name="vpngen")
+def cli() -> None:
+    """Videos for training, made by formula: Video Perlin Noise and Video Fractal as labelled, sharded Zarr.
+
+    Examples:
+      vpngen render small.zarr --categories 16 --instances 4 --codec zstd
+      vpngen render --categories 256 --instances 512  the main set, 1.8 TB
+      vpngen render --preset vf-1000x1000 --dry-run   how large, how long
+      vpngen info --presets                           every set of the paper
+      vpngen mosaic -o mosaic.png                     all categories in a picture
+      vpngen preview --generator fractal -o some.png  fractals that grow
+    """
+
+
+# --- options
+
+
+def numbers(kind: Callable[[str], Any], what: str) -> Callable[[click.Context, click.Parameter, str | None], Any]:
+    """A callback that reads what is given between commas, as `kind`; `what` says in an error what it should be."""
+
+    def parse(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
+        if value is None:
+            return None
+        try:
+            return tuple(kind(part) for part in value.split(","))
+        except ValueError:
+            raise click.BadParameter(f"{value!r} must be {what} separated by commas", ctx, param) from None
+
+    return parse
+
+
+def complete(*words: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """What completes an option that takes one of these words."""
+    return lambda ctx, param, incomplete: [word for word in words if word.startswith(incomplete)]
+
+
+def _complete_backends(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    from vpngen.backends import BACKENDS
+
+    return [name for name in ("auto", *BACKENDS) if name.startswith(incomplete)]
+
+
+def bundle(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Several options as one decorator."""
+
+    def apply(function: Any) -> Any:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return apply
+
+
+format_option = click.option(
+    "--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True, help="For people or machines."
+)  # fmt: skip
+backend_option = click.option(
+    "--backend",
+    metavar="NAME",
+    default="auto",
+    show_default=True,
+    shell_complete=_complete_backends,
+    help="One that `vpngen doctor` lists, or auto: the fastest here.",
+)
+workers_option = click.option("--workers", type=int, help="Threads.  [default: all processors]")
+
+
+def show(form: str, fields: dict[str, Any], text: str) -> None:
+    """Print what was found, for people or machines."""
+    click.echo(json.dumps(fields, indent=1) if form == "json" else text)
+
+
+def table(rows: list[tuple[str, str]]) -> str:
+    """Names and values, aligned."""
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name.ljust(width)}  {value}" for name, value in rows)

@@ -1,0 +1,50 @@
+"""`vpngen doctor` and `completion`: the machine and the shell."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from vpngen.cli.base import cli, format_option, show, table
+from vpngen.cli.dataset import NAMES, warm
+from vpngen.errors import MissingError
+
+
+@cli.command()
+@format_option
+def doctor(form: str) -> None:
+    """Show what this machine has, and whether its pixels are right.
+
+    Exit code 4 if something is missing or wrong.
+    """
+    from vpngen import health
+    from vpngen.spec import make
+    from vpngen.terminal import compiling
+
+    with compiling():
+        for generator in NAMES:
+            warm(make(generator)(categories=1), "auto")
+    findings = health.examine()
+    rows = [(f.name, f.value if f.good else f"{f.value}  <- {f.remedy}") for f in findings]
+    fields = {f.name: {"value": f.value, "good": f.good, "remedy": f.remedy} for f in findings}
+    show(form, fields, table(rows))
+    if not all(f.good for f in findings):
+        sys.exit(MissingError.exit_code)
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script of a shell.
+
+    Examples:
+      vpngen completion bash >> ~/.bashrc
+      vpngen completion zsh >> ~/.zshrc
+      vpngen completion fish > ~/.config/fish/completions/vpngen.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    cls = get_completion_class(shell)
+    assert cls is not None
+    click.echo(cls(cli, {}, "vpngen", "_VPNGEN_COMPLETE").source())

@@ -1,0 +1,149 @@
+"""`vpngen preview` and `mosaic`: what a set looks like."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vpngen.cli.base import backend_option, bundle, cli, numbers
+from vpngen.cli.dataset import dataset_options, no_dataset, take_spec, warm
+from vpngen.errors import ArgumentError, ConflictError
+
+if TYPE_CHECKING:
+    from vpngen.preview import Source
+    from vpngen.spec import Spec
+
+
+def _source(store_path: str | None, backend: str, split: str, options: dict[str, Any]) -> tuple[Spec, Source]:
+    """Where a picture takes its pixels from: a store, or the formula."""
+    import functools
+
+    import numpy as np
+
+    from vpngen.rendering import render as render_pixels
+    from vpngen.terminal import compiling
+
+    if store_path is None:
+        spec, _ = take_spec(options)
+        if split not in spec.splits:
+            raise ArgumentError(f"`split` (={split!r}) holds no videos; give `val_instances`")
+        with compiling():
+            warm(spec, backend)
+        return spec, functools.partial(render_pixels, spec, backend=backend)
+    no_dataset(options, "STORE")
+    from vpngen import store
+
+    view = store.open(store_path, split)
+    if not view.finished():
+        raise ConflictError(f"{store_path!r} is not complete: complete it with `vpngen render`, or preview the options")
+
+    def stored(index: int, window: Any, *, split: str) -> Any:
+        (t0, _, y0, x0, _), (t, y, x) = window.pack(view.spec.shape)
+        return np.asarray(view.video[index, t0 : t0 + t, y0 : y0 + y, x0 : x0 + x])
+
+    return view.spec, stored
+
+
+def _frames(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    start, _, stop = value.partition(":")
+    if not (start.isascii() and start.isdigit() and stop.isascii() and stop.isdigit()):
+        raise click.BadParameter(f"{value!r} must be START:STOP, such as 0:64", ctx, param)
+    return int(start), int(stop)
+
+
+picture_options = bundle(
+    click.argument("store_path", metavar="[STORE]", required=False, type=click.Path()),
+    click.option("--frames", callback=_frames, metavar="START:STOP", help="Which frames.  [default: all; mosaic of perlin: the first 64]"),
+    click.option("--fps", type=float, default=25, show_default=True, help="Frames a second."),
+    click.option("--split", type=click.Choice(["train", "val"]), default="train", show_default=True, help="Of which split."),
+    backend_option,
+    dataset_options,
+)  # fmt: skip
+
+
+@cli.command()
+@picture_options
+@click.option(
+    "-o",
+    "--out",
+    default="preview.png",
+    show_default=True,
+    type=click.Path(),
+    help=".png contact sheet, .mp4, .gif, or .mkv: lossless FFV1.",
+)
+@click.option(
+    "--videos",
+    callback=numbers(int, "whole numbers"),
+    metavar="I,...",
+    help="Which videos.  [default: 8 over the set]",
+)
+@click.option("--columns", type=int, help="Frames in a strip of a sheet, or videos in a row.")
+def preview(
+    store_path: str | None, frames: tuple[int, int] | None, fps: float, split: str, backend: str, out: str,
+    videos: tuple[int, ...] | None, columns: int | None, **options: Any,
+) -> None:  # fmt: skip
+    """Show chosen videos of a store, or straight from the formula.
+
+    Examples:
+      vpngen preview vpn-256x512.zarr --videos 0,17,255 -o three.png
+      vpngen preview --preset vpn-slow -o slow.mp4 --frames 0:96
+    """
+    from vpngen import preview as pictures
+
+    pictures.check(out, fps)
+    spec, source = _source(store_path, backend, split, options)
+    if videos is None:
+        n = spec.n_videos(split)
+        videos = tuple(sorted({i * (min(n, spec.n_categories) - 1) // 7 for i in range(8)}))
+    pictures.preview(out, spec, source, videos, split=split, frames=frames, columns=columns, fps=fps)
+    click.echo(f"{click.format_filename(out)}: videos {', '.join(map(str, videos))} of {split}")
+
+
+@cli.command()
+@picture_options
+@click.option(
+    "-o", "--out", default="mosaic.png", show_default=True, type=click.Path(), help=".png still, .mp4, .gif or .mkv."
+)
+@click.option("--instance", type=int, default=0, show_default=True, help="Which instance of each category.")
+@click.option("--show-d", type=int, help="Which D, where a perlin set has several.")
+@click.option("--tile", type=int, help="Pixels of a tile.  [default: 60; fractal: what fills the page]")
+@click.option(
+    "--crop", is_flag=True, help="Tiles show a corner of the frame pixel by pixel, not the whole of it reduced."
+)
+@click.option("--columns", type=int, help="Tiles in a row of a page of fractals.")
+@click.option("--per-page", type=int, help="Fractals on a page.  [default: 400]")
+@click.option("--page", type=int, help="Which page, where there are more.  [default: 1]")
+def mosaic(
+    store_path: str | None, frames: tuple[int, int] | None, fps: float, split: str, backend: str, out: str,
+    instance: int, show_d: int | None, tile: int | None, crop: bool, columns: int | None, per_page: int | None,
+    page: int | None, **options: Any,
+) -> None:  # fmt: skip
+    """Draw all categories: a tile for each.
+
+    Those of perlin lie on a plane, W growing to the right, H downward: Figure 2 of the paper. Those of fractal fill
+    pages, and a mixture has both.
+
+    Examples:
+      vpngen mosaic --categories 400 -o figure2.png
+      vpngen mosaic --categories 64 -o figure2.mp4
+      vpngen mosaic --generator fractal -o fractals.png
+      vpngen mosaic --generator fractal --categories 16 -o growing.mp4
+    """
+    from vpngen import preview as pictures
+    from vpngen.looks import looks
+
+    pictures.check(out, fps)
+    spec, source = _source(store_path, backend, split, options)
+    drawn = pictures.preview_mosaic(
+        out, spec, source, frames=frames, split=split, instance=instance, temporal=show_d, tile=tile, crop=crop,
+        columns=columns, page=page, per_page=per_page, fps=fps,
+    )  # fmt: skip
+    left = ""
+    if drawn < spec.n_categories:
+        paged = any(look.plane(None) is None for _, look in looks(spec.generator))
+        more = "--page and --per-page show others" if paged else "--show-d shows those of another D"
+        left = f" of {spec.n_categories:,}; {more}"
+    click.echo(f"{click.format_filename(out)}: {drawn:,} categories{left}")
