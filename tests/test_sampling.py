@@ -290,3 +290,13 @@ def test_a_clip_larger_than_the_video_is_named(clip: Any, step: Any) -> None:
     with pytest.raises(ArgumentError, match="is larger than the videos, which are"):
         sampling(clip=clip, augment=Augment(step=step))
     assert sampling(clip=(16, 240, 240), augment=Augment(step=15)).windows(np.arange(50))[0][:, 0].max() == 14
+
+
+def test_a_clip_wider_than_the_video_is_cut_from_what_there_is_and_enlarged() -> None:
+    wide = sampling(clip=(16, 256, 256), augment=Augment(scales=(1.0, 0.875)))
+    assert wide.sides == ((240, 240), (210, 210))
+    windows, side = wide.windows(np.arange(200))
+    assert (windows[side == 0, 2:4] == 0).all()
+    assert set(map(tuple, windows[side == 1, 2:4])) == {(0, 0), (0, 30), (30, 0), (30, 30), (15, 15)}
+    with pytest.raises(ArgumentError, match="larger than the videos"):
+        sampling(clip=(241, 256, 256), augment=Augment(scales=(1.0,)))

@@ -40,7 +40,7 @@ class Augment:
         flip: the probability of mirroring it left to right, from 0 to 1.
         step: frames from one frame of the clip to the next, or several of them to draw from.
         scales: None cuts the clip at its own size. Numbers in (0, 1], one of which is drawn for each clip, cut that part of
-            the largest crop of the clip's shape that fits the video, and resize it.
+            the largest crop of the clip's shape that fits the video, and resize it; a clip may then be wider than its video.
 
     Raises:
         ArgumentError: a value that is not allowed.
@@ -134,9 +134,13 @@ class Sampling:
     def __post_init__(self) -> None:
         frames, height, width = self.shape
         longest = (self.clip[0] - 1) * max(self.augment.steps) + 1
-        if longest > frames or self.clip[1] > height or self.clip[2] > width:
+        wider = self.augment.scales is None and (self.clip[1] > height or self.clip[2] > width)
+        if longest > frames or wider:
             stepped = f" at a step of {max(self.augment.steps)}" if max(self.augment.steps) > 1 else ""
-            raise ArgumentError(f"`clip` (={self.clip}){stepped} is larger than the videos, which are {self.shape}")
+            remedy = "; `augment` with `scales` enlarges them" if longest <= frames else ""
+            raise ArgumentError(
+                f"`clip` (={self.clip}){stepped} is larger than the videos, which are {self.shape}{remedy}"
+            )
 
     @property
     def scaled(self) -> bool:
