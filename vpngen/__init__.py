@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vpngen.store import open, verify, write
     from vpngen.stream import ClipStream, loader
     from vpngen.systems import fractal
+    from vpngen.train import create_model
 
 _HOME = {
     "Spec": "spec",
@@ -30,6 +31,7 @@ _HOME = {
     "verify": "store",
     "ClipStream": "stream",
     "loader": "stream",
+    "create_model": "train",
     "VpngenError": "errors",
     "ArgumentError": "errors",
     "ConflictError": "errors",
@@ -39,7 +41,7 @@ _HOME = {
 
 __all__ = [
     "ArgumentError", "ClipStream", "ConflictError", "MissingError", "RunError", "Spec", "VpngenError", "Window",
-    "fractal", "loader", "mixed", "open", "perlin", "render", "verify", "write",
+    "create_model", "fractal", "loader", "mixed", "open", "perlin", "render", "verify", "write",
 ]  # fmt: skip
 
 

@@ -15,6 +15,7 @@ import click
 from vpngen.units import duration_text, number_text, size_text
 
 if TYPE_CHECKING:
+    from vpngen import train
     from vpngen.store import Progress
 
 QUIET_SECONDS = 60.0
@@ -76,6 +77,76 @@ def systems_progress() -> Iterator[Callable[[int, int], None]]:
             show(done, total, None)
 
         yield progress
+
+
+@contextlib.contextmanager
+def scoring_progress() -> Iterator[Callable[[int, int], None]]:
+    """A function that shows how many videos were evaluated."""
+    with _shown("videos") as show:
+        yield lambda done, total: show(done, total, None)
+
+
+@contextlib.contextmanager
+def training_progress() -> Iterator[Callable[[train.Progress], None]]:
+    """A function that shows how far a run is: a line at the end of each epoch, and a bar, or a line a minute, meanwhile."""
+    if sys.stderr is None:
+        yield lambda _: None
+    elif sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown"):
+        with _training_bar() as show:
+            yield show
+    else:
+        last = time.monotonic()
+
+        def show_line(p: train.Progress) -> None:
+            nonlocal last
+            if p.row is not None:
+                click.echo(epoch_text(p), err=True)
+            elif time.monotonic() - last < QUIET_SECONDS:
+                return
+            else:
+                click.echo(step_text(p), err=True)
+            last = time.monotonic()
+
+        yield show_line
+
+
+def step_text(p: train.Progress) -> str:
+    """Where a run is inside an epoch."""
+    at = f"epoch {p.epoch}/{p.epochs} {p.step:,}/{p.steps:,}"
+    if p.phase == "val":
+        return f"{at} of validation"
+    left = f"  {duration_text((p.steps - p.step) * p.step_seconds)} left" if p.step < p.steps else ""
+    return (
+        f"{at}  loss {p.loss:.3f}  top-1 {p.top1:.1%}  lr {p.lr:g}  {number_text(p.clips_per_second)} clips/s  "
+        f"{p.data_wait:.1%} waiting for data{left}"
+    )
+
+
+def epoch_text(p: train.Progress) -> str:
+    """What an epoch came to."""
+    row = p.row or {}
+    val = "" if row.get("val_loss") is None else f"val loss {row['val_loss']:.3f}  top-1 {row['val_top1']:.1%}  "
+    return (
+        f"epoch {p.epoch}/{p.epochs}  {val}train loss {p.loss:.3f}  top-1 {p.top1:.1%}  lr {p.lr:g}  "
+        f"{number_text(p.clips_per_second)} clips/s  {p.data_wait:.1%} waiting for data"
+    )
+
+
+@contextlib.contextmanager
+def _training_bar() -> Iterator[Callable[[train.Progress], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    console = Console(stderr=True)
+    with Progress(BarColumn(20), TextColumn("{task.description}"), console=console, expand=True, transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+
+        def show(p: train.Progress) -> None:
+            if p.row is not None:
+                console.print(epoch_text(p), highlight=False)
+            bar.update(task, completed=p.step, total=p.steps, description=step_text(p))
+
+        yield show
 
 
 @contextlib.contextmanager

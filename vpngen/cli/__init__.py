@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vpngen.cli import machine, pictures, sets  # each adds its commands, in the order that help lists
+from vpngen.cli import sets, pictures, training, machine  # isort: skip # each adds its commands, in the order that help lists
 from vpngen.cli.base import cli, main
 
-__all__ = ["cli", "machine", "main", "pictures", "sets"]
+__all__ = ["cli", "machine", "main", "pictures", "sets", "training"]

@@ -9,7 +9,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import click
@@ -46,6 +46,38 @@ def _leave(number: int, _: object) -> NoReturn:
     with contextlib.suppress(OSError):
         os.write(2, b"\x1b[?25hStopped at once.\n" if os.isatty(2) else b"Stopped at once.\n")  # a bar hides the cursor
     os._exit(128 + number)
+
+
+class Noted:
+    """A signal that came, for whoever asks; `number` is None while none has."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+
+    def __call__(self) -> bool:
+        """Whether one has come."""
+        return self.number is not None
+
+
+@contextlib.contextmanager
+def noted_signals() -> Iterator[Noted]:
+    """Signals are noted for work that asks between its steps; a second one stops at once, as everywhere."""
+    noted = Noted()
+
+    def note(number: int, _: object) -> None:
+        noted.number = number
+        for each in _SIGNALS:
+            if signal.getsignal(each) is note:
+                signal.signal(each, _leave)
+
+    before = {each: signal.getsignal(each) for each in _SIGNALS if signal.getsignal(each) is _stop}
+    for each in before:
+        signal.signal(each, note)
+    try:
+        yield noted
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def main() -> NoReturn:
@@ -175,6 +207,16 @@ def numbers(kind: Callable[[str], Any], what: str) -> Callable[[click.Context, c
             raise click.BadParameter(f"{value!r} must be {what} separated by commas", ctx, param) from None
 
     return parse
+
+
+def shape_of(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    """TxHxW as three numbers."""
+    if value is None:
+        return None
+    parts = value.lower().split("x")
+    if len(parts) != 3 or not all(p.isascii() and p.isdigit() for p in parts):
+        raise click.BadParameter(f"{value!r} must be FRAMESxHEIGHTxWIDTH, such as 240x240x240", ctx, param)
+    return tuple(int(p) for p in parts)
 
 
 def complete(*words: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:

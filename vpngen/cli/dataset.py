@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from vpngen.cli.base import DatasetOption, bundle, complete, numbers
+from vpngen.cli.base import DatasetOption, bundle, complete, numbers, shape_of
 from vpngen.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -26,15 +26,6 @@ def _words_or_integers(ctx: click.Context, param: click.Parameter, value: str | 
     if value is None or not any(c.isdigit() for c in value):
         return value
     return numbers(int, "a name, or whole numbers")(ctx, param, value)
-
-
-def _shape(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
-    if value is None:
-        return None
-    parts = value.lower().split("x")
-    if len(parts) != 3 or not all(p.isascii() and p.isdigit() for p in parts):
-        raise click.BadParameter(f"{value!r} must be FRAMESxHEIGHTxWIDTH, such as 240x240x240", ctx, param)
-    return tuple(int(p) for p in parts)
 
 
 def _complete_presets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
@@ -64,7 +55,7 @@ dataset_options = bundle(
     _option("--instances", type=int, help="Videos of each category.  [default: 512; fractal: 1000]"),
     _option("--val-instances", type=int, help="Videos of each category in the val split.  [default: 0]"),
     _option("--seed", type=int, help="Another seed, other videos.  [default: 0]"),
-    _option("--shape", callback=_shape, metavar="TxHxW", help="Frames, height, width.  [default: 240x240x240; fractal: 100x362x362]"),
+    _option("--shape", callback=shape_of, metavar="TxHxW", help="Frames, height, width.  [default: 240x240x240; fractal: 100x362x362]"),
     _perlin_option("--temporal", callback=_words_or_integers, metavar="NAME|D,...", shell_complete=complete("fast", "middle", "slow", "full"), help="fast, middle, slow, full, or values of D.  [default: middle]"),
     _perlin_option("--divisions", callback=_words_or_integers, metavar="RULE|N,...", shell_complete=complete("spread", "low", "high"), help="spread, low, high, or the divisions of both axes.  [default: spread]"),
     _perlin_option("--divisions-x", callback=_integers, metavar="N,...", help="W of the categories."),

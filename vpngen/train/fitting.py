@@ -62,7 +62,7 @@ class StoppedError(RunError):
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: of the epoch under way, over all ranks."""
+    """How far a run is: `train` or `val` in the epoch under way, over all ranks; `done` at its end, with its row."""
 
     phase: str
     epoch: int
@@ -74,6 +74,13 @@ class Progress:
     top1: float
     clips_per_second: float
     data_wait: float
+    seconds: float
+    row: Row | None = None
+
+    @property
+    def step_seconds(self) -> float:
+        """Of a step, in the mean of this epoch."""
+        return self.seconds / max(self.step, 1)
 
 
 @dataclass
@@ -403,6 +410,7 @@ class _Run:
             self.schedule.step(row["train_loss"] if val is None else row["val_loss"])
             self.rows.append(row)
             self.log("epoch", row)
+            progress(self.progress("done", self.sums.steps, self.sums.steps, row))
             self.epoch, self.sums = self.epoch + 1, _Sums()
             self.save(train)
             self.write_log()
@@ -451,13 +459,13 @@ class _Run:
         if not self.sums.clips:
             raise ArgumentError(f"`batch` (={self.recipe.batch}) leaves no whole batch in an epoch")
 
-    def progress(
-        self, phase: str, step: int, steps: int, loss: float | None = None, top1: float | None = None
-    ) -> Progress:
+    def progress(self, phase: str, step: int, steps: int, row: Row | None = None) -> Progress:
+        """What `fit` tells whoever watches."""
         sums = self.sums
+        lr = self.optimiser.param_groups[0]["lr"] if row is None else row["lr"]
         return Progress(
-            phase, self.epoch + 1, self.recipe.epochs, step, steps, self.optimiser.param_groups[0]["lr"],
-            sums.mean_loss if loss is None else loss, sums.top1 if top1 is None else top1, sums.rate, sums.wait,
+            phase, self.epoch + 1, self.recipe.epochs, step, steps, lr, sums.mean_loss, sums.top1, sums.rate, sums.wait,
+            sums.seconds, row,
         )  # fmt: skip
 
     def one_step(self, batch: Any, wishes: tuple[bool, bool]) -> torch.Tensor:

@@ -1,0 +1,502 @@
+"""`vpngen train`, `finetune`, `evaluate` and `figure`: networks that are initialized, fine-tuned, evaluated and drawn."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vpngen.cli.base import (
+    EXIT_CODES,
+    Group,
+    Stop,
+    bundle,
+    cli,
+    complete,
+    format_option,
+    noted_signals,
+    numbers,
+    shape_of,
+    show,
+)  # fmt: skip
+from vpngen.cli.dataset import dataset_options, no_dataset, take_spec, warm
+from vpngen.errors import ArgumentError, MissingError
+
+if TYPE_CHECKING:
+    from vpngen.train.evaluation import Evaluation
+    from vpngen.train.recipes import Recipe
+    from vpngen.train.runs import Data, Machine, Start
+
+KINDS = ("ucf101", "hmdb51", "activitynet", "kinetics", "json", "folder")
+AUGMENTATIONS = ("x10", "multiscale", "random", "none")
+RECIPES = ("wacv2022", "cvpr2018", "cvpr2018-finetune")
+RESUMES = " It goes on from its last checkpoint when the same command is given again."
+
+
+def _settings(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, Any] | None:
+    """key=value, the value as JSON or else a word."""
+    made: dict[str, Any] = {}
+    for text in values:
+        key, sign, value = text.partition("=")
+        if not sign or not key.isidentifier():
+            raise click.BadParameter(f"{text!r} must be NAME=VALUE, such as shortcut=A", ctx, param)
+        try:
+            made[key] = json.loads(value)
+        except ValueError:
+            made[key] = value
+    return made or None
+
+
+_path = click.Path(path_type=Path)
+_three = numbers(float, "three numbers")
+
+model_options = bundle(
+    click.option("--model", metavar="NAME", help="Such as r3d18, r2p1d50, preact200, wide50, resnext101, densenet121, or package.module:callable.  [default: that of --from, or r3d50]"),
+    click.option("--set", "options", multiple=True, callback=_settings, metavar="NAME=VALUE", help="An option of the model: shortcut=A, width=0.5, max_pool=false ..."),
+    click.option("--from", "from_", type=_path, metavar="FILE", help="Weights to begin with, .safetensors or .pth; the head is a new one."),
+    click.option("--inflate", type=_path, metavar="FILE", help="Weights of a 2-D ResNet to begin with, repeated along time."),
+)  # fmt: skip
+recipe_options = bundle(
+    click.option("--recipe", type=click.Choice(RECIPES), default=RECIPES[0], show_default=True, help="What the options below are by default."),
+    click.option("--epochs", type=int, help="At most.  [default: 200]"),
+    click.option("--batch", type=int, help="Clips of a step, over all ranks.  [default: 128]"),
+    click.option("--lr", type=float, help="The learning rate at the start.  [default: 0.3, 0.1, 0.001]"),
+    click.option("--patience", type=int, help="Epochs in a row without a better validation loss, after which it is lowered.  [default: 10]"),
+    click.option("--factor", type=float, help="What it is multiplied by then.  [default: 0.1]"),
+    click.option("--momentum", type=float, help="[default: 0.9]"),
+    click.option("--nesterov/--no-nesterov", default=None, help="[default: no-nesterov]"),
+    click.option("--weight-decay", type=float, help="[default: 0.001, 0.001, 0.00001]"),
+    click.option("--clip", callback=shape_of, metavar="TxHxW", help="Frames, height, width.  [default: 16x112x112]"),
+    click.option("--augment", type=click.Choice(AUGMENTATIONS), help="How clips are cut.  [default: x10, multiscale, multiscale]"),
+    click.option("--freeze", type=int, help="Stages that stay as they are; 3 trains conv5_x and the head alone.  [default: 0, 0, 3]"),
+    click.option("--mean", callback=_three, metavar="R,G,B", help="Subtracted from levels in [0, 1].  [default: that of --from, or 0.5,0.5,0.5]"),
+    click.option("--std", callback=_three, metavar="R,G,B", help="What they are divided by then.  [default: that of --from, or 0.5,0.5,0.5]"),
+)  # fmt: skip
+RECIPE_FIELDS = (
+    "epochs", "batch", "lr", "patience", "factor", "momentum", "nesterov", "weight_decay", "clip", "augment", "freeze", "mean", "std",
+)  # fmt: skip
+machine_options = bundle(
+    click.option("--device", default="auto", show_default=True, shell_complete=complete("auto", "cpu", "cuda"), help="auto, cpu, cuda or cuda:N; a rank of torchrun has its own card."),
+    click.option("--accumulate", type=int, default=1, show_default=True, help="Parts in which a batch goes through the network, where memory is short."),
+    click.option("--compile/--no-compile", "compiled", default=False, help="torch.compile.  [default: no-compile]"),
+    click.option("--amp/--no-amp", default=None, help="bfloat16.  [default: on a card that can]"),
+)  # fmt: skip
+decoders_option = click.option(
+    "--decoders", type=int, default=0, show_default=True, help="Processes that decode videos; 0 for none of their own."
+)
+data_options = bundle(
+    click.option("--data", "kind", type=click.Choice(KINDS), help="What kind of set it is."),
+    click.option("--videos", "root", type=_path, metavar="FOLDER", help="Where its videos are; json: its folders of frames."),
+    click.option("--annotations", type=_path, metavar="PATH", help="ucf101, hmdb51: the folder of split files; activitynet, json: the file; kinetics: the folder of CSV files."),
+)  # fmt: skip
+
+
+@cli.command(epilog=EXIT_CODES)
+@click.argument("out", type=_path, required=False)
+@click.option("--store", "store_path", type=_path, metavar="STORE", help="Read the clips of a rendered set.")
+@model_options
+@recipe_options
+@click.option("--samples", type=int, help="Clips of an epoch.  [default: one of every video]")
+@click.option("--run-seed", type=int, default=0, show_default=True, help="Of weights, order and crops.")
+@machine_options
+@click.option("--threads", type=int, help="That render on a CPU.  [default: all processors]")
+@format_option
+@dataset_options
+def train(
+    out: Path | None,
+    store_path: Path | None,
+    samples: int | None,
+    run_seed: int,
+    threads: int | None,
+    form: str,
+    **options: Any,
+) -> None:
+    """Initialize a 3-D CNN: train it to name the category of clips that are rendered on the fly.
+
+    OUT is the folder of the run: weights.safetensors, weights.pth in the form of 3D-ResNets-PyTorch, log.csv, curves.png,
+    tensorboard/ and the checkpoint that a stopped or killed run goes on from when the same command is given again. Under
+    torchrun every rank takes its share of each batch.
+
+    Examples:
+      vpngen train vpn --model r3d50                          the paper's recipe and set
+      vpngen train --preset vpn-low-freq --model r3d18 --lr 0.1
+      vpngen train --categories 16 --instances 64 --model r3d10 --epochs 2 --batch 32 --clip 8x56x56
+      vpngen train --model r3d50 --clip 64x224x224 --accumulate 4
+      torchrun --nproc-per-node 8 -m vpngen train vpn --model r2p1d50
+      vpngen train --model torchvision.models.video:r3d_18
+    """
+    begin, recipe, machine = _take_start(options), _take_recipe(options), _take_machine(options)
+    if store_path is not None:
+        no_dataset(options, "`store`")
+        source: Any = store_path
+        name = store_path.stem
+    else:
+        source, name = take_spec(options)
+        _warmed(source, machine)
+    from vpngen.train import runs
+
+    out = Path("runs") / f"{name}-{_model_name(begin)}" if out is None else out
+    with _watched() as (progress, stop):
+        rows = runs.initialize(
+            source, out, begin, recipe, machine, seed=run_seed, samples=samples, backend_threads=threads, progress=progress,
+            stop=stop,
+        )  # fmt: skip
+    if _main_rank():
+        last = rows[-1]
+        text = (
+            f"{click.format_filename(out)}: {len(rows)} epochs, val loss {last['val_loss']:.3f}, top-1 {last['val_top1']:.1%}; "
+            f"weights.safetensors and weights.pth hold the network"
+        )
+        show(form, {"path": str(out), **last}, text)
+
+
+@cli.command(epilog=EXIT_CODES)
+@click.argument("out", type=_path, required=False)
+@data_options
+@click.option(
+    "--splits",
+    callback=numbers(int, "whole numbers"),
+    default="1",
+    show_default=True,
+    metavar="N,...",
+    help="Official splits; each is a run of its own.",
+)
+@click.option(
+    "--seeds",
+    callback=numbers(int, "whole numbers"),
+    default="0",
+    show_default=True,
+    metavar="N,...",
+    help="Of head, order and crops; each is a run of its own.",
+)
+@click.option(
+    "--holdout",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="Share of the training videos, by group, that takes the place of the test videos in lowering the learning rate.",
+)
+@model_options
+@recipe_options
+@machine_options
+@decoders_option
+@format_option
+def finetune(
+    out: Path | None, splits: tuple[int, ...], seeds: tuple[int, ...], form: str, **options: Any
+) -> None:  # fmt: skip
+    """Train a network on filmed videos and evaluate it: from scratch, from VPN weights, from any others.
+
+    OUT is the folder of the run, or of one folder for each split and seed. A stopped run goes on when the same command is
+    given again.
+
+    Examples, the procedures of Table 1:
+      vpngen finetune scratch --data ucf101 --videos UCF-101 --annotations ucfTrainTestlist --model r3d50
+      vpngen finetune vpn-ucf --from vpn/weights.safetensors --data ucf101 --videos UCF-101 --annotations ucfTrainTestlist
+      vpngen finetune k4 --data kinetics --videos k400 --annotations k400/annotations --model r3d50 --decoders 16
+      vpngen finetune vpn-k4 --from vpn/weights.safetensors --data kinetics --videos k400 --annotations k400/annotations
+      vpngen finetune i3d-k4 --model r3d50 --inflate resnet50.pth --data kinetics --videos k400 --annotations k400/annotations
+      vpngen finetune vpn-k4-ucf --from vpn-k4/weights.safetensors --data ucf101 --videos UCF-101 --annotations ucfTrainTestlist --splits 1,2,3 --seeds 0,1,2 --recipe cvpr2018-finetune
+    """
+    begin, machine = _take_start(options), _take_machine(options)
+    recipe = _take_recipe(options, begin)
+    holdout = options.pop("holdout")
+    base = _take_data(options)
+    if not 0 <= holdout < 1:
+        raise ArgumentError(f"`holdout` (={holdout}) must be a share in [0, 1)")
+    if len(set(splits)) != len(splits) or len(set(seeds)) != len(seeds):
+        raise ArgumentError(f"`splits` (={splits}) and `seeds` (={seeds}) must each be different numbers")
+    from dataclasses import replace
+
+    from vpngen.train import runs
+    from vpngen.train.evaluation import summary
+
+    out = Path("runs") / f"{base.kind}-{_model_name(begin)}" if out is None else out
+    several = len(splits) * len(seeds) > 1
+    found: dict[tuple[int, int], Evaluation] = {}
+    for seed in seeds:
+        for split in splits:
+            folder = out / f"split{split}-seed{seed}" if several else out
+            data = replace(base, split=split, holdout=holdout)
+            if several and _main_rank():
+                click.echo(f"split {split}, seed {seed}: {click.format_filename(folder)}", err=True)
+            with _watched() as (progress, stop), _scoring(stop) as scored:
+                found[split, seed] = runs.finetune(
+                    data, folder, begin, recipe, machine, seed=seed, progress=progress, scored=scored, stop=stop
+                )
+    if _main_rank():
+        _say(form, out, found, summary(found))
+
+
+@cli.command(epilog=EXIT_CODES)
+@click.argument("weights", type=_path, nargs=-1, required=True)
+@data_options
+@click.option(
+    "--splits",
+    callback=numbers(int, "whole numbers"),
+    metavar="N,...",
+    help="Of which split the test videos are, for each of WEIGHTS.  [default: that it was trained on]",
+)
+@click.option(
+    "--clip", callback=shape_of, metavar="TxHxW", help="Frames, height, width.  [default: those it was trained on]"
+)
+@click.option("--batch", type=int, default=32, show_default=True, help="Windows that go through the network at once.")
+@click.option("-o", "--out", type=_path, metavar="FILE", help="Write the figures as JSON.")
+@click.option(
+    "--results", type=_path, metavar="FILE", help="Write the scores of one of WEIGHTS as 3D-ResNets-PyTorch does."
+)
+@machine_options
+@decoders_option
+@format_option
+def evaluate(
+    weights: tuple[Path, ...], splits: tuple[int, ...] | None, clip: tuple[int, int, int] | None, batch: int, out: Path | None,
+    results: Path | None, form: str, **options: Any,
+) -> None:  # fmt: skip
+    """Evaluate fine-tuned networks: windows side by side, the centre of each, scores averaged over a video.
+
+    WEIGHTS are files that `vpngen finetune` wrote, or folders of its runs; of several, of other splits and seeds, the mean
+    and the deviation are shown.
+
+    Examples:
+      vpngen evaluate vpn-ucf/weights.safetensors
+      vpngen evaluate vpn-k4-ucf/split*-seed*
+      vpngen evaluate vpn-ucf --videos /elsewhere/UCF-101 --annotations /elsewhere/ucfTrainTestlist --data ucf101
+    """
+    machine = _take_machine(options)
+    if any(options[name] is not None for name in ("kind", "root", "annotations")):
+        base: Data | None = _take_data(options)
+    else:
+        base = None
+    if splits is not None and len(splits) not in (1, len(weights)):
+        raise ArgumentError(f"`splits` (={splits}) must be one for all, or one for each of {len(weights)} WEIGHTS")
+    if results is not None and len(weights) > 1:
+        raise ArgumentError(f"`results` are those of one network, and {len(weights)} are given")
+    from dataclasses import replace
+
+    from vpngen.train import runs
+    from vpngen.train.evaluation import summary
+
+    found: dict[tuple[int, int], Evaluation] = {}
+    for i, given in enumerate(weights):
+        file = given / "weights.safetensors" if given.is_dir() else given
+        data = base or runs.data_of(file)
+        if splits is not None:
+            data = replace(data, split=splits[i % len(splits)])
+        with noted_signals() as stop, _scoring(stop) as scored:
+            one = runs.assess(file, machine, data=data, clip=clip, batch=batch, scored=scored)
+        key = (data.split, one.metadata.get("seed", 0))
+        if key in found:
+            raise ArgumentError(
+                f"WEIGHTS holds two networks of split {key[0]} and seed {key[1]}; give them one at a time"
+            )
+        found[key] = one
+    if not _main_rank():
+        return
+    if results is not None:
+        next(iter(found.values())).write_results(results)
+    _say(form, out, found, summary(found))
+
+
+def _say(form: str, out: Path | None, found: dict[tuple[int, int], Evaluation], whole: Any) -> None:
+    """Show one evaluation, or the figures of several; write them beside the runs, or to the file asked for."""
+    one = next(iter(found.values())) if len(found) == 1 else None
+    if out is not None:
+        target = out / ("summary.json" if one is None else "evaluation.json") if out.is_dir() else out
+        (whole if one is None else one).write(target)
+    fields = whole.to_dict() if one is None else one.to_dict()
+    show(form, fields, whole.text() if one is None else one.text())
+
+
+# --- figures
+
+
+@cli.group(cls=Group)
+def figure() -> None:
+    """Draw the figures of the paper from runs: first filters, curves, sweeps."""
+
+
+@figure.command()
+@click.argument("weights", type=_path, nargs=-1, required=True)
+@click.option(
+    "-o",
+    "--out",
+    type=_path,
+    default="filters.png",
+    show_default=True,
+    help=".png: the frames in a row; .gif: playing.",
+)
+@click.option(
+    "--titles", callback=numbers(str, "words"), metavar="TEXT,...", help="Of each network.  [default: its file]"
+)
+@click.option("--layer", metavar="NAME", help="Another layer than the first convolution.")
+def filters(weights: tuple[Path, ...], out: Path, titles: tuple[str, ...] | None, layer: str | None) -> None:
+    """Draw the filters of first convolutions over time: Figure 5.
+
+    Examples:
+      vpngen figure filters vpn/weights.safetensors -o filters.gif
+      vpngen figure filters scratch/weights.pth vpn/weights.pth --titles scratch,VPN
+    """
+    from vpngen.train import figures
+
+    figures.filters(weights, out, titles=titles, layer=layer)
+    click.echo(click.format_filename(out))
+
+
+@figure.command()
+@click.argument("runs", type=_path, nargs=-1, required=True)
+@click.option("-o", "--out", type=_path, default="curves.png", show_default=True, help=".png, .svg or .pdf.")
+@click.option("--metric", help="A column of log.csv.  [default: val_top1; all of them for one run]")
+@click.option(
+    "--labels", callback=numbers(str, "words"), metavar="TEXT,...", help="Of each run.  [default: its folder]"
+)
+def curves(runs: tuple[Path, ...], out: Path, metric: str | None, labels: tuple[str, ...] | None) -> None:
+    """Draw what runs logged, epoch by epoch: Figure 4.
+
+    Examples:
+      vpngen figure curves scratch vpn-ucf i3d-ucf -o figure4.png
+      vpngen figure curves vpn --metric train_loss
+    """
+    from vpngen.train import figures
+
+    figures.curves(runs, out, metric, labels=labels)
+    click.echo(click.format_filename(out))
+
+
+@figure.command()
+@click.argument("evaluations", type=_path, nargs=-1, required=True)
+@click.option("-o", "--out", type=_path, default="sweep.png", show_default=True, help=".png, .svg or .pdf.")
+@click.option(
+    "--x",
+    type=click.Choice(["categories", "instances"]),
+    default="categories",
+    show_default=True,
+    help="Of the set that was initialized from.",
+)
+@click.option(
+    "--series",
+    type=click.Choice(["target", "model"]),
+    default="target",
+    show_default=True,
+    help="What has a line of its own.",
+)
+@click.option("--metric", default="top1", show_default=True, help="Of the evaluations.")
+def sweep(evaluations: tuple[Path, ...], out: Path, x: str, series: str, metric: str) -> None:
+    """Draw accuracy against the size of the set that networks were initialized from: Figure 3.
+
+    EVALUATIONS are folders of `vpngen finetune`, searched for evaluation.json. What was trained from scratch stands at 0.
+
+    Examples:
+      vpngen figure sweep sweeps/ -o figure3.png
+      vpngen figure sweep sweeps/ --x instances
+    """
+    from vpngen.train import figures
+
+    figures.sweep(evaluations, out, x=x, series=series, figure=metric)
+    click.echo(click.format_filename(out))
+
+
+# --- what the options mean
+
+
+def _take_start(options: dict[str, Any]) -> Start:
+    from vpngen.train.runs import Start
+
+    return Start(options.pop("model"), options.pop("options"), options.pop("from_"), options.pop("inflate"))
+
+
+def _take_machine(options: dict[str, Any]) -> Machine:
+    from vpngen.train.runs import Machine
+
+    return Machine(
+        options.pop("device"), options.pop("accumulate"), options.pop("compiled"), options.pop("amp"), options.pop("decoders", 0)
+    )  # fmt: skip
+
+
+def _take_recipe(options: dict[str, Any], begin: Start | None = None) -> Recipe:
+    """The recipe; of weights that say what they saw, mean and deviation are taken over."""
+    import dataclasses
+
+    from vpngen.train.recipes import RECIPES as KNOWN
+
+    recipe = KNOWN[options.pop("recipe")]
+    given = {name: value for name in RECIPE_FIELDS if (value := options.pop(name)) is not None}
+    for name in ("mean", "std"):
+        if len(given.get(name, (0, 0, 0))) != 3:
+            raise ArgumentError(f"`{name}` (={given[name]}) must be three numbers, of red, green and blue")
+    if begin is not None and begin.weights is not None:
+        from vpngen.train.weights import read_weights
+
+        seen = read_weights(begin.weights)[1].get("recipe", {})
+        given = {name: tuple(seen[name]) for name in ("mean", "std") if name in seen} | given
+    return dataclasses.replace(recipe, **given)
+
+
+def _take_data(options: dict[str, Any]) -> Data:
+    from vpngen.train.runs import Data
+
+    kind, root, annotations = (options.pop(name) for name in ("kind", "root", "annotations"))
+    for name, value in (("data", kind), ("videos", root)):
+        if value is None:
+            raise ArgumentError(f"`{name}` is missing: give --data KIND and --videos FOLDER")
+    if annotations is None and kind != "folder":
+        raise ArgumentError(f"`annotations` is missing: {kind} needs to know which video is what")
+    return Data(kind, root, annotations)
+
+
+def _model_name(begin: Start) -> str:
+    from vpngen.train.runs import DEFAULT_MODEL
+    from vpngen.train.weights import read_weights
+
+    named = begin.model
+    if named is None and begin.weights is not None:
+        named = read_weights(begin.weights)[1].get("model", {}).get("name")
+    return (named or DEFAULT_MODEL).rpartition(":")[2]
+
+
+def _main_rank() -> bool:
+    import os
+
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _warmed(spec: Any, machine: Machine) -> None:
+    """Compile kernels before progress is shown, and for all ranks at once."""
+    from vpngen.terminal import compiling
+
+    with compiling(), contextlib.suppress(MissingError):
+        warm(spec, "auto" if machine.device in ("auto", "cpu") else machine.device)
+
+
+@contextlib.contextmanager
+def _watched() -> Iterator[tuple[Callable[[Any], None], Callable[[], bool]]]:
+    """Progress, and whether a signal has come; a run that stopped for one ends as signals do."""
+    from vpngen.terminal import training_progress
+    from vpngen.train.fitting import StoppedError
+
+    with noted_signals() as stop:
+        try:
+            with training_progress() if _main_rank() else contextlib.nullcontext(lambda _: None) as progress:
+                yield progress, stop
+        except StoppedError:
+            end = Stop(stop.number or 15)
+            end.advice = RESUMES
+            raise end from None
+
+
+@contextlib.contextmanager
+def _scoring(stop: Callable[[], bool]) -> Iterator[Callable[[int, int], None]]:
+    from vpngen.terminal import scoring_progress
+
+    with scoring_progress() if _main_rank() else contextlib.nullcontext(lambda *_: None) as show_scored:
+
+        def scored(done: int, total: int) -> None:
+            if stop():
+                end = Stop(getattr(stop, "number", None) or 15)
+                end.advice = RESUMES
+                raise end
+            show_scored(done, total)
+
+        yield scored

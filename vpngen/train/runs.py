@@ -1,0 +1,415 @@
+"""Whole runs: what `vpngen train`, `finetune` and `evaluate` do, from files to files."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from vpngen import __version__, store
+from vpngen.errors import ArgumentError, ConflictError, MissingError
+from vpngen.sampling import AUGMENTATIONS, Augment
+from vpngen.spec import Spec
+from vpngen.stream import ClipLoader, loader
+from vpngen.train import ranks
+from vpngen.train.clips import VideoLoader, WindowLoader
+from vpngen.train.evaluation import Evaluation, evaluate
+from vpngen.train.files import replace
+from vpngen.train.fitting import CHECKPOINT, Progress, Row, fit
+from vpngen.train.models import create_model
+from vpngen.train.recipes import Recipe
+from vpngen.train.videos import VideoSet, hold_out, read_videos
+from vpngen.train.weights import freeze, inflate, load_weights, read_weights
+
+DEFAULT_MODEL = "r3d50"
+"""That of Kataoka et al., WACV 2022, section 4."""
+FILMED = 7 / 8
+"""Part of the short side of a video that corner crops take where the paper leaves it open: 112 of 128 pixels."""
+VAL_SHARE = 16
+"""Of so many instances one more is made for validation, where nothing else is asked for."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and how a run reckons; nothing of it is part of what is learned, but for rounding.
+
+    Attributes:
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        accumulate: parts in which the batch of a rank goes through the network.
+        compile: whether torch.compile is asked.
+        amp: bfloat16; None for yes on a card that can.
+        workers: processes that decode videos.
+    """
+
+    device: str = "auto"
+    accumulate: int = 1
+    compile: bool = False
+    amp: bool | None = None
+    workers: int = 0
+
+    def options(self) -> dict[str, Any]:
+        """What `fit` wants to know of it."""
+        return {"accumulate": self.accumulate, "compile": self.compile, "amp": self.amp}
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a network is, and where its weights come from.
+
+    Attributes:
+        model: a name of `vpngen.train.MODELS`, or package.module:callable; None for that of `weights`, or R3D-50.
+        options: of the model; None for those of `weights`.
+        weights: a file to initialize from, all but its head.
+        inflate: a file of a 2-D ResNet, whose kernels are repeated along time.
+    """
+
+    model: str | None = None
+    options: Mapping[str, Any] | None = None
+    weights: Path | None = None
+    inflate: Path | None = None
+
+    def build(self, num_classes: int, seed: int, frozen: int) -> tuple[nn.Module, dict[str, Any]]:
+        """The network with its weights, and what its metadata say of both."""
+        if self.weights is not None and self.inflate is not None:
+            raise ArgumentError("`from` and `inflate` both say what the weights are; leave one of them out")
+        parent: Any = None
+        named: Mapping[str, Any] = {}
+        if self.weights is not None:
+            _, parent = read_weights(self.weights)
+            named = parent.get("model", {})
+            parent = {**parent, "file": str(self.weights)}
+        name = self.model or named.get("name") or DEFAULT_MODEL
+        options = self.options
+        if options is None:
+            options = named.get("options", {}) if name == named.get("name") else {}
+        torch.manual_seed(seed)
+        model = create_model(name, num_classes, **options)
+        if self.weights is not None:
+            load_weights(model, self.weights, head="replace")
+        if self.inflate is not None:
+            inflate(model, read_weights(self.inflate)[0])
+            parent = {"stage": "inflation", "file": str(self.inflate)}
+        freeze(model, frozen)
+        about = {"name": name, "options": dict(options), "num_classes": num_classes}
+        return model, {"model": about, "parent": parent, "seed": seed}
+
+
+@dataclass(frozen=True)
+class Data:
+    """A labelled set of filmed videos.
+
+    Attributes:
+        kind: one of `vpngen.train.KINDS`.
+        root: the folder of the videos.
+        annotations: the folder or file that says which is what; None for a folder of classes.
+        split: which of the official splits.
+        holdout: the share of the training videos that validation takes, in [0, 1); 0 to validate on the test videos of the
+            split, as the papers do.
+    """
+
+    kind: str
+    root: Path
+    annotations: Path | None = None
+    split: int = 1
+    holdout: float = 0.0
+
+    def read(self, subset: str) -> VideoSet:
+        """Its `train` or `val` videos."""
+        return read_videos(self.kind, self.root, self.annotations, subset=subset, split=self.split)
+
+    def sets(self, seed: int) -> tuple[VideoSet, VideoSet]:
+        """What to train on, and what to look at after each epoch."""
+        train = self.read("train")
+        return hold_out(train, self.holdout, seed) if self.holdout else (train, self.read("val"))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON has them."""
+        fields = {**dataclasses.asdict(self), "root": str(self.root)}
+        return {**fields, "annotations": None if self.annotations is None else str(self.annotations)}
+
+
+def initialize(
+    source: Spec | Path,
+    out: Path,
+    start: Start,
+    recipe: Recipe,
+    machine: Machine,
+    *,
+    seed: int = 0,
+    samples: int | None = None,
+    backend_threads: int | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> list[Row]:
+    """Train a network to name the category of clips that are rendered on the fly: `vpngen train`.
+
+    Args:
+        source: a spec, or a store of one; its `val` instances are what validation sees, and are never trained on. A set without
+            any gets one for every 16 of its instances.
+        out: the folder of the run.
+        start: the network.
+        recipe: how it is trained.
+        machine: where.
+        seed: of weights, order and augmentation.
+        samples: clips of an epoch, over all ranks; None for one of every video.
+        backend_threads: CPU threads that render.
+        progress: see `fit`.
+        stop: see `fit`.
+
+    Returns:
+        A row for each epoch.
+
+    Raises:
+        ArgumentError: an argument out of range, a batch that cannot be shared among the ranks.
+        ConflictError: `out` holds another run.
+        MissingError, RunError: see `fit`.
+    """
+    spec = source if isinstance(source, Spec) else store.read_spec(source)[0]
+    seen = spec if spec.val_instances else dataclasses.replace(spec, val_instances=max(1, spec.instances // VAL_SHARE))
+    with ranks.joined(machine.device) as device:
+        model, metadata = start.build(spec.n_categories, seed, recipe.freeze)
+        metadata = _metadata("train", metadata, recipe, {"spec": seen.to_dict(), "fingerprint": seen.fingerprint})
+        batch = per_rank(recipe)
+
+        def clips(where: Spec | Path, split: str, augment: Augment, **more: Any) -> ClipLoader:
+            return loader(
+                where, batch, clip=recipe.clip, split=split, augment=augment, seed=seed, threads=backend_threads,
+                device=device if device.type == "cpu" else f"cuda:{device.index}", **more,
+            )  # fmt: skip
+
+        plenty = samples or spec.n_videos()
+        if recipe.batch > plenty:
+            raise ArgumentError(f"`batch` (={recipe.batch}) is more than an epoch holds, which is {plenty:,} clips")
+        train = clips(
+            source,
+            "train",
+            rendered_augmentation(recipe.augment, recipe.clip, spec),
+            length=samples or "epoch",
+            drop_last=True,
+        )
+        whole = seen if isinstance(source, Spec) or not spec.val_instances else source
+        batch = min(batch, max(1, seen.n_videos("val") // ranks.world()[1]))
+        val = clips(whole, "val", rendered_augmentation("none", recipe.clip, spec), shuffle=False)
+        describe(
+            out, "train", metadata, {"samples": samples, "source": str(source) if isinstance(source, Path) else None}
+        )
+        return fit(
+            model, train, val, recipe, out=out, device=device, metadata=metadata, progress=progress, stop=stop,
+            **machine.options(),
+        )  # fmt: skip
+
+
+def finetune(
+    data: Data,
+    out: Path,
+    start: Start,
+    recipe: Recipe,
+    machine: Machine,
+    *,
+    seed: int = 0,
+    progress: Callable[[Progress], None] | None = None,
+    scored: Callable[[int, int], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> Evaluation:
+    """Train a network on filmed videos and evaluate it on those of the split's test list: `vpngen finetune`.
+
+    The head is a new one, and as many stages as the recipe says stay as they are.
+
+    Args:
+        data: the videos.
+        out: the folder of the run.
+        start: the network and its weights.
+        recipe: how it is trained.
+        machine: where.
+        seed: of the head, order, augmentation and what is held out.
+        progress: see `fit`.
+        scored: called with the batches of windows that were scored, and about how many there are.
+        stop: see `fit`.
+
+    Returns:
+        The evaluation of the last epoch's weights, which is also in `out`/evaluation.json.
+
+    Raises:
+        ArgumentError, ConflictError: a wrong argument; files that contradict each other or the run in `out`.
+        MissingError, RunError: see `fit`.
+    """
+    train_set, val_set = data.sets(seed)
+    test_set = data.read("val")
+    with ranks.joined(machine.device) as device:
+        model, metadata = start.build(len(train_set.classes), seed, recipe.freeze)
+        metadata = _metadata("finetune", metadata, recipe, data.to_dict()) | {"classes": list(train_set.classes)}
+        batch = per_rank(recipe)
+        if recipe.batch > len(train_set.videos):
+            raise ArgumentError(
+                f"`batch` (={recipe.batch}) is more than the {len(train_set.videos):,} training videos of {data.kind}"
+            )
+        train = VideoLoader(
+            train_set, batch, clip=recipe.clip, augment=recipe.augment, seed=seed, workers=machine.workers
+        )
+        each = min(batch, max(1, len(val_set.videos) // ranks.world()[1]))
+        val = VideoLoader(
+            val_set,
+            each,
+            clip=recipe.clip,
+            augment="none",
+            seed=seed,
+            shuffle=False,
+            drop_last=False,
+            workers=machine.workers,
+        )
+        describe(out, "finetune", metadata, {})
+        fit(
+            model, train, val, recipe, out=out, device=device, metadata=metadata, progress=progress, stop=stop,
+            **machine.options(),
+        )  # fmt: skip
+        faults = {k: v for some in ranks.gathered({**train.faults, **val.faults}) for k, v in some.items()}
+        if faults and ranks.is_main():
+            write_json(out / "faults.json", faults)
+        found = _evaluated(model, test_set, recipe, machine, device, metadata, scored)
+        if ranks.is_main():
+            found.write(out / "evaluation.json")
+        return found
+
+
+def assess(
+    weights: Path,
+    machine: Machine,
+    *,
+    data: Data | None = None,
+    clip: tuple[int, int, int] | None = None,
+    batch: int = 32,
+    scored: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Evaluate weights on the test videos of a split: `vpngen evaluate`.
+
+    Args:
+        weights: of a fine-tuned network; what it was trained on is in its metadata.
+        machine: where.
+        data: other videos than those of the metadata.
+        clip: another clip than that of the metadata.
+        batch: windows that go through the network at once, on each rank.
+        scored: called with the batches of windows that were scored, and about how many there are.
+
+    Returns:
+        The evaluation; its metadata are those of the weights, with the data evaluated.
+
+    Raises:
+        ArgumentError: the weights do not say what they are, and nobody else does.
+        ConflictError: the classes of the weights are not those of the data.
+    """
+    data = data or data_of(weights)
+    metadata = read_weights(weights)[1]
+    if "model" not in metadata or "classes" not in metadata:
+        raise ArgumentError(
+            f"{str(weights)!r} does not say which classes it names; give weights that `vpngen finetune` wrote"
+        )
+    about = metadata["model"]
+    recipe = Recipe.from_dict(metadata["recipe"])
+    recipe = dataclasses.replace(recipe, clip=clip or recipe.clip, batch=batch)
+    videos = data.read("val")
+    if list(videos.classes) != list(metadata["classes"]):
+        raise ConflictError(_other_classes(metadata["classes"], videos.classes, weights, data))
+    with ranks.joined(machine.device) as device:
+        model = create_model(about["name"], about["num_classes"], **about["options"])
+        load_weights(model, weights)
+        model.to(device)
+        return _evaluated(model, videos, recipe, machine, device, {**metadata, "source": data.to_dict()}, scored)
+
+
+def data_of(weights: Path) -> Data:
+    """The data that weights were fine-tuned on. Raises ArgumentError where they do not say."""
+    _, metadata = read_weights(weights)
+    fields = metadata.get("source", {})
+    if metadata.get("stage") != "finetune" or "kind" not in fields:
+        raise ArgumentError(
+            f"{str(weights)!r} does not say which classes it names; give weights that `vpngen finetune` wrote"
+        )
+    annotations = fields["annotations"]
+    return Data(
+        fields["kind"], Path(fields["root"]), None if annotations is None else Path(annotations), fields["split"]
+    )
+
+
+def _other_classes(there: Sequence[str], here: Sequence[str], weights: Path, data: Data) -> str:
+    lacks, new = sorted(set(there) - set(here)), sorted(set(here) - set(there))
+    text = f"{str(weights)!r} names {len(there)} classes, {data.kind} in {str(data.root)!r} has {len(here)}"
+    if lacks:
+        text += f"; only the weights have {', '.join(lacks[:5])}{' ...' if len(lacks) > 5 else ''}"
+    if new:
+        text += f"; only the videos have {', '.join(new[:5])}{' ...' if len(new) > 5 else ''}"
+    return text if lacks or new else text + ", in another order"
+
+
+def _evaluated(
+    model: nn.Module, videos: VideoSet, recipe: Recipe, machine: Machine, device: torch.device,
+    metadata: Mapping[str, Any], scored: Callable[[int, int], None] | None,
+) -> Evaluation:  # fmt: skip
+    windows = WindowLoader(videos, per_rank(recipe), clip=recipe.clip, workers=machine.workers)
+    return evaluate(
+        model, windows, [v.label for v in videos.videos], videos.classes, device=device, mean=recipe.mean, std=recipe.std,
+        ids=[v.id for v in videos.videos], faults=windows.faults, short=windows.short, amp=machine.amp, metadata=metadata,
+        progress=None if scored is None else lambda done, of: scored(done, len(windows) if of is None else of),
+    )  # fmt: skip
+
+
+def per_rank(recipe: Recipe) -> int:
+    """Clips of a batch on each rank. Raises ArgumentError if they cannot be shared evenly."""
+    size = ranks.world()[1]
+    if recipe.batch % size:
+        raise ArgumentError(f"`batch` (={recipe.batch}) must be a multiple of the {size} ranks that share it")
+    return recipe.batch // size
+
+
+def rendered_augmentation(name: str, clip: tuple[int, int, int], spec: Spec) -> Augment:
+    """How clips are cut from rendered videos; those that are wider than the video are cut from it and enlarged."""
+    augment = AUGMENTATIONS[name]
+    if augment.scales is None and (clip[1] > spec.shape[1] or clip[2] > spec.shape[2]):
+        return dataclasses.replace(augment, scales=(1.0 if name == "none" else FILMED,))
+    return augment
+
+
+# --- files
+
+
+def _metadata(stage: str, made: Mapping[str, Any], recipe: Recipe, source: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "format": 1, "vpngen": __version__, "stage": stage, **made, "recipe": recipe.to_dict(), "source": dict(source),
+    }  # fmt: skip
+
+
+def describe(out: Path, stage: str, metadata: Mapping[str, Any], more: Mapping[str, Any]) -> None:
+    """Write run.json, unless another run lives there. Raises ConflictError."""
+    if not ranks.is_main():
+        return
+    if out.exists() and not out.is_dir():
+        raise ConflictError(f"{str(out)!r} is a file; give a folder for the run")
+    described = out / "run.json"
+    if out.is_dir() and any(out.iterdir()) and not described.exists():
+        raise ConflictError(f"{str(out)!r} holds other things than a run; give a folder of its own")
+    if described.exists() and (out / CHECKPOINT).exists():
+        return  # whether it is this run, its checkpoint tells
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "vpngen": __version__}
+    write_json(described, {"command": stage, **metadata, **more, "versions": versions})
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` to a file that is there whole or not at all."""
+    with replace(path) as partial:
+        partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+
+
+def read_run(out: Path) -> dict[str, Any]:
+    """What run.json says. Raises MissingError."""
+    with contextlib.suppress(OSError, ValueError):
+        value = json.loads((out / "run.json").read_text(encoding="utf-8"))
+        if isinstance(value, dict):
+            return value
+    raise MissingError(f"{str(out)!r} is not the folder of a run: it has no run.json")
