@@ -45,9 +45,12 @@ def replace(path: Path) -> Iterator[Path]:
 
 
 def no_space(error: BaseException | None) -> bool:
-    """Whether an error, or what caused it, was a full disk; torch and others put theirs around it."""
+    """Whether an error, or what caused it, was a full disk, a quota or a limit; libraries put theirs around it."""
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and error.errno in full:
+            return True
+        if any(f"(os error {number})" in str(error) for number in full):  # as Rust says it
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -127,7 +127,7 @@ def fit(
     stop: Callable[[], bool] | None = None,
     checkpoint_minutes: float = 10.0,
 ) -> list[Row]:
-    """Train `model`, and go on from the checkpoint in `out` where there is one.
+    """Train `model`, and go on from the checkpoint in `out` where there is one; at the rate of the recipe, if that is another.
 
     A step is one batch of every rank. The checkpoint holds weights, optimiser, schedule, random states and the place in the
     stream, so that a run that was stopped anywhere ends with the weights of one that was not.
@@ -217,6 +217,7 @@ class _Run:
         self.rows: list[Row] = []
         self.epoch, self.sums = 0, _Sums()
         self.step = 0
+        self.random: Mapping[str, torch.Tensor] | None = None
         self.board: Any = None
         self.saved: str | None = None
 
@@ -229,9 +230,20 @@ class _Run:
     @property
     def remedy(self) -> str:
         """How one goes on after a failure."""
+        return f"{self.last_good}; the same command goes on from there" if self.saved else self.last_good
+
+    @property
+    def last_good(self) -> str:
+        """Where the last checkpoint is."""
         if self.saved is None:
-            return "no checkpoint was written yet, so begin again"
-        return f"the last good checkpoint is {str(self.checkpoint)!r}, of {self.saved}; the same command goes on from there"
+            return "no checkpoint was written yet"
+        return f"the last good checkpoint is {str(self.checkpoint)!r}, of {self.saved}"
+
+    def diverged(self, what: str) -> RunError:
+        """What there is to say where numbers end."""
+        lower = "give a lower `lr`" + (" to go on from there" if self.saved else "")
+        rate = self.optimiser.param_groups[0]["lr"]
+        return RunError(f"{what}: the learning rate, {rate:g}, may be too high; {self.last_good}; {lower}")
 
     def __enter__(self) -> None:
         if self.out is None:
@@ -258,10 +270,10 @@ class _Run:
                     self.board.add_scalar(f"{prefix}/{name}", value, self.step)
 
     def settings(self) -> dict[str, Any]:
-        """What must be the same for a run to go on; more epochs are no other run."""
+        """What must be the same for a run to go on; more epochs, or another rate, are no other run."""
         shape = "\n".join(f"{name} {tuple(value.shape)}" for name, value in self.model.state_dict().items())
         frozen = [name for name, p in self.model.named_parameters() if not p.requires_grad]
-        recipe = {k: v for k, v in self.recipe.to_dict().items() if k != "epochs"}
+        recipe = {k: v for k, v in self.recipe.to_dict().items() if k not in ("epochs", "lr")}
         return {
             "model": hashlib.sha256(shape.encode()).hexdigest()[:16],
             "frozen": len(frozen),
@@ -276,7 +288,7 @@ class _Run:
             return
         for value in self.model.state_dict().values():
             if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-                raise RunError(f"weights are no numbers any more at step {self.step}: {self.advice}; {self.remedy}")
+                raise self.diverged(f"weights are no numbers any more at step {self.step}")
         states = ranks.gathered(_random_state(self.device))
         place = train.state_dict() if self.sums.steps else None
         if not ranks.is_main():
@@ -292,23 +304,20 @@ class _Run:
             "optimizer": self.optimiser.state_dict(),
             "scheduler": self.schedule.state_dict(),
             "settings": self.settings(),
+            "lr": self.recipe.lr,
             "step": self.step,
             "sums": dataclasses.asdict(self.sums),
             "stream": place,
             "random": states,
             "rows": self.rows,
         }
-        with replace(self.checkpoint) as partial:
-            torch.save(content, partial)
+        with replace(self.checkpoint) as partial, partial.open("wb") as file:  # by a path, torch hides why it failed
+            torch.save(content, file)
         self.saved = self.at
 
     @property
     def at(self) -> str:
         return f"epoch {self.epoch}" + (f", step {self.sums.steps} of the next" if self.sums.steps else "")
-
-    @property
-    def advice(self) -> str:
-        return f"the learning rate, {self.optimiser.param_groups[0]['lr']:g}, may be too high"
 
     def load(self, train: Batches) -> None:
         """Go on from the checkpoint, where there is one."""
@@ -345,13 +354,22 @@ class _Run:
         self.model.load_state_dict(state["state_dict"])
         self.optimiser.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["scheduler"])
+        if state["lr"] != self.recipe.lr:
+            for group in self.optimiser.param_groups:
+                group["lr"] = self.recipe.lr
         self.epoch, self.step, self.rows = state["epoch"], state["step"], state["rows"]
         self.sums = _Sums(**state["sums"])
         self.saved = self.at
         if state["stream"] is not None:
             train.load_state_dict(state["stream"])
         rank, states = ranks.world()[0], state["random"]
-        _set_random_state(states[rank if rank < len(states) else 0], self.device)
+        self.random = states[rank if rank < len(states) else 0]
+
+    def restore_random(self) -> None:
+        """Random numbers go on where they were when the checkpoint was written."""
+        if self.random is not None:
+            _set_random_state(self.random, self.device)
+            self.random = None
 
     def write_log(self) -> None:
         if self.out is None or not ranks.is_main():
@@ -426,9 +444,12 @@ class _Run:
         begun = last = saved = time.perf_counter()
         before = self.sums.seconds
         flying: torch.Tensor | None = None
+        if not self.sums.steps:
+            self.restore_random()
         batches = iter(train)
         while True:
             batch = next(batches, None)
+            self.restore_random()  # a DataLoader drew a number to begin with, which in the middle of an epoch it had before
             now = time.perf_counter()
             self.sums.waited += now - last
             if batch is None:
@@ -495,11 +516,8 @@ class _Run:
             return False, False
         loss, right, clips, save, stop = seen.tolist()
         mean = loss / clips
-        number = self.step
         if not math.isfinite(mean):
-            raise RunError(
-                f"the loss is {mean} at step {number} (epoch {self.epoch + 1}): {self.advice}; {self.remedy}"
-            )
+            raise self.diverged(f"the loss is {mean} at step {self.step} (epoch {self.epoch + 1})")
         self.sums.loss += loss
         self.sums.right += right
         self.sums.clips += clips
@@ -537,7 +555,7 @@ class _Run:
         if not clips_seen:
             raise ArgumentError("`val` gives no batches")
         if not math.isfinite(loss):
-            raise RunError(f"the validation loss is {loss} after epoch {self.epoch + 1}: {self.advice}; {self.remedy}")
+            raise self.diverged(f"the validation loss is {loss} after epoch {self.epoch + 1}")
         return {"val_loss": loss / clips_seen, "val_top1": top1 / clips_seen, "val_top5": top5 / clips_seen}
 
 

@@ -58,7 +58,7 @@ class Recipe:
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
                 raise ArgumentError(f"`{name}` (={value!r}) must be an integer from {low} to {high}")
         for name, what, good in (
-            ("lr", "above 0", 0 < self.lr),
+            ("lr", "above 0, up to 1e38", 0 < self.lr <= 1e38),
             ("momentum", "in [0, 1)", 0 <= self.momentum < 1),
             ("weight_decay", "at least 0", self.weight_decay >= 0),
             ("factor", "in (0, 1)", 0 < self.factor < 1),

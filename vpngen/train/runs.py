@@ -199,7 +199,7 @@ def initialize(
         batch = min(batch, max(1, seen.n_videos("val") // ranks.world()[1]))
         val = clips(whole, "val", rendered_augmentation("none", recipe.clip, spec), shuffle=False)
         describe(
-            out, "train", metadata, {"samples": samples, "source": str(source) if isinstance(source, Path) else None}
+            out, "train", metadata, {"samples": samples, "store": str(source) if isinstance(source, Path) else None}
         )
         return fit(
             model, train, val, recipe, out=out, device=device, metadata=metadata, progress=progress, stop=stop,

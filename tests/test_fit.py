@@ -1,0 +1,488 @@
+"""`fit`: what it learns, what it writes, and that a run that was stopped anywhere ends as one that was not."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import vpngen
+from vpngen.errors import ArgumentError, ConflictError, MissingError, RunError
+from vpngen.train import Progress, Recipe, StoppedError, fit, read_weights
+from vpngen.train.fitting import CHECKPOINT, COLUMNS, normalised
+
+CLIP = (4, 16, 16)
+SPEC = vpngen.perlin(categories=4, instances=12, val_instances=2, shape=(24, 48, 48), divisions=[1, 12])
+TIMES = ("clips_per_second", "data_wait", "seconds")
+METADATA = {
+    "model": {"name": "tests:net", "options": {}, "num_classes": 4},
+    "seed": 0,
+    "stage": "train",
+    "parent": None,
+}
+
+
+def net(classes: int = 4, *, norm: type[nn.Module] = nn.BatchNorm3d, dropout: float = 0.2) -> nn.Module:
+    torch.manual_seed(5)
+    middle = nn.GroupNorm(2, 6) if norm is nn.GroupNorm else norm(6)
+    return nn.Sequential(
+        nn.Conv3d(3, 6, 3, stride=(1, 2, 2)), middle, nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Dropout(dropout),
+        nn.Linear(6, classes),
+    )  # fmt: skip
+
+
+def recipe(**changes: Any) -> Recipe:
+    return Recipe(**{"lr": 0.05, "batch": 8, "epochs": 3, "patience": 1, "clip": CLIP, **changes})
+
+
+def clips(split: str = "train", batch: int = 8, **options: Any) -> Any:
+    how = {"augment": "none", "shuffle": False} if split == "val" else {"drop_last": True}
+    return vpngen.loader(SPEC, batch, clip=CLIP, split=split, device="cpu", threads=1, **{**how, **options})
+
+
+class Batches:
+    """Clips in memory, the same each epoch."""
+
+    def __init__(self, *batches: tuple[torch.Tensor, torch.Tensor]) -> None:
+        self.batches, self.at = batches, (0, 0)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        epoch, first = self.at
+        for i in range(first, len(self)):
+            self.at = (epoch, i + 1)
+            yield self.batches[i]
+        self.at = (epoch + 1, 0)
+
+    def set_epoch(self, epoch: int) -> None:
+        self.at = (epoch, 0)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epoch": self.at[0], "sample": self.at[1]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.at = (state["epoch"], state["sample"])
+
+
+def after(steps: int) -> Callable[[], bool]:
+    """`stop` that says yes from that step on."""
+    left = iter(range(steps))
+    return lambda: next(left, None) is None
+
+
+def weights(model: nn.Module) -> dict[str, np.ndarray]:
+    return {name: value.numpy().copy() for name, value in model.state_dict().items()}
+
+
+def same(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> bool:
+    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def table(out: Path) -> list[dict[str, str]]:
+    """log.csv without the columns of times."""
+    with (out / "log.csv").open(encoding="utf-8", newline="") as file:
+        return [{k: v for k, v in row.items() if k not in TIMES} for row in csv.DictReader(file)]
+
+
+def run(
+    out: Path | None, stop: Callable[[], bool] | None = None, **options: Any
+) -> tuple[nn.Module, list[dict[str, Any]]]:
+    model = options.pop("model", None) or net()
+    how = {"recipe": recipe(), "device": "cpu", "metadata": METADATA, **options}
+    rows = fit(model, clips(), clips("val"), how.pop("recipe"), out=out, stop=stop, **how)
+    return model, rows
+
+
+# --- what it does
+
+
+def test_a_network_of_the_paper_learns_a_few_clips_by_heart() -> None:
+    rng = np.random.default_rng(0)
+    shown = torch.from_numpy(rng.integers(0, 256, (8, 3, 8, 32, 32), np.uint8))
+    labels = torch.arange(8) % 4
+    torch.manual_seed(0)
+    model = vpngen.create_model("r3d10", 4, width=0.125)
+    few = Batches((shown, labels))
+    rows = fit(model, few, None, recipe(lr=0.1, epochs=25, patience=25, weight_decay=0), device="cpu")
+    assert rows[0]["train_loss"] > 1 and rows[-1]["train_loss"] < 0.05 and rows[-1]["train_top1"] == 1
+    model.eval()
+
+
+def test_a_row_says_what_an_independent_loop_finds() -> None:
+    """One epoch against a loop of its own, without momentum's memory, chunks or lagging figures."""
+    model, (row,) = run(None, recipe=recipe(epochs=1, lr=0.03), model=net(dropout=0.0))
+    twin = net(dropout=0.0)
+    optimiser = torch.optim.SGD(twin.parameters(), 0.03, 0.9, weight_decay=1e-3)
+    losses, right = [], 0
+    for shown, labels in clips():
+        logits = twin((shown.float() / 255 - 0.5) / 0.5)
+        loss = nn.functional.cross_entropy(logits, labels)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+        right += int((logits.argmax(1) == labels).sum())
+    twin.eval()
+    with torch.no_grad():
+        logits, named = (
+            torch.cat(v) for v in zip(*[(twin((c.float() / 255 - 0.5) / 0.5), n) for c, n in clips("val")], strict=True)
+        )
+    assert row["epoch"] == 1 and row["step"] == 6 and row["lr"] == 0.03
+    assert row["train_loss"] == pytest.approx(np.mean(losses), rel=1e-4)
+    assert row["train_top1"] == right / 48
+    assert row["val_loss"] == pytest.approx(nn.functional.cross_entropy(logits, named).item(), rel=1e-4)
+    assert row["val_top1"] == (logits.argmax(1) == named).double().mean().item()
+    assert row["val_top5"] == 1  # of four classes
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("parts", [2, 3, 8, 100])
+def test_a_batch_in_parts_is_the_batch(parts: int) -> None:
+    """Where no layer looks at a whole batch."""
+    whole, rows = run(None, model=net(norm=nn.GroupNorm, dropout=0))
+    model, again = run(None, accumulate=parts, model=net(norm=nn.GroupNorm, dropout=0))
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(whole.parameters(), model.parameters(), strict=True))
+    assert [r["train_top1"] for r in rows] == [r["train_top1"] for r in again]
+
+
+@pytest.mark.parametrize("patience", [1, 2, 3])
+def test_the_rate_is_lowered_after_so_many_epochs_without_a_better_loss(patience: int) -> None:
+    still = Batches((torch.zeros((2, 3, *CLIP), dtype=torch.uint8), torch.tensor([0, 1])))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * math.prod(CLIP), 2))
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
+    model[1].weight.requires_grad_(False)  # equal classes: the loss is log 2 for ever
+    rows = fit(model, still, still, recipe(epochs=8, batch=2, patience=patience, factor=0.5), device="cpu")
+    assert [row["val_loss"] for row in rows] == pytest.approx([math.log(2)] * 8)
+    assert [row["lr"] for row in rows] == [0.05 * 0.5 ** (max(0, epoch - 1) // patience) for epoch in range(8)]
+
+
+def test_progress_tells_every_step_and_every_epoch() -> None:
+    seen: list[Progress] = []
+    _, rows = run(None, progress=seen.append)
+    assert [(p.epoch, p.step) for p in seen if p.phase == "train"] == [(e, s) for e in (1, 2, 3) for s in range(1, 7)]
+    assert [p.row for p in seen if p.phase == "done"] == rows
+    assert all(p.epochs == 3 and p.lr > 0 and 0 <= p.data_wait <= 1 for p in seen)
+    assert {p.phase for p in seen} == {"train", "val", "done"}
+
+
+def test_bytes_become_numbers_around_zero() -> None:
+    shown = torch.arange(256, dtype=torch.uint8).view(1, 1, 256, 1, 1).expand(1, 3, 256, 1, 1)
+    made = normalised(shown, torch.device("cpu"), (0.5, 0.4, 0.3), (0.5, 0.25, 1.0)).numpy()
+    levels = np.arange(256) / 255
+    for channel, (mean, std) in enumerate([(0.5, 0.5), (0.4, 0.25), (0.3, 1.0)]):
+        np.testing.assert_allclose(made[0, channel, :, 0, 0], (levels - mean) / std, atol=1e-6)
+    floats = torch.rand(2, 3, 4, 5, 6)
+    assert torch.equal(normalised(floats, torch.device("cpu"), (0.5,) * 3, (0.5,) * 3), floats)
+
+
+# --- files
+
+
+def test_what_a_run_leaves(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    model, rows = run(tmp_path)
+    left = {p.name for p in tmp_path.iterdir()}
+    assert left == {CHECKPOINT, "log.csv", "tensorboard", "curves.png", "weights.safetensors", "weights.pth"}
+    with (tmp_path / "log.csv").open(encoding="utf-8", newline="") as file:
+        logged = list(csv.DictReader(file))
+    assert tuple(logged[0]) == COLUMNS and [int(r["epoch"]) for r in logged] == [1, 2, 3]
+    assert [float(r["val_loss"]) for r in logged] == pytest.approx([r["val_loss"] for r in rows], rel=1e-5)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [e.value for e in events.Scalars("epoch/val_loss")] == pytest.approx([r["val_loss"] for r in rows])
+    assert [e.step for e in events.Scalars("step/loss")] == list(range(1, 19))
+    for name in ("weights.safetensors", "weights.pth", CHECKPOINT):  # a checkpoint is as good as weights
+        state, _ = read_weights(tmp_path / name)
+        assert same({k: v.numpy() for k, v in state.items()}, weights(model))
+    _, metadata = read_weights(tmp_path / "weights.safetensors")
+    assert metadata["figures"]["val_loss"] == pytest.approx(rows[-1]["val_loss"])
+    assert {k: metadata[k] for k in METADATA} == METADATA
+
+
+# --- going on
+
+Whole = tuple[dict[str, np.ndarray], list[dict[str, str]]]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """Weights and log of a run that nothing stopped."""
+    out = tmp_path_factory.mktemp("whole")
+    return weights(run(out)[0]), table(out)
+
+
+@pytest.mark.parametrize("steps", [[1], [5], [6], [7], [3, 4], [6, 6], [16]])
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path: Path, whole: Whole, steps: list[int]) -> None:
+    for count in steps:
+        with pytest.raises(StoppedError, match="the same command goes on"):
+            run(tmp_path / "parts", after(count))
+    model, _ = run(tmp_path / "parts")
+    assert same(weights(model), whole[0])
+    assert table(tmp_path / "parts") == whole[1]
+
+
+def test_a_finished_run_is_left_as_it_is_and_more_epochs_go_on(tmp_path: Path) -> None:
+    whole, _ = run(tmp_path / "whole", recipe=recipe(epochs=4))
+    first, rows = run(tmp_path / "parts")
+    again, same_rows = run(tmp_path / "parts")
+    assert same(weights(first), weights(again)) and rows == same_rows
+    longer, more = run(tmp_path / "parts", recipe=recipe(epochs=4))
+    assert same(weights(longer), weights(whole)) and [r["epoch"] for r in more] == [1, 2, 3, 4]
+
+
+def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path: Path, whole: Whole) -> None:
+    """SIGKILL wherever it strikes, checkpoints after every step; then the same command again."""
+    script = tmp_path / "run.py"
+    script.write_text(
+        textwrap.dedent("""
+        import sys
+        from pathlib import Path
+        from tests.test_fit import run
+        run(Path(sys.argv[1]), checkpoint_minutes=0)
+        print("done")
+        """)
+    )
+    ended = 0
+    for seconds in (0.0, 0.02, 0.05, None):
+        running = subprocess.Popen(
+            [sys.executable, str(script), str(tmp_path / "killed")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            cwd=Path(__file__).parents[1], env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        )  # fmt: skip
+        if seconds is not None:
+            while not (tmp_path / "killed" / CHECKPOINT).exists() and running.poll() is None:
+                time.sleep(0.01)
+            time.sleep(seconds)
+            running.send_signal(signal.SIGKILL)
+        out, err = running.communicate(timeout=120)
+        ended += out.strip() == "done"
+        assert running.returncode in (0, -signal.SIGKILL), err
+    assert ended >= 1
+    state, _ = read_weights(tmp_path / "killed" / "weights.safetensors")
+    assert same({k: v.numpy() for k, v in state.items()}, whole[0])
+    assert table(tmp_path / "killed") == whole[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"recipe": recipe(weight_decay=0.2)}, "recipe.weight_decay: 0.001 there, 0.2 here"),
+        ({"recipe": recipe(batch=4)}, "recipe.batch: 8 there, 4 here"),
+        ({"model": net(classes=5)}, "model: "),
+        ({"metadata": {**METADATA, "seed": 1}}, "seed: 0 there, 1 here"),
+        ({"metadata": {**METADATA, "parent": {"stage": "train"}}}, "init: "),
+    ],
+)
+def test_another_run_in_the_folder_is_a_conflict(tmp_path: Path, changes: dict[str, Any], what: str) -> None:
+    run(tmp_path)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
+    with pytest.raises(ConflictError, match=what):
+        run(tmp_path, **changes)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()} == before
+
+
+def test_another_stream_is_a_conflict(tmp_path: Path) -> None:
+    with pytest.raises(StoppedError):
+        run(tmp_path, after(2))
+    with pytest.raises(ConflictError, match="stream with other arguments"):
+        fit(net(), clips(seed=3), clips("val"), recipe(), out=tmp_path, device="cpu", metadata=METADATA)
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"half"])
+def test_a_damaged_checkpoint_is_named_and_kept(tmp_path: Path, content: bytes) -> None:
+    run(tmp_path)
+    path = tmp_path / CHECKPOINT
+    content = path.read_bytes()[: path.stat().st_size // 2] if content == b"half" else content
+    path.write_bytes(content)
+    with pytest.raises(ConflictError, match="no checkpoint of a run, or damaged; move it away"):
+        run(tmp_path)
+    assert path.read_bytes() == content
+
+
+# --- faults
+
+
+def test_a_rate_that_diverges_names_step_and_last_good_checkpoint_and_a_lower_one_goes_on(tmp_path: Path) -> None:
+    with pytest.raises(StoppedError):
+        run(tmp_path, after(7), recipe=recipe(epochs=5))
+    good = read_weights(tmp_path / CHECKPOINT)[0]
+    with pytest.raises(RunError) as failed:
+        run(tmp_path, recipe=recipe(epochs=5, lr=1e38))
+    assert re.search(
+        r"the loss is \S+ at step 1[01] \(epoch 2\): the learning rate, 1e\+38, may be too high; the last good checkpoint is "
+        r"'\S+', of epoch 1, step 3 of the next; give a lower `lr` to go on from there",
+        str(failed.value),
+    )
+    kept = read_weights(tmp_path / CHECKPOINT)[0]
+    assert all(torch.equal(good[name], kept[name]) for name in good)
+    _, rows = run(tmp_path, recipe=recipe(epochs=5, lr=0.01))
+    assert [row["lr"] for row in rows[:2]] == [0.05, 0.01] and len(rows) == 5
+
+
+def test_without_a_checkpoint_divergence_says_so() -> None:
+    with pytest.raises(RunError, match=r"at step \d \(epoch 1\): .*no checkpoint was written yet; give a lower `lr`$"):
+        run(None, recipe=recipe(lr=1e38))
+
+
+def test_weights_that_are_no_numbers_are_never_saved(tmp_path: Path) -> None:
+    """The step that ruins them may have had a good loss, and be the last before a checkpoint."""
+    one = Batches((torch.zeros((2, 3, *CLIP), dtype=torch.uint8), torch.tensor([0, 1])))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * math.prod(CLIP), 2))
+    with pytest.raises(RunError, match="weights are no numbers any more at step 1"):
+        fit(model, one, None, recipe(lr=1e38, batch=2, weight_decay=1e3), out=tmp_path, device="cpu", metadata=METADATA)
+    assert not (tmp_path / CHECKPOINT).exists()
+
+
+def test_a_full_disk_leaves_the_checkpoint_of_before(tmp_path: Path) -> None:
+    """A limit on the size of files, in a process of its own, which fails as a full disk does."""
+    with pytest.raises(StoppedError):
+        run(tmp_path / "run", after(7))
+    before = (tmp_path / "run" / CHECKPOINT).read_bytes()
+    script = tmp_path / "run.py"
+    script.write_text(
+        textwrap.dedent(f"""
+        import resource, signal, sys
+        from pathlib import Path
+        from tests.test_fit import run
+        from vpngen.errors import MissingError
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, ({len(before) // 2}, resource.RLIM_INFINITY))
+        try:
+            run(Path(sys.argv[1]))
+        except MissingError as error:
+            print(error)
+        """)
+    )
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path / "run")], capture_output=True, text=True, timeout=120,
+        cwd=Path(__file__).parents[1], env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+    )  # fmt: skip
+    assert "no space is left to write" in done.stdout and CHECKPOINT in done.stdout, done.stderr
+    assert (tmp_path / "run" / CHECKPOINT).read_bytes() == before
+    assert not list((tmp_path / "run").glob(".*partial"))
+    model, _ = run(tmp_path / "run")
+    assert same(weights(model), weights(run(None)[0]))
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[1] == resource.RLIM_INFINITY
+
+
+@pytest.mark.parametrize("accumulate", [0, -1, 1.5, True])
+def test_parts_that_make_no_sense(accumulate: Any) -> None:
+    with pytest.raises(ArgumentError, match="`accumulate`"):
+        run(None, accumulate=accumulate)
+
+
+def test_a_network_with_nothing_to_train() -> None:
+    model = net().requires_grad_(False)
+    with pytest.raises(ArgumentError, match="leaves nothing to train"):
+        run(None, model=model)
+
+
+def test_an_epoch_without_a_batch() -> None:
+    with pytest.raises(ArgumentError, match="leaves no whole batch"):
+        fit(net(), Batches(), None, recipe(), device="cpu")
+
+
+def test_a_card_that_there_is_not() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(MissingError, match="finds no card"):
+        run(None, device="cuda")
+
+
+# --- ranks
+
+
+RANK = """
+import json, sys, numpy as np, torch
+from pathlib import Path
+from torch import nn
+from tests.test_fit import clips, net, recipe, SPEC, METADATA
+from vpngen.train import fit, ranks
+
+out, norm, *wish = sys.argv[1:]
+with ranks.joined("cpu", patience=30):
+    rank, size = ranks.world()
+    model = net(norm=getattr(nn, norm), dropout=0)
+    stop = None
+    if wish and wish[0] == "stop" and rank == 1:  # one rank is told, all end at the same step
+        left = iter(range(4))
+        stop = lambda: next(left, None) is None
+    if wish and wish[0] == "die" and rank == 1:
+        left = iter(range(4))
+        def stop():
+            if next(left, None) is None:
+                import os
+                os._exit(9)
+            return False
+    try:
+        rows = fit(model, clips(batch=8 // size), clips("val", batch=8 // size), recipe(), out=Path(out), device="cpu",
+                   metadata=METADATA, stop=stop)
+    except Exception as error:
+        print(json.dumps([rank, type(error).__name__, str(error)]), flush=True)
+        raise SystemExit(1)
+    print(json.dumps([rank, rows[-1]["train_loss"], rows[-1]["val_loss"], rows[-1]["val_top1"]]), flush=True)
+"""
+
+
+def torchrun(tmp_path: Path, *args: str, ranks: int = 2) -> tuple[int, list[Any], str]:
+    """Ranks as torchrun starts them; what each printed."""
+    script = tmp_path / "rank.py"
+    script.write_text(RANK)
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks), str(script), *args],
+        capture_output=True, text=True, timeout=240, cwd=Path(__file__).parents[1],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    return done.returncode, [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")], done.stderr
+
+
+def test_two_processes_are_one_with_the_same_batch(tmp_path: Path) -> None:
+    code, said, err = torchrun(tmp_path, str(tmp_path / "two"), "GroupNorm")
+    assert code == 0, err
+    model, rows = run(tmp_path / "one", model=net(norm=nn.GroupNorm, dropout=0))
+    state, _ = read_weights(tmp_path / "two" / "weights.safetensors")
+    for name, value in weights(model).items():
+        np.testing.assert_allclose(state[name].numpy(), value, atol=1e-5, err_msg=name)
+    assert sorted(rank for rank, *_ in said) == [0, 1] and said[0][1:] == said[1][1:]
+    for mine, theirs in zip(table(tmp_path / "one"), table(tmp_path / "two"), strict=True):
+        assert {k: float(v) for k, v in theirs.items()} == pytest.approx(
+            {k: float(v) for k, v in mine.items()}, rel=1e-3
+        )
+    assert [r["epoch"] for r in rows] == [1, 2, 3]
+
+
+def test_two_processes_stop_together_and_one_goes_on(tmp_path: Path) -> None:
+    """One rank is told to stop; the checkpoint goes on with a single process, as two halves of each batch."""
+    code, said, err = torchrun(tmp_path, str(tmp_path / "two"), "GroupNorm", "stop")
+    assert code == 1, err
+    assert [(name, text.split(";")[0]) for _, name, text in said] == [("StoppedError", "stopped after step 6")] * 2
+    model, _ = run(tmp_path / "two", model=net(norm=nn.GroupNorm, dropout=0), accumulate=2)
+    whole, _ = run(None, model=net(norm=nn.GroupNorm, dropout=0))
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(model.parameters(), whole.parameters(), strict=True))
+
+
+def test_a_rank_that_dies_is_an_error_of_the_others(tmp_path: Path) -> None:
+    code, said, err = torchrun(tmp_path, str(tmp_path / "two"), "GroupNorm", "die")
+    assert code != 0
+    told = [text for rank, name, text in said if (rank, name) == (0, "RunError")]
+    assert not told or ("another rank is gone" in told[0] and "no checkpoint was written yet" in told[0]), said
+    assert told or "exitcode" in err  # torchrun may end the others before they find out
