@@ -5,11 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+from commands import Result, Run
 from hypothesis import settings
 
 import vpngen
+from vpngen import cli, terminal
 
 # Contended threads of BLAS and OpenMP can be several times slower than one; set before either is loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -31,3 +36,29 @@ settings.load_profile("ci")
 
 # A shell starts background jobs with SIGINT ignored, programs inherit that, and `vpngen` respects it. The tests send signals.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def run(
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Iterator[Run]:
+    """`vpngen ARGS` in this process and in an empty folder: the real `main`, with its messages and exit codes."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("VPNGEN_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setattr(terminal, "NOTICE_SECONDS", 3600)  # a slow machine is no failure
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def vpngen_main(*args: str | Path) -> Result:
+        monkeypatch.setattr(sys, "argv", ["vpngen", *map(str, args)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return Result(end.value.code, *capsys.readouterr())
+
+    yield vpngen_main
+    for number, handler in handlers.items():
+        signal.signal(number, handler)

@@ -19,14 +19,15 @@ import sys
 import termios
 import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 import numpy as np
 import pytest
 import stores
+from commands import Result, Run, end_of, process
 from PIL import Image
 
 import vpngen
@@ -50,6 +51,7 @@ FRACTALS = (
 SHARDS = ("--shard-videos", "4")
 """Three shards and one."""
 COMMANDS = tuple(cli.cli.commands)
+NESTED = tuple(f"figure {name}" for name in cli.training.figure.commands)
 GO_ON = "What was finished stays; give the same command again to go on."
 
 
@@ -81,62 +83,6 @@ def ifs_dir(folder: str | Path, *files: str) -> None:
         Path(folder, f"{i:05d}.csv").write_text(text)
 
 
-class Result(NamedTuple):
-    """How a command ended, and what it wrote to stdout and stderr."""
-
-    code: int | str | None
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """What was written for machines; nothing else may be on stdout."""
-        assert self.out.endswith("\n")
-        return json.loads(self.out)
-
-
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def run(
-    tmp_path: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Iterator[Run]:
-    """`vpngen ARGS` in this process and in an empty folder: the real `main`, with its messages and exit codes."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.setenv("VPNGEN_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-    monkeypatch.setattr(terminal, "NOTICE_SECONDS", 3600)  # a slow machine is no failure
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def vpngen_main(*args: str | Path) -> Result:
-        monkeypatch.setattr(sys, "argv", ["vpngen", *map(str, args)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        return Result(end.value.code, *capsys.readouterr())
-
-    yield vpngen_main
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
-
-
-def process(*args: str | Path, cwd: Path, **options: Any) -> subprocess.Popen[str]:
-    """`vpngen ARGS` in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", "vpngen", *map(str, args)], cwd=cwd, text=True, stdin=subprocess.DEVNULL,
-        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
-    )  # fmt: skip
-
-
-def end_of(running: subprocess.Popen[str]) -> Result:
-    out, err = running.communicate(timeout=120)
-    return Result(running.returncode, out, err)
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A complete store of `SMALL`, not to be changed."""
@@ -155,7 +101,11 @@ def small(finished: Path, tmp_path: Path) -> Path:
 
 
 def parser_of(name: str) -> click.Command:
-    return cli.cli.commands[name] if name else cli.cli
+    command: click.Command = cli.cli
+    for part in name.split():
+        assert isinstance(command, click.Group)
+        command = command.commands[part]
+    return command
 
 
 def examples(command: click.Command) -> list[list[str]]:
@@ -167,7 +117,7 @@ def examples(command: click.Command) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("columns", [60, 80, 160])
-@pytest.mark.parametrize("name", ["", *COMMANDS])
+@pytest.mark.parametrize("name", ["", *COMMANDS, *NESTED])
 def test_help_fits_and_explains_everything(run: Run, monkeypatch: pytest.MonkeyPatch, name: str, columns: int) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     result = run(*name.split(), "--help")
@@ -197,13 +147,15 @@ def test_help_of_the_whole_lists_every_command_in_full(run: Run) -> None:
         assert code in re.sub(r"\s+", " ", text)
 
 
-@pytest.mark.parametrize("name", ["", *(c for c in COMMANDS if c != "doctor")])
+@pytest.mark.parametrize("name", ["", *(c for c in COMMANDS if c != "doctor"), *NESTED])
 def test_examples_in_the_help_are_understood(run: Run, tmp_path: Path, name: str) -> None:
     (tmp_path / "set.json").write_text("{}")
     lines = examples(parser_of(name))
     assert lines
     for _, command, *args in lines:
-        with cli.cli.commands[command].make_context(command, args) as context:
+        if command == "figure":
+            command, args = f"{command} {args[0]}", args[1:]
+        with parser_of(command).make_context(command, args) as context:
             assert not context.args
 
 

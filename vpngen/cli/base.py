@@ -117,16 +117,14 @@ class _Help:
 
 
 class Command(_Help, click.Command):
-    """A command that lists the options naming a dataset apart, and speaks of its arguments as they are typed."""
+    """A command that lists its options in sections, and speaks of its arguments as they are typed."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The options: those of the command, those of every dataset, those of each generator."""
-        sections: dict[str, list[tuple[str, str]]] = {"Options": [], "Which dataset": []}
+        """The options: those of the command, then those of each section."""
+        sections: dict[str, list[tuple[str, str]]] = {"Options": []}
         for param in self.get_params(ctx):
             if isinstance(param, click.Option) and (record := param.get_help_record(ctx)) is not None:
-                section = "Options"
-                if isinstance(param, DatasetOption):
-                    section = f"With --generator {param.of}" if param.of else "Which dataset"
+                section = param.section if isinstance(param, SectionOption) else "Options"
                 sections.setdefault(section, []).append(record)
         for title, records in sections.items():
             if records:
@@ -139,7 +137,7 @@ class Command(_Help, click.Command):
             return super().invoke(ctx)
         except VpngenError as error:
             typed = {_key(p): p.opts[-1] if isinstance(p, click.Option) else _word(p) for p in self.get_params(ctx)}
-            typed["path"] = typed.get("out") or typed.get("store_path", "path")
+            typed["path"] = typed.get("weights") or typed.get("out") or typed.get("store_path", "path")
             if ctx.params.get("show_d") is not None:
                 typed["temporal"] = "--show-d"
             error.args = (re.sub(r"`(\w+)`", lambda m: f"`{typed.get(m[1], m[1])}`", str(error)),)
@@ -155,11 +153,19 @@ def _word(argument: click.Parameter) -> str:
     return (argument.metavar or str(argument.name).upper()).strip("[]")
 
 
-class DatasetOption(click.Option):
+class SectionOption(click.Option):
+    """An option that help lists in a section of its own."""
+
+    def __init__(self, *args: Any, section: str, **fields: Any) -> None:
+        super().__init__(*args, **fields)
+        self.section = section
+
+
+class DatasetOption(SectionOption):
     """An option that is part of the name of a dataset; `of` is the generator that it belongs to, None for all."""
 
     def __init__(self, *args: Any, of: str | None = None, **fields: Any) -> None:
-        super().__init__(*args, **fields)
+        super().__init__(*args, section=f"With --generator {of}" if of else "Which dataset", **fields)
         self.of = of
 
 

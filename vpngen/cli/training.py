@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import click
 from vpngen.cli.base import (
     EXIT_CODES,
     Group,
+    SectionOption,
     Stop,
     bundle,
     cli,
@@ -54,44 +56,48 @@ def _settings(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
 _path = click.Path(path_type=Path)
 _three = numbers(float, "three numbers")
 
+_network = functools.partial(click.option, cls=SectionOption, section="Which network")
+_how = functools.partial(click.option, cls=SectionOption, section="How it is trained")
+_machine = functools.partial(click.option, cls=SectionOption, section="Where it runs")
+_data = functools.partial(click.option, cls=SectionOption, section="Which videos")
 model_options = bundle(
-    click.option("--model", metavar="NAME", help="Such as r3d18, r2p1d50, preact200, wide50, resnext101, densenet121, or package.module:callable.  [default: that of --from, or r3d50]"),
-    click.option("--set", "options", multiple=True, callback=_settings, metavar="NAME=VALUE", help="An option of the model: shortcut=A, width=0.5, max_pool=false ..."),
-    click.option("--from", "from_", type=_path, metavar="FILE", help="Weights to begin with, .safetensors or .pth; the head is a new one."),
-    click.option("--inflate", type=_path, metavar="FILE", help="Weights of a 2-D ResNet to begin with, repeated along time."),
+    _network("--model", metavar="NAME", help="Such as r3d18, r2p1d50, preact200, wide50, resnext101, densenet121, or package.module:callable.  [default: that of --from, or r3d50]"),
+    _network("--set", "options", multiple=True, callback=_settings, metavar="NAME=VALUE", help="An option of the model: shortcut=A, width=0.5, max_pool=false ..."),
+    _network("--from", "from_", type=_path, metavar="FILE", help="Weights to begin with, .safetensors or .pth, or the folder of a run; the head is a new one."),
+    _network("--inflate", type=_path, metavar="FILE", help="Weights of a 2-D ResNet to begin with, repeated along time."),
 )  # fmt: skip
 recipe_options = bundle(
-    click.option("--recipe", type=click.Choice(RECIPES), default=RECIPES[0], show_default=True, help="What the options below are by default."),
-    click.option("--epochs", type=int, help="At most.  [default: 200]"),
-    click.option("--batch", type=int, help="Clips of a step, over all ranks.  [default: 128]"),
-    click.option("--lr", type=float, help="The learning rate at the start.  [default: 0.3, 0.1, 0.001]"),
-    click.option("--patience", type=int, help="Epochs in a row without a better validation loss, after which it is lowered.  [default: 10]"),
-    click.option("--factor", type=float, help="What it is multiplied by then.  [default: 0.1]"),
-    click.option("--momentum", type=float, help="[default: 0.9]"),
-    click.option("--nesterov/--no-nesterov", default=None, help="[default: no-nesterov]"),
-    click.option("--weight-decay", type=float, help="[default: 0.001, 0.001, 0.00001]"),
-    click.option("--clip", callback=shape_of, metavar="TxHxW", help="Frames, height, width.  [default: 16x112x112]"),
-    click.option("--augment", type=click.Choice(AUGMENTATIONS), help="How clips are cut.  [default: x10, multiscale, multiscale]"),
-    click.option("--freeze", type=int, help="Stages that stay as they are; 3 trains conv5_x and the head alone.  [default: 0, 0, 3]"),
-    click.option("--mean", callback=_three, metavar="R,G,B", help="Subtracted from levels in [0, 1].  [default: that of --from, or 0.5,0.5,0.5]"),
-    click.option("--std", callback=_three, metavar="R,G,B", help="What they are divided by then.  [default: that of --from, or 0.5,0.5,0.5]"),
+    _how("--recipe", type=click.Choice(RECIPES), default=RECIPES[0], show_default=True, help="What the options below are by default."),
+    _how("--epochs", type=int, help="At most.  [default: 200]"),
+    _how("--batch", type=int, help="Clips of a step, over all ranks.  [default: 128]"),
+    _how("--lr", type=float, help="The learning rate at the start.  [default: 0.3, 0.1, 0.001]"),
+    _how("--patience", type=int, help="Epochs in a row without a better validation loss, after which it is lowered.  [default: 10]"),
+    _how("--factor", type=float, help="What it is multiplied by then.  [default: 0.1]"),
+    _how("--momentum", type=float, help="Of the gradients.  [default: 0.9]"),
+    _how("--nesterov/--no-nesterov", default=None, help="Nesterov's momentum.  [default: no-nesterov]"),
+    _how("--weight-decay", type=float, help="Per step and rate.  [default: 0.001, 0.001, 0.00001]"),
+    _how("--clip", callback=shape_of, metavar="TxHxW", help="Frames, height, width.  [default: 16x112x112]"),
+    _how("--augment", type=click.Choice(AUGMENTATIONS), help="How clips are cut.  [default: x10, multiscale, multiscale]"),
+    _how("--freeze", type=int, help="Stages that stay as they are; 3 trains conv5_x and the head alone.  [default: 0, 0, 3]"),
+    _how("--mean", callback=_three, metavar="R,G,B", help="Subtracted from levels in [0, 1].  [default: that of --from, or 0.5,0.5,0.5]"),
+    _how("--std", callback=_three, metavar="R,G,B", help="What they are divided by then.  [default: that of --from, or 0.5,0.5,0.5]"),
 )  # fmt: skip
 RECIPE_FIELDS = (
     "epochs", "batch", "lr", "patience", "factor", "momentum", "nesterov", "weight_decay", "clip", "augment", "freeze", "mean", "std",
 )  # fmt: skip
 machine_options = bundle(
-    click.option("--device", default="auto", show_default=True, shell_complete=complete("auto", "cpu", "cuda"), help="auto, cpu, cuda or cuda:N; a rank of torchrun has its own card."),
-    click.option("--accumulate", type=int, default=1, show_default=True, help="Parts in which a batch goes through the network, where memory is short."),
-    click.option("--compile/--no-compile", "compiled", default=False, help="torch.compile.  [default: no-compile]"),
-    click.option("--amp/--no-amp", default=None, help="bfloat16.  [default: on a card that can]"),
+    _machine("--device", default="auto", show_default=True, shell_complete=complete("auto", "cpu", "cuda"), help="auto, cpu, cuda or cuda:N; a rank of torchrun has its own card."),
+    _machine("--accumulate", type=int, default=1, show_default=True, help="Parts in which a batch goes through the network, where memory is short."),
+    _machine("--compile/--no-compile", "compiled", default=False, help="torch.compile.  [default: no-compile]"),
+    _machine("--amp/--no-amp", default=None, help="bfloat16.  [default: on a card that can]"),
 )  # fmt: skip
-decoders_option = click.option(
+decoders_option = _machine(
     "--decoders", type=int, default=0, show_default=True, help="Processes that decode videos; 0 for none of their own."
 )
 data_options = bundle(
-    click.option("--data", "kind", type=click.Choice(KINDS), help="What kind of set it is."),
-    click.option("--videos", "root", type=_path, metavar="FOLDER", help="Where its videos are; json: its folders of frames."),
-    click.option("--annotations", type=_path, metavar="PATH", help="ucf101, hmdb51: the folder of split files; activitynet, json: the file; kinetics: the folder of CSV files."),
+    _data("--data", "kind", type=click.Choice(KINDS), help="What kind of set it is."),
+    _data("--videos", "root", type=_path, metavar="FOLDER", help="Where its videos are; json: its folders of frames."),
+    _data("--annotations", type=_path, metavar="PATH", help="ucf101, hmdb51: the folder of split files; activitynet, json: the file; kinetics: the folder of CSV files."),
 )  # fmt: skip
 
 
@@ -115,18 +121,19 @@ def train(
     form: str,
     **options: Any,
 ) -> None:
-    """Initialize a 3-D CNN: train it to name the category of clips that are rendered on the fly.
+    """Initialize a 3-D CNN with clips that are rendered on the fly.
+
+    It learns to name the category of each.
 
     OUT is the folder of the run: weights.safetensors, weights.pth in the form of 3D-ResNets-PyTorch, log.csv, curves.png,
-    tensorboard/ and the checkpoint that a stopped or killed run goes on from when the same command is given again. Under
-    torchrun every rank takes its share of each batch.
+    tensorboard/ and the checkpoint that a stopped or killed run goes on from when the same command is given again. On
+    several cards: torchrun --nproc-per-node 8 -m vpngen train ..., where every rank takes its share of each batch.
 
     Examples:
-      vpngen train vpn --model r3d50                          the paper's recipe and set
-      vpngen train --preset vpn-low-freq --model r3d18 --lr 0.1
-      vpngen train --categories 16 --instances 64 --model r3d10 --epochs 2 --batch 32 --clip 8x56x56
+      vpngen train vpn                R3D-50, the paper's recipe and set
+      vpngen train --preset vpn-low-freq --model r2p1d50
+      vpngen train --categories 16 --instances 64 --model r3d10
       vpngen train --model r3d50 --clip 64x224x224 --accumulate 4
-      torchrun --nproc-per-node 8 -m vpngen train vpn --model r2p1d50
       vpngen train --model torchvision.models.video:r3d_18
     """
     begin, recipe, machine = _take_start(options), _take_recipe(options), _take_machine(options)
@@ -188,18 +195,18 @@ def train(
 def finetune(
     out: Path | None, splits: tuple[int, ...], seeds: tuple[int, ...], form: str, **options: Any
 ) -> None:  # fmt: skip
-    """Train a network on filmed videos and evaluate it: from scratch, from VPN weights, from any others.
+    """Train a network on filmed videos, and evaluate it.
 
     OUT is the folder of the run, or of one folder for each split and seed. A stopped run goes on when the same command is
-    given again.
+    given again. The procedures of Table 1 are one such command each, or several, each from the weights of the one before.
 
-    Examples, the procedures of Table 1:
-      vpngen finetune scratch --data ucf101 --videos UCF-101 --annotations ucfTrainTestlist --model r3d50
-      vpngen finetune vpn-ucf --from vpn/weights.safetensors --data ucf101 --videos UCF-101 --annotations ucfTrainTestlist
-      vpngen finetune k4 --data kinetics --videos k400 --annotations k400/annotations --model r3d50 --decoders 16
-      vpngen finetune vpn-k4 --from vpn/weights.safetensors --data kinetics --videos k400 --annotations k400/annotations
-      vpngen finetune i3d-k4 --model r3d50 --inflate resnet50.pth --data kinetics --videos k400 --annotations k400/annotations
-      vpngen finetune vpn-k4-ucf --from vpn-k4/weights.safetensors --data ucf101 --videos UCF-101 --annotations ucfTrainTestlist --splits 1,2,3 --seeds 0,1,2 --recipe cvpr2018-finetune
+    Examples:
+      vpngen finetune --data ucf101 --videos ucf --annotations lists
+      vpngen finetune --from vpn --data ucf101 --videos ucf --annotations lists
+      vpngen finetune k4 --data kinetics --videos k400 --annotations lists
+      vpngen finetune --inflate resnet50.pth --data folder --videos clips
+      vpngen finetune --from k4 --data folder --videos clips --seeds 0,1,2
+      vpngen finetune --from k4 --freeze 3 --lr 0.001 --data folder --videos clips
     """
     begin, machine = _take_start(options), _take_machine(options)
     recipe = _take_recipe(options, begin)
@@ -255,15 +262,17 @@ def evaluate(
     weights: tuple[Path, ...], splits: tuple[int, ...] | None, clip: tuple[int, int, int] | None, batch: int, out: Path | None,
     results: Path | None, form: str, **options: Any,
 ) -> None:  # fmt: skip
-    """Evaluate fine-tuned networks: windows side by side, the centre of each, scores averaged over a video.
+    """Evaluate fine-tuned networks on test videos.
+
+    Windows side by side, the centre of each, scores averaged over a video.
 
     WEIGHTS are files that `vpngen finetune` wrote, or folders of its runs; of several, of other splits and seeds, the mean
     and the deviation are shown.
 
     Examples:
-      vpngen evaluate vpn-ucf/weights.safetensors
-      vpngen evaluate vpn-k4-ucf/split*-seed*
-      vpngen evaluate vpn-ucf --videos /elsewhere/UCF-101 --annotations /elsewhere/ucfTrainTestlist --data ucf101
+      vpngen evaluate vpn-ucf
+      vpngen evaluate ucf/split1-seed0 ucf/split2-seed0 ucf/split3-seed0
+      vpngen evaluate vpn-ucf -o figures.json --results scores.json
     """
     machine = _take_machine(options)
     if any(options[name] is not None for name in ("kind", "root", "annotations")):
@@ -281,7 +290,7 @@ def evaluate(
 
     found: dict[tuple[int, int], Evaluation] = {}
     for i, given in enumerate(weights):
-        file = given / "weights.safetensors" if given.is_dir() else given
+        file = _weights_of(given)
         data = base or runs.data_of(file)
         if splits is not None:
             data = replace(data, split=splits[i % len(splits)])
@@ -315,7 +324,13 @@ def _say(form: str, out: Path | None, found: dict[tuple[int, int], Evaluation], 
 
 @cli.group(cls=Group)
 def figure() -> None:
-    """Draw the figures of the paper from runs: first filters, curves, sweeps."""
+    """Draw what runs came to: filters, curves, sweeps.
+
+    Examples:
+      vpngen figure filters scratch vpn -o figure5.gif
+      vpngen figure curves scratch vpn-ucf i3d-ucf -o figure4.png
+      vpngen figure sweep runs -o figure3.png
+    """
 
 
 @figure.command()
@@ -337,11 +352,11 @@ def filters(weights: tuple[Path, ...], out: Path, titles: tuple[str, ...] | None
 
     Examples:
       vpngen figure filters vpn/weights.safetensors -o filters.gif
-      vpngen figure filters scratch/weights.pth vpn/weights.pth --titles scratch,VPN
+      vpngen figure filters scratch/weights.pth vpn/weights.pth
     """
     from vpngen.train import figures
 
-    figures.filters(weights, out, titles=titles, layer=layer)
+    figures.filters([_weights_of(path) for path in weights], out, titles=titles, layer=layer)
     click.echo(click.format_filename(out))
 
 
@@ -401,10 +416,20 @@ def sweep(evaluations: tuple[Path, ...], out: Path, x: str, series: str, metric:
 # --- what the options mean
 
 
+def _weights_of(path: Path) -> Path:
+    return path / "weights.safetensors" if path.is_dir() else path
+
+
 def _take_start(options: dict[str, Any]) -> Start:
     from vpngen.train.runs import Start
 
-    return Start(options.pop("model"), options.pop("options"), options.pop("from_"), options.pop("inflate"))
+    begin = options.pop("from_")
+    return Start(
+        options.pop("model"),
+        options.pop("options"),
+        None if begin is None else _weights_of(begin),
+        options.pop("inflate"),
+    )
 
 
 def _take_machine(options: dict[str, Any]) -> Machine:

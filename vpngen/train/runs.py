@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import json
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -231,7 +231,7 @@ def finetune(
         machine: where.
         seed: of the head, order, augmentation and what is held out.
         progress: see `fit`.
-        scored: called with the batches of windows that were scored, and about how many there are.
+        scored: called with the videos of this rank that were evaluated, and how many there are.
         stop: see `fit`.
 
     Returns:
@@ -296,7 +296,7 @@ def assess(
         data: other videos than those of the metadata.
         clip: another clip than that of the metadata.
         batch: windows that go through the network at once, on each rank.
-        scored: called with the batches of windows that were scored, and about how many there are.
+        scored: called with the videos of this rank that were evaluated, and how many there are.
 
     Returns:
         The evaluation; its metadata are those of the weights, with the data evaluated.
@@ -353,10 +353,19 @@ def _evaluated(
     metadata: Mapping[str, Any], scored: Callable[[int, int], None] | None,
 ) -> Evaluation:  # fmt: skip
     windows = WindowLoader(videos, per_rank(recipe), clip=recipe.clip, workers=machine.workers)
+    count = -(-len(videos.videos) // ranks.world()[1])
+
+    def watched() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        seen: set[int] = set()
+        for clips, numbers in windows:
+            yield clips, numbers
+            seen.update(numbers.tolist())
+            if scored is not None:
+                scored(min(len(seen), count), count)
+
     return evaluate(
-        model, windows, [v.label for v in videos.videos], videos.classes, device=device, mean=recipe.mean, std=recipe.std,
+        model, watched(), [v.label for v in videos.videos], videos.classes, device=device, mean=recipe.mean, std=recipe.std,
         ids=[v.id for v in videos.videos], faults=windows.faults, short=windows.short, amp=machine.amp, metadata=metadata,
-        progress=None if scored is None else lambda done, of: scored(done, len(windows) if of is None else of),
     )  # fmt: skip
 
 
