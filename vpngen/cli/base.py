@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from vpngen import __version__
-from vpngen.errors import RunError, VpngenError
+from vpngen.errors import MissingError, RunError, VpngenError
 
 EXIT_CODES = (
     "Exit codes: 0 done, 1 failed, 2 bad argument, 3 conflict with what is on disk, 4 something is missing here."
@@ -103,6 +103,8 @@ def main() -> NoReturn:
 
 
 _EXAMPLES = "Examples:\n"
+TRAINING = ("av", "matplotlib", "safetensors", "tensorboard", "torch")
+"""Packages that come with the extra `train`."""
 
 
 class _Help:
@@ -135,8 +137,13 @@ class Command(_Help, click.Command):
         """Run the command; an error that names an argument of the library names the option instead."""
         try:
             return super().invoke(ctx)
+        except ModuleNotFoundError as error:
+            if (name := (error.name or "").partition(".")[0]) not in TRAINING:
+                raise
+            raise MissingError(f"{name} is not installed; give: pip install 'vpngen[train]'") from None
         except VpngenError as error:
-            typed = {_key(p): p.opts[-1] if isinstance(p, click.Option) else _word(p) for p in self.get_params(ctx)}
+            words = [(p, p.opts[-1] if isinstance(p, click.Option) else _word(p)) for p in self.get_params(ctx)]
+            typed = {str(p.name): word for p, word in words} | {_key(p): word for p, word in words}
             typed["path"] = typed.get("weights") or typed.get("out") or typed.get("store_path", "path")
             if ctx.params.get("show_d") is not None:
                 typed["temporal"] = "--show-d"

@@ -150,7 +150,7 @@ def train(
     with _watched() as (progress, stop):
         rows = runs.initialize(
             source, out, begin, recipe, machine, seed=run_seed, samples=samples, backend_threads=threads, progress=progress,
-            stop=stop,
+            stop=stop, say=_say_so,
         )  # fmt: skip
     if _main_rank():
         last = rows[-1]
@@ -232,7 +232,16 @@ def finetune(
                 click.echo(f"split {split}, seed {seed}: {click.format_filename(folder)}", err=True)
             with _watched() as (progress, stop), _scoring(stop) as scored:
                 found[split, seed] = runs.finetune(
-                    data, folder, begin, recipe, machine, seed=seed, progress=progress, scored=scored, stop=stop
+                    data,
+                    folder,
+                    begin,
+                    recipe,
+                    machine,
+                    seed=seed,
+                    progress=progress,
+                    scored=scored,
+                    stop=stop,
+                    say=_say_so,
                 )
     if _main_rank():
         _say(form, out, found, summary(found))
@@ -479,6 +488,10 @@ def _model_name(begin: Start) -> str:
     if named is None and begin.weights is not None:
         named = read_weights(begin.weights)[1].get("model", {}).get("name")
     return (named or DEFAULT_MODEL).rpartition(":")[2]
+
+
+def _say_so(text: str) -> None:
+    click.echo(text, err=True)
 
 
 def _main_rank() -> bool:

@@ -125,6 +125,7 @@ def fit(
     metadata: Mapping[str, Any] | None = None,
     progress: Callable[[Progress], None] | None = None,
     stop: Callable[[], bool] | None = None,
+    say: Callable[[str], None] | None = None,
     checkpoint_minutes: float = 10.0,
 ) -> list[Row]:
     """Train `model`, and go on from the checkpoint in `out` where there is one; at the rate of the recipe, if that is another.
@@ -146,6 +147,7 @@ def fit(
         metadata: what weights.safetensors is to say beside the figures.
         progress: called after every step.
         stop: asked after every step; once it says yes the run is saved and ended.
+        say: told what people want to know once: what is trained, from where a run goes on, what is not there. On the first rank.
         checkpoint_minutes: between two checkpoints inside an epoch.
 
     Returns:
@@ -166,7 +168,7 @@ def fit(
     where = ranks.choose_device(device)
     run = _Run(
         model, recipe, where, accumulate, bool(where.type == "cuda" and torch.cuda.is_bf16_supported() if amp is None else amp), compile,
-        None if out is None else Path(out), dict(metadata or {}),
+        None if out is None else Path(out), dict(metadata or {}), say if say is not None and ranks.is_main() else lambda _: None,
     )  # fmt: skip
     try:
         with run:
@@ -189,10 +191,10 @@ class _Run:
 
     def __init__(
         self, model: nn.Module, recipe: Recipe, device: torch.device, accumulate: int, amp: bool, compiled: bool,
-        out: Path | None, metadata: dict[str, Any],
+        out: Path | None, metadata: dict[str, Any], say: Callable[[str], None],
     ) -> None:  # fmt: skip
         self.recipe, self.device, self.accumulate, self.amp = recipe, device, accumulate, amp
-        self.out, self.metadata = out, metadata
+        self.out, self.metadata, self.say = out, metadata, say
         self.model = model.to(device)
         if device.type == "cuda":
             self.model = self.model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
@@ -258,9 +260,11 @@ class _Run:
         """TensorBoard's events, where that is installed; those after the checkpoint are taken back."""
         if self.out is None or not ranks.is_main():
             return
-        with contextlib.suppress(ImportError):
+        try:
             from torch.utils.tensorboard import SummaryWriter
-
+        except ImportError:
+            self.say("without TensorBoard's files, since tensorboard is not installed; log.csv holds the same")
+        else:
             self.board = SummaryWriter(str(self.out / "tensorboard"), purge_step=self.step)
 
     def log(self, prefix: str, values: Mapping[str, Any]) -> None:
@@ -360,6 +364,7 @@ class _Run:
         self.epoch, self.step, self.rows = state["epoch"], state["step"], state["rows"]
         self.sums = _Sums(**state["sums"])
         self.saved = self.at
+        self.say(f"going on from the checkpoint of {self.at}")
         if state["stream"] is not None:
             train.load_state_dict(state["stream"])
         rank, states = ranks.world()[0], state["random"]
@@ -403,6 +408,13 @@ class _Run:
         self, train: Batches, val: Batches | None, progress: Callable[[Progress], None], stop: Callable[[], bool],
         pause: float,
     ) -> list[Row]:  # fmt: skip
+        count = sum(p.numel() for p in self.model.parameters())
+        size = ranks.world()[1]
+        self.say(
+            f"{self.metadata.get('model', {}).get('name', 'a network')} of {count:,} parameters on {self.device}"
+            + (f" and {size - 1} more ranks" if size > 1 else "")
+            + f", {len(train):,} steps of {self.recipe.batch} clips an epoch"
+        )
         self.load(train)
         self.open_board()
         self.write_log()

@@ -148,6 +148,7 @@ def initialize(
     backend_threads: int | None = None,
     progress: Callable[[Progress], None] | None = None,
     stop: Callable[[], bool] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> list[Row]:
     """Train a network to name the category of clips that are rendered on the fly: `vpngen train`.
 
@@ -163,6 +164,7 @@ def initialize(
         backend_threads: CPU threads that render.
         progress: see `fit`.
         stop: see `fit`.
+        say: see `fit`.
 
     Returns:
         A row for each epoch.
@@ -202,7 +204,7 @@ def initialize(
             out, "train", metadata, {"samples": samples, "store": str(source) if isinstance(source, Path) else None}
         )
         return fit(
-            model, train, val, recipe, out=out, device=device, metadata=metadata, progress=progress, stop=stop,
+            model, train, val, recipe, out=out, device=device, metadata=metadata, progress=progress, stop=stop, say=say,
             **machine.options(),
         )  # fmt: skip
 
@@ -218,6 +220,7 @@ def finetune(
     progress: Callable[[Progress], None] | None = None,
     scored: Callable[[int, int], None] | None = None,
     stop: Callable[[], bool] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Evaluation:
     """Train a network on filmed videos and evaluate it on those of the split's test list: `vpngen finetune`.
 
@@ -233,6 +236,7 @@ def finetune(
         progress: see `fit`.
         scored: called with the videos of this rank that were evaluated, and how many there are.
         stop: see `fit`.
+        say: see `fit`.
 
     Returns:
         The evaluation of the last epoch's weights, which is also in `out`/evaluation.json.
@@ -267,12 +271,14 @@ def finetune(
         )
         describe(out, "finetune", metadata, {})
         fit(
-            model, train, val, recipe, out=out, device=device, metadata=metadata, progress=progress, stop=stop,
+            model, train, val, recipe, out=out, device=device, metadata=metadata, progress=progress, stop=stop, say=say,
             **machine.options(),
         )  # fmt: skip
         faults = {k: v for some in ranks.gathered({**train.faults, **val.faults}) for k, v in some.items()}
         if faults and ranks.is_main():
             write_json(out / "faults.json", faults)
+            if say is not None:
+                say(f"{len(faults):,} videos could not be read, and others took their places; faults.json names them")
         found = _evaluated(model, test_set, recipe, machine, device, metadata, scored)
         if ranks.is_main():
             found.write(out / "evaluation.json")
