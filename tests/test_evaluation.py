@@ -1,0 +1,559 @@
+"""Scores of videos: against a second implementation, in any order, on several ranks, with what could not be read."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from vpngen import ArgumentError, MissingError, RunError
+from vpngen.train.evaluation import FIGURES, NO_WINDOW, Evaluation, aligned, evaluate, ranks_of, summary
+
+Window = tuple[int, list[float]]
+"""The number of its video, and the logits that the network gives for it."""
+
+
+class Echo(nn.Module):
+    """Gives back the logits that a clip is made of."""
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        return clips[:, 0, 0, 0]
+
+
+def batches(windows: Sequence[Window], sizes: Sequence[int] = (3,)) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Clips (N, 3, 1, 1, classes) of floats, in batches of these sizes, over and over."""
+    first, turn = 0, 0
+    while first < len(windows):
+        some = windows[first : first + sizes[turn % len(sizes)]]
+        logits = torch.tensor([w[1] for w in some], dtype=torch.float32)
+        yield logits[:, None, None, None].repeat(1, 3, 1, 1, 1), torch.tensor([w[0] for w in some])
+        first, turn = first + len(some), turn + 1
+
+
+def scored(
+    windows: Sequence[Window], labels: Sequence[int], classes: int, sizes: Sequence[int] = (3,), **options: Any
+) -> Evaluation:
+    names = [f"class {i}" for i in range(classes)]
+    given_ = {"device": "cpu", "mean": (0.5,) * 3, "std": (0.5,) * 3, "ids": [f"v{i}" for i in range(len(labels))]}
+    return evaluate(Echo(), batches(windows, sizes), labels, names, **{**given_, **options})
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[list[Window], list[int], int, dict[str, str]]:
+    """Windows in any order, with many ties; some videos without any, some reported as broken."""
+    classes = draw(st.integers(1, 8))
+    videos = draw(st.integers(1, 6))
+    logit = st.integers(-3, 3).map(float)
+    window = st.tuples(st.integers(0, videos - 1), st.lists(logit, min_size=classes, max_size=classes))
+    windows = draw(st.lists(window, max_size=20))
+    labels = draw(st.lists(st.integers(0, classes - 1), min_size=videos, max_size=videos))
+    broken = draw(st.sets(st.integers(0, videos - 1), max_size=2))
+    return windows, labels, classes, {f"v{i}": f"reason {i}" for i in broken}
+
+
+def by_hand(windows: Sequence[Window], labels: Sequence[int], classes: int, faults: dict[str, str]) -> dict[str, Any]:
+    """The same figures, a window and a video at a time, from sorted lists."""
+
+    def softmax(logits: list[float]) -> list[float]:
+        return [float(s) for s in torch.tensor(logits).softmax(0)]
+
+    def place(scores: list[float], label: int) -> int:
+        return sorted(range(classes), key=lambda c: (-scores[c], c)).index(label)
+
+    k = min(5, classes)
+    clip = [place(softmax(logits), labels[video]) for video, logits in windows]
+    whole: list[int | None] = []
+    mistakes = np.zeros((classes, classes), int)
+    for video, label in enumerate(labels):
+        mine = [softmax(logits) for number, logits in windows if number == video]
+        if not mine or f"v{video}" in faults:
+            whole.append(None)
+            continue
+        mean = [math.fsum(column) / len(mine) for column in zip(*mine, strict=True)]
+        whole.append(place(mean, label))
+        mistakes[label, min(range(classes), key=lambda c: (-mean[c], c))] += 1
+    read = [place for place in whole if place is not None]
+
+    def shares(places: Sequence[int], count: int) -> tuple[float, float, float] | None:
+        if not count:
+            return None
+        one, five = sum(p == 0 for p in places) / count, sum(p < k for p in places) / count
+        return one, five, (one + five) / 2
+
+    return {
+        "all": shares(read, len(labels)),
+        "read": shares(read, len(read)),
+        "by_window": shares(clip, len(clip)),
+        "ranks": whole,
+        "confusion": mistakes,
+    }
+
+
+# --- against the second implementation
+
+
+@given(cases(), st.lists(st.integers(1, 7), min_size=1, max_size=3))
+def test_figures_are_those_reckoned_by_hand(case: Any, sizes: list[int]) -> None:
+    windows, labels, classes, faults = case
+    found, wanted = scored(windows, labels, classes, sizes, faults=faults), by_hand(*case)
+    for name in ("all", "read", "by_window"):
+        assert getattr(found, name) == wanted[name]
+    assert [v.rank for v in found.videos.values()] == wanted["ranks"]
+    assert np.array_equal(found.confusion, wanted["confusion"])
+    for i, (name, row) in enumerate(found.by_class.items()):
+        mine = [rank for rank, label in zip(wanted["ranks"], labels, strict=True) if label == i]
+        assert name == f"class {i}" and row["videos"] == len(mine) and row["broken"] == mine.count(None)
+        assert row["top1"] == (mine.count(0) / len(mine) if mine else None)
+
+
+@given(cases(), st.randoms(use_true_random=False), st.integers(1, 9), st.integers(1, 9))
+def test_neither_order_nor_batches_matter(case: Any, random: Any, one: int, other: int) -> None:
+    windows, labels, classes, faults = case
+    shuffled = random.sample(windows, len(windows))
+    assert scored(windows, labels, classes, [one], faults=faults) == scored(
+        shuffled, labels, classes, [other, one], faults=faults
+    )
+
+
+@given(cases())
+def test_scores_are_mean_softmax(case: Any) -> None:
+    windows, labels, classes, _ = case
+    for i, video in enumerate(scored(windows, labels, classes).videos.values()):
+        logits = np.array([w[1] for w in windows if w[0] == i])
+        assert video.windows == len(logits)
+        if len(logits):
+            e = np.exp(logits)
+            means = (e / e.sum(1, keepdims=True)).mean(0)
+            assert len(video.top) == min(5, classes)
+            np.testing.assert_allclose([s for _, s in video.top], np.sort(means)[::-1][:5], rtol=1e-5)
+            np.testing.assert_allclose([means[c] for c, _ in video.top], [s for _, s in video.top], rtol=1e-5)
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.data())
+def test_a_rank_is_the_place_in_a_sorted_list(n: int, classes: int, data: st.DataObject) -> None:
+    scores = np.array(
+        data.draw(st.lists(st.lists(st.integers(0, 3), min_size=classes, max_size=classes), min_size=n, max_size=n))
+    )
+    labels = np.array(data.draw(st.lists(st.integers(0, classes - 1), min_size=n, max_size=n)))
+    order = [sorted(range(classes), key=lambda c: (-row[c], c)) for row in scores]
+    assert ranks_of(scores, labels).tolist() == [o.index(label) for o, label in zip(order, labels, strict=True)]
+
+
+def test_a_network_that_knows_nothing_gets_no_credit_for_ties() -> None:
+    labels = list(range(8))
+    found = scored([(i, [0.0] * 8) for i in labels], labels, 8)
+    assert [v.rank for v in found.videos.values()] == labels
+    assert found.all == found.by_window == (1 / 8, 5 / 8, 3 / 8)
+
+
+def test_the_mean_is_over_scores_not_votes() -> None:
+    """Two windows that lean to class 0, and one that is sure of class 1."""
+    found = scored([(0, [0.1, 0.0]), (0, [0.1, 0.0]), (0, [-9.0, 9.0])], [1], 2)
+    assert found.all[0] == 1 and found.by_window is not None and found.by_window[0] == 1 / 3
+
+
+def test_tiny_scores_keep_their_order() -> None:
+    found = scored([(0, [0.0, -40.0, -60.0, -50.0, -70.0, -80.0])], [3], 6)
+    assert found.videos["v0"].rank == 2 and found.all == (0, 1, 0.5)
+
+
+# --- the network
+
+
+class Seen(nn.Module):
+    """Remembers what it was shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 4)
+        self.drop = nn.Dropout(0.9)
+        self.clips: list[torch.Tensor] = []
+        self.dtypes: set[torch.dtype] = set()
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        assert not self.training and not self.drop.training and torch.is_inference_mode_enabled()
+        self.clips.append(clips)
+        logits: torch.Tensor = self.layer(self.drop(clips.mean((2, 3, 4))))
+        self.dtypes.add(logits.dtype)
+        return logits
+
+
+def test_bytes_are_normalised_and_the_network_is_left_as_it_was() -> None:
+    model = Seen()
+    model.train()
+    model.drop.eval()  # as a frozen part would be
+    clips = torch.randint(0, 256, (5, 3, 2, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    mean, std = (0.4, 0.5, 0.6), (0.2, 0.3, 0.5)
+    options: dict[str, Any] = {"device": "cpu", "mean": mean, "std": std}
+    found = evaluate(model, [(clips, torch.arange(5))], [0] * 5, list("abcd"), **options)
+    wanted = (clips.numpy() / 255 - np.reshape(mean, (1, 3, 1, 1, 1))) / np.reshape(std, (1, 3, 1, 1, 1))
+    np.testing.assert_allclose(model.clips[0].numpy(), wanted, rtol=1e-5, atol=1e-5)
+    assert model.training and model.layer.training and not model.drop.training
+    assert model.dtypes == {torch.float32} and list(found.videos) == list("01234")
+    assert all(p.grad is None for p in model.parameters())
+    evaluate(model, [(clips, torch.arange(5))], [0] * 5, list("abcd"), amp=True, **options)
+    assert torch.bfloat16 in model.dtypes
+
+
+def test_scores_are_single_precision_whatever_the_network_reckons_in() -> None:
+    """Two logits that differ, and whose softmax in bfloat16 would not."""
+
+    class Half(nn.Module):
+        def forward(self, clips: torch.Tensor) -> torch.Tensor:
+            return clips[:, 0, 0, 0].bfloat16()
+
+    logits = [8.0, 7.96875, 0.0]
+    found = evaluate(Half(), batches([(0, logits)]), [0], list("abc"), device="cpu", mean=(0,) * 3, std=(1,) * 3)
+    np.testing.assert_allclose([s for _, s in found.videos["0"].top], torch.tensor(logits).softmax(0), rtol=1e-6)
+
+
+def test_progress_tells_batches() -> None:
+    told: list[tuple[int, int | None]] = []
+    scored([(0, [1.0, 0.0])] * 7, [0], 2, progress=lambda *at: told.append(at))
+    assert told == [(1, None), (2, None), (3, None)]
+    listed = list(batches([(0, [1.0, 0.0])] * 7))
+    evaluate(
+        Echo(), listed, [0], list("ab"), device="cpu", mean=(0,) * 3, std=(1,) * 3,
+        progress=lambda *at: told.append(at),
+    )  # fmt: skip
+    assert told[3:] == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_one_buffer_for_all_batches_will_do() -> None:
+    """A loader may fill the same memory again for its next batch."""
+
+    def reused() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        clips, numbers = torch.zeros(1, 3, 1, 1, 3), torch.zeros(1, dtype=torch.int64)
+        for i in range(3):
+            clips.zero_()[..., i] = 5.0
+            numbers.fill_(i)
+            yield clips, numbers
+
+    found = evaluate(Echo(), reused(), [0, 1, 2], list("abc"), device="cpu", mean=(0,) * 3, std=(1,) * 3)
+    assert found.all[0] == 1 and [v.windows for v in found.videos.values()] == [1, 1, 1]
+
+
+# --- what cannot be read
+
+
+def test_broken_videos_are_listed_and_count_as_wrong() -> None:
+    sure = [5.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+    faults: dict[str, str] = {}
+
+    def windows() -> Iterator[Any]:
+        yield from batches([(0, sure), (0, sure), (2, sure), (3, sure)])
+        faults["v2"] = "cut off after 20 frames"  # found out while it is read
+
+    found = evaluate(
+        Echo(), windows(), [0, 0, 0, 1], list("abcdef"), device="cpu", mean=(0,) * 3, std=(1,) * 3,
+        ids=["v0", "v1", "v2", "v3"], faults=faults, short=["v3", "v0"],
+    )  # fmt: skip
+    assert found.broken == {"v1": NO_WINDOW, "v2": "cut off after 20 frames"}
+    assert found.all == (1 / 4, 2 / 4, 3 / 8) and found.read == (1 / 2, 1, 3 / 4)
+    assert found.by_window == (3 / 4, 1, 7 / 8), "windows are counted as they are"
+    assert set(found.predictions) == {"v0", "v3"} and found.short == ("v0", "v3")
+    assert found.by_class["a"] == {"videos": 3, "broken": 2, "top1": 1 / 3} and found.by_class["c"]["top1"] is None
+    assert found.text() == (
+        "%            top-1  top-5  average  of\n"
+        "videos        25.0   50.0     37.5   4\n"
+        "videos read   50.0  100.0     75.0   2\n"
+        "windows       75.0  100.0     87.5   4\n"
+        "2 videos of 4 could not be read and count as wrong:\n"
+        "  v1: gave no window\n"
+        "  v2: cut off after 20 frames\n"
+        "2 videos shorter than a window: looped"
+    )
+
+
+def test_nothing_could_be_read() -> None:
+    found = scored([], [0, 1], 3)
+    assert found.all == (0, 0, 0) and found.read is None and found.by_window is None and len(found.broken) == 2
+    assert "windows          -" in found.text() and Evaluation.from_dict(found.to_dict()) == found
+
+
+def test_many_broken_videos_do_not_flood_the_table() -> None:
+    text = scored([], [0] * 1234, 1).text()
+    assert "1,234 videos of 1,234" in text and text.endswith("and 1,224 more") and "top-1  top-1" in text
+
+
+# --- errors
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_scores_that_are_no_numbers(bad: float) -> None:
+    with pytest.raises(RunError, match="no numbers for a window of video 'v1'"):
+        scored([(0, [0.0, 1.0]), (1, [0.0, bad]), (0, [0.0, 1.0])], [0, 1], 2)
+    found = scored([(0, [0.0, -math.inf])], [0], 2)
+    assert found.videos["v0"].top == ((0, 1.0), (1, 0.0)), "a class that is ruled out is no error"
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"labels": []}, "`labels` is empty"),
+        ({"labels": [0, 2]}, "must be from 0 to 1"),
+        ({"labels": [-1, 0]}, "must be from 0 to 1"),
+        ({"classes": ["a", "a"]}, "must be different names"),
+        ({"classes": []}, "must be different names"),
+        ({"ids": ["x"]}, "1 names for 2 videos"),
+        ({"ids": ["x", "x"]}, "two videos 'x'"),
+        ({"ids": None, "faults": {}}, "give `ids` too"),
+        ({"windows": [(torch.zeros(1, 3, 1, 2), torch.zeros(1, dtype=torch.int64))]}, r"not \(1, 3, 1, 2\)"),
+        ({"windows": [(torch.zeros(1, 3, 1, 1, 2), torch.zeros(2, dtype=torch.int64))]}, r"int64 \(2,\)"),
+        ({"windows": [(torch.zeros(1, 3, 1, 1, 2), torch.zeros(1))]}, "float32"),
+        ({"windows": [(torch.zeros(1, 3, 1, 1, 2), torch.tensor([2]))]}, "there are 2 videos"),
+        ({"windows": [(torch.zeros(1, 3, 1, 1, 2), torch.tensor([-1]))]}, "from -1 to -1"),
+        ({"windows": [(torch.zeros(1, 3, 1, 1, 3), torch.tensor([0]))]}, r"here \(1, 2\), and gives \(1, 3\)"),
+        ({"model": nn.Identity()}, r"gives \(2, 3, 1, 1, 2\)"),
+        ({"device": "tpu"}, "`device`"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_together(changes: dict[str, Any], match: str) -> None:
+    usual: dict[str, Any] = {
+        "model": Echo(), "windows": list(batches([(0, [1.0, 0.0]), (1, [1.0, 0.0])])), "labels": [0, 1],
+        "classes": ["a", "b"], "ids": ["x", "y"], "device": "cpu", "mean": (0,) * 3, "std": (1,) * 3,
+    }  # fmt: skip
+    assert evaluate(**usual).all == (0.5, 1, 0.75)
+    with pytest.raises(ArgumentError, match=match):
+        evaluate(**{**usual, **changes})
+
+
+def test_a_model_of_several_outputs() -> None:
+    class Pair(nn.Module):
+        def forward(self, clips: torch.Tensor) -> Any:
+            return clips[:, 0, 0, 0], clips
+
+    with pytest.raises(ArgumentError, match="gives tuple"):
+        evaluate(Pair(), batches([(0, [1.0])]), [0], ["a"], device="cpu", mean=(0,) * 3, std=(1,) * 3)
+
+
+def test_a_card_that_is_too_small() -> None:
+    class Greedy(nn.Module):
+        def forward(self, clips: torch.Tensor) -> torch.Tensor:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 99 GiB.")
+
+    with pytest.raises(MissingError, match="give a smaller batch: CUDA out of memory"):
+        evaluate(Greedy(), batches([(0, [1.0])]), [0], ["a"], device="cpu", mean=(0,) * 3, std=(1,) * 3)
+
+
+# --- files
+
+
+@given(cases())
+def test_json_takes_everything_there_and_back(case: Any) -> None:
+    windows, labels, classes, faults = case
+    found = scored(windows, labels, classes, faults=faults, short=["v0"], metadata={"seed": 3, "parent": None})
+    fields = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert Evaluation.from_dict(fields) == found
+    assert fields["figures"]["top1"] == found.all[0] and fields["figures"]["videos"] == len(labels)
+    counts = sum(n for row in fields["confusion"].values() for n in row.values())
+    assert counts == len(labels) - len(found.broken)
+
+
+def test_files(tmp_path: Path) -> None:
+    found = scored([(0, [3.0, 1.0, 2.0]), (1, [0.0, 0.0, 9.0])], [0, 1], 3, metadata={"Ä": 1})
+    found.write(tmp_path / "evaluation.json")
+    assert Evaluation.load(tmp_path / "evaluation.json") == found
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["evaluation.json"]
+    with pytest.raises(ArgumentError, match="No such file"):
+        Evaluation.load(tmp_path / "none.json")
+    (tmp_path / "cut.json").write_text((tmp_path / "evaluation.json").read_text()[:99])
+    with pytest.raises(ArgumentError, match=r"cut\.json' is no evaluation"):
+        Evaluation.load(tmp_path / "cut.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"format": 2}, "form 2"),
+        ({"videos": {"v0": {}}}, "damaged: KeyError: 'label'"),
+        ({"window_hits": [1]}, "damaged: ValueError"),
+        ({"classes": {}}, "damaged"),
+    ],
+)
+def test_damaged_fields(change: dict[str, Any], match: str) -> None:
+    fields = scored([(0, [1.0, 0.0])], [0], 2).to_dict()
+    with pytest.raises(ArgumentError, match=match):
+        Evaluation.from_dict({**fields, **change})
+    with pytest.raises(ArgumentError, match="not the fields"):
+        Evaluation.from_dict({"results": {}})
+
+
+@given(cases(), st.integers(1, 5))
+def test_the_form_of_the_reference(case: Any, k: int) -> None:
+    """Reckoned as 3D-ResNets-PyTorch does from its result file: missing videos are wrong, unless they are ignored."""
+    windows, labels, classes, faults = case
+    found = scored(windows, labels, classes, faults=faults)
+    results = json.loads(json.dumps(found.results()))["results"]
+    hits = [
+        f"class {label}"
+        in [entry["label"] for entry in sorted(results[name], key=lambda e: e["score"], reverse=True)[:k]]
+        for name, label in zip((f"v{i}" for i in range(len(labels))), labels, strict=True)
+        if name in results
+    ]
+    for wanted, which in ((1, 0), (found.k, 1)):
+        if k == wanted:
+            assert sum(hits) / len(labels) == found.all[which]
+            assert found.read is None if not hits else sum(hits) / len(hits) == (found.read or ())[which]
+
+
+# --- several ranks
+
+RANKS = """
+import json, os, sys
+from pathlib import Path
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+rank, folder, case = int(sys.argv[1]), Path(sys.argv[2]), json.loads(Path(sys.argv[3]).read_text())
+torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+sys.path.insert(0, sys.argv[4])
+from test_evaluation import Echo, batches
+from vpngen.train.evaluation import evaluate
+
+class Net(Echo):
+    def __init__(self):
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(()))
+        self.register_buffer("seen", torch.zeros(()))  # which DistributedDataParallel shares before the first forward
+
+    def forward(self, clips):
+        return super().forward(clips) + self.bias
+
+model = DistributedDataParallel(Net())
+def score(windows, faults, short):
+    return evaluate(model, batches(windows, [2]), case["labels"], case["classes"], device="cpu", mean=(0,) * 3, std=(1,) * 3,
+                    ids=case["ids"], faults=faults, short=short)
+
+score([] if rank == 0 else case["windows"], {}, []).write(folder / f"all{rank}.json")
+mine = case["windows"][: case["cut"]] if rank == 0 else case["windows"][case["cut"] :]
+score(mine, case["faults"][rank], case["short"][rank]).write(folder / f"rank{rank}.json")
+try:
+    score([[0, [float("nan")] * len(case["classes"])]] if rank == 1 else mine, {}, [])
+except Exception as error:
+    (folder / f"error{rank}").write_text(f"{type(error).__name__}: {error}")
+torch.distributed.destroy_process_group()
+"""
+
+
+def test_two_ranks_are_one(tmp_path: Path) -> None:
+    """Windows of a video on both ranks, unequal numbers of batches, a rank that has none, and a failure of one that reaches the other."""
+    rng = np.random.default_rng(0)
+    windows = [(int(rng.integers(5)), rng.integers(-3, 4, 7).astype(float).tolist()) for _ in range(23)]
+    labels = [0, 1, 2, 6, 5, 3]  # the last has no window
+    ids = [f"v{i}" for i in range(6)]
+    faults = [{"v1": "damaged"}, {"v4": "no such file"}]
+    case = {
+        "windows": windows, "labels": labels, "ids": ids, "classes": [f"class {i}" for i in range(7)], "cut": 6,
+        "faults": faults, "short": [["v3"], ["v0", "v3"]],
+    }  # fmt: skip
+    (tmp_path / "case.json").write_text(json.dumps(case))
+    (tmp_path / "ranks.py").write_text(RANKS)
+    command = [sys.executable, str(tmp_path / "ranks.py")]
+    rest = [str(tmp_path), str(tmp_path / "case.json"), str(Path(__file__).parent)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen([*command, str(rank), *rest], env=environment, stderr=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
+    try:
+        for process in processes:
+            _, said = process.communicate(timeout=60)
+            assert process.returncode == 0, said
+    finally:
+        for process in processes:
+            process.kill()
+    whole = scored(windows, labels, 7, faults=faults[0] | faults[1], short=["v0", "v3"])
+    assert whole.broken == {"v1": "damaged", "v4": "no such file", "v5": NO_WINDOW}
+    for rank in range(2):
+        assert Evaluation.load(tmp_path / f"rank{rank}.json") == whole
+        assert Evaluation.load(tmp_path / f"all{rank}.json") == scored(windows, labels, 7)
+    assert (tmp_path / "error0").read_text().startswith("RunError: rank 1 failed: RunError: the network gives")
+    assert (tmp_path / "error1").read_text().startswith("RunError: the network gives")
+
+
+# --- over splits and seeds
+
+
+def having(right: int, of: int = 10, **metadata: Any) -> Evaluation:
+    windows = [(i, [1.0, 0.0] if i < right else [0.0, 1.0]) for i in range(of)]
+    return scored(windows, [0] * of, 2, metadata=metadata)
+
+
+@given(st.integers(1, 3), st.integers(1, 4), st.data())
+def test_a_summary_is_mean_and_deviation_over_seeds_of_means_over_splits(
+    splits: int, seeds: int, data: st.DataObject
+) -> None:
+    right = data.draw(
+        st.lists(st.lists(st.integers(0, 10), min_size=splits, max_size=splits), min_size=seeds, max_size=seeds)
+    )
+    found = summary({(s + 1, n): having(right[n][s]) for s in range(splits) for n in range(seeds)})
+    means = (np.array(right) / 10).mean(1)
+    assert found.mean("top1") == pytest.approx(means.mean())
+    if seeds == 1:
+        assert found.deviation("top1") is None and "n = 1" in found.text() and "±" not in found.text()
+    else:
+        assert found.deviation("top1") == pytest.approx(means.std(ddof=1), abs=1e-12)
+        assert f"n = {seeds} seeds" in found.text()
+    fields = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert set(fields["figures"]) == set(FIGURES) and fields["figures"]["top1"]["n"] == seeds
+    assert len(fields["runs"]) == splits * seeds and fields["runs"][0]["top1"] == right[0][0] / 10
+
+
+def test_one_split_and_one_seed_read_well() -> None:
+    assert summary({(1, 0): having(4)}).text() == (
+        "%        top-1  top-2  average\n"
+        "videos    40.0  100.0     70.0\n"
+        "windows   40.0  100.0     70.0\n"
+        "n = 1: split 1, seed 0; a deviation needs two seeds"
+    )
+
+
+def test_splits_and_seeds_as_a_table() -> None:
+    found = summary({(s, n): having(s + 2 * n) for s in (1, 2, 3) for n in (0, 1)})
+    spread = statistics.stdev([20.0, 40.0])
+    assert found.text() == (
+        "%              top-1        top-2     average\n"
+        f"videos   30.0 ± {spread:.1f}  100.0 ± 0.0  65.0 ± 7.1\n"
+        f"windows  30.0 ± {spread:.1f}  100.0 ± 0.0  65.0 ± 7.1\n"
+        "n = 2 seeds, each the mean of 3 splits: mean ± sample standard deviation\n"
+        "\n"
+        "top-1 of videos, %  split 1  split 2  split 3  mean\n"
+        "seed 0                 10.0     20.0     30.0  20.0\n"
+        "seed 1                 30.0     40.0     50.0  40.0\n"
+        "mean                   20.0     30.0     40.0  30.0"
+    )
+
+
+def test_a_summary_says_what_was_broken_and_what_is_not_known(tmp_path: Path) -> None:
+    found = summary({(1, 0): having(4), (1, 1): scored([], [0, 0], 2)})
+    assert found.text().endswith("2 videos of split 1, seed 1 could not be read and count as wrong")
+    assert found.mean("window_top1") is None and found.deviation("window_top1") is None and "windows  " in found.text()
+    found.write(tmp_path / "summary.json")
+    assert json.loads((tmp_path / "summary.json").read_text())["figures"]["window_top1"]["mean"] is None
+
+
+def test_summaries_that_make_no_sense() -> None:
+    with pytest.raises(ArgumentError, match="is empty"):
+        summary({})
+    with pytest.raises(ArgumentError, match="lacks split 2 of seed 1"):
+        summary({(1, 0): having(1), (2, 0): having(1), (1, 1): having(1)})
+    with pytest.raises(ArgumentError, match="different classes: 2 in one, 3 in that of split 1, seed 1"):
+        summary({(1, 0): having(1), (1, 1): scored([(0, [1.0, 0.0, 0.0])], [0], 3)})
+
+
+def test_tables_are_aligned() -> None:
+    assert aligned([("a", "bb"), ("ccc", "d")]) == "a    bb\nccc   d"
