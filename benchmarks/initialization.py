@@ -1,0 +1,520 @@
+"""Does VPN initialization beat training from scratch, and inflation, where no action-recognition set is at hand?
+
+    python -m benchmarks.initialization [--quick] [--device cpu] [--seeds 5] [--imagenet resnet18.pth] [--out FOLDER]
+
+A network is initialized in some way, and learns sixteen motions of real pictures from few clips; the test shows other
+pictures (`benchmarks.motions`). All ways of initialization have the same network, and are fine-tuned on the same clips for
+as many steps. What each learns from before that has as many clips and steps too. Whatever comes out is written down.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import dataclasses
+import functools
+import json
+import multiprocessing
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # on a processor, jobs run side by side with a thread each
+
+import torch
+from torch import nn
+
+import vpngen
+from benchmarks import common, motions
+from vpngen.sampling import QUARTER_OCTAVES, Augment
+from vpngen.train import Batches, Recipe, create_model, fit, inflate, read_weights, replace_head
+
+TITLE = "Initialization: sixteen motions of real pictures from few clips"
+HOME = Path(__file__).parent
+SCRATCH, VPN, FROZEN, STILLS, IMAGENET = (
+    "scratch",
+    "VPN",
+    "VPN, frozen in time",
+    "inflated, fractal stills",
+    "inflated, ImageNet",
+)
+ABOUT = {
+    SCRATCH: "fresh weights",
+    VPN: "named the categories of Video Perlin Noise, `vpngen.ClipStream`",
+    FROZEN: "the same clips, but of each its first frame alone, repeated: no motion to learn from",
+    STILLS: "a 2-D ResNet of the same depth and width that named the categories of formula-made stills (what a Video Fractal has "
+    "drawn by its last frame, as FractalDB), its kernels repeated along time",
+    IMAGENET: "a 2-D ResNet of the same depth and width trained on ImageNet, its kernels repeated along time",
+}  # fmt: skip
+CHOOSING = 1000
+"""The seed of the runs that choose learning rates; its clips and weights are in no other run."""
+DROP = 0.75
+"""The part of the steps after which the learning rate falls to a tenth."""
+NORMAL: dict[str, Any] = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+KINDS = {
+    "directions": tuple(range(8)), "rotation": (8, 9), "zoom": (10, 11), "shear": (12, 13), "flicker, rest": (14, 15),
+}  # fmt: skip
+"""Labels that are shown together in the report."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is fixed before a run.
+
+    Attributes:
+        model: the network, a name of `vpngen.train.MODELS`.
+        width: what its planes are multiplied by.
+        clip: (t, y, x), of all clips.
+        side: height and width of the rendered videos that clips are cut from.
+        categories: of the rendered sets.
+        pretext_clips: that each initialization is trained on.
+        pretext_batch: its batch; the learning rate is that of the paper, 0.3 for 128 clips, in proportion.
+        per_class: training clips of each motion.
+        batch: of fine-tuning.
+        epochs: of fine-tuning.
+        rates: learning rates to choose from.
+        val: clips that they are chosen on.
+        test: clips of the test.
+        seeds: how many times all is done with the chosen rates.
+    """
+
+    model: str = "r3d18"
+    width: float = 0.25
+    clip: tuple[int, int, int] = (16, 32, 32)
+    side: int = 80
+    categories: int = 64
+    pretext_clips: int = 16384
+    pretext_batch: int = 32
+    per_class: int = 16
+    batch: int = 32
+    epochs: int = 30
+    rates: tuple[float, ...] = (0.01, 0.03, 0.1)
+    val: int = 480
+    test: int = 800
+    seeds: int = 5
+
+    @property
+    def margin(self) -> int:
+        """Pixels that training clips are larger by, and frames that they are longer by: room for random crops."""
+        return max(self.clip[1] // 8, 1)
+
+
+PLANS = {
+    "processor": Plan(),
+    "card": Plan(
+        width=1.0, clip=(16, 56, 56), side=144, pretext_clips=98304, pretext_batch=64, epochs=60, val=960, test=1920
+    ),
+    "quick": Plan(
+        model="r3d10", width=0.125, clip=(8, 24, 24), side=80, pretext_clips=2048, epochs=8, rates=(0.03, 0.1), val=160,
+        test=320, seeds=2,
+    ),
+}  # fmt: skip
+
+
+# --- clips
+
+
+class Memory:
+    """Clips that are in memory already, as `fit` wants them; for training in an order and from crops of each epoch's own.
+
+    `clips` are uint8 (N, 3, T, Y, X), `clip` is (t, y, x) of what is cut from them, in the middle where nothing is drawn.
+    """
+
+    def __init__(
+        self, clips: Any, labels: Any, clip: tuple[int, int, int], batch: int, seed: int | None = None
+    ) -> None:
+        self.clips, self.labels, self.clip, self.batch, self.seed = clips, labels, clip, batch, seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self.labels) // self.batch if self.seed is not None else -(-len(self.labels) // self.batch)
+
+    def __iter__(self) -> Iterator[Any]:
+        room = np.array(self.clips.shape[2:], np.int64) - self.clip
+        order, starts = np.arange(len(self.labels)), np.tile(room // 2, (len(self.labels), 1))
+        if self.seed is not None:
+            draw = np.random.Generator(np.random.Philox(key=[self.seed, self.epoch]))
+            order, starts = draw.permutation(order), draw.integers(room + 1, size=starts.shape)
+        self.epoch += 1
+        for number in range(len(self)):
+            some = order[number * self.batch : (number + 1) * self.batch]
+            cut = [
+                self.clips[i][(slice(None), *(slice(a, a + n) for a, n in zip(starts[i], self.clip, strict=True)))]
+                for i in some
+            ]
+            yield torch.stack(cut), self.labels[some]
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epoch": self.epoch}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.epoch = state["epoch"]
+
+
+class FirstFrame:
+    """Batches of another source, whose clips show their first frame all the time."""
+
+    def __init__(self, source: Batches) -> None:
+        self.source = source
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __iter__(self) -> Iterator[Any]:
+        for clips, labels in self.source:
+            yield clips[:, :, :1].expand_as(clips), labels
+
+    def set_epoch(self, epoch: int) -> None:
+        self.source.set_epoch(epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.source.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.source.load_state_dict(state)
+
+
+@functools.cache
+def moving(plan: Plan, seed: int, split: str, device: torch.device) -> Memory:
+    """The clips of a split, on the device. Those of training are drawn by `seed`, and larger than the clips cut from them."""
+    frames, size = plan.clip[:2]
+    if split == "train":
+        size, frames = size + plan.margin, frames + plan.margin // 2
+    numbers = range({"train": plan.per_class * len(motions.MOTIONS), "val": plan.val, "test": plan.test}[split])
+    with concurrent.futures.ThreadPoolExecutor(common.cores() if device.type == "cuda" else 1) as crew:
+        clips = np.stack(list(crew.map(partial(motions.clip, seed, split, frames=frames, size=size), numbers)))
+    pixels = torch.from_numpy(clips).permute(0, 4, 1, 2, 3).contiguous().to(device)
+    labels = torch.tensor([motions.label(number) for number in numbers])
+    return Memory(pixels, labels, plan.clip, plan.batch, seed if split == "train" else None)
+
+
+def rendered(arm: str, plan: Plan, seed: int, split: str, device: torch.device) -> Batches:
+    """Labelled clips of the set that an initialization learns from: all of them in training, one of each instance otherwise."""
+    instances = max(1, plan.pretext_clips // plan.categories)
+    about: dict[str, Any] = {
+        "categories": plan.categories,
+        "instances": min(instances, 512),
+        "val_instances": 8,
+        "seed": seed,
+    }
+    clip, augment = plan.clip, Augment() if split == "train" else Augment(time="center", crop="center", flip=0.0)
+    if arm == STILLS:
+        side = 4 * plan.clip[1]  # FractalDB draws 100,000 points on 362 x 362, and cuts 224 of 256 in training
+        spec = vpngen.fractal(**about, shape=(1, side, side), points_per_frame=int(100_000 * (side / 362) ** 2))
+        clip = (1, *plan.clip[1:])
+        augment = dataclasses.replace(augment, scales=QUARTER_OCTAVES[:3] if split == "train" else (1.0,))
+    else:
+        spec = vpngen.perlin(**about, shape=(240, plan.side, plan.side))
+    batches: Any = vpngen.loader(
+        spec, plan.pretext_batch, clip=clip, split=split, augment=augment, seed=seed, shuffle=split == "train", drop_last=True,
+        length=plan.pretext_clips // EPOCHS if split == "train" else "epoch", device="cpu" if device.type == "cpu" else "auto", threads=None if device.type == "cuda" else 1,
+        prefetch=None if device.type == "cuda" else 0,
+    )  # fmt: skip
+    return FirstFrame(batches) if arm == FROZEN else batches
+
+
+EPOCHS = 8
+"""Parts that `pretext_clips` come in."""
+
+
+# --- training
+
+
+def train(
+    model: nn.Module, batches: Batches, val: Batches | None, rate: float, epochs: int, device: torch.device, batch: int
+) -> list[dict[str, Any]]:
+    """Steps of SGD at a rate, and the last of them at a tenth of it; the weight decay is the paper's."""
+    first = round(DROP * epochs)
+    rows = []
+    for begin, count, lr in ((0, first, rate), (first, epochs - first, rate / 10)):
+        recipe = Recipe(lr=lr, epochs=count, batch=batch, patience=10**6, augment="none", **NORMAL)
+        rows += fit(model, Later(batches, begin), val if begin else None, recipe, device=device)
+    return rows
+
+
+class Later:
+    """Batches whose epochs are counted from a later one."""
+
+    def __init__(self, source: Batches, first: int) -> None:
+        self.source, self.first = source, first
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.source)
+
+    def set_epoch(self, epoch: int) -> None:
+        self.source.set_epoch(self.first + epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.source.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.source.load_state_dict(state)
+
+
+def flat(model: nn.Module) -> nn.Module:
+    """The 2-D network of a 3-D one, with the same names: kernels that see a single frame."""
+    for name, module in model.named_children():
+        if isinstance(module, nn.Conv3d):
+            kernel, stride, padding = ((one, *each[1:]) for one, each in (
+                (1, module.kernel_size), (1, module.stride), (0, module.padding),
+            ))  # fmt: skip
+            made: Any = nn.Conv3d(module.in_channels, module.out_channels, kernel, stride, padding, bias=False)
+            nn.init.kaiming_normal_(made.weight, mode="fan_out", nonlinearity="relu")
+            setattr(model, name, made)
+        elif isinstance(module, nn.MaxPool3d):
+            setattr(model, name, nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)))
+        else:
+            flat(module)
+    return model
+
+
+def initialized(
+    arm: str, plan: Plan, seed: int, device: torch.device, imagenet: str | None
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The network before fine-tuning, with a head for the motions, and what its initialization took and learned."""
+    torch.manual_seed(seed)
+    start = time.perf_counter()
+    model = create_model(plan.model, plan.categories, width=plan.width)
+    about: dict[str, Any] = {"clips": 0, "steps": 0}
+    if arm in (VPN, FROZEN, STILLS):
+        learner = flat(create_model(plan.model, plan.categories, width=plan.width)) if arm == STILLS else model
+        batches, val = (rendered(arm, plan, seed, split, device) for split in ("train", "val"))
+        rate = 0.3 * plan.pretext_batch / 128
+        rows = train(learner, batches, val, rate, EPOCHS, device, plan.pretext_batch)
+        steps = EPOCHS * len(batches)
+        about = {"clips": steps * plan.pretext_batch, "steps": steps, "val_top1": rows[-1]["val_top1"],
+                 "val_top5": rows[-1]["val_top5"], "train_top1": rows[-1]["train_top1"]}  # fmt: skip
+        if arm == STILLS:
+            state = learner.cpu().state_dict()
+            inflate(model, {name: v[:, :, 0] if v.ndim == 5 else v for name, v in state.items()})
+    elif arm == IMAGENET:
+        assert imagenet is not None
+        inflate(model, read_weights(imagenet)[0])
+    torch.manual_seed(seed + 1)
+    replace_head(model, len(motions.MOTIONS))
+    return model, {**about, "seconds": time.perf_counter() - start}
+
+
+def answers(model: nn.Module, batches: Memory, device: torch.device) -> tuple[list[int], list[int]]:
+    """Labels and what the network takes the clips for."""
+    from vpngen.train.fitting import normalised
+
+    model.eval()
+    said = []
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        for clips, _ in batches:
+            said.append(model(normalised(clips, device, **NORMAL)).argmax(1).cpu())
+    return batches.labels.tolist(), torch.cat(said).tolist()
+
+
+def job(arm: str, seed: int, rates: Sequence[float], plan: Plan, where: str, imagenet: str | None) -> dict[str, Any]:
+    """Initialize once and fine-tune at each rate.
+
+    With several rates: the share of validation clips that each has right. With one: what was said of each clip of the test.
+    """
+    device = torch.device(where)
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    else:
+        torch.cuda.set_device(device.index or 0)
+    model, about = initialized(arm, plan, seed, device, imagenet)
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    clips = moving(plan, seed, "train", device)
+    judged = moving(plan, 0, "test" if len(rates) == 1 else "val", device)  # the same for all seeds
+    found: dict[str, Any] = {"arm": arm, "seed": seed, "pretext": about, "rates": {}}
+    start = time.perf_counter()
+    for rate in rates:
+        model.load_state_dict(state)
+        rows = train(model, clips, None, rate, plan.epochs, device, plan.batch)
+        truth, said = answers(model, judged, device)
+        right = [a == b for a, b in zip(truth, said, strict=True)]
+        found["rates"][str(rate)] = {"top1": statistics.mean(right), "train_top1": rows[-1]["train_top1"]}
+        if len(rates) == 1:
+            found["said"] = said
+            found["kinds"] = {
+                kind: statistics.mean(r for r, t in zip(right, truth, strict=True) if t in labels)
+                for kind, labels in KINDS.items()
+            }
+    found["finetune_seconds"] = time.perf_counter() - start
+    return found
+
+
+def everybody(jobs: list[tuple[Any, ...]], workers: int) -> list[dict[str, Any]]:
+    """The results of all jobs in their order; with several workers each job has a process of its own among them."""
+    done: list[dict[str, Any]] = []
+    with concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as crew:
+        calls: Callable[..., Any] = crew.map if workers > 1 else map
+        for result in calls(job, *zip(*jobs, strict=True)):
+            done.append(result)
+            scores = ", ".join(f"{rate}: {found['top1']:.1%}" for rate, found in result["rates"].items())
+            learned = f"pretext {result['pretext']['val_top1']:.1%}, " if "val_top1" in result["pretext"] else ""
+            print(f"  {result['arm']}, seed {result['seed']}: {learned}{scores}", file=sys.stderr, flush=True)
+    return done
+
+
+def run(plan: Plan, device: str, workers: int, imagenet: str | None) -> dict[str, Any]:
+    """Choose the rate of each arm, then do all again with every seed."""
+    start = time.monotonic()
+    arms = [SCRATCH, VPN, FROZEN, IMAGENET if imagenet else STILLS]
+    slow_first = [VPN, FROZEN, *[arm for arm in arms if arm not in (VPN, FROZEN)]]
+    print("learning rates, on validation clips", file=sys.stderr)
+    choice = {
+        r["arm"]: r for r in everybody([(a, CHOOSING, plan.rates, plan, device, imagenet) for a in slow_first], workers)
+    }
+    rates = {arm: max(plan.rates, key=lambda rate: choice[arm]["rates"][str(rate)]["top1"]) for arm in arms}
+    print(f"{time.monotonic() - start:.0f} s; now {plan.seeds} seeds, on test clips", file=sys.stderr)
+    jobs = [(a, seed, (rates[a],), plan, device, imagenet) for a in slow_first for seed in range(plan.seeds)]
+    results = everybody(jobs, workers)
+    found: dict[str, Any] = {}
+    for arm in arms:
+        own = [r for r in results if r["arm"] == arm]
+        found[arm] = {
+            "rate": rates[arm],
+            "val_top1_by_rate": {rate: r["top1"] for rate, r in choice[arm]["rates"].items()},
+            "pretext": {key: [r["pretext"][key] for r in own] for key in own[0]["pretext"]},
+            "test_top1": [r["rates"][str(rates[arm])]["top1"] for r in own],
+            "train_top1": [r["rates"][str(rates[arm])]["train_top1"] for r in own],
+            "kinds": {kind: [r["kinds"][kind] for r in own] for kind in KINDS},
+            "finetune_seconds": [r["finetune_seconds"] for r in own],
+        }
+    for arm in arms:
+        against = zip(found[arm]["test_top1"], found[SCRATCH]["test_top1"], strict=True)
+        found[arm]["over_scratch"] = [a - b for a, b in against]
+    steps = plan.per_class * len(motions.MOTIONS) // plan.batch * plan.epochs
+    return {
+        "machine": {**common.machine(), "card": torch.cuda.get_device_name(device) if device != "cpu" else None},
+        "plan": dataclasses.asdict(plan),
+        "parameters": sum(p.numel() for p in create_model(plan.model, len(motions.MOTIONS), width=plan.width).parameters()),
+        "finetune_steps": steps,
+        "minutes": (time.monotonic() - start) / 60,
+        "arms": found,
+    }  # fmt: skip
+
+
+# --- what comes out
+
+
+def spread(values: Sequence[float], form: str = ".1%") -> str:
+    """Mean and standard deviation."""
+    sd = statistics.stdev(values) if len(values) > 1 else float("nan")
+    if form == ".1%":
+        return f"{100 * statistics.mean(values):.1f} ± {100 * sd:.1f} %"
+    return f"{100 * statistics.mean(values):+.1f} ± {100 * sd:.1f}"
+
+
+def report(r: dict[str, Any]) -> str:
+    """The question, the answer, and the protocol."""
+    plan, arms, machine = r["plan"], r["arms"], r["machine"]
+    seeds, clip = plan["seeds"], " x ".join(map(str, plan["clip"]))
+    rows = []
+    for arm, a in arms.items():
+        top1 = a["pretext"].get("val_top1")
+        wins = sum(d > 0 for d in a["over_scratch"])
+        rows.append((
+            arm, f"{a['pretext']['clips'][0]:,}", f"{a['pretext']['steps'][0]:,}", "" if top1 is None else spread(top1),
+            f"{a['rate']:g}", spread(a["train_top1"]), f"**{spread(a['test_top1'])}**",
+            "" if arm == SCRATCH else f"{spread(a['over_scratch'], '+')}", "" if arm == SCRATCH else f"{wins} of {seeds}",
+        ))  # fmt: skip
+    header = ("initialization", "clips before", "steps before", "names categories", "learning rate", "training clips", "test clips",
+              "points over scratch", "seeds better")  # fmt: skip
+    kinds = [(arm, *[f"{100 * statistics.mean(a['kinds'][kind]):.1f} %" for kind in KINDS]) for arm, a in arms.items()]
+    chosen = [
+        (arm, *[f"{100 * a['val_top1_by_rate'][str(rate)]:.1f} %" for rate in plan["rates"]]) for arm, a in arms.items()
+    ]
+    n = plan["per_class"] * len(motions.MOTIONS)
+    pictures = {split: len(names) for split, names in motions.SPLITS.items()}
+    where = machine["card"] or f"{machine['cores']} cores of {machine['cpu']}"
+    return "\n".join([
+        f"# {TITLE}\n",
+        f"{machine['date']}, {where}, torch {machine['versions']['torch']}, {r['minutes']:.0f} minutes. "
+        f"{plan['model'].upper()} at {plan['width']:g} of its width, {r['parameters']:,} parameters, clips of {clip}. Chance is "
+        f"{1 / len(motions.MOTIONS):.1%}. Mean and standard deviation over {seeds} seeds.\n",
+        common.table(header, rows),
+        "\n![Share of test clips that are right](initialization.png)\n",
+        "\n".join(f"- {arm}: {ABOUT[arm]}." for arm in arms),
+        "\nTest clips that are right, by what moves:\n",
+        common.table(("initialization", *KINDS), kinds),
+        "\n## How\n",
+        f"Fixed before the run: {n} training clips ({plan['per_class']} of each motion, of {pictures['train']} pictures), "
+        f"{plan['val']} validation clips ({pictures['val']} other pictures), {plan['test']} test clips ({pictures['test']} others again). "
+        f"Fine-tuning is {r['finetune_steps']:,} steps of {plan['batch']} clips ({plan['epochs']} epochs) for every initialization: SGD, "
+        f"momentum 0.9, weight decay 0.001, the learning rate falls to a tenth after {DROP:.0%} of the steps, random crops in place "
+        f"and time, all weights trained, a fresh head. The learning rate of each initialization is the best of "
+        f"{', '.join(f'{rate:g}' for rate in plan['rates'])} on the validation clips, by one run of a seed of its own:\n",
+        common.table(("initialization", *[f"{rate:g}" for rate in plan["rates"]]), chosen),
+        f"\nThen each seed draws fresh weights, the set and order that the initialization learns from, and the training clips; these "
+        f"are the same for all initializations of a seed, so differences are taken within a seed. Test clips are the same "
+        f"throughout and are looked at once, after the last step.\n\n"
+        f"What is learned from before: {plan['categories']} categories, "
+        f"{plan['pretext_clips']:,} clips in batches of {plan['pretext_batch']}, a learning rate of {0.3 * plan['pretext_batch'] / 128:g} "
+        f"(the paper's 0.3 for 128 clips, in proportion) with the same fall; videos of 240 x {plan['side']} x {plan['side']} at D = 8, four "
+        f"corners and centre, mirrored or not; stills drawn on {4 * plan['clip'][1]} x {4 * plan['clip'][1]} with as many points to the "
+        f"area as FractalDB. `names categories` is the share of clips of instances never trained on whose category is named; chance is "
+        f"{1 / plan['categories']:.1%}.\n",
+    ])  # fmt: skip
+
+
+def plot(r: dict[str, Any], path: Path) -> None:
+    figure, (left, right) = common.canvas(2, 10, 4)
+    arms = r["arms"]
+    colours = dict(zip(arms, ("#9aa5b1", "#2a6f97", "#89b6d1", "#c8553d"), strict=True))
+    for at, (arm, a) in enumerate(arms.items()):
+        scores = [100 * value for value in a["test_top1"]]
+        left.bar(at, statistics.mean(scores), 0.6, color=colours[arm], alpha=0.6)
+        left.plot(at + np.linspace(-0.15, 0.15, len(scores)), scores, "o", color=colours[arm], mec="#333", ms=5)
+        kinds = [100 * statistics.mean(a["kinds"][kind]) for kind in KINDS]
+        right.bar(np.arange(len(KINDS)) + 0.2 * (at - 1.5), kinds, 0.2, color=colours[arm], label=arm)
+    left.axhline(100 / len(motions.MOTIONS), color="#333", lw=1, ls=":")
+    left.set_xticks(range(len(arms)), [arm.replace(", ", ",\n") for arm in arms])
+    left.set_ylabel("test clips right, %")
+    left.set_title(f"{r['plan']['seeds']} seeds: each, and their mean; dotted: chance", fontsize=9)
+    right.axhline(100 / len(motions.MOTIONS), color="#333", lw=1, ls=":")
+    right.set_xticks(range(len(KINDS)), KINDS)
+    right.set_title("by what moves", fontsize=9)
+    right.legend(frameon=False, fontsize=8)
+    figure.savefig(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.initialization", description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="a few minutes, printed: that it runs, not a measurement")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1; a card if there is one")
+    parser.add_argument("--seeds", type=int, help="how many; 5, and with --quick 2")
+    parser.add_argument("--processes", type=int, help="jobs side by side on a processor; one for each core")
+    parser.add_argument("--imagenet", help="a file of 2-D ResNet weights of that depth and width, as torchvision's")
+    parser.add_argument("--out", type=Path, help="folder for the report; benchmarks/results, or with --quick none")
+    options = parser.parse_args()
+    device = options.device if options.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    plan = PLANS["quick" if options.quick else "processor" if device == "cpu" else "card"]
+    if options.seeds:
+        plan = dataclasses.replace(plan, seeds=options.seeds)
+    if options.imagenet and plan.width != 1:
+        parser.error("the weights of ImageNet are those of a network of full width: run it on a card")
+    found = run(plan, device, options.processes or (common.cores() if device == "cpu" else 1), options.imagenet)
+    out = options.out or (None if options.quick else HOME / "results")
+    if out is None:
+        print(report(found))
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "initialization.json").write_text(json.dumps({**found, "quick": options.quick}, indent=1) + "\n")
+    (out / "initialization.md").write_text(report(found))
+    plot(found, out / "initialization.png")
+    print(report(found))
+
+
+if __name__ == "__main__":
+    main()
