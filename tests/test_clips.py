@@ -1,0 +1,669 @@
+"""Clips of real files: which, where and when, as told by what is painted into them, on any number of workers and ranks."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from filming import Pixels, ffmpeg, film, jpegs, plate
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import vpngen
+from vpngen.errors import ArgumentError, ConflictError, RunError
+from vpngen.sampling import QUARTER_OCTAVES, Augment
+from vpngen.train import clips, decoding
+from vpngen.train.clips import VideoLoader, WindowLoader
+from vpngen.train.videos import Video, VideoSet
+
+pytest.importorskip("av")
+
+FRAMES = (24, 40, 5, 16, 17, 30, 1, 33)
+"""Of each video: shorter than a clip, as long, longer."""
+SIZES = ((48, 64), (64, 48), (50, 50), (36, 90))
+"""(height, width) of each, in turn."""
+
+
+def as_set(paths: list[Path], **changes: Any) -> VideoSet:
+    videos = tuple(Video(f"v{i}", path, i % 3, str(i), **changes) for i, path in enumerate(paths))
+    return VideoSet("folder", "train", 1, ("a", "b", "c"), videos)
+
+
+@pytest.fixture(scope="module")
+def filmed(tmp_path_factory: pytest.TempPathFactory) -> VideoSet:
+    folder = tmp_path_factory.mktemp("filmed")
+    return as_set([film(folder / f"{i}.mkv", plate(i, n, *SIZES[i % 4])) for i, n in enumerate(FRAMES)])
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> VideoSet:
+    """Many videos of a few pixels."""
+    folder = tmp_path_factory.mktemp("tiny")
+    return as_set([film(folder / f"{i}.mkv", plate(i, 3, 16, 16)) for i in range(23)])
+
+
+def part(videos: VideoSet, n: int) -> VideoSet:
+    return VideoSet("folder", "train", 1, videos.classes, videos.videos[:n])
+
+
+def which(batch: torch.Tensor) -> list[int]:
+    """The numbers of the videos that clips (N, 3, T, H, W) are of."""
+    return [int(n) // 4 for n in batch[:, 1, 0, 0, 0]]
+
+
+def times(clip: torch.Tensor) -> list[int]:
+    """The numbers of the frames of a clip (3, T, H, W)."""
+    assert (clip[0].amax((1, 2)) == clip[0].amin((1, 2))).all()
+    return [int(n) // 4 for n in clip[0, :, 0, 0]]
+
+
+def seen(loader: VideoLoader, most: int | None = None) -> list[tuple[list[int], list[int]]]:
+    """(videos, labels) of each batch."""
+    return [(which(batch), labels.tolist()) for batch, labels in islice(loader, most)]
+
+
+def same(a: list[Any], b: list[Any]) -> bool:
+    return len(a) == len(b) and all(
+        torch.equal(x, y) for p, q in zip(a, b, strict=True) for x, y in zip(p, q, strict=True)
+    )
+
+
+# --- where and when
+
+
+def cut_by_pillow(frame: Pixels, scale: float, corner: str, flip: bool, size: int) -> Pixels:
+    """A square part of the short side of a frame (H, W, 3), resized."""
+    height, width = frame.shape[:2]
+    side = int(min(height, width) * scale + 1e-9)
+    y, x = {"tl": (0, 0), "tr": (0, width - side), "bl": (height - side, 0), "br": (height - side, width - side),
+            "c": ((height - side) // 2, (width - side) // 2)}[corner]  # fmt: skip
+    image = Image.fromarray(frame).crop((x, y, x + side, y + side)).resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else image)
+
+
+@pytest.mark.parametrize(
+    ("augment", "scales"),
+    [("x10", (7 / 8,)), ("multiscale", QUARTER_OCTAVES), (Augment(scales=(0.5,)), (0.5,)), (Augment(), (7 / 8,))],
+)
+def test_crops_are_those_of_pillow(augment: Any, scales: tuple[float, ...], filmed: VideoSet) -> None:
+    """Corners and centre at parts of the short side, mirrored or not; each comes up, and nothing else does."""
+    found: Counter[Any] = Counter()
+    loader = VideoLoader(filmed, 8, clip=(2, 20, 20), augment=augment, seed=3)
+    for _ in range(40 if len(scales) > 1 else 12):
+        for batch, _ in loader:
+            for video, clip in zip(which(batch), batch, strict=True):
+                frame = plate(video, 1, *SIZES[video % 4])[0]
+                picture = clip[2, 0].numpy().astype(int)
+                ways = [
+                    (s, corner, flip)
+                    for s in scales
+                    for corner in ("tl", "tr", "bl", "br", "c")
+                    for flip in (False, True)
+                    if np.abs(cut_by_pillow(frame, s, corner, flip, 20)[..., 2] - picture).max() <= 1
+                ]
+                assert ways
+                found[ways[0]] += 1
+    # at all of the short side one corner looks like another
+    every = {(s, c, f) for s in scales for c in ("tl", "tr", "bl", "br", "c") for f in (False, True)}
+    assert set(found) == every - {(1, "br", False), (1, "br", True)}
+
+
+def test_none_is_the_middle(filmed: VideoSet) -> None:
+    loader = VideoLoader(filmed, 1, clip=(16, 20, 20), augment="none", shuffle=False)
+    for _ in range(2):
+        for number, (batch, labels) in enumerate(loader):
+            assert which(batch) == [number] and labels.tolist() == [number % 3]
+            n = FRAMES[number]
+            start = max(n - 16, 0) // 2
+            assert times(batch[0]) == [(start + k) % n for k in range(16)]
+            for k, frame in enumerate(plate(number, n, *SIZES[number % 4])[times(batch[0])]):
+                mine = batch[0, :, k].permute(1, 2, 0).numpy().astype(int)
+                assert np.abs(mine - cut_by_pillow(frame, 1, "c", False, 20)).max() <= 1
+
+
+def test_clips_begin_at_any_time_and_short_videos_loop(filmed: VideoSet) -> None:
+    loader = VideoLoader(filmed, 8, clip=(16, 4, 4), seed=5)
+    starts: dict[int, Counter[int]] = {i: Counter() for i in range(len(FRAMES))}
+    for _ in range(60):
+        for batch, _ in loader:
+            for video, clip in zip(which(batch), batch, strict=True):
+                told = times(clip)
+                assert told == [(told[0] + k) % FRAMES[video] for k in range(16)]
+                starts[video][told[0]] += 1
+    for video, n in enumerate(FRAMES):
+        every = range(max(n - 15, 1))  # the last start too
+        assert set(starts[video]) <= set(every) and len(starts[video]) > 0.7 * len(every)
+    assert set(starts[0]) == set(range(9)) and set(starts[4]) == {0, 1}
+    assert not loader.faults
+
+
+@pytest.mark.parametrize("step", [3, (1, 2, 5)])
+def test_steps_between_frames(step: Any, filmed: VideoSet) -> None:
+    loader = VideoLoader(filmed, 8, clip=(6, 4, 4), augment=Augment(step=step), seed=5)
+    found = set()
+    for _ in range(20):
+        for batch, _ in loader:
+            for video, clip in zip(which(batch), batch, strict=True):
+                told, n = times(clip), FRAMES[video]
+                steps = {s for s in np.ravel(step).tolist() if told == [(told[0] + k * s) % n for k in range(6)]}
+                assert steps
+                # nothing is looped that need not be
+                assert any(told[0] + 5 * s < n or (told[0] == 0 and 5 * s >= n) for s in steps)
+                found |= steps if n > 26 else set()
+    assert found == set(np.ravel(step).tolist())
+
+
+def test_random_crops_reach_everywhere(filmed: VideoSet) -> None:
+    loader = VideoLoader(part(filmed, 1), 1, clip=(1, 42, 42), augment="random", seed=1)  # 42 is 7/8 of 48
+    places = set()
+    for _ in range(300):
+        for batch, _ in loader:
+            blue = batch[0, 2, 0].numpy().astype(int)
+            flat = blue if blue[0, 0] < blue[0, -1] else blue[:, ::-1]
+            x, y = flat[0, 0] // 3, flat[0, 0] % 3
+            assert np.array_equal(flat, plate(0, 1, 48, 64)[0, :42, :42, 2].astype(int) + flat[0, 0])
+            places.add((x, y))
+    assert len(places) > 50 and max(x for x, _ in places) >= 21
+
+
+def test_wide_clips_keep_their_shape(filmed: VideoSet) -> None:
+    loader = VideoLoader(part(filmed, 1), 1, clip=(2, 24, 32), augment="none")
+    ((batch, _),) = loader
+    mine, frame = batch[0, :, 0].permute(1, 2, 0).numpy().astype(int), plate(0, 24, 48, 64)[11]
+    assert np.abs(mine - np.asarray(Image.fromarray(frame).resize((32, 24), Image.Resampling.BILINEAR))).max() <= 1
+
+
+def test_pixels_are_what_the_design_says(filmed: VideoSet) -> None:
+    batch, labels = next(iter(VideoLoader(filmed, 3)))
+    assert batch.shape == (3, 3, 16, 112, 112) and batch.dtype == torch.uint8 and batch.is_contiguous()
+    assert labels.dtype == torch.int64 and labels.shape == (3,)
+
+
+def test_segments_and_folders(tmp_path: Path) -> None:
+    path, folder = film(tmp_path / "a.mkv", plate(0, 40)), jpegs(tmp_path / "j", plate(1, 20, 64, 64))
+    videos = (Video("a/0", path, 0, "a", (0.4, 0.8)), Video("a/1", path, 1, "a", (1.0, 1.2)),
+              Video("j", folder, 2, "j", frames=(3, 8)))  # fmt: skip
+    loader = VideoLoader(VideoSet("x", "train", 1, ("a", "b", "c"), videos), 3, clip=(8, 4, 4), shuffle=False)
+    for _ in range(5):
+        ((batch, labels),) = loader
+        assert labels.tolist() == [0, 1, 2]
+        assert set(times(batch[0])) <= set(range(10, 20))
+        assert times(batch[1]) == [25, 26, 27, 28, 29, 25, 26, 27]
+        reds = batch[2, 0].float().mean((1, 2)) / 4
+        assert (reds - torch.tensor([2, 3, 4, 5, 6, 2, 3, 4])).abs().max() < 1
+
+
+# --- order, ranks, resuming
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 2**64 - 1), st.integers(1, 9), st.integers(1, 4), st.integers(1, 23), st.booleans(), st.data())
+def test_an_epoch_shows_each_video_once_and_ranks_share_it(
+    tiny: VideoSet, seed: int, batch: int, ranks: int, n: int, drop_last: bool, data: st.DataObject
+) -> None:
+    def loaders(size: int, count: int) -> list[VideoLoader]:
+        options: dict[str, Any] = {"clip": (2, 8, 8), "seed": seed, "drop_last": drop_last, "world_size": count}
+        return [VideoLoader(part(tiny, n), size, rank=r, **options) for r in range(count)]
+
+    try:
+        mine = loaders(batch, ranks)
+    except ArgumentError:
+        assert (drop_last and batch * ranks > n) or (not drop_last and 0 < n % (batch * ranks) < ranks)
+        return
+    orders = []
+    for epoch in range(2):
+        parts = [list(loader) for loader in mine]
+        assert {len(p) for p in parts} == {len(mine[0])}
+        dealt = [[which(b) for b, _ in p] for p in parts]
+        samples = [v for step in zip(*dealt, strict=True) for rank in step for v in rank]
+        assert len(samples) == len(set(samples)) and (drop_last or set(samples) == set(range(n)))
+        assert n - len(samples) < batch * ranks
+        assert all(lab.tolist() == [v % 3 for v in which(b)] for p in parts for b, lab in p)
+        orders.append(samples)
+        # the same samples, in the same order and with the same windows, on one rank
+        alone = VideoLoader(part(tiny, n), 1, clip=(2, 8, 8), seed=seed, rank=0, world_size=1)
+        alone.set_epoch(epoch)
+        every = torch.cat([b for b, _ in alone])
+        there = torch.cat([parts[r][k][0] for k in range(len(dealt[0])) for r in range(ranks)])
+        assert torch.equal(every[: len(there)], there)
+    # taken up on another number of ranks
+    done = data.draw(st.integers(0, len(mine[0])))
+    for loader in mine:
+        loader.set_epoch(1)
+        seen(loader, done)
+    states = [loader.state_dict() for loader in mine]
+    assert all(state == states[0] for state in states)
+    other = data.draw(st.integers(1, 3))
+    assume(
+        drop_last
+        or n - states[0]["sample"] >= other * batch
+        or (n - states[0]["sample"]) % (other * batch) in (0, *range(other, 99))
+    )
+    try:
+        again = loaders(batch, other)
+    except ArgumentError:
+        return
+    rest = []
+    for loader in again:
+        loader.load_state_dict(json.loads(json.dumps(states[0])))
+        rest.append(seen(loader))
+    if states[0]["epoch"] == 1:
+        samples = [v for step in zip(*rest, strict=True) for videos, _ in step for v in videos]
+        shown = orders[1] if drop_last is False else None
+        at = states[0]["sample"]
+        assert (orders[1][at : at + len(samples)] == samples[: len(orders[1]) - at]) and (
+            shown is None or samples == shown[at:]
+        )
+
+
+def test_without_shuffle_the_order_is_that_of_the_set(tiny: VideoSet) -> None:
+    loader = VideoLoader(tiny, 5, clip=(2, 8, 8), shuffle=False, drop_last=False)
+    for _ in range(2):
+        assert [v for videos, _ in seen(loader) for v in videos] == list(range(23))
+
+
+def test_seeds_and_epochs_differ(tiny: VideoSet) -> None:
+    loader = VideoLoader(tiny, 23, clip=(2, 8, 8))
+    orders = [seen(loader)[0][0] for _ in range(3)] + [seen(VideoLoader(tiny, 23, clip=(2, 8, 8), seed=1))[0][0]]
+    assert len({tuple(order) for order in orders}) == 4
+
+
+@pytest.mark.parametrize("first", [0, 2])
+def test_resuming_twice_with_other_workers(first: int, tiny: VideoSet) -> None:
+    def loader(workers: int) -> VideoLoader:
+        return VideoLoader(tiny, 4, clip=(2, 8, 8), seed=9, workers=workers)
+
+    def take(from_: Any, n: int) -> list[Any]:
+        return [next(from_) for _ in range(n)]
+
+    whole = loader(0)
+    every = [*list(whole), *list(whole)]
+    assert len(every) == 10
+    a = loader(first)
+    got = take(iter(a), 2)
+    b = loader(2 - first)
+    b.load_state_dict(a.state_dict())
+    it = iter(b)
+    got += take(it, 1)
+    c = loader(first)
+    c.load_state_dict(json.loads(json.dumps(b.state_dict())))
+    got += list(c)
+    assert c.state_dict()["epoch"] == 1 and c.state_dict()["sample"] == 0
+    got += list(c)
+    assert same(got, every)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_workers_change_nothing(method: str, filmed: VideoSet, tmp_path: Path) -> None:
+    (tmp_path / "broken.mkv").write_bytes(b"no video")
+    videos = VideoSet(
+        "x", "train", 1, filmed.classes, (*filmed.videos, Video("bad", tmp_path / "broken.mkv", 0, "bad"))
+    )
+    options: dict[str, Any] = {"clip": (4, 8, 8), "seed": 2, "drop_last": False}
+    alone = VideoLoader(videos, 2, **options)
+    several = VideoLoader(videos, 2, workers=2 if method == "fork" else 1, start_method=method, **options)
+    for _ in range(3):
+        assert same(list(alone), list(several))
+    next(iter(several))  # an iteration that is left in the middle is over
+    next(iter(alone))
+    assert same(list(alone), list(several)) and several.faults == alone.faults and set(alone.faults) == {"bad"}
+
+
+def test_the_random_numbers_of_the_model_are_left_alone(tiny: VideoSet) -> None:
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    list(VideoLoader(tiny, 4, clip=(2, 8, 8)))
+    list(WindowLoader(tiny, 4, clip=(2, 8, 8)))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+class Blind(vpngen.ClipStream):
+    """A stream that renders nothing."""
+
+    def _fill(self, *arguments: Any) -> None:
+        pass
+
+
+@settings(max_examples=20)
+@given(st.lists(st.one_of(
+    st.tuples(st.just("take"), st.integers(0, 7)), st.tuples(st.just("set"), st.integers(0, 3)),
+    st.tuples(st.just("save"), st.just(0)), st.tuples(st.just("load"), st.integers(0, 5)),
+    st.tuples(st.just("on"), st.integers(0, 3))), max_size=12))  # fmt: skip
+def test_it_is_where_a_stream_would_be(tiny: VideoSet, acts: list[tuple[str, int]]) -> None:
+    """Whatever is done to both."""
+    spec = vpngen.perlin(
+        shape=(4, 8, 8), instances=1, divisions_x=[1], divisions_y=[1, 2, 4, 8], temporal=[4], noise_frequencies=[1]
+    )
+    n = spec.n_videos("train")
+    loader = VideoLoader(part(tiny, n), 1, clip=(1, 8, 8))
+    stream = Blind(spec, 1, clip=(1, 8, 8), device="cpu", drop_last=True, prefetch=0)
+    both: tuple[Any, Any] = (loader, stream)
+    iterators: list[Iterator[Any]] = [iter(loader), iter(stream)]
+    states = []
+
+    def place() -> None:
+        a, b = loader.state_dict(), stream.state_dict()
+        assert (a["epoch"], a["sample"]) == (b["epoch"], b["sample"])
+        states.append((a, b))
+
+    for act, number in acts:
+        if act == "take":
+            iterators = [iter(one) for one in both]
+        if act in ("take", "on"):
+            for _ in range(number):
+                ended = [next(one, None) is None for one in iterators]
+                assert ended[0] == ended[1]
+                place()
+        elif act == "set":
+            for one in both:
+                one.set_epoch(number)
+        elif act == "load" and states:
+            for one, state in zip(both, states[number % len(states)], strict=True):
+                one.load_state_dict(state)
+        place()
+
+
+def test_setting_the_epoch_that_was_loaded_keeps_its_place(tiny: VideoSet) -> None:
+    """As `fit` does after it has loaded a checkpoint."""
+    a, b = (VideoLoader(tiny, 4, clip=(2, 8, 8)) for _ in range(2))
+    a.set_epoch(3)
+    every = list(a)
+    a.set_epoch(3)
+    seen(a, 2)
+    b.load_state_dict(a.state_dict())
+    b.set_epoch(3)
+    assert same(list(b), every[2:])
+    b.load_state_dict(a.state_dict())
+    b.set_epoch(2)
+    b.set_epoch(3)
+    assert same(list(b), every)
+
+
+def test_ranks_are_read_when_an_iteration_begins(tiny: VideoSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    loader = VideoLoader(tiny, 4, clip=(2, 8, 8))
+    every = [which(b) for b, _ in loader]
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    loader.set_epoch(0)
+    assert [which(b) for b, _ in loader] == every[1::2][:2] and len(loader) == 2
+    assert {int(n) for _, numbers in WindowLoader(tiny, 4, clip=(2, 8, 8)) for n in numbers} == set(range(1, 23, 2))
+    monkeypatch.setenv("RANK", "2")
+    with pytest.raises(ArgumentError, match=r"RANK \(='2'\) and WORLD_SIZE"):
+        list(loader)
+
+
+# --- what cannot be read
+
+
+@pytest.fixture
+def patchy(tmp_path: Path) -> VideoSet:
+    """Every other video cannot be read, and two in a row."""
+    paths = [film(tmp_path / f"{i}.mkv", plate(i, 3, 16, 16)) for i in range(9)]
+    for i in (1, 2, 5, 7):
+        paths[i].write_bytes(b"no") if i % 2 else paths[i].unlink()
+    return as_set(paths)
+
+
+def test_what_cannot_be_read_is_replaced_by_the_next_of_the_order(patchy: VideoSet) -> None:
+    loader = VideoLoader(patchy, 9, clip=(2, 8, 8), shuffle=False)
+    ((batch, labels),) = loader
+    assert which(batch) == [0, 3, 3, 3, 4, 6, 6, 8, 8] and labels.tolist() == [v % 3 for v in which(batch)]
+    assert set(loader.faults) == {"v1", "v2", "v5", "v7"}
+    assert "No such file" in loader.faults["v2"] and str(patchy.videos[1].path) in loader.faults["v1"]
+    # pixel for pixel as if the one that was read had stood there
+    there = as_set([patchy.videos[i].path for i in which(batch)])
+    ((other, _),) = VideoLoader(there, 9, clip=(2, 8, 8), shuffle=False)
+    assert torch.equal(batch, other)
+    loader = VideoLoader(patchy, 4, clip=(2, 8, 8), drop_last=False, seed=4)
+    order = [int(i) for i in loader._cutting.order.indices(np.arange(9))]
+    told = [v for videos, _ in seen(loader) for v in videos]
+    good = {0, 3, 4, 6, 8}
+    assert told == [next(order[(k + j) % 9] for j in range(9) if order[(k + j) % 9] in good) for k in range(9)]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_nothing_that_can_be_read_is_said(workers: int, tmp_path: Path) -> None:
+    videos = as_set([tmp_path / f"{i}.mkv" for i in range(300)])
+    with pytest.raises(RunError, match="none of 100 videos in a row can be read") as error:
+        next(iter(VideoLoader(videos, 2, workers=workers)))
+    assert "Traceback" not in str(error.value) and ".mkv cannot be read: No such file" in str(error.value)
+
+
+def test_a_damaged_clip_loops_what_is_left(tmp_path: Path) -> None:
+    folder = jpegs(tmp_path / "j", plate(0, 10, 32, 32))
+    for number in (3, 4):
+        (folder / f"image_{number:05d}.jpg").write_bytes(b"no")
+    loader = VideoLoader(as_set([folder], frames=(1, 11)), 1, clip=(10, 4, 4))
+    ((batch, _),) = loader
+    reds = batch[0, 0].float().mean((1, 2)) / 4
+    assert (reds - torch.tensor([0, 1, 4, 5, 6, 7, 8, 9, 0, 1])).abs().max() < 1
+    assert loader.faults["v0"].startswith("damaged: ") and "image_00003.jpg" in loader.faults["v0"]
+
+
+def test_faults_depend_on_no_earlier_reading(tmp_path: Path) -> None:
+    """A clip that cannot be read says nothing about the other clips of its video."""
+    folder = jpegs(tmp_path / "j", plate(0, 40, 16, 16))
+    for number in range(1, 20):
+        (folder / f"image_{number:05d}.jpg").write_bytes(b"no")
+    good = jpegs(tmp_path / "g", plate(1, 8, 16, 16))
+    videos = as_set([folder, good])
+    loader = VideoLoader(videos, 1, clip=(2, 4, 4), seed=1)
+    every = [list(loader) for _ in range(12)]
+    for epoch in reversed(range(12)):
+        other = VideoLoader(videos, 1, clip=(2, 4, 4), seed=1)
+        other.set_epoch(epoch)
+        assert same(list(other), every[epoch])
+
+
+# --- states and arguments
+
+
+def test_states_of_others_are_refused(tiny: VideoSet) -> None:
+    loader = VideoLoader(tiny, 4, clip=(2, 8, 8))
+    state = loader.state_dict()
+    for other in ({}, None, {"vpngen_stream": 1}, {**state, "vpngen_videos": 2}):
+        with pytest.raises(ArgumentError, match="not that of a VideoLoader"):
+            loader.load_state_dict(other)  # type: ignore[arg-type]
+    for changes in ({"sample": -1}, {"sample": 24}, {"epoch": "1"}, {"settings": {}}):
+        with pytest.raises(ArgumentError, match="damaged"):
+            loader.load_state_dict({**state, **changes})
+    with pytest.raises(ArgumentError, match="damaged"):
+        loader.load_state_dict({k: v for k, v in state.items() if k != "epoch"})
+    with pytest.raises(ConflictError, match="seed: 1 there, 0 here"):
+        loader.load_state_dict(VideoLoader(tiny, 4, clip=(2, 8, 8), seed=1).state_dict())
+    with pytest.raises(ConflictError, match="another set of videos"):
+        loader.load_state_dict(VideoLoader(part(tiny, 20), 4, clip=(2, 8, 8)).state_dict())
+
+
+def test_a_state_goes_with_the_set_wherever_it_lies(tiny: VideoSet) -> None:
+    import dataclasses
+
+    moved = tuple(dataclasses.replace(v, path=Path("/elsewhere") / v.path.name) for v in tiny.videos)
+    other = VideoLoader(dataclasses.replace(tiny, videos=moved), 4)
+    assert other.fingerprint == VideoLoader(tiny, 4).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"batch_size": 0}, "`batch_size`"),
+        ({"batch_size": 24}, "more than the set has, which is 23 videos"),
+        ({"clip": (16, 112)}, "`clip`"),
+        ({"clip": (0, 1, 1)}, "`clip`"),
+        ({"augment": "x11"}, "`augment`"),
+        ({"seed": -1}, "`seed`"),
+        ({"shuffle": 1}, "`shuffle`"),
+        ({"drop_last": None}, "`drop_last`"),
+        ({"workers": -1}, "`workers`"),
+        ({"workers": 1, "start_method": "thread"}, "`start_method`"),
+        ({"rank": 0}, "go together"),
+        ({"rank": 2, "world_size": 2}, "`rank`"),
+        ({"rank": 0, "world_size": 8}, "on each of 8 ranks"),
+    ],
+)
+def test_arguments_are_checked(changes: dict[str, Any], match: str, tiny: VideoSet) -> None:
+    with pytest.raises(ArgumentError, match=match):
+        VideoLoader(tiny, **{"batch_size": 4, **changes})
+    if set(changes) <= {"clip", "workers", "start_method", "rank", "world_size"} and "8" not in match:
+        with pytest.raises(ArgumentError, match=match):
+            WindowLoader(tiny, **{"batch_size": 4, **changes})
+
+
+def test_an_empty_set_is_refused(tiny: VideoSet) -> None:
+    with pytest.raises(ArgumentError, match="empty"):
+        VideoLoader(part(tiny, 0), 1)
+
+
+# --- windows
+
+
+def sliding(n: int, size: int, stride: int) -> list[list[int]]:
+    """The frames of the windows of a video of `n`, as SlidingWindow of 3D-ResNets-PyTorch has them."""
+    found = []
+    for begin in range(0, n, stride):
+        window = list(range(begin, min(begin + size, n)))
+        found.append([window[k % len(window)] for k in range(size)])
+        if begin + size > n:
+            break
+    return found
+
+
+def windows(loader: WindowLoader) -> list[tuple[int, list[int]]]:
+    """(video, frames) of each window."""
+    return [(int(n), times(clip)) for batch, numbers in loader for clip, n in zip(batch, numbers, strict=True)]
+
+
+@pytest.mark.parametrize("stride", [None, 4, 7, 20])
+@pytest.mark.parametrize("size", [16, 8])
+def test_windows_are_all_of_every_video(size: int, stride: int | None, filmed: VideoSet) -> None:
+    loader = WindowLoader(filmed, 5, clip=(size, 12, 12), stride=stride)
+    expected = [(i, w) for i, n in enumerate(FRAMES) for w in sliding(n, size, stride or size)]
+    assert windows(loader) == expected
+    assert loader.short == {f"v{i}" for i, n in enumerate(FRAMES) if n < size} and not loader.faults
+    sizes = [len(numbers) for _, numbers in loader]
+    assert sizes[:-1] == [5] * (len(sizes) - 1) and 1 <= sizes[-1] <= 5
+
+
+def test_windows_are_the_middle_of_the_short_side(filmed: VideoSet) -> None:
+    for batch, numbers in WindowLoader(filmed, 3, clip=(8, 20, 20)):
+        assert batch.dtype == torch.uint8 and batch.is_contiguous() and numbers.dtype == torch.int64
+        for clip, number in zip(batch, numbers.tolist(), strict=True):
+            frames = plate(number, 64, *SIZES[number % 4])[times(clip)]
+            for k, frame in enumerate(frames):
+                mine = clip[:, k].permute(1, 2, 0).numpy().astype(int)
+                assert np.abs(mine - cut_by_pillow(frame, 1, "c", False, 20)).max() <= 1
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_ranks_and_workers_share_the_videos(workers: int, filmed: VideoSet) -> None:
+    expected = [(i, w) for i, n in enumerate(FRAMES) for w in sliding(n, 8, 8)]
+    found = [windows(WindowLoader(filmed, 3, clip=(8, 4, 4), workers=workers, rank=r, world_size=3)) for r in range(3)]
+    assert sorted(w for mine in found for w in mine) == sorted(expected)
+    for r, mine in enumerate(found):
+        assert {i for i, _ in mine} == set(range(r, len(FRAMES), 3))
+        for i in {i for i, _ in mine}:
+            assert [w for j, w in mine if j == i] == [w for j, w in expected if j == i]  # in order
+    again = WindowLoader(filmed, 3, clip=(8, 4, 4), workers=workers, rank=0, world_size=3)
+    assert windows(again) == windows(again) == found[0]
+
+
+def test_more_workers_than_videos(filmed: VideoSet) -> None:
+    assert windows(WindowLoader(part(filmed, 1), 8, clip=(8, 4, 4), workers=2)) == [(0, w) for w in sliding(24, 8, 8)]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_windows_of_a_patchy_set(workers: int, patchy: VideoSet) -> None:
+    loader = WindowLoader(patchy, 4, clip=(3, 8, 8), workers=workers)
+    assert [i for i, _ in windows(loader)] == [0, 3, 4, 6, 8]
+    assert set(loader.faults) == {"v1", "v2", "v5", "v7"} and "No such file" in loader.faults["v2"]
+    nothing = WindowLoader(VideoSet("x", "val", 1, ("a",), patchy.videos[1:3]), 4, workers=workers)
+    assert list(nothing) == [] and set(nothing.faults) == {"v1", "v2"}
+
+
+def test_windows_of_segments_and_folders(tmp_path: Path) -> None:
+    path, folder = film(tmp_path / "a.mkv", plate(0, 40)), jpegs(tmp_path / "j", plate(1, 20, 64, 64))
+    videos = (Video("a/0", path, 0, "a", (0.4, 0.8)), Video("a/1", path, 1, "a", (9.0, 10.0)),
+              Video("a/2", path, 1, "a", (1.0, 1.08)), Video("j", folder, 2, "j", frames=(3, 13)))  # fmt: skip
+    loader = WindowLoader(VideoSet("x", "val", 1, ("a", "b", "c"), videos), 99, clip=(8, 4, 4))
+    ((batch, numbers),) = loader
+    assert numbers.tolist() == [0, 0, 2, 3, 3]
+    assert [times(clip) for clip in batch[:3]] == [
+        [*range(10, 18)], [18, 19, 18, 19, 18, 19, 18, 19], [25, 26, 25, 26, 25, 26, 25, 26],
+    ]  # fmt: skip
+    reds = batch[3, 0].float().mean((1, 2)) / 4
+    assert (reds - torch.arange(2, 10)).abs().max() < 1
+    assert loader.short == {"a/2"} and set(loader.faults) == {"a/1"} and "holds no frame" in loader.faults["a/1"]
+
+
+def test_windows_of_a_damaged_video(tmp_path: Path) -> None:
+    import av
+
+    pictures = plate(0, 30)
+    pictures[..., 2] = np.random.default_rng(0).integers(0, 256, pictures.shape[:3])  # so that a packet is large
+    path = film(tmp_path / "a.mkv", pictures, "-c:v", "png", "-pix_fmt", "rgb24")
+    with av.open(str(path)) as container:
+        at, size = [(p.pos, p.size) for p in container.demux(video=0) if p.size][12]
+    content = bytearray(path.read_bytes())
+    content[at + size // 4 : at + size // 2] = bytes(size // 2 - size // 4)
+    path.write_bytes(content)
+    left = [n for n in range(30) if n != 12]
+    for segment in (None, (0.0, 9.0)):
+        loader = WindowLoader(as_set([path], segment=segment), 9, clip=(8, 4, 4))
+        assert windows(loader) == [(0, [left[k] for k in w]) for w in sliding(29, 8, 8)]
+        assert loader.faults["v0"].startswith("damaged: ")
+    ffmpeg(
+        "-i",
+        film(tmp_path / "b.mkv", plate(0, 30)),
+        "-c:v",
+        "mpeg4",
+        "-q:v",
+        1,
+        "-movflags",
+        "+faststart",
+        tmp_path / "b.mp4",
+    )
+    whole = (tmp_path / "b.mp4").read_bytes()
+    (tmp_path / "b.mp4").write_bytes(whole[: len(whole) // 2])
+    loader = WindowLoader(as_set([tmp_path / "b.mp4"]), 9, clip=(8, 4, 4))
+    assert 1 <= len(torch.cat([b for b, _ in loader])) < 4 and loader.faults["v0"].startswith("damaged: ")
+
+
+def test_each_file_is_decoded_once_and_no_further_than_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = film(tmp_path / "a.mkv", plate(0, 200, 16, 16))
+    decoded, original = 0, decoding._decoded
+
+    def counting(*arguments: Any) -> Iterator[Any]:
+        nonlocal decoded
+        for frame in original(*arguments):
+            decoded += 1
+            yield frame
+
+    monkeypatch.setattr(decoding, "_decoded", counting)
+    it = iter(WindowLoader(as_set([path]), 2, clip=(8, 4, 4)))
+    for k in range(1, 13):
+        next(it)
+        assert decoded == 16 * k
+    assert len(list(it)) == 1 and decoded == 200
+
+
+def test_a_clip_larger_than_its_video_is_enlarged(tiny: VideoSet) -> None:
+    ((batch, _),) = VideoLoader(part(tiny, 1), 1, clip=(2, 40, 40))
+    assert batch.shape == (1, 3, 2, 40, 40)
+    assert math.isclose(float(batch[0, 1].float().mean()), 0)
+
+
+def test_numbers_of_the_seed_recipe() -> None:
+    """7/8 is 112 of 128; the scales of section 3.3 on the short side of UCF-101."""
+    assert clips.X10_SCALE * 128 == 112
+    videos = as_set([Path("x")])
+    of = VideoLoader(videos, 1, augment="multiscale")._cutting.sampling((16, 240, 320))
+    assert of.sides == ((240, 240), (201, 201), (169, 169), (142, 142), (120, 120))

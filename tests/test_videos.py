@@ -1,0 +1,501 @@
+"""Annotations as their makers publish them: what a reader finds in them, and what it says when they are wrong."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vpngen.errors import ArgumentError, ConflictError
+from vpngen.train.videos import KINDS, Video, VideoSet, hold_out, read_videos
+
+
+def put(path: Path, text: str = "x") -> Path:
+    """A file with its folders; of videos the readers only ask whether they are there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def seen(found: VideoSet, root: Path) -> list[tuple[str, str, str, str]]:
+    """id, path below the root, class, group."""
+    return [(v.id, v.path.relative_to(root).as_posix(), found.classes[v.label], v.group) for v in found.videos]
+
+
+# --- UCF-101
+
+UCF = {
+    "ApplyEyeMakeup": ["v_ApplyEyeMakeup_g08_c01", "v_ApplyEyeMakeup_g01_c01", "v_ApplyEyeMakeup_g01_c02"],
+    "HandstandPushups": ["v_HandStandPushups_g08_c01", "v_HandStandPushups_g01_c03"],  # the two spellings are theirs
+    "YoYo": ["v_YoYo_g08_c02", "v_YoYo_g25_c05"],
+}
+
+
+@pytest.fixture
+def ucf(tmp_path: Path) -> tuple[Path, Path]:
+    root, lists = tmp_path / "UCF-101", tmp_path / "ucfTrainTestlist"
+    for name, videos in UCF.items():
+        for video in videos:
+            put(root / name / f"{video}.avi")
+    put(lists / "classInd.txt", "1 ApplyEyeMakeup\r\n2 HandstandPushups\r\n3 YoYo\r\n")
+    for split in (1, 2, 3):
+        put(
+            lists / f"trainlist{split:02d}.txt",
+            "ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1\r\nHandstandPushups/v_HandStandPushups_g08_c01.avi 2\r\n"
+            "YoYo/v_YoYo_g08_c02.avi 3\r\n\r\n",
+        )
+        put(
+            lists / f"testlist{split:02d}.txt",
+            "".join(f"{n}/{v}.avi\n" for n, vs in UCF.items() for v in vs if "_g08_" not in v or split == 3),
+        )
+    return root, lists
+
+
+def test_ucf101(ucf: tuple[Path, Path]) -> None:
+    root, lists = ucf
+    found = read_videos("ucf101", root, lists)
+    assert (found.kind, found.subset, found.split) == ("ucf101", "train", 1) and found.classes == tuple(UCF)
+    assert seen(found, root) == [
+        ("v_ApplyEyeMakeup_g08_c01", "ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi", "ApplyEyeMakeup", "ApplyEyeMakeup/g08"),
+        ("v_HandStandPushups_g08_c01", "HandstandPushups/v_HandStandPushups_g08_c01.avi", "HandstandPushups",
+         "HandstandPushups/g08"),
+        ("v_YoYo_g08_c02", "YoYo/v_YoYo_g08_c02.avi", "YoYo", "YoYo/g08"),
+    ]  # fmt: skip
+    test = read_videos("ucf101", root, lists, subset="val", split=1)
+    assert [v.id for v in test.videos] == [v for vs in UCF.values() for v in vs if "_g08_" not in v]
+    assert [test.classes[v.label] for v in test.videos] == ["ApplyEyeMakeup"] * 2 + ["HandstandPushups", "YoYo"]
+    assert len(read_videos("ucf101", root, lists, subset="val", split=3).videos) == 7
+    # found by themselves beside or in the folder of the videos
+    assert read_videos("ucf101", root) == found
+    lists.rename(root / lists.name)
+    assert read_videos("ucf101", root) == found
+    assert pickle.loads(pickle.dumps(found)) == found
+
+
+def test_ucf101_says_what_is_wrong(ucf: tuple[Path, Path]) -> None:
+    root, lists = ucf
+    (lists / "trainlist02.txt").unlink()
+    with pytest.raises(ConflictError, match=r"trainlist02.txt; .* has classInd.txt, testlist01.txt, .*trainlist03.txt"):
+        read_videos("ucf101", root, lists, split=2)
+    for text, match in (
+        ("ApplyEyeMakeup/v_a.avi 1\nYoYo/v_b.avi\n", "trainlist01.txt:2: 'YoYo/v_b.avi'"),
+        ("v_a.avi 1\n", "trainlist01.txt:1"),
+        ("ApplyEyeMakeup/v_a.avi 2\n", "of a class as classInd.txt numbers it"),
+        ("Archery/v_a.avi 1\n", "of a class as classInd.txt numbers it"),
+        ("YoYo/v b.avi 3\n", "trainlist01.txt:1"),
+    ):
+        put(lists / "trainlist01.txt", text)
+        with pytest.raises(ConflictError, match=match):
+            read_videos("ucf101", root, lists)
+    put(lists / "trainlist01.txt", "YoYo/v_gone.avi 3\n")
+    with pytest.raises(ConflictError, match=r"none of the 1 videos .* is there, not even .*v_gone.avi"):
+        read_videos("ucf101", root, lists)
+    put(lists / "trainlist01.txt", "")
+    with pytest.raises(ConflictError, match="lists no videos of the subset 'train'"):
+        read_videos("ucf101", root, lists)
+    (root / "YoYo").rename(root / "Zumba")
+    with pytest.raises(ConflictError, match="YoYo in the lists alone, Zumba in the folder alone"):
+        read_videos("ucf101", root, lists)
+    for text in ("1 ApplyEyeMakeup\n3 YoYo\n", "ApplyEyeMakeup\n", "1 A\n2 A\n"):
+        put(lists / "classInd.txt", text)
+        with pytest.raises(ConflictError, match=r"classInd.txt:\d"):
+            read_videos("ucf101", root, lists)
+    (lists / "classInd.txt").unlink()
+    with pytest.raises(ConflictError, match=r"has no classInd.txt; it has testlist01.txt"):
+        read_videos("ucf101", root, lists)
+    with pytest.raises(ArgumentError, match="`annotations` must be given"):
+        read_videos("ucf101", root)
+
+
+def test_videos_that_are_not_there_stay_in_the_set(ucf: tuple[Path, Path]) -> None:
+    root, lists = ucf
+    (root / "YoYo" / "v_YoYo_g08_c02.avi").unlink()
+    assert len(read_videos("ucf101", root, lists).videos) == 3
+
+
+# --- HMDB-51
+
+HMDB = {
+    "brush_hair": [
+        ("April_09_brush_hair_u_nm_np1_ba_goo_0.avi", 1), ("April_09_brush_hair_u_nm_np1_ba_goo_1.avi", 1),
+        ("Brushing_Hair_with_Beth_brush_hair_h_nm_np1_le_goo_0.avi", 2),
+    ],
+    "catch": [("Faith_Rewarded_catch_f_cm_np1_fr_med_10.avi", 2), ("96-_Torwarttraining_1_catch_f_cm_np1_le_bad_0.avi", 0),
+              ("#20_catch_(x)_&_y_catch_f_nm_np1_fr_med_3.avi", 1)],
+}  # fmt: skip
+
+
+@pytest.fixture
+def hmdb(tmp_path: Path) -> tuple[Path, Path]:
+    root, lists = tmp_path / "hmdb51", tmp_path / "testTrainMulti_7030_splits"
+    for name, rows in HMDB.items():
+        for video, _ in rows:
+            put(root / name / video)
+        for split in (1, 2, 3):
+            put(lists / f"{name}_test_split{split}.txt", "".join(f"{v} {n} \n" for v, n in rows))
+    return root, lists
+
+
+def test_hmdb51(hmdb: tuple[Path, Path]) -> None:
+    root, lists = hmdb
+    found = read_videos("hmdb51", root, lists, split=2)
+    assert (found.split, found.classes) == (2, ("brush_hair", "catch"))
+    assert [(v.path.name, v.label) for v in found.videos] == [
+        (v, k) for k, rows in enumerate(HMDB.values()) for v, n in rows if n == 1
+    ]
+    assert [v.group for v in found.videos][:2] == ["brush_hair/April_09"] * 2
+    test = read_videos("hmdb51", root, subset="val")
+    assert [(v.path.name, v.label) for v in test.videos] == [
+        (v, k) for k, rows in enumerate(HMDB.values()) for v, n in rows if n == 2
+    ]
+    assert all(v.path.is_file() for v in (*found.videos, *test.videos))
+
+
+def test_hmdb51_says_what_is_wrong(hmdb: tuple[Path, Path]) -> None:
+    root, lists = hmdb
+    put(lists / "catch_test_split1.txt", "a.avi 1\nb.avi 3\n")
+    with pytest.raises(ConflictError, match=r"catch_test_split1.txt:2: 'b.avi 3'"):
+        read_videos("hmdb51", root, lists)
+    (lists / "catch_test_split1.txt").unlink()
+    with pytest.raises(ConflictError, match=r"there is no .*catch_test_split1.txt; .* has brush_hair_test_split1.txt"):
+        read_videos("hmdb51", root, lists)
+    (root / "chew").mkdir()
+    with pytest.raises(ConflictError, match="none in the lists alone, chew in the folder alone"):
+        read_videos("hmdb51", root, lists, split=2)
+
+
+# --- ActivityNet
+
+
+def activitynet() -> dict[str, Any]:
+    nodes = [
+        ("Root", 0, None),
+        ("Sports", 5, 0),
+        ("Zumba", 7, 5),
+        ("Archery", 2, 5),
+        ("Household", 3, 0),
+        ("Ironing", 9, 3),
+    ]
+    names = {number: name for name, number, _ in nodes}
+    return {
+        "version": "VERSION 1.3",
+        "taxonomy": [
+            {"parentName": names.get(p), "nodeName": n, "nodeId": i, "parentId": p}  # type: ignore[arg-type]
+            for n, i, p in nodes
+        ],
+        "database": {
+            "sJFgo9H6zNo": {"duration": 10.0, "subset": "training", "resolution": "320x240", "url": "https://x",
+                            "annotations": [{"segment": [0, 2.5], "label": "Ironing"}, {"segment": [4.5, 9], "label": "Zumba"}]},
+            "-p--hiYCb3k": {"duration": 5.0, "subset": "training", "resolution": "320x240", "url": "https://x",
+                            "annotations": [{"segment": [3.0, 3.0], "label": "Archery"}]},
+            "abc": {"duration": 5.0, "subset": "validation", "resolution": "320x240", "url": "https://x",
+                    "annotations": [{"segment": [1.0, 3.0], "label": "Archery"}]},
+            "def": {"duration": 5.0, "subset": "testing", "resolution": "320x240", "url": "https://x", "annotations": []},
+        },
+    }  # fmt: skip
+
+
+def test_activitynet(tmp_path: Path) -> None:
+    root = tmp_path / "videos"
+    path = put(tmp_path / "activity_net.v1-3.min.json", json.dumps(activitynet()))
+    put(root / "v_sJFgo9H6zNo.mkv"), put(root / "-p--hiYCb3k.webm"), put(root / "v_abc.mp4"), put(root / "v_abc.mkv")
+    put(root / "v_sJFgo9H6zNo.mp4.part")
+    found = read_videos("activitynet", root, path)
+    assert found.classes == ("Zumba", "Archery", "Ironing")  # the leaves, in the order they are listed
+    assert found.videos == (
+        Video("sJFgo9H6zNo/0", root / "v_sJFgo9H6zNo.mkv", 2, "sJFgo9H6zNo", (0.0, 2.5)),
+        Video("sJFgo9H6zNo/1", root / "v_sJFgo9H6zNo.mkv", 0, "sJFgo9H6zNo", (4.5, 9.0)),
+        Video("-p--hiYCb3k/0", root / "-p--hiYCb3k.webm", 1, "-p--hiYCb3k", (3.0, 3.0)),
+    )
+    (video,) = read_videos("activitynet", root, subset="val").videos
+    assert video == Video("abc/0", root / "v_abc.mp4", 1, "abc", (1.0, 3.0))
+
+
+def changed(content: dict[str, Any], where: list[Any], value: Any) -> dict[str, Any]:
+    at: Any = content
+    for key in where[:-1]:
+        at = at[key]
+    at[where[-1]] = value
+    return content
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "match"),
+    [
+        (["database", "abc", "subset"], "vali", r"video abc: .* of a subset training, validation or testing"),
+        (
+            ["database", "abc", "annotations", 0, "label"],
+            "Knitting",
+            "video abc: 'Knitting' is not the name of a class",
+        ),
+        (["database", "abc", "annotations", 0, "segment"], [1.0], "is not a segment of two numbers"),
+        (["database", "abc", "annotations", 0], None, "is not the name of a class"),
+        (["taxonomy"], {}, "a list of nodes"),
+        (["taxonomy", 0], {"nodeId": 3}, "a list of nodes"),
+        (["database"], [], "a `database` of videos"),
+    ],
+)
+def test_activitynet_says_what_is_wrong(where: list[Any], value: Any, match: str, tmp_path: Path) -> None:
+    put(tmp_path / "v" / "v_abc.mp4")
+    path = put(tmp_path / "a.json", json.dumps(changed(activitynet(), where, value)))
+    with pytest.raises(ConflictError, match=match):
+        read_videos("activitynet", tmp_path / "v", path, subset="val")
+
+
+# --- Kinetics
+
+HEAD = "label,youtube_id,time_start,time_end,split\n"
+TRAIN = HEAD + "\n".join(["zumba,aaaaaaaaaaa,1,11,train", "\"massaging person's head\",--bbbbbbbbb,4,14,train",
+                          "tai chi,ccccccccccc,120,130,train", "tai chi,ccccccccccc,220,230,train"]) + "\n"  # fmt: skip
+VAL = HEAD + 'tai chi,ddddddddddd,12,22,val\nzumba,eeeeeeeeeee,0,10,val\n"massaging person\'s head",f,0,10,val\n'
+STEMS = {
+    "train": {"aaaaaaaaaaa_000001_000011": "zumba", "--bbbbbbbbb_000004_000014": "massaging person's head",
+              "ccccccccccc_000120_000130": "tai chi", "ccccccccccc_000220_000230": "tai chi"},
+    "val": {"ddddddddddd_000012_000022": "tai chi", "eeeeeeeeeee_000000_000010": "zumba",
+            "f_000000_000010": "massaging person's head"},
+}  # fmt: skip
+LONG = {"train": "train", "val": "validate"}
+LAYOUTS = {
+    "classes": lambda subset, label, stem: f"{label}/{stem}.mp4",
+    "underscores": lambda subset, label, stem: f"{label.replace(' ', '_')}/{stem}.mkv",
+    "flat": lambda subset, label, stem: f"{stem}.webm",
+    "subsets": lambda subset, label, stem: f"{subset}/{stem}.mp4",
+    "subsets and classes": lambda subset, label, stem: f"{subset}/{label}/{stem}.mp4",
+    "long names": lambda subset, label, stem: f"{LONG[subset]}/{label.replace(' ', '_')}/{stem}.avi",
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("names", [("train.csv", "val.csv"), ("kinetics-700_train.csv", "kinetics-700_val.csv"),
+                                   ("kinetics_train.csv", "kinetics_validate.csv"), None])  # fmt: skip
+def test_kinetics(layout: str, names: tuple[str, str] | None, tmp_path: Path) -> None:
+    root = tmp_path / "k"
+    for subset, stems in STEMS.items():
+        for stem, label in stems.items():
+            put(root / LAYOUTS[layout](subset, label, stem))
+    if names is None:
+        tables = put(tmp_path / "both.csv", TRAIN + VAL.removeprefix(HEAD))
+    else:
+        tables = tmp_path / "csv"
+        put(tables / names[0], TRAIN), put(tables / names[1], VAL)
+        put(tables / "kinetics_test.csv", "youtube_id,time_start,time_end,split\nx,1,2,test\n")
+    for subset, stems in STEMS.items():
+        found = read_videos("kinetics", root, tables, subset=subset)
+        assert found.classes == ("massaging person's head", "tai chi", "zumba")
+        assert [(v.id, found.classes[v.label]) for v in found.videos] == [(f"{c}/{s}", c) for s, c in stems.items()]
+        assert [v.path for v in found.videos] == [root / LAYOUTS[layout](subset, c, s) for s, c in stems.items()]
+        assert [v.group for v in found.videos] == [s[:-14] for s in stems]
+
+
+def test_kinetics_says_what_is_wrong(tmp_path: Path) -> None:
+    root, tables = tmp_path / "k", tmp_path / "csv"
+    put(root / "zumba" / "aaaaaaaaaaa_000001_000011.mp4")
+    with pytest.raises(ConflictError, match=r"`annotations` .* is not there"):
+        read_videos("kinetics", root, tables)
+    put(tables / "val.csv", VAL)
+    with pytest.raises(ConflictError, match=r"there is no train.csv or training.csv in .*; it has val.csv"):
+        read_videos("kinetics", root, tables)
+    path = put(tables / "train.csv", TRAIN)
+    assert [v.path.exists() for v in read_videos("kinetics", root, tables).videos] == [True, False, False, False]
+    put(root / "knitting" / "a.mp4")
+    for name in ("tai_chi", "massaging person's head"):  # of all classes something is there, so the rest may be
+        (root / name).mkdir()
+    assert len(read_videos("kinetics", root, tables).videos) == 4
+    (root / "tai_chi").rmdir(), (root / "massaging person's head").rmdir()
+    with pytest.raises(
+        ConflictError, match="massaging person's head, tai chi in the lists alone, knitting in the folder"
+    ):
+        read_videos("kinetics", root, tables)
+    (root / "knitting").rename(root / ".knitting")
+    put(tables / "val.csv", VAL + "knitting,a,1,2,val\n")
+    with pytest.raises(ConflictError, match="none to train with alone, knitting to validate with alone"):
+        read_videos("kinetics", root, tables)
+    for text, match in (
+        ("id,start\n", r"train.csv:1: 'id,start' is not label,youtube_id,time_start"),
+        (HEAD + "zumba,a,1,2,train\nzumba,b,one,2,train\n", r"train.csv:3: .* is not a segment of two numbers"),
+        (HEAD + ",a,1,2,train\n", r"train.csv:2: .* is not a label and a youtube_id"),
+        (HEAD + "zumba,a,1,2,holdout\n", r"train.csv:2: 'holdout' is not a split"),
+        (HEAD + "zumba,a\n", r"train.csv:2"),
+    ):
+        put(path, text)
+        with pytest.raises(ConflictError, match=match):
+            read_videos("kinetics", root, path)
+
+
+# --- JSON and JPEGs
+
+
+def reference() -> dict[str, Any]:
+    return {
+        "labels": ["YoYo", "Archery"],
+        "database": {
+            "v_YoYo_g01_c02": {"subset": "training", "annotations": {"label": "YoYo", "segment": [1, 41]}},
+            "abc": {
+                "subset": "training",
+                "annotations": {"label": "Archery", "segment": [3, 9]},
+                "video_path": "else/where",
+            },
+            "def": {"subset": "validation", "annotations": {"label": "Archery"}},
+            "ghi": {"subset": "testing", "annotations": {}},
+        },
+    }
+
+
+def test_json_of_3d_resnets(tmp_path: Path) -> None:
+    root = tmp_path / "jpg"
+    path = put(tmp_path / "ucf101_01.json", json.dumps(reference()))
+    for folder in ("YoYo/v_YoYo_g01_c02", "else/where", "Archery/def"):
+        (root / folder).mkdir(parents=True)
+    found = read_videos("json", root, path)
+    assert found.classes == ("YoYo", "Archery")
+    assert found.videos == (
+        Video("v_YoYo_g01_c02", root / "YoYo/v_YoYo_g01_c02", 0, "YoYo/v_YoYo_g01", frames=(1, 41)),
+        Video("abc", root / "else/where", 1, "Archery/abc", frames=(3, 9)),
+    )
+    assert read_videos("json", root, path, subset="val").videos == (
+        Video("def", root / "Archery/def", 1, "Archery/def"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "match"),
+    [
+        (["labels"], "YoYo", "a list of `labels`"),
+        (["database", "abc", "annotations"], [], "video abc: .* `subset` and `annotations`"),
+        (["database", "abc", "annotations", "label"], "Knitting", "video abc: 'Knitting' is not one of the `labels`"),
+        (["database", "abc", "annotations", "segment"], 5, "video abc: 5 is not a segment of two numbers"),
+    ],
+)
+def test_json_says_what_is_wrong(where: list[Any], value: Any, match: str, tmp_path: Path) -> None:
+    path = put(tmp_path / "a.json", json.dumps(changed(reference(), where, value)))
+    with pytest.raises(ConflictError, match=match):
+        read_videos("json", tmp_path, path)
+    put(path, "{")
+    with pytest.raises(ConflictError, match="is not JSON"):
+        read_videos("json", tmp_path, path)
+
+
+# --- folders
+
+
+def test_folder(tmp_path: Path) -> None:
+    root = tmp_path / "mine"
+    for name in ("train/run/a.mp4", "train/run/B.AVI", "train/run/notes.txt", "train/run/.hidden.mp4", "train/jump/c.webm",
+                 "test/run/d.mp4", "test/jump/e.mp4"):  # fmt: skip
+        put(root / name)
+    found = read_videos("folder", root)
+    assert found.classes == ("jump", "run")
+    assert seen(found, root) == [
+        ("jump/c.webm", "train/jump/c.webm", "jump", "jump/c.webm"),
+        ("run/B.AVI", "train/run/B.AVI", "run", "run/B.AVI"),
+        ("run/a.mp4", "train/run/a.mp4", "run", "run/a.mp4"),
+    ]
+    assert [v.id for v in read_videos("folder", root, subset="val").videos] == ["jump/e.mp4", "run/d.mp4"]
+    (root / "test").rename(root / "val")
+    assert [v.id for v in read_videos("folder", root, subset="val").videos] == ["jump/e.mp4", "run/d.mp4"]
+    (root / "val" / "run").rename(root / "val" / "walk")
+    for subset in ("train", "val"):
+        with pytest.raises(ConflictError, match="run in the first alone, walk in the second alone"):
+            read_videos("folder", root, subset=subset)
+
+
+def test_a_folder_without_subsets_is_all_train(tmp_path: Path) -> None:
+    put(tmp_path / "run" / "a.mp4"), put(tmp_path / "jump" / "b.mp4")
+    assert [v.id for v in read_videos("folder", tmp_path).videos] == ["jump/b.mp4", "run/a.mp4"]
+    with pytest.raises(ConflictError, match="hold_out"):
+        read_videos("folder", tmp_path, subset="val")
+    with pytest.raises(ArgumentError, match="are not for the kind `folder`"):
+        read_videos("folder", tmp_path, tmp_path)
+
+
+# --- arguments
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"kind": "ucf"}, "`kind` .*'ucf'.* must be one of ucf101, hmdb51, activitynet, kinetics, json, folder"),
+        ({"subset": "test"}, "`subset` .*'test'.* must be one of train, val"),
+        ({"split": 4}, "`split` .*4.* must be from 1 to 3"),
+        ({"split": 0}, "from 1 to 3"),
+        ({"split": True}, "from 1 to 3"),
+        ({"kind": "kinetics", "split": 2}, "of kinetics must be 1"),
+    ],
+)
+def test_arguments_that_there_are_not(arguments: dict[str, Any], match: str, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=match):
+        read_videos(**{"kind": "ucf101", "root": tmp_path, **arguments})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_root_that_is_not_there(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(ConflictError, match="is not a folder"):
+        read_videos(kind, tmp_path / "gone")
+    with pytest.raises((ConflictError, ArgumentError)):
+        read_videos(kind, tmp_path)
+
+
+# --- parts put aside
+
+
+@st.composite
+def sets(draw: st.DrawFn) -> VideoSet:
+    """Groups of one class each, as in UCF-101, or of several, as in ActivityNet."""
+    classes, groups = draw(st.integers(1, 6)), draw(st.integers(1, 40))
+    videos = []
+    for group in range(groups):
+        first = draw(st.integers(0, classes - 1))
+        for k in range(draw(st.integers(1, 4))):
+            label = draw(st.integers(0, classes - 1)) if draw(st.integers(0, 9)) == 0 else first
+            videos.append(Video(f"{group}-{k}", Path(f"{group}-{k}.mp4"), label, str(group)))
+    return VideoSet("folder", "train", 1, tuple(map(str, range(classes))), tuple(videos))
+
+
+@given(sets(), st.floats(0.01, 0.99), st.integers(0, 2**64 - 1))
+def test_groups_stay_together(videos: VideoSet, share: float, seed: int) -> None:
+    of = {label: {v.group for v in videos.videos if v.label == label} for label in {v.label for v in videos.videos}}
+    single = all(len({v.label for v in videos.videos if v.group == g}) == 1 for gs in of.values() for g in gs)
+    try:
+        stays, aside = hold_out(videos, share, seed)
+    except ArgumentError:
+        assert not single or all(len(groups) < 2 for groups in of.values())
+        return
+    assert (stays.subset, aside.subset) == ("train", "val") and stays.classes == aside.classes == videos.classes
+    assert {v.id for v in stays.videos} | {v.id for v in aside.videos} == {v.id for v in videos.videos}
+    assert not {v.group for v in stays.videos} & {v.group for v in aside.videos}
+    assert {v.label for v in stays.videos} == set(of)  # no class is lost to train with
+    if single:
+        for label, groups in of.items():
+            n = len({v.group for v in aside.videos if v.label == label})
+            assert n == (min(max(round(share * len(groups)), 1), len(groups) - 1))
+    assert hold_out(videos, share, seed) == (stays, aside)
+    shuffled = VideoSet("folder", "train", 1, videos.classes, tuple(reversed(videos.videos)))
+    assert {v.id for v in hold_out(shuffled, share, seed)[1].videos} == {v.id for v in aside.videos}
+
+
+def test_groups_of_several_classes_take_the_last_of_none() -> None:
+    videos = tuple(Video(f"{g}{k}", Path("x"), k, g) for g, k in (("a", 0), ("a", 1), ("b", 0), ("c", 1)))
+    for seed in range(20):
+        for part in hold_out(VideoSet("x", "train", 1, ("a", "b"), videos), 0.9, seed):
+            assert {v.label for v in part.videos} == {0, 1} or part.subset == "val"
+
+
+def test_every_group_is_put_aside_alike() -> None:
+    videos = VideoSet("x", "train", 1, ("a",), tuple(Video(str(i), Path(str(i)), 0, str(i)) for i in range(10)))
+    counts = Counter(v.group for seed in range(150) for v in hold_out(videos, 0.2, seed)[1].videos)
+    assert set(counts) == set(map(str, range(10))) and all(10 < n < 55 for n in counts.values())
+
+
+@pytest.mark.parametrize(
+    ("share", "seed"), [(0, 0), (1, 0), (1.5, 0), (True, 0), (0.1, -1), (0.1, 2**64), (float("nan"), 0)]
+)
+def test_shares_and_seeds_out_of_range(share: Any, seed: int) -> None:
+    videos = VideoSet("x", "train", 1, ("a",), tuple(Video(str(i), Path(str(i)), 0, str(i)) for i in range(10)))
+    with pytest.raises(ArgumentError, match=r"share|seed"):
+        hold_out(videos, share, seed)

@@ -1,0 +1,582 @@
+"""Clips of filmed videos: at random to train with, and all of a video, window by window, to recognise it by.
+
+Which clip comes when is decided by `vpngen.sampling`, as for a stream: sample `s` of epoch `e` is a function of the seed, `e`
+and `s`, and of which files can be read. Workers only read, so their number changes nothing.
+
+Crops are a part of the short side of the video, whatever its size, and are resized to the clip, with antialiasing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import math
+import os
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
+
+from vpngen.errors import ArgumentError, ConflictError, RunError, VpngenError
+from vpngen.generators import Shape
+from vpngen.sampling import Augment, Deal, Sampling, augmentation
+from vpngen.spec import MAX_SIDE
+from vpngen.stream.dataset import count_of
+from vpngen.train import decoding
+from vpngen.train.decoding import Footage, Frames, UnreadableError
+from vpngen.train.videos import Video, VideoSet
+
+X10_SCALE: Final = 7 / 8
+"""What of the short side is cut where no scales are said, except from the centre. The recipe of seed 000 cuts 112 pixels; the usual
+copy of a filmed set has a short side of 128 to cut them from."""
+MOST_IN_A_ROW: Final = 100
+"""Videos that may follow each other in the order and all be unreadable; where it is more, something else is wrong."""
+STATE_FORM: Final = 1
+MOST_EPOCH: Final = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class _Cutting:
+    """How clips are cut: what every process needs to know.
+
+    Attributes:
+        videos: the set.
+        clip: (t, y, x).
+        augment: with scales, always.
+        shuffle: whether each pass over the videos has an order of its own.
+        seed: in [0, 2**64).
+    """
+
+    videos: VideoSet
+    clip: Shape
+    augment: Augment
+    shuffle: bool
+    seed: int
+
+    def sampling(self, shape: Shape) -> Sampling:
+        """The windows of a video of this shape (t, y, x). The clip has its sides in lowest terms, so any video holds them."""
+        frames, height, width = self.clip
+        common = math.gcd(height, width)
+        n = len(self.videos.videos)
+        clip = (frames, height // common, width // common)
+        return Sampling(n, shape, clip, self.augment, n, self.shuffle, self.seed)
+
+    @functools.cached_property
+    def order(self) -> Sampling:
+        """The order of the videos, in which their shape plays no part."""
+        return self.sampling((self._longest, *self.clip[1:]))
+
+    @property
+    def _longest(self) -> int:
+        """Frames that a clip may span."""
+        return (self.clip[0] - 1) * max(self.augment.steps) + 1
+
+    def cut(self, video: Video, number: int) -> tuple[torch.Tensor, list[str]]:
+        """The clip of a sample from a video, uint8 (3, T, H, W), and what was found damaged. Raises UnreadableError."""
+        footage = decoding.survey(video.path, video.segment, video.frames)
+        # A video that is shorter than the clip is shown again from its beginning, as often as it takes.
+        shape = (max(footage.frames, self._longest), footage.height, footage.width)
+        try:
+            sampling = self.sampling(shape)
+        except ArgumentError:
+            raise UnreadableError(f"{video.path}: {shape[1:]} pixels are too few to cut {self.clip[1:]} from") from None
+        (window,), (side,) = sampling.windows(np.array([number]))
+        if (
+            footage.frames < self._longest and len(self.augment.steps) > 1
+        ):  # it may hold a clip at the step that was drawn
+            step = int(window[1])
+            shape = (max(footage.frames, (self.clip[0] - 1) * step + 1), *shape[1:])
+            one = dataclasses.replace(self.augment, step=step)
+            (window,), _ = dataclasses.replace(sampling, shape=shape, augment=one).windows(np.array([number]))
+        t0, step, y0, x0, flip = map(int, window)
+        height, width = sampling.sides[side]
+        wanted = [(t0 + k * step) % footage.frames for k in range(self.clip[0])]
+        found, notes = _some_frames(footage, wanted, step)
+        cut = np.stack([found[k][y0 : y0 + height, x0 : x0 + width] for k in wanted if k in found])
+        clip = _resized(cut, self.clip[1:])
+        if len(cut) < len(wanted):
+            notes.append(f"{len(wanted) - len(cut)} of the {len(wanted)} frames of a clip cannot be decoded")
+            clip = clip[:, torch.arange(len(wanted)) % len(cut)]
+        return clip.flip(-1) if flip else clip, notes
+
+
+def _some_frames(footage: Footage, wanted: list[int], step: int) -> tuple[dict[int, Frames], list[str]]:
+    """Frames by their numbers, those of `wanted` that can be decoded. Raises UnreadableError if none can."""
+    first, last, notes = min(wanted), max(wanted) + 1, list[str]()
+    looped = wanted != list(range(first, last, step))
+    passed = decoding.frames(footage, first, last, 1 if looped else step, notes)
+    sought = set(wanted)
+    found = {number: frame for number, frame in passed if number in sought}
+    if not found:
+        raise UnreadableError(
+            f"{footage.path}: none of the frames {first} to {last - 1} can be decoded{f' ({notes[0]})' if notes else ''}"
+        )
+    return found, notes
+
+
+def _resized(cut: Frames, size: tuple[int, int]) -> torch.Tensor:
+    """Frames (T, Y, X, 3), a view too, at another size (H, W): uint8 (3, T, H, W), contiguous.
+
+    Bilinear with antialiasing as Pillow has it, within one level, and four times as fast since colours stay together.
+    """
+    images = torch.from_numpy(cut).permute(0, 3, 1, 2)
+    if tuple(images.shape[2:]) != size:
+        images = torch.nn.functional.interpolate(images, list(size), mode="bilinear", antialias=True)
+    return images.permute(1, 0, 2, 3).contiguous()
+
+
+class _Clips(Dataset[Any]):
+    """(epoch, first sample, one after the last) -> a batch, in any process."""
+
+    def __init__(self, cutting: _Cutting) -> None:
+        self.cutting = cutting
+
+    def __getitem__(self, plan: tuple[int, int, int]) -> Any:
+        epoch, first, last = plan
+        cutting, clips, labels = self.cutting, [], []
+        faults: dict[str, str] = {}
+        numbers = cutting.order.numbers(epoch, np.arange(first, last))
+        for number, index in zip(numbers.tolist(), cutting.order.indices(numbers).tolist(), strict=True):
+            try:
+                clip, label = self._sample(number, index, faults)
+            except VpngenError as error:
+                return error  # raised from a worker, it would drag its traceback into the message
+            clips.append(clip)
+            labels.append(label)
+        return torch.stack(clips), torch.tensor(labels), faults
+
+    def _sample(self, number: int, index: int, faults: dict[str, str]) -> tuple[torch.Tensor, int]:
+        """The clip of a sample, from its video or the next of that pass that can be read, and the label of that.
+
+        Args:
+            number: of the sample, which also decides the window.
+            index: of its video.
+            faults: get the videos that cannot be read, and why.
+
+        Raises:
+            RunError: none of many can be read.
+        """
+        videos, n = self.cutting.videos.videos, len(self.cutting.videos.videos)
+        start = number // n * n
+        tried = min(n, MOST_IN_A_ROW)
+        for k in range(1, tried + 1):
+            video = videos[index]
+            try:
+                clip, notes = self.cutting.cut(video, number)
+            except UnreadableError as error:
+                faults[video.id] = str(error)
+                index = int(self.cutting.order.indices(np.array([start + (number - start + k) % n]))[0])
+                continue
+            if notes:
+                faults[video.id] = f"damaged: {_brief(notes)}"
+            return clip, video.label
+        some = "\n  ".join(list(faults.values())[-3:])
+        raise RunError(
+            f"none of {tried} videos in a row can be read, so the folder or the annotations are wrong:\n  {some}"
+        )
+
+
+def _brief(notes: list[str]) -> str:
+    return notes[0] + (f", and {len(notes) - 1} more" if len(notes) > 1 else "")
+
+
+class VideoLoader:
+    """Batches of clips from filmed videos, one of each video in an epoch, the same for the same arguments.
+
+    Each iteration is an epoch: the first is epoch 0, the next one 1; `set_epoch` says which comes next. The ranks are read when
+    an iteration begins, from torch.distributed or what torchrun sets, and share an epoch without overlap, in equal numbers of
+    batches. One iteration at a time.
+
+    A video that cannot be read is replaced by the next one of the order that can, and entered in `faults`. Where some frames of a
+    clip cannot be decoded, the others are looped, and the video is entered as damaged.
+
+    Args:
+        videos: the set.
+        batch_size: clips of a batch, on each rank.
+        clip: (t, y, x) of a clip. Shorter videos are looped.
+        augment: `multiscale` (four corners and centre at the scales 2^(-i/4) of the short side, mirrored or not: Hara, Kataoka,
+            Satoh, CVPR 2018, section 3.3), `x10` (the same at 7/8 of the short side), `random` (any place, at 7/8), `none` (the
+            middle, and all of the short side), or a `vpngen.sampling.Augment`.
+        seed: of order and windows, in [0, 2**64).
+        shuffle: each epoch in an order of its own; else in the order of the set.
+        drop_last: leave out the end of an epoch that does not fill a batch on every rank; else it makes smaller batches.
+        workers: processes that read; 0 reads in this one. They stay from epoch to epoch.
+        rank: this process among `world_size`, in place of what torch.distributed says; give both or neither.
+        world_size: the number of ranks.
+        start_method: of the workers, `fork`, `spawn` or `forkserver`; None for the system's own.
+
+    Attributes:
+        faults: id of a video -> why it could not be read, or what of it is damaged, as far as this process has seen.
+
+    Yields:
+        clips, uint8 RGB (N, 3, T, H, W); labels, int64 (N,).
+
+    Raises:
+        ArgumentError: an argument out of range.
+        RunError: while iterating: a hundred videos in a row, or all there are, cannot be read.
+    """
+
+    def __init__(
+        self,
+        videos: VideoSet,
+        batch_size: int,
+        *,
+        clip: Shape = (16, 112, 112),
+        augment: str | Mapping[str, Any] | Augment | None = "x10",
+        seed: int = 0,
+        shuffle: bool = True,
+        drop_last: bool = True,
+        workers: int = 0,
+        rank: int | None = None,
+        world_size: int | None = None,
+        start_method: str | None = None,
+    ) -> None:
+        if not videos.videos:
+            raise ArgumentError("`videos` is an empty set")
+        for name, value in (("shuffle", shuffle), ("drop_last", drop_last)):
+            if not isinstance(value, bool):
+                raise ArgumentError(f"`{name}` (={value!r}) must be true or false")
+        self.videos = videos
+        self.batch_size = count_of("batch_size", batch_size, 1, 2**20)
+        self.drop_last = drop_last
+        self.faults: dict[str, str] = {}
+        self._given = _given_ranks(rank, world_size)
+        self._cutting = _Cutting(
+            videos, _clip_shape(clip), _relative(augmentation(augment)), shuffle, count_of("seed", seed, 0, 2**64 - 1)
+        )
+        self._plans: list[tuple[int, int, int]] = []
+        self._loader = _loader(_Clips(self._cutting), workers, start_method, sampler=_Sampler(self))
+        self._next = (0, 0)  # epoch and first sample of the next iteration
+        self._at: tuple[int, int] | None = None  # of the one that runs
+        self._deal(0, (self._given or (0, 1))[1])
+
+    def __len__(self) -> int:
+        """The batches of a whole epoch on this rank."""
+        steps = self._deal(0, _ranks(self._given)[1]).steps
+        assert steps is not None
+        return steps
+
+    def _deal(self, start: int, ranks: int) -> Deal:
+        n = len(self.videos.videos)
+        if self.drop_last and self.batch_size * ranks > n:
+            on = f" on each of {ranks} ranks" if ranks > 1 else ""
+            raise ArgumentError(
+                f"`batch_size` (={self.batch_size}){on} is more than the set has, which is {n} videos; give a smaller one, or "
+                f"drop_last=False"
+            )
+        return Deal(start, n, self.batch_size, ranks, self.drop_last)
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Batches of the next epoch; it begins with the first that is asked for."""
+        self._at = None
+        return self._epoch()
+
+    def _epoch(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        rank, ranks = _ranks(self._given)
+        epoch, sample = self._next
+        deal = self._deal(sample, ranks)
+        assert deal.steps is not None
+        self._next, self._at = (epoch + 1, 0), (epoch, sample)
+        self._plans[:] = [(epoch, *deal.batch_of(step, rank)) for step in range(deal.steps)]
+        if not self._plans:
+            self._at = None
+            return
+        for done, batch in enumerate(self._loader, 1):
+            if isinstance(batch, VpngenError):
+                raise batch
+            clips, labels, faults = batch
+            self.faults.update(faults)
+            self._at = (epoch, deal.bound(done))
+            yield clips, labels
+        self._at = None
+
+    def set_epoch(self, epoch: int) -> None:
+        """The next iteration is this epoch, from its beginning, or from where `load_state_dict` left it. Raises ArgumentError."""
+        count_of("epoch", epoch, 0, MOST_EPOCH)
+        self._next = (epoch, self._next[1] if self._next[0] == epoch else 0)
+        self._at = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the loader is, in plain values: what all ranks have seen once they have taken as many batches."""
+        epoch, sample = self._at or self._next
+        return {
+            "vpngen_videos": STATE_FORM,
+            "fingerprint": self.fingerprint,
+            "settings": self._settings(),
+            "epoch": epoch,
+            "sample": sample,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state: the next iteration gives the samples that were left, on however many ranks and workers.
+
+        Raises:
+            ArgumentError: not a state of a VideoLoader.
+            ConflictError: the state of another set of videos, or of a loader with other arguments.
+        """
+        if not isinstance(state, Mapping) or state.get("vpngen_videos") != STATE_FORM:
+            raise ArgumentError(f"`state` is not that of a VideoLoader of this vpngen: {str(state)[:200]}")
+        theirs, mine = state.get("settings"), self._settings()
+        if not isinstance(theirs, Mapping) or set(theirs) != set(mine):
+            raise ArgumentError(f"`state` is damaged: its settings are {theirs!r}")
+        if state.get("fingerprint") != self.fingerprint:
+            raise ConflictError(
+                f"the state is of another set of videos: its fingerprint is {str(state.get('fingerprint'))[:12]}..., that of "
+                f"this one {self.fingerprint[:12]}..."
+            )
+        if different := [f"{k}: {theirs[k]} there, {mine[k]} here" for k in mine if theirs[k] != mine[k]]:
+            raise ConflictError("the state is of a loader with other arguments:\n  " + "\n  ".join(different))
+        try:
+            epoch = count_of("epoch", state["epoch"], 0, MOST_EPOCH)
+            sample = count_of("sample", state["sample"], 0, len(self.videos.videos))
+        except (KeyError, ArgumentError) as error:
+            raise ArgumentError(f"`state` is damaged: {error}") from None
+        self._next, self._at = (epoch, sample), None
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """The sha256 of the set, without where it lies: its ids, labels, segments and classes."""
+        content = [self.videos.kind, self.videos.subset, self.videos.split, self.videos.classes]
+        rows = [(v.id, v.label, v.segment, v.frames) for v in self.videos.videos]
+        return hashlib.sha256(json.dumps([content, rows]).encode()).hexdigest()
+
+    def _settings(self) -> dict[str, Any]:
+        """The arguments that decide which samples come."""
+        cutting, fields = self._cutting, dataclasses.asdict(self._cutting.augment)
+        return {
+            "clip": list(cutting.clip),
+            "augment": {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()},
+            "shuffle": cutting.shuffle,
+            "seed": cutting.seed,
+        }
+
+
+class _Sampler:
+    """The plans of the epoch, which the DataLoader asks for anew each time it begins."""
+
+    def __init__(self, loader: VideoLoader) -> None:
+        self.loader = loader
+
+    def __iter__(self) -> Iterator[tuple[int, int, int]]:
+        return iter(list(self.loader._plans))
+
+    def __len__(self) -> int:
+        return len(self.loader._plans)
+
+
+class WindowLoader:
+    """All windows of all videos, each file decoded once, from beginning to end, in little memory.
+
+    A window is the whole of the short side, from the centre, of `clip[0]` frames; the next one begins `stride` frames later. The
+    last one, where the video ends before it does, is looped (Hara, Kataoka, Satoh, CVPR 2018, section 3.3, Recognition).
+
+    A video belongs to one rank, and there to one worker. Its windows come in order; with workers, those of different videos
+    alternate. A video of which nothing can be read gives no windows.
+
+    Args:
+        videos: the set.
+        batch_size: windows of a batch at most; a batch may span videos.
+        clip: (t, y, x) of a window.
+        stride: frames from one window to the next; None for `clip[0]`, so that they do not overlap.
+        workers: processes that read; 0 reads in this one.
+        rank: this process among `world_size`, in place of what torch.distributed says; give both or neither.
+        world_size: the number of ranks.
+        start_method: of the workers, `fork`, `spawn` or `forkserver`; None for the system's own.
+
+    Attributes:
+        faults: id of a video -> why it could not be read, or what of it is damaged; as far as this process has seen.
+        short: ids of the videos that have fewer frames than a window, and were looped.
+
+    Yields:
+        clips, uint8 RGB (n, 3, T, H, W); numbers, int64 (n,): which video of the set each is of.
+
+    Raises:
+        ArgumentError: an argument out of range.
+    """
+
+    def __init__(
+        self,
+        videos: VideoSet,
+        batch_size: int,
+        *,
+        clip: Shape = (16, 112, 112),
+        stride: int | None = None,
+        workers: int = 0,
+        rank: int | None = None,
+        world_size: int | None = None,
+        start_method: str | None = None,
+    ) -> None:
+        self.videos = videos
+        self.faults: dict[str, str] = {}
+        self.short: set[str] = set()
+        self._given = _given_ranks(rank, world_size)
+        shape = _clip_shape(clip)
+        stride = shape[0] if stride is None else count_of("stride", stride, 1, MAX_SIDE)
+        self._windows = _Windows(videos, count_of("batch_size", batch_size, 1, 2**20), shape, stride)
+        self._workers, self._start_method = workers, start_method
+        _loader(self._windows, workers, start_method)
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Every window once. Each iteration is the same."""
+        rank, ranks = _ranks(self._given)
+        mine = dataclasses.replace(self._windows, rank=rank, ranks=ranks)
+        for batch in _loader(mine, self._workers, self._start_method, persistent=False):
+            if isinstance(batch, VpngenError):
+                raise batch
+            clips, numbers, faults, short = batch
+            self.faults.update(faults)
+            self.short.update(short)
+            if len(numbers):
+                yield clips, numbers
+
+
+@dataclass(frozen=True)
+class _Windows(IterableDataset[Any]):
+    """The windows of a rank, or of a worker's share of them."""
+
+    videos: VideoSet
+    batch_size: int
+    clip: Shape
+    stride: int
+    rank: int = 0
+    ranks: int = 1
+
+    def __iter__(self) -> Iterator[Any]:
+        worker = get_worker_info()
+        share, shares = (worker.id, worker.num_workers) if worker else (0, 1)
+        clips, numbers = [], []
+        faults, short = dict[str, str](), list[str]()
+        for number in range(self.rank, len(self.videos.videos), self.ranks)[share::shares]:
+            video, notes = self.videos.videos[number], list[str]()
+            try:
+                for clip, looped in self._of(video, notes):
+                    if looped:
+                        short.append(video.id)
+                    clips.append(clip)
+                    numbers.append(number)
+                    if len(clips) == self.batch_size:
+                        yield torch.stack(clips), torch.tensor(numbers), faults, short
+                        clips, numbers, faults, short = [], [], {}, []
+            except UnreadableError as error:
+                faults[video.id] = str(error)
+            except VpngenError as error:
+                yield error
+                return
+            else:
+                if notes:
+                    faults[video.id] = f"damaged: {_brief(notes)}"
+        if clips or faults:
+            yield (
+                torch.stack(clips) if clips else torch.empty((0, 3, *self.clip), dtype=torch.uint8),
+                torch.tensor(numbers, dtype=torch.int64),
+                faults,
+                short,
+            )
+
+    def _of(self, video: Video, notes: list[str]) -> Iterator[tuple[torch.Tensor, bool]]:
+        """The windows of a video, uint8 (3, T, H, W), and whether it is shorter than one."""
+        frames, size = self.clip[0], self.clip[1:]
+        held: deque[torch.Tensor] = deque(maxlen=frames)  # (3, 1, H, W) each
+        seen, begin, given = 0, 0, False
+        for frame in self._frames(video, notes):
+            seen += 1
+            if seen > begin:
+                held.append(_resized(_centre(frame, size)[None], size))
+            if seen == begin + frames:
+                yield torch.cat(list(held), 1), False
+                given = True
+                begin += self.stride
+        if seen > begin:
+            rest = list(held)[-(seen - begin) :]
+            yield torch.cat([rest[k % len(rest)] for k in range(frames)], 1), not given
+
+    def _frames(self, video: Video, notes: list[str]) -> Iterator[Frames]:
+        if video.segment is None and video.frames is None:
+            yield from decoding.stream(video.path, notes)
+            return
+        footage = decoding.survey(video.path, video.segment, video.frames)
+        found = 0
+        for _, frame in decoding.frames(footage, 0, footage.frames, notes=notes):
+            found += 1
+            yield frame
+        if not found:
+            raise UnreadableError(f"{video.path}: none of its {footage.frames} frames can be decoded")
+        if found < footage.frames:
+            notes.append(f"{footage.frames - found} of {footage.frames} frames cannot be decoded")
+
+
+def _centre(frame: Frames, size: tuple[int, int]) -> Frames:
+    """The largest part of a frame (Y, X, 3) of the shape of `size`, from its centre."""
+    common = math.gcd(*size)
+    height, width = size[0] // common, size[1] // common
+    fit = min(frame.shape[0] / height, frame.shape[1] / width)
+    height, width = max(int(height * fit + 1e-9), 1), max(int(width * fit + 1e-9), 1)
+    y0, x0 = (frame.shape[0] - height) // 2, (frame.shape[1] - width) // 2
+    return frame[y0 : y0 + height, x0 : x0 + width]
+
+
+# --- what both share
+
+
+def _relative(augment: Augment) -> Augment:
+    """An augmentation with scales: on filmed video every crop is a part of the short side."""
+    if augment.scales is not None:
+        return augment
+    return dataclasses.replace(augment, scales=(1.0,) if augment.crop == "center" else (X10_SCALE,))
+
+
+def _loader(dataset: Any, workers: int, start_method: str | None, persistent: bool = True, **options: Any) -> Any:
+    workers = count_of("workers", workers, 0, 4096)
+    known = torch.multiprocessing.get_all_start_methods()
+    if start_method is not None and start_method not in known:
+        raise ArgumentError(f"`start_method` (={start_method!r}) must be one of {', '.join(known)}")
+    if workers:
+        options |= {"persistent_workers": persistent, "multiprocessing_context": start_method}
+    # A generator of its own: a DataLoader draws from that of torch when it begins, where the model would feel it.
+    own = torch.Generator()
+    return DataLoader(dataset, batch_size=None, num_workers=workers, collate_fn=_as_it_is, generator=own, **options)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def _clip_shape(clip: Any) -> Shape:
+    if not isinstance(clip, (tuple, list)) or len(clip) != 3:
+        raise ArgumentError(f"`clip` (={clip!r}) must be (frames, height, width)")
+    t, y, x = (count_of("clip", v, 1, MAX_SIDE) for v in clip)
+    return t, y, x
+
+
+def _given_ranks(rank: int | None, world_size: int | None) -> tuple[int, int] | None:
+    if (rank is None) != (world_size is None):
+        raise ArgumentError(f"`rank` (={rank!r}) and `world_size` (={world_size!r}) go together; give both or neither")
+    if rank is None or world_size is None:
+        return None
+    size = count_of("world_size", world_size, 1, 2**31)
+    return count_of("rank", rank, 0, size - 1), size
+
+
+def _ranks(given: tuple[int, int] | None) -> tuple[int, int]:
+    """(rank, world size) of this process: as given, of torch.distributed, or of torchrun's environment."""
+    if given is not None:
+        return given
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
+        try:
+            found = _given_ranks(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+        except ValueError:
+            raise ArgumentError(
+                f"RANK (={os.environ['RANK']!r}) and WORLD_SIZE (={os.environ['WORLD_SIZE']!r}) in the environment must be "
+                f"integers, the first below the second; give `rank` and `world_size` in their place"
+            ) from None
+        assert found is not None
+        return found
+    return 0, 1

@@ -1,0 +1,481 @@
+"""Frames of video files, by their numbers, and of folders of JPEGs.
+
+The frames of a file are those that decoding it from its beginning gives, in the order they are shown, numbered from 0. Headers
+are not believed about how many there are, nor about when they are shown: a pass over the packets of the file says it, without
+decoding them, and is kept. A clip is then read from the last keyframe before it. Where the packets do not tell (several frames
+in one, none in another, time stamps made up by the container), the file is decoded once to count, and always from its
+beginning. Either way what is read depends on the file alone; only where a file is damaged, what a decoder puts in the place of
+what is missing may depend on where decoding began.
+
+PyAV decodes, in one thread: the workers of a loader are the parallelism.
+"""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import functools
+import os
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from vpngen.errors import MissingError, RunError
+
+Frames = npt.NDArray[np.uint8]
+"""RGB: (H, W, 3) of one frame, (T, H, W, 3) of several."""
+
+ONE_EACH: Final = frozenset({
+    "av1", "ffv1", "ffvhuff", "flv", "flv1", "h263", "h264", "hevc", "huffyuv", "libdav1d", "mjpeg", "mpeg1video",
+    "mpeg2video", "mpeg4", "msmpeg4", "msmpeg4v2", "msmpeg4v3", "png", "prores", "rawvideo", "utvideo", "vp8", "vp9",
+    "wmv1", "wmv2",
+})  # fmt: skip
+"""Decoders known to give one frame for each packet that is shown; of other codecs the frames are counted by decoding."""
+HEAD: Final = 8
+"""Frames that are decoded to see whether the time stamps of the packets are those of the frames."""
+NOTHING_CODED: Final = 16
+"""Bytes. A packet of MPEG-4 below that may be one that stands for no frame."""
+KEPT_BYTES: Final = 2**26
+"""Of what is known about files, in each process."""
+IMAGE: Final = re.compile(r"image_(\d{5,})\.jpg")
+
+
+class UnreadableError(RunError):
+    """A video of which nothing, or not what was asked for, can be read."""
+
+
+@dataclass(frozen=True)
+class Footage:
+    """What a video is made of: frames of a file or a folder.
+
+    Attributes:
+        path: the file, or a folder of `image_00001.jpg`, ...
+        first: the number of the first frame in the file; of a folder the number in the name of its first image.
+        frames: how many there are.
+        height: of the frames, in pixels.
+        width: likewise.
+    """
+
+    path: Path
+    first: int
+    frames: int
+    height: int
+    width: int
+
+
+def survey(path: Path, segment: tuple[float, float] | None = None, numbers: tuple[int, int] | None = None) -> Footage:
+    """The frames that a video has.
+
+    Args:
+        path: a file, or a folder of JPEGs.
+        segment: (start, end) in seconds from the first frame: those that are on screen within; None for all.
+        numbers: of a folder, the first image and one after the last; None for all that there are.
+
+    Raises:
+        UnreadableError: it is not there, is not a video, or holds nothing that can be decoded; a segment that is empty.
+        MissingError: PyAV is not installed.
+    """
+    if path.is_dir():
+        first, last = _images(path) if numbers is None else numbers
+        if last <= first:
+            raise UnreadableError(f"{path} holds no images image_00001.jpg, ... of the numbers {first} to {last - 1}")
+        for number in range(first, last):
+            with contextlib.suppress(UnreadableError):
+                height, width, _ = _image(path, number).shape
+                return Footage(path, first, last - first, height, width)
+        raise UnreadableError(f"{path}: none of the images {first} to {last - 1} can be read")
+    index = _index(path)
+    first, last = (0, len(index.times)) if segment is None else _span(path, index.times, segment)
+    return Footage(path, first, last - first, *index.size)
+
+
+def frames(
+    footage: Footage, first: int, last: int, step: int = 1, notes: list[str] | None = None
+) -> Iterator[tuple[int, Frames]]:
+    """The frames first, first + step, ... below `last` of a video, each with its number; those that are damaged are left out.
+
+    Args:
+        footage: of `survey`.
+        first: from 0, within the video.
+        last: one after the last; frames beyond the end of the video are left out.
+        step: at least 1.
+        notes: gets a line for each thing found damaged in passing.
+
+    Yields:
+        number, and uint8 (H, W, 3) of the size that `footage` has.
+
+    Raises:
+        UnreadableError: the file is not there any more.
+    """
+    last = min(last, footage.frames)
+    notes = [] if notes is None else notes
+    if footage.path.is_dir():
+        for number in range(first, last, step):
+            try:
+                yield number, _image(footage.path, footage.first + number, (footage.height, footage.width))
+            except UnreadableError as error:
+                notes.append(str(error))
+        return
+    index = _index(footage.path)
+    start, stop = footage.first + first, footage.first + last
+    for key in index.ways_to(start):
+        heard: list[str] = []
+        found = False
+        with contextlib.suppress(_AstrayError):
+            for number, frame in _numbered(footage.path, index, key, start, stop, heard):
+                if number >= start and (number - start) % step == 0:
+                    found = True
+                    yield number - footage.first, frame()
+        if found or key is None:
+            notes.extend(heard)
+            return
+
+
+def read(footage: Footage, first: int, last: int, step: int = 1) -> Frames:
+    """As `frames`, all of them in one array: uint8 (T, H, W, 3).
+
+    Raises:
+        UnreadableError: none of them can be decoded.
+    """
+    found = [frame for _, frame in frames(footage, first, last, step)]
+    if not found:
+        raise UnreadableError(f"{footage.path}: none of the frames {first} to {last - 1} can be decoded")
+    return np.stack(found)
+
+
+def stream(path: Path, notes: list[str] | None = None) -> Iterator[Frames]:
+    """All frames of a file or folder from its beginning, decoded once, one in memory at a time: uint8 (H, W, 3) of one size.
+
+    Args:
+        path: a file, or a folder of JPEGs.
+        notes: gets a line for each thing found damaged, and where the file is shorter than it says.
+
+    Raises:
+        UnreadableError: it is not there, is not a video, or holds nothing that can be decoded.
+        MissingError: PyAV is not installed.
+    """
+    if path.is_dir():
+        whole = survey(path)
+        yield from (frame for _, frame in frames(whole, 0, whole.frames, notes=notes))
+        return
+    size, convert = None, _converter()
+    for frame in _decoded(path, None, [] if notes is None else notes):
+        size = size or _upright(frame)
+        yield convert(frame, size)
+    if size is None:
+        raise UnreadableError(f"{path}: nothing in it can be decoded")
+
+
+# --- folders
+
+
+def _images(folder: Path) -> tuple[int, int]:
+    """(first number, one after the last) of the images in a folder."""
+    try:
+        names = os.listdir(folder)
+    except OSError as error:
+        raise UnreadableError(f"{folder} cannot be read: {error.strerror}") from None
+    numbers = [int(found[1]) for name in names if (found := IMAGE.fullmatch(name))]
+    if not numbers:
+        raise UnreadableError(f"{folder} holds no images image_00001.jpg, ...")
+    return min(numbers), max(numbers) + 1
+
+
+def _image(folder: Path, number: int, size: tuple[int, int] | None = None) -> Frames:
+    path = folder / f"image_{number:05d}.jpg"
+    try:
+        with Image.open(path, formats=("JPEG",)) as image:
+            colour = image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UnreadableError(f"{path}: {error}") from None
+    if size is not None and colour.size != (size[1], size[0]):
+        colour = colour.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    return np.array(colour)
+
+
+# --- what a file holds
+
+
+@dataclass(frozen=True)
+class _Index:
+    """What a pass over a file found.
+
+    Attributes:
+        times: of each frame, in seconds from the first (N,).
+        size: (height, width) of the first frame.
+        stamps: the time stamp that each frame has (N,), ascending; None where they do not tell the frames apart.
+        keys: (stamp, decoding stamp) of the keyframes from which decoding can begin, ascending.
+    """
+
+    times: npt.NDArray[np.float64]
+    size: tuple[int, int]
+    stamps: npt.NDArray[np.int64] | None
+    keys: tuple[tuple[int, int | None], ...]
+
+    @property
+    def bytes(self) -> int:
+        return 200 + 16 * len(self.times) + 100 * len(self.keys)
+
+    def ways_to(self, number: int) -> Iterator[tuple[int, int | None] | None]:
+        """Where decoding may begin to reach a frame: a keyframe, and, if that leads astray, None for the beginning."""
+        if self.stamps is not None:
+            at = bisect.bisect_right(self.keys, int(self.stamps[number]), key=lambda key: key[0]) - 1
+            if at > 0:
+                yield self.keys[at]
+        yield None
+
+
+_INDEXES: OrderedDict[tuple[str, int, int], _Index] = OrderedDict()
+
+
+def _index(path: Path) -> _Index:
+    """The index of a file, made once in each process."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:
+        raise UnreadableError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    key = (str(path), status.st_size, status.st_mtime_ns)
+    index = _INDEXES.pop(key, None)
+    if index is None:
+        index = _indexed(path)
+        total = index.bytes + sum(kept.bytes for kept in _INDEXES.values())
+        while _INDEXES and total > KEPT_BYTES:
+            total -= _INDEXES.popitem(last=False)[1].bytes
+    _INDEXES[key] = index  # at the end, as what was used last
+    return index
+
+
+def _indexed(path: Path) -> _Index:
+    with _opened(path) as (container, video):
+        errors = _errors()
+        shown: list[int | None] = []
+        keys: list[tuple[int, int | None]] = []
+        head: list[tuple[int | None, int, int]] = []
+        highest: int | None = None
+        coded, joined = True, False
+        codec = video.codec_context.name
+        with contextlib.suppress(*errors):
+            for packet in container.demux(video):
+                if len(head) < HEAD:
+                    with contextlib.suppress(*errors):
+                        head += [(f.pts, *_upright(f)) for f in packet.decode()]
+                if not packet.size:
+                    continue
+                # VP8 marks frames that only serve to predict others
+                visible = not packet.is_discard and (codec != "vp8" or bytes(packet)[0] & 0x10 != 0)
+                stamp = packet.pts
+                coded = coded and (codec != "mpeg4" or packet.size >= NOTHING_CODED)
+                if visible:
+                    shown.append(stamp)
+                if stamp is not None:
+                    if packet.is_keyframe and visible:
+                        # A keyframe is shown after all that is decoded before it, unless recordings were joined there
+                        # and the stamps begin anew, which would sort the frames into another order.
+                        joined = joined or (highest is not None and stamp <= highest)
+                        keys.append((stamp, packet.dts))
+                    highest = stamp if highest is None else max(highest, stamp)
+        reordered = bool(video.codec_context.has_b_frames)
+        # AVI has no time stamps, and Matroska none for the MPEG-4 that came from there: with B-frames they are guesses.
+        guessed = reordered and (codec == "mpeg4" or "avi" in container.format.name.split(","))
+        unit, rate = float(video.time_base or 1), video.average_rate
+    stamps = sorted(stamp for stamp in shown if stamp is not None)
+    told = (
+        codec in ONE_EACH
+        and coded
+        and not guessed
+        and not joined
+        and len(stamps) == len(shown) == len(set(stamps))
+        and [stamp for stamp, *_ in head[:HEAD]] == stamps[: len(head[:HEAD])]
+    )
+    if told and head:
+        ascending = np.array(stamps, np.int64)
+        return _Index((ascending - ascending[0]) * unit, head[0][1:], ascending, tuple(keys))
+    size, times = None, []
+    for frame in _decoded(path, None, []):
+        size = size or _upright(frame)
+        times.append(frame.time)
+    if size is None:
+        raise UnreadableError(f"{path}: nothing in it can be decoded")
+    if any(t is None for t in times) or (np.diff(np.array(times, float)) <= 0).any():
+        times = [k / float(rate or 25) for k in range(len(times))]
+    return _Index(np.array(times) - times[0], size, None, ())
+
+
+def _span(path: Path, times: npt.NDArray[np.float64], segment: tuple[float, float]) -> tuple[int, int]:
+    """The frames [first, last) that are on screen at some time of a segment in seconds."""
+    start, end = segment
+    hair = 1e-6  # seconds: stamps and annotations are rounded differently
+    usual = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
+    if not end > start or start > times[-1] + usual or end <= 0:
+        raise UnreadableError(
+            f"{path}: the segment from {start} to {end} seconds holds no frame; the video has {times[-1] + usual:.2f} seconds"
+        )
+    first = max(int(np.searchsorted(times, start + hair, side="right")) - 1, 0)
+    return first, max(int(np.searchsorted(times, end - hair, side="left")), first + 1)
+
+
+# --- decoding
+
+
+class _AstrayError(Exception):
+    """Decoding did not begin at the keyframe it should."""
+
+
+@functools.cache
+def _av() -> ModuleType:
+    try:
+        import av
+    except ImportError:
+        raise MissingError("video files are decoded by PyAV, which is not here: pip install 'vpngen[train]'") from None
+    return av
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    """What PyAV raises about a file."""
+    return _av().FFmpegError, ValueError, EOFError
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
+    """The container of a file and its video stream. Raises UnreadableError."""
+    av = _av()
+    try:
+        # Titles of old files are in any encoding, and do not matter here.
+        container = av.open(str(path), metadata_errors="ignore")
+    except _errors() as error:
+        raise UnreadableError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    with container:
+        covers = av.stream.Disposition.attached_pic
+        videos = [s for s in container.streams.video if not s.disposition & covers]
+        if not videos or videos[0].codec_context is None:
+            raise UnreadableError(f"{path} has no video that could be decoded")
+        videos[0].codec_context.thread_count = 1
+        yield container, videos[0]
+
+
+def _decoded(
+    path: Path, key: tuple[int, int | None] | None, notes: list[str], wanted: int | None = None
+) -> Iterator[Any]:
+    """The frames of a file as PyAV has them, as far as they can be decoded.
+
+    Args:
+        path: the file.
+        key: the keyframe to begin with; None for the beginning of the file.
+        notes: gets a line for each thing found damaged.
+        wanted: the stamp of the first frame that is wanted. Of those before it the ones that none is predicted from may be
+            left out, which can be half of them.
+
+    Raises:
+        UnreadableError: the file cannot be opened.
+        _AstrayError: decoding did not begin with `key`.
+    """
+    errors = _errors()
+    with _opened(path) as (container, video):
+        packets = container.demux(video) if key is None else _sought(container, video, key)
+        made, seen, skips, when = 0, 0, False, "the beginning"
+        while True:
+            try:
+                packet = next(packets, None)
+            except errors as error:
+                notes.append(f"after {when}: {getattr(error, 'strerror', None) or error}")
+                break
+            if packet is None:
+                break
+            seen += packet.size > 0
+            if wanted is not None and not packet.is_keyframe:
+                skip = packet.pts is not None and packet.pts < wanted and packet.size > 0
+                if skip != skips:
+                    skips = skip
+                    video.codec_context.skip_frame = "NONREF" if skip else "DEFAULT"
+            try:
+                found = packet.decode()
+            except errors as error:
+                notes.append(f"after {when}: {getattr(error, 'strerror', None) or error}")
+                continue
+            for frame in found:
+                if key is not None:
+                    if frame.pts is None or frame.pts < key[0]:
+                        continue  # shown before the keyframe, and predicted from what is not here
+                    if not made and not (frame.pts == key[0] and frame.key_frame):
+                        raise _AstrayError
+                made += 1
+                when = f"frame {made}" if frame.time is None else f"{frame.time:.2f} seconds"
+                if frame.is_corrupt:
+                    notes.append(f"the picture at {when} is damaged")
+                yield frame
+        listed = len(video.index_entries) if "mp4" in container.format.name.split(",") else 0
+        if key is None and seen < listed:
+            notes.append(f"the file ends after {seen} of {listed} frames")
+
+
+def _sought(container: Any, video: Any, key: tuple[int, int | None]) -> Iterator[Any]:
+    """The packets from a keyframe on. Some containers seek by one stamp, some by the other, and some only roughly."""
+    stamp, decoding = key
+    early = (stamp if decoding is None else decoding) - int(2 / (video.time_base or 1))
+    for target in (stamp, decoding, early):
+        if target is None:
+            continue
+        with contextlib.suppress(*_errors()):
+            container.seek(target, stream=video)
+            packets = container.demux(video)
+            for packet in packets:
+                if packet.pts == stamp:
+                    return _chained(packet, packets)
+                if packet.pts is None or packet.pts > stamp:
+                    break
+    raise _AstrayError
+
+
+def _chained(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
+    yield first
+    yield from rest
+
+
+def _numbered(
+    path: Path, index: _Index, key: tuple[int, int | None] | None, start: int, stop: int, notes: list[str]
+) -> Iterator[tuple[int, Any]]:
+    """Numbers of frames in a file and for each a function that makes its RGB (H, W, 3): all from `start` to below `stop`.
+
+    Ascending; some from before may be among them.
+    """
+    convert, before = _converter(), -1
+    wanted = None if index.stamps is None else int(index.stamps[start])
+    for count, frame in enumerate(_decoded(path, key, notes, wanted)):
+        number = count
+        if index.stamps is not None:
+            number = int(np.searchsorted(index.stamps, frame.pts)) if frame.pts is not None else -1
+            if number in (-1, len(index.stamps)) or index.stamps[number] != frame.pts:
+                continue
+        if before < number < stop:
+            before = number
+            yield number, functools.partial(convert, frame, index.size)
+        if number >= stop - 1:
+            return
+
+
+def _upright(frame: Any) -> tuple[int, int]:
+    """(height, width) of a frame as it is to be seen: a camera that was held upright says so beside the pixels."""
+    size = frame.height, frame.width
+    return size[::-1] if frame.rotation % 180 == 90 else size
+
+
+def _converter() -> Callable[[Any, tuple[int, int]], Frames]:
+    """A function of a frame, and of the size (H, W) to see it in, that gives its RGB (H, W, 3)."""
+    reformatter = _av().video.reformatter.VideoReformatter()  # keeps its tables from frame to frame
+
+    def convert(frame: Any, size: tuple[int, int]) -> Frames:
+        turns = round(frame.rotation / 90) % 4
+        height, width = size[::-1] if turns % 2 else size
+        other = {} if (height, width) == (frame.height, frame.width) else {"height": height, "width": width}
+        pixels: Frames = reformatter.reformat(frame, format="rgb24", threads=1, **other).to_ndarray()
+        return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
+
+    return convert
