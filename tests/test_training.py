@@ -1,0 +1,365 @@
+"""`vpngen train`, `finetune`, `evaluate`, `figure`: from noise to the figures of a network on real files."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+import torch
+from commands import Result, Run, end_of, process
+from filming import by_command_line
+from PIL import Image
+
+import vpngen
+from benchmarks.motions import write_ucf101
+from vpngen.train import Evaluation, read_weights
+
+ROOT = Path(__file__).parents[1]
+TINY = ("--model", "r3d10", "--set", "width=0.125", "--clip", "8x32x32")
+NOISE = (
+    *TINY, "--categories", "4", "--instances", "8", "--val-instances", "2", "--shape", "16x48x48", "--divisions", "1,12",
+    "--epochs", "2", "--batch", "8", "--lr", "0.05", "--threads", "1",
+)  # fmt: skip
+BRIEF = ("--epochs", "2", "--batch", "6", "--clip", "8x32x32", "--lr", "0.02")
+CLASSES = ("Left", "Right", "Up")
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Moving pictures as video files in the layout of UCF-101, with two splits, the second the first turned round."""
+    home = tmp_path_factory.mktemp("films")
+    write_ucf101(
+        home / "ucf", home / "lists", clips_per_class=4, test_clips_per_class=2, frames=20, size=48, classes=CLASSES
+    )
+    for name, other in (("trainlist", "testlist"), ("testlist", "trainlist")):
+        lines = (home / "lists" / f"{other}01.txt").read_text().splitlines()
+        numbers = {c: i for i, c in enumerate(CLASSES, 1)}
+        names = [line.split()[0] for line in lines]
+        text = [f"{n} {numbers[n.split('/')[0]]}" if name == "trainlist" else n for n in names]
+        (home / "lists" / f"{name}02.txt").write_text("\n".join(text) + "\n")
+    return home
+
+
+@pytest.fixture(scope="module")
+def initialized(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of `vpngen train`."""
+    home = tmp_path_factory.mktemp("initialized")
+    done = end_of(process("train", "vpn", *NOISE, cwd=home, env=environment()))
+    assert done.code == 0, done.err
+    return home / "vpn"
+
+
+@pytest.fixture
+def ucf(films: Path) -> tuple[str | Path, ...]:
+    return ("--data", "ucf101", "--videos", films / "ucf", "--annotations", films / "lists")
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def state_of(path: Path) -> dict[str, np.ndarray]:
+    return {name: value.numpy() for name, value in read_weights(path)[0].items()}
+
+
+def equal(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
+    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+
+
+# --- end to end
+
+
+def test_from_noise_to_figures_on_real_files(
+    run: Run, tmp_path: Path, films: Path, initialized: Path, ucf: tuple[str | Path, ...]
+) -> None:
+    done = run("finetune", "tuned", "--from", initialized, *ucf, *BRIEF, "--decoders", "0")
+    assert done.code == 0, done.err
+    assert "epoch 2/2" in done.err and "videos" in done.out
+    left = {p.name for p in (tmp_path / "tuned").iterdir()}
+    assert left == {
+        "run.json", "checkpoint.pt", "log.csv", "tensorboard", "curves.png", "weights.safetensors", "weights.pth", "evaluation.json",
+    }  # fmt: skip
+    state, metadata = read_weights(tmp_path / "tuned" / "weights.safetensors")
+    assert metadata["stage"] == "finetune" and metadata["classes"] == list(CLASSES)
+    assert metadata["model"] == {"name": "r3d10", "options": {"width": 0.125}, "num_classes": 3}
+    assert metadata["parent"]["stage"] == "train"
+    spec = vpngen.Spec.from_dict(metadata["parent"]["source"]["spec"])
+    assert spec.fingerprint == metadata["parent"]["source"]["fingerprint"] and spec.n_categories == 4
+
+    # The evaluation once more: decoded by ffmpeg, cut and resized by Pillow, in windows of 8 frames and the looped rest.
+    model = vpngen.create_model("r3d10", 3, width=0.125)
+    model.load_state_dict(state)
+    model.eval()
+    found = Evaluation.load(tmp_path / "tuned" / "evaluation.json")
+    right = []
+    for line in (films / "lists" / "testlist01.txt").read_text().splitlines():
+        frames = by_command_line(films / "ucf" / line, 48, 48)
+        small = np.stack([np.asarray(Image.fromarray(f).resize((32, 32), Image.Resampling.BILINEAR)) for f in frames])
+        windows = [small[i : i + 8] for i in range(0, len(small), 8)]
+        windows = [np.resize(w, (8, 32, 32, 3)) for w in windows]  # repeats it from its beginning
+        clips = torch.from_numpy(np.stack(windows)).permute(0, 4, 1, 2, 3)
+        with torch.no_grad():
+            scores = model((clips.float() / 255 - 0.5) / 0.5).softmax(1).mean(0)
+        mine = found.predictions[Path(line).stem]
+        assert CLASSES[int(scores.argmax())] == mine["top"][0]["label"]
+        for entry in mine["top"]:
+            assert entry["score"] == pytest.approx(float(scores[CLASSES.index(entry["label"])]), abs=0.02)
+        right.append(CLASSES[int(scores.argmax())] == line.split("/")[0])
+    assert found.figures["top1"] == np.mean(right)
+
+    again = run("evaluate", "tuned", "--format", "json", "--results", "scores.json")
+    assert again.code == 0 and again.json["figures"] == found.to_dict()["figures"]
+    assert set(json.loads(Path("scores.json").read_text())["results"]) == set(found.predictions)
+
+
+def test_splits_and_seeds_are_runs_and_a_summary(run: Run, tmp_path: Path, ucf: tuple[str | Path, ...]) -> None:
+    done = run("finetune", "many", *TINY[:4], *ucf, *BRIEF, "--epochs", "1", "--splits", "1,2", "--seeds", "3,4")
+    assert done.code == 0, done.err
+    folders = [f"split{split}-seed{seed}" for seed in (3, 4) for split in (1, 2)]
+    assert sorted(p.name for p in (tmp_path / "many").iterdir()) == sorted([*folders, "summary.json"])
+    tops = {
+        (split, seed): Evaluation.load(tmp_path / "many" / f"split{split}-seed{seed}" / "evaluation.json").figures["top1"]
+        for seed in (3, 4) for split in (1, 2)
+    }  # fmt: skip
+    by_seed = [(tops[1, seed] + tops[2, seed]) / 2 for seed in (3, 4)]
+    figures = json.loads((tmp_path / "many" / "summary.json").read_text())["figures"]["top1"]
+    assert figures == {
+        "mean": pytest.approx(np.mean(by_seed)),
+        "deviation": pytest.approx(np.std(by_seed, ddof=1)),
+        "n": 2,
+    }
+    assert "mean ± sample standard deviation" in done.out
+    both = run("evaluate", *(tmp_path / "many" / name for name in folders), "--format", "json")
+    assert both.code == 0 and both.json["figures"]["top1"] == figures
+    assert not equal(*(state_of(tmp_path / "many" / f"split1-seed{seed}" / "weights.pth") for seed in (3, 4)))
+
+    for command in (
+        ("curves", "many/split1-seed3", "many/split1-seed4", "-o", "curves.png"),
+        ("filters", "many/split1-seed3", "-o", "filters.gif"),
+        ("sweep", "many", "-o", "sweep.png"),
+    ):
+        drawn = run("figure", *command)
+        assert (drawn.code, drawn.out.strip()) == (0, command[-1]), drawn.err
+        with Image.open(command[-1]) as picture:
+            assert min(picture.size) > 50 and len(np.unique(np.asarray(picture.convert("L")))) > 10
+
+
+# --- where weights come from
+
+
+def test_frozen_stages_stay_as_they_were(
+    run: Run, tmp_path: Path, initialized: Path, ucf: tuple[str | Path, ...]
+) -> None:
+    assert run("finetune", "tuned", "--from", initialized, *ucf, *BRIEF, "--freeze", "3").code == 0
+    before, after = state_of(initialized / "weights.safetensors"), state_of(tmp_path / "tuned" / "weights.safetensors")
+    moved = {name for name in after if not np.array_equal(before[name], after[name])}
+    assert moved and all(name.startswith(("layer4.", "fc.")) for name in moved)
+    assert {name for name in after if name.startswith("layer4.") and name.endswith("weight")} <= moved
+
+
+def test_weights_of_3d_resnets_pytorch_begin_a_run(
+    run: Run, tmp_path: Path, initialized: Path, ucf: tuple[str | Path, ...]
+) -> None:
+    state, _ = read_weights(initialized / "weights.pth")
+    theirs = {"arch": "resnet-10", "epoch": 3, "state_dict": {f"module.{name}": value for name, value in state.items()}}
+    torch.save(theirs, tmp_path / "theirs.pth")
+    done = run("finetune", "tuned", "--from", "theirs.pth", *TINY[:4], *ucf, *BRIEF, "--freeze", "4", "--epochs", "1")
+    assert done.code == 0, done.err
+    after = state_of(tmp_path / "tuned" / "weights.safetensors")
+    assert all(np.array_equal(state[name].numpy(), after[name]) for name in after if not name.startswith("fc."))
+
+
+def test_a_flat_network_is_inflated(run: Run, tmp_path: Path, ucf: tuple[str | Path, ...]) -> None:
+    deep = vpngen.create_model("r3d10", 7, width=0.125).state_dict()
+    flat = {name: value[:, :, 0].clone() if value.ndim == 5 else value for name, value in deep.items()}
+    torch.save(flat, tmp_path / "flat.pth")
+    done = run("finetune", "tuned", "--inflate", "flat.pth", *TINY[:4], *ucf, *BRIEF, "--freeze", "4", "--epochs", "1")
+    assert done.code == 0, done.err
+    after = state_of(tmp_path / "tuned" / "weights.safetensors")
+    np.testing.assert_allclose(
+        after["conv1.weight"], flat["conv1.weight"][:, :, None].repeat(1, 1, 7, 1, 1).numpy() / 7
+    )
+    assert read_weights(tmp_path / "tuned" / "weights.safetensors")[1]["parent"]["stage"] == "inflation"
+
+
+def test_a_model_of_somebody_else(
+    run: Run, tmp_path: Path, ucf: tuple[str | Path, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\n"
+        "def net(num_classes, width=4):\n"
+        "    return nn.Sequential(nn.Conv3d(3, width, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten(),\n"
+        "                         nn.Linear(width, num_classes))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    own = ("--model", "mine:net", "--set", "width=6", "--clip", "8x32x32")
+    noise = NOISE[len(TINY) :]
+    assert run("train", "vpn", *own, *noise).code == 0
+    assert run("finetune", "tuned", "--from", "vpn", *ucf, *BRIEF).code == 0
+    shapes = {name: value.shape for name, value in state_of(tmp_path / "tuned" / "weights.pth").items()}
+    assert shapes["0.weight"] == (6, 3, 3, 3, 3) and shapes["4.weight"] == (3, 6)
+    assert run("evaluate", "tuned").code == 0
+
+
+# --- going on
+
+
+def test_a_terminated_run_goes_on_with_the_same_command(tmp_path: Path, initialized: Path) -> None:
+    running = process("train", "vpn", *NOISE, cwd=tmp_path, env=environment())
+    time.sleep(0.2)
+    while not (tmp_path / "vpn" / "log.csv").exists() and running.poll() is None:
+        time.sleep(0.01)
+    running.send_signal(signal.SIGTERM)
+    ended = end_of(running)
+    assert ended.code in (0, 143), ended.err
+    if ended.code:
+        assert "Terminated. It goes on from its last checkpoint when the same command is given again." in ended.err
+    again = end_of(process("train", "vpn", *NOISE, cwd=tmp_path, env=environment()))
+    assert again.code == 0, again.err
+    assert equal(state_of(tmp_path / "vpn" / "weights.pth"), state_of(initialized / "weights.pth"))
+
+
+def test_ranks_share_a_run_and_speak_once(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "vpngen", "train", "vpn", *NOISE],
+        cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("2 epochs, val loss") == 1 and done.stderr.count("epoch 2/2") == 1
+    assert (
+        state_of(tmp_path / "vpn" / "weights.pth").keys()
+        == vpngen.create_model("r3d10", 4, width=0.125).state_dict().keys()
+    )
+
+
+# --- sets that are not as they should be
+
+
+@pytest.fixture
+def own(films: Path, tmp_path: Path) -> Path:
+    """The films, to be damaged."""
+    shutil.copytree(films, tmp_path / "own")
+    return tmp_path / "own"
+
+
+def test_broken_and_short_videos_are_told_and_counted(run: Run, tmp_path: Path, own: Path, initialized: Path) -> None:
+    test = (own / "lists" / "testlist01.txt").read_text().splitlines()
+    train = [line.split()[0] for line in (own / "lists" / "trainlist01.txt").read_text().splitlines()]
+    (own / "ucf" / test[0]).write_bytes(b"no video")
+    (own / "ucf" / test[1]).unlink()
+    (own / "ucf" / train[0]).write_bytes(b"no video")
+    brief = own / "ucf" / test[2]
+    brief.unlink()
+    writer = imageio_ffmpeg.write_frames(str(brief), (48, 48), fps=25, macro_block_size=1)
+    writer.send(None)
+    for _ in range(3):
+        writer.send(np.full((48, 48, 3), 128, np.uint8))
+    writer.close()
+    data = ("--data", "ucf101", "--videos", own / "ucf", "--annotations", own / "lists")
+    done = run("finetune", "tuned", "--from", initialized, *data, *BRIEF)
+    assert done.code == 0, done.err
+    found = Evaluation.load(tmp_path / "tuned" / "evaluation.json")
+    assert set(found.broken) == {Path(test[0]).stem, Path(test[1]).stem}
+    assert found.short == (Path(test[2]).stem,)
+    assert len(found.videos) == 6 and found.figures["top1"] <= 4 / 6
+    assert found.read is not None and found.read[0] == pytest.approx(found.figures["top1"] * 6 / 4)
+    faults = json.loads((tmp_path / "tuned" / "faults.json").read_text())
+    assert Path(train[0]).stem in faults
+    assert "videos read" in done.out and Path(test[0]).stem in done.out
+
+
+@pytest.mark.parametrize(
+    ("harm", "extra", "code", "what"),
+    [
+        (lambda own: (own / "lists" / "trainlist01.txt").unlink(), (), 3, "trainlist01.txt"),
+        (lambda own: None, ("--splits", "3"), 3, "trainlist03.txt"),
+        (lambda own: (own / "ucf" / "Left").rename(own / "ucf" / "Sinister"), (), 3, "Sinister"),
+        (lambda own: shutil.rmtree(own / "ucf"), (), 3, "`--videos`"),
+        (lambda own: None, ("--batch", "500"), 2, "`--batch` (=500) is more than the 12 training videos"),
+        (lambda own: None, ("--holdout", "1.5"), 2, "`--holdout`"),
+        (lambda own: None, ("--from", "none.pth"), 2, "none.pth"),
+        (lambda own: None, ("--model", "r3d11"), 2, "r3d11"),
+        (lambda own: None, ("--set", "shortcut=C"), 2, "shortcut"),
+        (lambda own: None, ("--freeze", "7"), 2, "7"),
+        (lambda own: None, ("--device", "tpu"), 2, "`--device`"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named_before_anything_is_written(
+    run: Run, tmp_path: Path, own: Path, harm: Callable[[Path], object], extra: tuple[str, ...], code: int, what: str
+) -> None:
+    harm(own)
+    data = ("--data", "ucf101", "--videos", own / "ucf", "--annotations", own / "lists")
+    done = run("finetune", "tuned", *TINY[:4], *data, *BRIEF, *extra)
+    assert done.code == code and what in done.err and done.err.startswith(("Error: ", "Usage: ")), done.err
+    assert not (tmp_path / "tuned").exists() or not any((tmp_path / "tuned").iterdir())
+
+
+def test_weights_of_another_network_are_named(run: Run, initialized: Path, ucf: tuple[str | Path, ...]) -> None:
+    done = run("finetune", "tuned", "--from", initialized, "--model", "r3d18", *ucf, *BRIEF)
+    assert done.code == 3 and "r3d10" in done.err, done.err
+    both = run("finetune", "tuned", "--from", initialized, "--inflate", initialized / "weights.pth", *ucf, *BRIEF)
+    assert both.code == 2 and "leave one of them out" in both.err
+
+
+def test_classes_of_other_videos_are_a_conflict(run: Run, tmp_path: Path, own: Path, initialized: Path) -> None:
+    data = ("--data", "ucf101", "--videos", own / "ucf", "--annotations", own / "lists")
+    assert run("finetune", "tuned", "--from", initialized, *data, *BRIEF, "--epochs", "1").code == 0
+    shutil.rmtree(own / "ucf" / "Up")
+    for path in (own / "lists").iterdir():
+        path.write_text("".join(f"{line}\n" for line in path.read_text().splitlines() if "Up" not in line))
+    done = run("evaluate", "tuned")
+    assert done.code == 3 and "names 3 classes" in done.err and "only the weights have Up" in done.err, done.err
+
+
+def test_a_folder_of_something_else_is_left_alone(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("dear reader")
+    done = run("train", "thesis", *NOISE)
+    assert done.code == 3 and "holds other things than a run" in done.err
+    assert [p.name for p in (tmp_path / "thesis").iterdir()] == ["chapter.tex"]
+
+
+def test_another_run_in_the_folder_is_left_alone(run: Run, tmp_path: Path, initialized: Path) -> None:
+    shutil.copytree(initialized, tmp_path / "vpn")
+    before = {p.name: p.read_bytes() for p in (tmp_path / "vpn").iterdir() if p.is_file()}
+    done = run("train", "vpn", *NOISE, "--run-seed", "9")
+    assert done.code == 3 and "seed: 0 there, 9 here" in done.err
+    assert {p.name: p.read_bytes() for p in (tmp_path / "vpn").iterdir() if p.is_file()} == before
+
+
+def test_a_set_without_val_gets_one_that_is_never_trained_on(run: Run, tmp_path: Path) -> None:
+    noise = [*NOISE]
+    at = noise.index("--val-instances")
+    del noise[at : at + 2]
+    done: Result = run("train", "vpn", *noise, "--epochs", "1", "--format", "json")
+    assert done.code == 0 and done.json["val_loss"] > 0
+    _, metadata = read_weights(tmp_path / "vpn" / "weights.safetensors")
+    assert metadata["source"]["spec"]["val_instances"] == 1 and metadata["source"]["spec"]["instances"] == 8
+
+
+def test_a_stored_set_trains_as_its_spec_does(run: Run, tmp_path: Path, initialized: Path) -> None:
+    which = NOISE[NOISE.index("--categories") : NOISE.index("--epochs")]
+    how = [*TINY, *NOISE[NOISE.index("--epochs") :]]
+    assert run("render", "set.zarr", *which, "--codec", "zstd").code == 0
+    assert run("train", "vpn", "--store", "set.zarr", *how).code == 0
+    assert equal(state_of(tmp_path / "vpn" / "weights.pth"), state_of(initialized / "weights.pth"))
+    beside = run("train", "other", "--store", "set.zarr", "--categories", "4", *how)
+    assert beside.code == 2 and "cannot be given beside `--store`" in beside.err
+
+
+def test_wide_clips_are_enlarged(run: Run, tmp_path: Path) -> None:
+    """128 x 256 x 256 of videos of 240 x 240 x 240, as section 5.3 has it, in small."""
+    noise = list(NOISE)
+    noise[noise.index("--clip") + 1] = "8x64x64"
+    assert run("train", "vpn", *noise, "--epochs", "1").code == 0
+    assert read_weights(tmp_path / "vpn" / "weights.safetensors")[1]["recipe"]["clip"] == [8, 64, 64]
