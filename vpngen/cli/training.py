@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -444,6 +446,8 @@ def _take_start(options: dict[str, Any]) -> Start:
 def _take_machine(options: dict[str, Any]) -> Machine:
     from vpngen.train.runs import Machine
 
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.append(here)  # where package.module:callable may be; `python -m` finds it there as well
     return Machine(
         options.pop("device"), options.pop("accumulate"), options.pop("compiled"), options.pop("amp"), options.pop("decoders", 0)
     )  # fmt: skip
@@ -495,8 +499,6 @@ def _say_so(text: str) -> None:
 
 
 def _main_rank() -> bool:
-    import os
-
     return os.environ.get("RANK", "0") == "0"
 
 
