@@ -456,6 +456,9 @@ def report(r: dict[str, Any]) -> str:
         f"and time, all weights trained, a fresh head. The learning rate of each initialization is the best of "
         f"{', '.join(f'{rate:g}' for rate in plan['rates'])} on the validation clips, by one run of a seed of its own:\n",
         common.table(("initialization", *[f"{rate:g}" for rate in plan["rates"]]), chosen),
+        "\nA best rate at the end of its row means that one beyond might be better. Sizes and the speed of the motions were chosen "
+        "before, by looking at validation clips of other seeds, so that fresh weights come above chance; how VPN did at "
+        "slower motions was known by then.\n",
         f"\nThen each seed draws fresh weights, the set and order that the initialization learns from, and the training clips; these "
         f"are the same for all initializations of a seed, so differences are taken within a seed. Test clips are the same "
         f"throughout and are looked at once, after the last step.\n\n"

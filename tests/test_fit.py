@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import math
 import os
 import re
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -100,6 +102,18 @@ def table(out: Path) -> list[dict[str, str]]:
     """log.csv without the columns of times."""
     with (out / "log.csv").open(encoding="utf-8", newline="") as file:
         return [{k: v for k, v in row.items() if k not in TIMES} for row in csv.DictReader(file)]
+
+
+def board(out: Path) -> Any:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(out / "tensorboard"))
+    events.Reload()
+    return events
+
+
+def steps_on_board(out: Path) -> list[int]:
+    return [event.step for event in board(out).Scalars("step/loss")]
 
 
 def run(
@@ -198,8 +212,6 @@ def test_bytes_become_numbers_around_zero() -> None:
 
 
 def test_what_a_run_leaves(tmp_path: Path) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
     model, rows = run(tmp_path)
     left = {p.name for p in tmp_path.iterdir()}
     assert left == {CHECKPOINT, "log.csv", "tensorboard", "curves.png", "weights.safetensors", "weights.pth"}
@@ -207,10 +219,8 @@ def test_what_a_run_leaves(tmp_path: Path) -> None:
         logged = list(csv.DictReader(file))
     assert tuple(logged[0]) == COLUMNS and [int(r["epoch"]) for r in logged] == [1, 2, 3]
     assert [float(r["val_loss"]) for r in logged] == pytest.approx([r["val_loss"] for r in rows], rel=1e-5)
-    events = EventAccumulator(str(tmp_path / "tensorboard"))
-    events.Reload()
-    assert [e.value for e in events.Scalars("epoch/val_loss")] == pytest.approx([r["val_loss"] for r in rows])
-    assert [e.step for e in events.Scalars("step/loss")] == list(range(1, 19))
+    assert [e.value for e in board(tmp_path).Scalars("epoch/val_loss")] == pytest.approx([r["val_loss"] for r in rows])
+    assert steps_on_board(tmp_path) == list(range(1, 19))
     for name in ("weights.safetensors", "weights.pth", CHECKPOINT):  # a checkpoint is as good as weights
         state, _ = read_weights(tmp_path / name)
         assert same({k: v.numpy() for k, v in state.items()}, weights(model))
@@ -231,7 +241,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     return weights(run(out)[0]), table(out)
 
 
-@pytest.mark.parametrize("steps", [[1], [5], [6], [7], [3, 4], [6, 6], [16]])
+@pytest.mark.parametrize("steps", [[1], [4], [5], [6], [7], [3, 4], [6, 6], [16], [2, 6, 1]])
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path: Path, whole: Whole, steps: list[int]) -> None:
     for count in steps:
         with pytest.raises(StoppedError, match="the same command goes on"):
@@ -239,6 +249,40 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path: Path, whole: Whol
     model, _ = run(tmp_path / "parts")
     assert same(weights(model), whole[0])
     assert table(tmp_path / "parts") == whole[1]
+    run(tmp_path / "parts")  # finished: nothing is done again, and nothing is lost
+    assert steps_on_board(tmp_path / "parts") == list(range(1, 19))
+    assert [e.step for e in board(tmp_path / "parts").Scalars("epoch/val_loss")] == [6, 12, 18]
+
+
+def test_a_stop_at_the_only_step_of_an_epoch(tmp_path: Path) -> None:
+    one = Batches(next(iter(clips())))
+    how: dict[str, Any] = {"device": "cpu", "metadata": METADATA}
+    whole = net()
+    fit(whole, one, one, recipe(), out=tmp_path / "whole", **how)
+    for count in (0, 1, 2):  # before training, after the step of an epoch, after its validation
+        with pytest.raises(StoppedError, match=r"stopped after step \d"):
+            fit(net(), one, one, recipe(), out=tmp_path / "parts", stop=after(count), **how)
+        assert len(table(tmp_path / "parts")) < 3
+    model = net()
+    fit(model, one, one, recipe(), out=tmp_path / "parts", **how)
+    assert same(weights(model), weights(whole))
+    assert table(tmp_path / "parts") == table(tmp_path / "whole")
+
+
+def test_a_stop_in_validation_keeps_the_epoch(tmp_path: Path, whole: Whole) -> None:
+    """Validation is asked after each of its batches; the epoch that was trained is not trained again."""
+    seen: list[Progress] = []
+    stop: list[bool] = []
+
+    def watch(p: Progress) -> None:
+        seen.append(p)
+        stop[:] = [p.phase == "val"]
+
+    with pytest.raises(StoppedError, match="of epoch 1 before validation"):
+        run(tmp_path, lambda: bool(stop and stop[0]), progress=watch)
+    assert [p.phase for p in seen] == ["train"] * 6 + ["val"]
+    model, _ = run(tmp_path)
+    assert same(weights(model), whole[0]) and table(tmp_path) == whole[1]
 
 
 def test_a_finished_run_is_left_as_it_is_and_more_epochs_go_on(tmp_path: Path) -> None:
@@ -262,15 +306,16 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path: Path, whole: Wh
         print("done")
         """)
     )
-    ended = 0
+    ended, path = 0, tmp_path / "killed" / CHECKPOINT
     for seconds in (0.0, 0.02, 0.05, None):
+        before = path.stat().st_mtime_ns if path.exists() else 0
         running = subprocess.Popen(
             [sys.executable, str(script), str(tmp_path / "killed")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             cwd=Path(__file__).parents[1], env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
         )  # fmt: skip
         if seconds is not None:
-            while not (tmp_path / "killed" / CHECKPOINT).exists() and running.poll() is None:
-                time.sleep(0.01)
+            while running.poll() is None and (not path.exists() or path.stat().st_mtime_ns == before):
+                time.sleep(0.002)
             time.sleep(seconds)
             running.send_signal(signal.SIGKILL)
         out, err = running.communicate(timeout=120)
@@ -280,6 +325,8 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path: Path, whole: Wh
     state, _ = read_weights(tmp_path / "killed" / "weights.safetensors")
     assert same({k: v.numpy() for k, v in state.items()}, whole[0])
     assert table(tmp_path / "killed") == whole[1]
+    assert not list((tmp_path / "killed").glob(".*.partial"))  # what was half written when it was killed
+    assert steps_on_board(tmp_path / "killed") == list(range(1, 19))
 
 
 @pytest.mark.parametrize(
@@ -288,8 +335,9 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path: Path, whole: Wh
         ({"recipe": recipe(weight_decay=0.2)}, "recipe.weight_decay: 0.001 there, 0.2 here"),
         ({"recipe": recipe(batch=4)}, "recipe.batch: 8 there, 4 here"),
         ({"model": net(classes=5)}, "model: "),
+        ({"metadata": {**METADATA, "model": {**METADATA["model"], "options": {"stem_stride": 2}}}}, "model.options: "),
         ({"metadata": {**METADATA, "seed": 1}}, "seed: 0 there, 1 here"),
-        ({"metadata": {**METADATA, "parent": {"stage": "train"}}}, "init: "),
+        ({"metadata": {**METADATA, "parent": {"stage": "train"}}}, "initialized from: nothing there, "),
     ],
 )
 def test_another_run_in_the_folder_is_a_conflict(tmp_path: Path, changes: dict[str, Any], what: str) -> None:
@@ -303,8 +351,23 @@ def test_another_run_in_the_folder_is_a_conflict(tmp_path: Path, changes: dict[s
 def test_another_stream_is_a_conflict(tmp_path: Path) -> None:
     with pytest.raises(StoppedError):
         run(tmp_path, after(2))
-    with pytest.raises(ConflictError, match="stream with other arguments"):
+    with pytest.raises(ConflictError, match=r"train\.seed: 0 there, 3 here"):
         fit(net(), clips(seed=3), clips("val"), recipe(), out=tmp_path, device="cpu", metadata=METADATA)
+
+
+def test_other_clips_in_a_finished_folder_are_a_conflict(tmp_path: Path) -> None:
+    """At the end of an epoch, too, where no place in a stream would tell."""
+    run(tmp_path)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
+    fewer = dataclasses.replace(SPEC, instances=8)
+    for train, val, what in (
+        (vpngen.loader(fewer, 8, clip=CLIP, device="cpu", drop_last=True), clips("val"), "train.set: "),
+        (clips(), clips("val", seed=1), "val.seed: 0 there, 1 here"),
+        (clips(), None, "val.seed: 0 there, nothing here"),
+    ):
+        with pytest.raises(ConflictError, match=what):
+            fit(net(), train, val, recipe(), out=tmp_path, device="cpu", metadata=METADATA)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()} == before
 
 
 @pytest.mark.parametrize("content", [b"", b"no checkpoint", b"half"])
@@ -329,7 +392,7 @@ def test_a_rate_that_diverges_names_step_and_last_good_checkpoint_and_a_lower_on
         run(tmp_path, recipe=recipe(epochs=5, lr=1e38))
     assert re.search(
         r"the loss is \S+ at step 1[01] \(epoch 2\): the learning rate, 1e\+38, may be too high; the last good checkpoint is "
-        r"'\S+', of epoch 1, step 3 of the next; give a lower `lr` to go on from there",
+        r"'\S+', of epoch 1, step 2 of the next; give an `lr` below 1e\+38 to go on from there",
         str(failed.value),
     )
     kept = read_weights(tmp_path / CHECKPOINT)[0]
@@ -339,7 +402,9 @@ def test_a_rate_that_diverges_names_step_and_last_good_checkpoint_and_a_lower_on
 
 
 def test_without_a_checkpoint_divergence_says_so() -> None:
-    with pytest.raises(RunError, match=r"at step \d \(epoch 1\): .*no checkpoint was written yet; give a lower `lr`$"):
+    with pytest.raises(
+        RunError, match=r"at step \d \(epoch 1\): .*no checkpoint was written yet; give an `lr` below 1e\+38$"
+    ):
         run(None, recipe=recipe(lr=1e38))
 
 
@@ -481,8 +546,25 @@ def test_two_processes_stop_together_and_one_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_rank_that_dies_is_an_error_of_the_others(tmp_path: Path) -> None:
-    code, said, err = torchrun(tmp_path, str(tmp_path / "two"), "GroupNorm", "die")
-    assert code != 0
-    told = [text for rank, name, text in said if (rank, name) == (0, "RunError")]
-    assert not told or ("another rank is gone" in told[0] and "no checkpoint was written yet" in told[0]), said
-    assert told or "exitcode" in err  # torchrun may end the others before they find out
+    """Without torchrun, which would end the others before they find out."""
+    script = tmp_path / "rank.py"
+    script.write_text(RANK)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    pair = [
+        subprocess.Popen(
+            [sys.executable, str(script), str(tmp_path / "two"), "GroupNorm", "die"], text=True, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, cwd=Path(__file__).parents[1],
+            env={
+                **os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "RANK": str(rank), "LOCAL_RANK": str(rank),
+                "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1",
+            },
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    said = [one.communicate(timeout=120) for one in pair]
+    assert [one.returncode for one in pair] == [1, 9], said
+    rank, name, text = json.loads(said[0][0])
+    assert (rank, name) == (0, "RunError")
+    assert "another rank is gone; no checkpoint was written yet" in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -22,6 +23,9 @@ from PIL import Image
 
 import vpngen
 from benchmarks.motions import write_ucf101
+from vpngen import train
+from vpngen.cli import training
+from vpngen.sampling import AUGMENTATIONS
 from vpngen.train import Evaluation, read_weights
 
 ROOT = Path(__file__).parents[1]
@@ -30,7 +34,7 @@ NOISE = (
     *TINY, "--categories", "4", "--instances", "8", "--val-instances", "2", "--shape", "16x48x48", "--divisions", "1,12",
     "--epochs", "2", "--batch", "8", "--lr", "0.05", "--threads", "1",
 )  # fmt: skip
-BRIEF = ("--epochs", "2", "--batch", "6", "--clip", "8x32x32", "--lr", "0.02")
+BRIEF = ("--epochs", "2", "--batch", "6", "--clip", "8x32x32", "--lr", "0.02", "--decoders", "0")
 CLASSES = ("Left", "Right", "Up")
 
 
@@ -82,7 +86,7 @@ def equal(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
 def test_from_noise_to_figures_on_real_files(
     run: Run, tmp_path: Path, films: Path, initialized: Path, ucf: tuple[str | Path, ...]
 ) -> None:
-    done = run("finetune", "tuned", "--from", initialized, *ucf, *BRIEF, "--decoders", "0")
+    done = run("finetune", "tuned", "--from", initialized, *ucf, *BRIEF)
     assert done.code == 0, done.err
     assert "epoch 2/2" in done.err and "videos" in done.out
     left = {p.name for p in (tmp_path / "tuned").iterdir()}
@@ -288,9 +292,12 @@ def test_broken_and_short_videos_are_told_and_counted(run: Run, tmp_path: Path, 
         (lambda own: None, ("--batch", "500"), 2, "`--batch` (=500) is more than the 12 training videos"),
         (lambda own: None, ("--holdout", "1.5"), 2, "`--holdout`"),
         (lambda own: None, ("--from", "none.pth"), 2, "none.pth"),
-        (lambda own: None, ("--model", "r3d11"), 2, "r3d11"),
+        (lambda own: None, ("--model", "r3d11"), 2, "`--model` (='r3d11')"),
         (lambda own: None, ("--set", "shortcut=C"), 2, "shortcut"),
-        (lambda own: None, ("--freeze", "7"), 2, "7"),
+        (lambda own: None, ("--freeze", "7"), 2, "`--freeze` (=7)"),
+        (lambda own: None, ("--seeds", "-1"), 2, "`--seeds`"),
+        (lambda own: None, ("--set", "in_channels=1"), 2, "`in_channels` (=1) must be 3"),
+        (lambda own: None, ("--decoders", "-1"), 2, "`--decoders`"),
         (lambda own: None, ("--device", "tpu"), 2, "`--device`"),
     ],
 )  # fmt: skip
@@ -335,6 +342,75 @@ def test_another_run_in_the_folder_is_left_alone(run: Run, tmp_path: Path, initi
     done = run("train", "vpn", *NOISE, "--run-seed", "9")
     assert done.code == 3 and "seed: 0 there, 9 here" in done.err
     assert {p.name: p.read_bytes() for p in (tmp_path / "vpn").iterdir() if p.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        (("--splits", "2"), "train.set: "),
+        (("--holdout", "0.3"), "train.set: "),
+        (("--set", "stem_stride=2"), "model.options: "),
+    ],
+)
+def test_other_videos_in_a_finished_folder_are_a_conflict(
+    run: Run, tmp_path: Path, ucf: tuple[str | Path, ...], changes: tuple[str, ...], what: str
+) -> None:
+    """Nothing of a finished run may come to say that it saw what it did not."""
+    assert run("finetune", "tuned", *TINY[:4], *ucf, *BRIEF, "--epochs", "1").code == 0
+    before = {p.name: p.read_bytes() for p in (tmp_path / "tuned").iterdir() if p.is_file()}
+    done = run("finetune", "tuned", *TINY[:4], *ucf, *BRIEF, "--epochs", "1", *changes)
+    assert done.code == 3 and what in done.err, done.err
+    assert {p.name: p.read_bytes() for p in (tmp_path / "tuned").iterdir() if p.is_file()} == before
+
+
+def test_a_plain_folder_is_evaluated_on_what_is_held_out_of_it(run: Run, films: Path, initialized: Path) -> None:
+    data = ("--data", "folder", "--videos", films / "ucf", "--holdout", "0.34")
+    done = run("finetune", "tuned", "--from", initialized, *data, *BRIEF, "--epochs", "1", "--format", "json")
+    assert done.code == 0, done.err
+    count = done.json["figures"]["videos"]
+    assert 3 <= count < 18
+    again = run("evaluate", "tuned", "--format", "json")
+    assert again.code == 0 and again.json["figures"] == done.json["figures"]
+    without = run("finetune", "other", "--from", initialized, *data[:4], *BRIEF)
+    assert without.code == 3 and "--holdout" in without.err, without.err
+
+
+def test_mean_and_deviation_are_carried_on(run: Run, tmp_path: Path, ucf: tuple[str | Path, ...]) -> None:
+    how = [*TINY, *NOISE[len(TINY) :], "--epochs", "1"]
+    assert run("train", "one", *how, "--mean", "0.4,0.4,0.4", "--std", "0.2,0.25,0.3").code == 0
+    assert run("train", "two", *how, "--from", "one").code == 0
+    assert run("finetune", "three", *ucf, *BRIEF, "--epochs", "1", "--from", "two").code == 0
+    for name in ("two", "three"):
+        recipe = read_weights(tmp_path / name / "weights.safetensors")[1]["recipe"]
+        assert recipe["mean"] == [0.4, 0.4, 0.4] and recipe["std"] == [0.2, 0.25, 0.3]
+
+
+def test_the_same_weights_by_another_path_are_the_same_run(
+    run: Run, ucf: tuple[str | Path, ...], initialized: Path
+) -> None:
+    assert run("finetune", "tuned", *ucf, *BRIEF, "--epochs", "1", "--from", initialized).code == 0
+    roundabout = initialized / ".." / initialized.name / "weights.safetensors"
+    assert run("finetune", "tuned", *ucf, *BRIEF, "--epochs", "1", "--from", roundabout).code == 0
+    done = run("finetune", "tuned", *TINY[:4], *ucf, *BRIEF, "--epochs", "1")
+    assert done.code == 3 and "initialized from: " in done.err
+
+
+def test_networks_of_one_split_and_seed_stand_side_by_side(
+    run: Run, ucf: tuple[str | Path, ...], initialized: Path
+) -> None:
+    assert run("finetune", "scratch", *TINY[:4], *ucf, *BRIEF, "--epochs", "1").code == 0
+    assert run("finetune", "vpn", "--from", initialized, *ucf, *BRIEF, "--epochs", "1").code == 0
+    done = run("evaluate", "scratch", "vpn", "--format", "json", "-o", "both.json")
+    assert done.code == 0 and set(done.json) == {"scratch", "vpn"}
+    assert json.loads(Path("both.json").read_text()) == done.json
+    assert run("evaluate", "scratch", "vpn").out.count("top-1") == 2
+
+
+def test_the_choices_of_the_command_line_are_those_of_the_library() -> None:
+    assert training.KINDS == train.KINDS
+    assert set(training.AUGMENTATIONS) == set(AUGMENTATIONS)
+    assert training.RECIPES == tuple(train.RECIPES)
+    assert set(training.RECIPE_FIELDS) == {field.name for field in dataclasses.fields(train.Recipe)}
 
 
 def test_a_set_without_val_gets_one_that_is_never_trained_on(run: Run, tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ import contextlib
 import functools
 import json
 import os
+import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ import click
 from vpngen.cli.base import (
     EXIT_CODES,
     Group,
+    Noted,
     SectionOption,
     Stop,
     bundle,
@@ -94,7 +96,9 @@ machine_options = bundle(
     _machine("--amp/--no-amp", default=None, help="bfloat16.  [default: on a card that can]"),
 )  # fmt: skip
 decoders_option = _machine(
-    "--decoders", type=int, default=0, show_default=True, help="Processes that decode videos; 0 for none of their own."
+    "--decoders",
+    type=int,
+    help="Processes that decode videos; 0 for none of their own.  [default: the processors that a rank has, 8 at most]",
 )
 data_options = bundle(
     _data("--data", "kind", type=click.Choice(KINDS), help="What kind of set it is."),
@@ -109,7 +113,7 @@ data_options = bundle(
 @model_options
 @recipe_options
 @click.option("--samples", type=int, help="Clips of an epoch.  [default: one of every video]")
-@click.option("--run-seed", type=int, default=0, show_default=True, help="Of weights, order and crops.")
+@click.option("--run-seed", type=click.IntRange(0), default=0, show_default=True, help="Of weights, order and crops.")
 @machine_options
 @click.option("--threads", type=int, help="That render on a CPU.  [default: all processors]")
 @format_option
@@ -138,7 +142,8 @@ def train(
       vpngen train --model r3d50 --clip 64x224x224 --accumulate 4
       vpngen train --model torchvision.models.video:r3d_18
     """
-    begin, recipe, machine = _take_start(options), _take_recipe(options), _take_machine(options)
+    begin, machine = _take_start(options), _take_machine(options)
+    recipe = _take_recipe(options, begin)
     if store_path is not None:
         no_dataset(options, "`store`")
         source: Any = store_path
@@ -149,10 +154,10 @@ def train(
     from vpngen.train import runs
 
     out = Path("runs") / f"{name}-{_model_name(begin)}" if out is None else out
-    with _watched() as (progress, stop):
+    with _watched(RESUMES) as watched:
         rows = runs.initialize(
-            source, out, begin, recipe, machine, seed=run_seed, samples=samples, backend_threads=threads, progress=progress,
-            stop=stop, say=_say_so,
+            source, out, begin, recipe, machine, seed=run_seed, samples=samples, backend_threads=threads,
+            progress=watched.progress, stop=watched.stop, say=_say_so,
         )  # fmt: skip
     if _main_rank():
         last = rows[-1]
@@ -216,6 +221,8 @@ def finetune(
     base = _take_data(options)
     if not 0 <= holdout < 1:
         raise ArgumentError(f"`holdout` (={holdout}) must be a share in [0, 1)")
+    if min(seeds) < 0:
+        raise ArgumentError(f"`seeds` (={seeds}) must be at least 0")
     if len(set(splits)) != len(splits) or len(set(seeds)) != len(seeds):
         raise ArgumentError(f"`splits` (={splits}) and `seeds` (={seeds}) must each be different numbers")
     from dataclasses import replace
@@ -232,7 +239,7 @@ def finetune(
             data = replace(base, split=split, holdout=holdout)
             if several and _main_rank():
                 click.echo(f"split {split}, seed {seed}: {click.format_filename(folder)}", err=True)
-            with _watched() as (progress, stop), _scoring(stop) as scored:
+            with _watched(RESUMES) as watched:
                 found[split, seed] = runs.finetune(
                     data,
                     folder,
@@ -240,9 +247,9 @@ def finetune(
                     recipe,
                     machine,
                     seed=seed,
-                    progress=progress,
-                    scored=scored,
-                    stop=stop,
+                    progress=watched.progress,
+                    scored=watched.scored,
+                    stop=watched.stop,
                     say=_say_so,
                 )
     if _main_rank():
@@ -277,8 +284,8 @@ def evaluate(
 
     Windows side by side, the centre of each, scores averaged over a video.
 
-    WEIGHTS are files that `vpngen finetune` wrote, or folders of its runs; of several, of other splits and seeds, the mean
-    and the deviation are shown.
+    WEIGHTS are files that `vpngen finetune` wrote, or folders of its runs. Of several splits and seeds the mean and the
+    deviation are shown; other networks of one split and seed stand side by side.
 
     Examples:
       vpngen evaluate vpn-ucf
@@ -298,26 +305,36 @@ def evaluate(
 
     from vpngen.train import runs
     from vpngen.train.evaluation import summary
+    from vpngen.train.files import write_json
+    from vpngen.train.weights import read_weights
 
-    found: dict[tuple[int, int], Evaluation] = {}
+    wanted = []
     for i, given in enumerate(weights):
         file = _weights_of(given)
         data = base or runs.data_of(file)
-        if splits is not None:
-            data = replace(data, split=splits[i % len(splits)])
-        with noted_signals() as stop, _scoring(stop) as scored:
-            one = runs.assess(file, machine, data=data, clip=clip, batch=batch, scored=scored)
-        key = (data.split, one.metadata.get("seed", 0))
-        if key in found:
-            raise ArgumentError(
-                f"WEIGHTS holds two networks of split {key[0]} and seed {key[1]}; give them one at a time"
-            )
-        found[key] = one
+        data = data if splits is None else replace(data, split=splits[i % len(splits)])
+        wanted.append((file, data, (data.split, read_weights(file)[1].get("seed", 0))))
+    keys = [key for *_, key in wanted]
+    found = []
+    for file, data, _ in wanted:
+        with _watched() as watched:
+            found.append(runs.assess(file, machine, data=data, clip=clip, batch=batch, scored=watched.scored))
     if not _main_rank():
         return
     if results is not None:
-        next(iter(found.values())).write_results(results)
-    _say(form, out, found, summary(found))
+        found[0].write_results(results)
+    if len(set(keys)) == len(keys):
+        together = dict(zip(keys, found, strict=True))
+        _say(form, out, together, summary(together))
+        return
+    # Networks of the same split and seed are other networks, of which there is no mean.
+    if out is not None:
+        write_json(out, {str(given): one.to_dict() for given, one in zip(weights, found, strict=True)})
+    show(
+        form,
+        {str(given): one.to_dict() for given, one in zip(weights, found, strict=True)},
+        "\n\n".join(f"{click.format_filename(given)}\n{one.text()}" for given, one in zip(weights, found, strict=True)),
+    )
 
 
 def _say(form: str, out: Path | None, found: dict[tuple[int, int], Evaluation], whole: Any) -> None:
@@ -449,11 +466,20 @@ def _take_machine(options: dict[str, Any]) -> Machine:
     if (here := os.getcwd()) not in sys.path:
         sys.path.append(here)  # where package.module:callable may be; `python -m` finds it there as well
     return Machine(
-        options.pop("device"), options.pop("accumulate"), options.pop("compiled"), options.pop("amp"), options.pop("decoders", 0)
+        options.pop("device"), options.pop("accumulate"), options.pop("compiled"), options.pop("amp"), _decoders(options.pop("decoders", 0))
     )  # fmt: skip
 
 
-def _take_recipe(options: dict[str, Any], begin: Start | None = None) -> Recipe:
+def _decoders(asked: int | None) -> int:
+    """Processes that decode: as asked, or what processors a rank has."""
+    from vpngen.units import usable_cpus
+
+    if asked is not None and asked < 0:
+        raise ArgumentError(f"`decoders` (={asked}) must be at least 0")
+    return min(8, usable_cpus() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))) if asked is None else asked
+
+
+def _take_recipe(options: dict[str, Any], begin: Start) -> Recipe:
     """The recipe; of weights that say what they saw, mean and deviation are taken over."""
     import dataclasses
 
@@ -464,7 +490,7 @@ def _take_recipe(options: dict[str, Any], begin: Start | None = None) -> Recipe:
     for name in ("mean", "std"):
         if len(given.get(name, (0, 0, 0))) != 3:
             raise ArgumentError(f"`{name}` (={given[name]}) must be three numbers, of red, green and blue")
-    if begin is not None and begin.weights is not None:
+    if begin.weights is not None:
         from vpngen.train.weights import read_weights
 
         seen = read_weights(begin.weights)[1].get("recipe", {})
@@ -479,8 +505,6 @@ def _take_data(options: dict[str, Any]) -> Data:
     for name, value in (("data", kind), ("videos", root)):
         if value is None:
             raise ArgumentError(f"`{name}` is missing: give --data KIND and --videos FOLDER")
-    if annotations is None and kind != "folder":
-        raise ArgumentError(f"`annotations` is missing: {kind} needs to know which video is what")
     return Data(kind, root, annotations)
 
 
@@ -510,33 +534,48 @@ def _warmed(spec: Any, machine: Machine) -> None:
         warm(spec, "auto" if machine.device in ("auto", "cpu") else machine.device)
 
 
+class _Watched:
+    """What a run shows, one thing after the other: how training goes, then how many videos were evaluated."""
+
+    def __init__(self, shown: contextlib.ExitStack, stop: Noted) -> None:
+        self.stop = stop
+        self._shown, self._what = shown, ""
+        self._show: Any = lambda *_: None
+
+    def _open(self, what: str) -> None:
+        from vpngen import terminal
+
+        if what != self._what and _main_rank():
+            self._shown.close()
+            opened = terminal.training_progress() if what == "training" else terminal.scoring_progress()
+            self._show = self._shown.enter_context(opened)
+        self._what = what
+
+    def progress(self, p: Any) -> None:
+        """As `vpngen.train.fit` tells it."""
+        self._open("training")
+        self._show(p)
+
+    def scored(self, done: int, total: int) -> None:
+        """As an evaluation tells it; also where one is stopped."""
+        if self.stop.number is not None:
+            raise Stop(self.stop.number)
+        self._open("scoring")
+        self._show(done, total)
+
+
 @contextlib.contextmanager
-def _watched() -> Iterator[tuple[Callable[[Any], None], Callable[[], bool]]]:
+def _watched(advice: str = "") -> Iterator[_Watched]:
     """Progress, and whether a signal has come; a run that stopped for one ends as signals do."""
-    from vpngen.terminal import training_progress
     from vpngen.train.fitting import StoppedError
 
-    with noted_signals() as stop:
+    with noted_signals() as stop, contextlib.ExitStack() as shown:
         try:
-            with training_progress() if _main_rank() else contextlib.nullcontext(lambda _: None) as progress:
-                yield progress, stop
+            yield _Watched(shown, stop)
         except StoppedError:
-            end = Stop(stop.number or 15)
-            end.advice = RESUMES
+            end = Stop(stop.number or signal.SIGTERM)
+            end.advice = advice
             raise end from None
-
-
-@contextlib.contextmanager
-def _scoring(stop: Callable[[], bool]) -> Iterator[Callable[[int, int], None]]:
-    from vpngen.terminal import scoring_progress
-
-    with scoring_progress() if _main_rank() else contextlib.nullcontext(lambda *_: None) as show_scored:
-
-        def scored(done: int, total: int) -> None:
-            if stop():
-                end = Stop(getattr(stop, "number", None) or 15)
-                end.advice = RESUMES
-                raise end
-            show_scored(done, total)
-
-        yield scored
+        except Stop as end:
+            end.advice = advice
+            raise

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from vpngen.errors import MissingError
 
@@ -21,7 +24,11 @@ def replace(path: Path) -> Iterator[Path]:
         MissingError: no space is left, or too little; what was there stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    here = "".join(c for c in socket.gethostname() if c.isalnum() or c == "-")
+    for left in path.parent.glob(f".{path.name}.{here}.*.partial"):  # by a process that was killed
+        if not _alive(left.name.split(".")[-2]):
+            left.unlink(missing_ok=True)
+    partial = path.with_name(f".{path.name}.{here}.{os.getpid()}.partial")
     try:
         yield partial
         with partial.open("rb+") as file:
@@ -42,6 +49,23 @@ def replace(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as JSON, whole or not at all. Raises MissingError."""
+    with replace(path) as partial:
+        partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+
+
+def _alive(pid: str) -> bool:
+    """Whether there is such a process on this machine."""
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def no_space(error: BaseException | None) -> bool:

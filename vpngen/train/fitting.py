@@ -6,13 +6,16 @@ import contextlib
 import csv
 import dataclasses
 import hashlib
+import importlib.util
 import io
+import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, NoReturn, Protocol
 
 import torch
 from torch import nn
@@ -111,6 +114,24 @@ class _Sums:
         return self.waited / self.seconds if self.seconds else 0.0
 
 
+@dataclass
+class _Seen:
+    """Figures of a step on their way from the device, and when they and its batch were there."""
+
+    values: torch.Tensor
+    landed: torch.cuda.Event | None
+    data: tuple[torch.cuda.Event, torch.cuda.Event] | None
+
+
+@dataclass(frozen=True)
+class _Watch:
+    """Who looks on: see `fit`."""
+
+    progress: Callable[[Progress], None]
+    stop: Callable[[], bool]
+    pause: float
+
+
 def fit(
     model: nn.Module,
     train: Batches,
@@ -130,8 +151,10 @@ def fit(
 ) -> list[Row]:
     """Train `model`, and go on from the checkpoint in `out` where there is one; at the rate of the recipe, if that is another.
 
-    A step is one batch of every rank. The checkpoint holds weights, optimiser, schedule, random states and the place in the
-    stream, so that a run that was stopped anywhere ends with the weights of one that was not.
+    A step is one batch of every rank. Batch normalization looks at each part of a batch by itself, be it that of a rank or one
+    of `accumulate`, and the statistics of the first rank are kept. The checkpoint holds weights, optimiser, schedule, random states and the place in the
+    stream, so that a run that was stopped anywhere ends with the weights of one that was not; on a card up to rounding, since
+    some of its sums have no order.
 
     Args:
         model: gives logits (N, classes) for clips (N, 3, T, H, W); trained in place.
@@ -146,7 +169,7 @@ def fit(
         amp: whether the network reckons in bfloat16; None for yes on a card that can.
         metadata: what weights.safetensors is to say beside the figures.
         progress: called after every step.
-        stop: asked after every step; once it says yes the run is saved and ended.
+        stop: asked after every step, of validation too; once it says yes on any rank the run is saved and ended.
         say: told what people want to know once: what is trained, from where a run goes on, what is not there. On the first rank.
         checkpoint_minutes: between two checkpoints inside an epoch.
 
@@ -167,14 +190,13 @@ def fit(
         raise ArgumentError(f"`accumulate` (={accumulate!r}) must be an integer of at least 1")
     where = ranks.choose_device(device)
     run = _Run(
-        model, recipe, where, accumulate, bool(where.type == "cuda" and torch.cuda.is_bf16_supported() if amp is None else amp), compile,
+        model, recipe, where, accumulate, _bfloat16(where) if amp is None else amp, compile,
         None if out is None else Path(out), dict(metadata or {}), say if say is not None and ranks.is_main() else lambda _: None,
     )  # fmt: skip
     try:
         with run:
-            return run.all_epochs(
-                train, val, progress or (lambda _: None), stop or (lambda: False), 60 * checkpoint_minutes
-            )
+            watch = _Watch(progress or (lambda _: None), stop or (lambda: False), 60 * checkpoint_minutes)
+            return run.all_epochs(train, val, watch)
     except torch.OutOfMemoryError as error:
         raise MissingError(
             f"the card has too little memory for {recipe.batch} clips of {recipe.clip} at once; give a larger `accumulate` "
@@ -197,7 +219,9 @@ class _Run:
         self.out, self.metadata, self.say = out, metadata, say
         self.model = model.to(device)
         if device.type == "cuda":
-            self.model = self.model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+            for parameter in self.model.parameters():
+                if parameter.ndim == 5:
+                    parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
             torch.backends.cudnn.benchmark = True
         if compiled:
             self.model.compile()
@@ -217,8 +241,9 @@ class _Run:
             on = [device] if device.type == "cuda" else None
             self.wrapped = DistributedDataParallel(self.model, device_ids=on)
         self.rows: list[Row] = []
-        self.epoch, self.sums = 0, _Sums()
+        self.epoch, self.sums, self.trained = 0, _Sums(), False
         self.step = 0
+        self.known: dict[str, Any] = {}
         self.random: Mapping[str, torch.Tensor] | None = None
         self.board: Any = None
         self.saved: str | None = None
@@ -243,13 +268,19 @@ class _Run:
 
     def diverged(self, what: str) -> RunError:
         """What there is to say where numbers end."""
-        lower = "give a lower `lr`" + (" to go on from there" if self.saved else "")
         rate = self.optimiser.param_groups[0]["lr"]
+        lower = f"give an `lr` below {rate:g}" + (" to go on from there" if self.saved else "")
         return RunError(f"{what}: the learning rate, {rate:g}, may be too high; {self.last_good}; {lower}")
 
     def __enter__(self) -> None:
         if self.out is None:
             return
+        try:
+            json.dumps(self.metadata)
+        except (TypeError, ValueError) as error:
+            raise ArgumentError(f"`metadata` must be plain JSON: {error}") from None
+        if importlib.util.find_spec("safetensors") is None:
+            raise MissingError("weights are written by safetensors; install it with: pip install 'vpngen[train]'")
         self.out.mkdir(parents=True, exist_ok=True)
 
     def __exit__(self, *_: object) -> None:
@@ -258,14 +289,14 @@ class _Run:
 
     def open_board(self) -> None:
         """TensorBoard's events, where that is installed; those after the checkpoint are taken back."""
-        if self.out is None or not ranks.is_main():
+        if self.out is None or not ranks.is_main() or self.epoch >= self.recipe.epochs:
             return
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             self.say("without TensorBoard's files, since tensorboard is not installed; log.csv holds the same")
         else:
-            self.board = SummaryWriter(str(self.out / "tensorboard"), purge_step=self.step)
+            self.board = SummaryWriter(str(self.out / "tensorboard"), purge_step=self.step + 1)
 
     def log(self, prefix: str, values: Mapping[str, Any]) -> None:
         if self.board is not None:
@@ -273,7 +304,7 @@ class _Run:
                 if isinstance(value, (int, float)):
                     self.board.add_scalar(f"{prefix}/{name}", value, self.step)
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self, train: Batches, val: Batches | None) -> dict[str, Any]:
         """What must be the same for a run to go on; more epochs, or another rate, are no other run."""
         shape = "\n".join(f"{name} {tuple(value.shape)}" for name, value in self.model.state_dict().items())
         frozen = [name for name, p in self.model.named_parameters() if not p.requires_grad]
@@ -283,21 +314,21 @@ class _Run:
             "frozen": len(frozen),
             **{f"recipe.{name}": value for name, value in recipe.items()},
             **{key: self.metadata[key] for key in ("stage", "seed") if key in self.metadata},
-            "init": hashlib.sha256(repr(self.metadata.get("parent")).encode()).hexdigest()[:16],
+            **{f"model.{key}": value for key, value in (self.metadata.get("model") or {}).items()},
+            "initialized from": _origin(self.metadata.get("parent")),
+            **_identity("train", train),
+            **({} if val is None else _identity("val", val)),
         }
 
-    def save(self, train: Batches) -> None:
-        """Write the checkpoint. All ranks call it at the same step."""
+    def save(self, train: Batches, random: dict[str, torch.Tensor] | None = None) -> None:
+        """Write the checkpoint, with these random states or those of now. All ranks call it at the same step."""
         if self.checkpoint is None:
             return
         for value in self.model.state_dict().values():
             if value.is_floating_point() and not bool(torch.isfinite(value).all()):
                 raise self.diverged(f"weights are no numbers any more at step {self.step}")
-        states = ranks.gathered(_random_state(self.device))
+        states = ranks.gathered(_random_state(self.device) if random is None else random)
         place = train.state_dict() if self.sums.steps else None
-        if not ranks.is_main():
-            self.saved = self.at
-            return
         from vpngen.train.models import reference_arch
 
         content = {
@@ -307,20 +338,27 @@ class _Run:
             "state_dict": self.model.state_dict(),
             "optimizer": self.optimiser.state_dict(),
             "scheduler": self.schedule.state_dict(),
-            "settings": self.settings(),
+            "settings": self.known,
             "lr": self.recipe.lr,
             "step": self.step,
             "sums": dataclasses.asdict(self.sums),
+            "trained": self.trained,
             "stream": place,
             "random": states,
             "rows": self.rows,
         }
-        with replace(self.checkpoint) as partial, partial.open("wb") as file:  # by a path, torch hides why it failed
-            torch.save(content, file)
+
+        def write(path: Path) -> None:
+            with replace(path) as partial, partial.open("wb") as file:  # by a path, torch hides why it failed
+                torch.save(content, file)
+
+        ranks.on_main(partial(write, self.checkpoint))
         self.saved = self.at
 
     @property
     def at(self) -> str:
+        if self.trained:
+            return f"epoch {self.epoch + 1} before validation"
         return f"epoch {self.epoch}" + (f", step {self.sums.steps} of the next" if self.sums.steps else "")
 
     def load(self, train: Batches) -> None:
@@ -344,7 +382,7 @@ class _Run:
             ) from error
         if form != CHECKPOINT_FORM:
             raise ConflictError(f"{str(path)!r} is of form {form!r}, which this vpngen does not know; upgrade it")
-        there, here = state["settings"], self.settings()
+        there, here = state["settings"], self.known
         different = [
             f"{key}: {there.get(key, 'nothing')} there, {here.get(key, 'nothing')} here"
             for key in sorted({*there, *here})
@@ -362,7 +400,7 @@ class _Run:
             for group in self.optimiser.param_groups:
                 group["lr"] = self.recipe.lr
         self.epoch, self.step, self.rows = state["epoch"], state["step"], state["rows"]
-        self.sums = _Sums(**state["sums"])
+        self.sums, self.trained = _Sums(**state["sums"]), state["trained"]
         self.saved = self.at
         self.say(f"going on from the checkpoint of {self.at}")
         if state["stream"] is not None:
@@ -377,97 +415,116 @@ class _Run:
             self.random = None
 
     def write_log(self) -> None:
-        if self.out is None or not ranks.is_main():
-            return
+        """Write log.csv, on the first rank."""
+        if self.out is not None:
+            ranks.on_main(partial(self._write_log, self.out))
+
+    def _write_log(self, out: Path) -> None:
         text = io.StringIO()
         writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in self.rows)
-        with replace(self.out / "log.csv") as partial:
-            partial.write_text(text.getvalue(), encoding="utf-8")
+        with replace(out / "log.csv") as path:
+            path.write_text(text.getvalue(), encoding="utf-8")
 
     def finish(self) -> None:
-        """Write what a run leaves for others."""
-        if self.out is None or not ranks.is_main():
-            return
+        """Write what a run leaves for others, on the first rank."""
+        if self.out is not None:
+            ranks.on_main(partial(self._finish, self.out))
+
+    def _finish(self, out: Path) -> None:
         from vpngen.train import weights
         from vpngen.train.models import reference_arch
 
         figures = {k: v for k, v in self.rows[-1].items() if v is not None} if self.rows else {}
-        weights.save_weights(self.out / "weights.safetensors", self.model, {**self.metadata, "figures": figures})
+        weights.save_weights(out / "weights.safetensors", self.model, {**self.metadata, "figures": figures})
         arch = reference_arch(str(self.metadata.get("model", {}).get("name", "unknown")))
-        weights.save_reference(self.out / "weights.pth", self.model, arch, self.epoch, self.optimiser, self.schedule)
+        weights.save_reference(out / "weights.pth", self.model, arch, self.epoch, self.optimiser, self.schedule)
         with contextlib.suppress(MissingError):  # without matplotlib there is the table
             from vpngen.train import figures as pictures
 
-            pictures.curves([self.out], self.out / "curves.png")
+            pictures.curves([out], out / "curves.png")
 
     # --- epochs
 
-    def all_epochs(
-        self, train: Batches, val: Batches | None, progress: Callable[[Progress], None], stop: Callable[[], bool],
-        pause: float,
-    ) -> list[Row]:  # fmt: skip
+    def all_epochs(self, train: Batches, val: Batches | None, watch: _Watch) -> list[Row]:
+        """Train and validate until the last epoch; see `fit`."""
+        steps = len(train)
+        if val is not None:
+            len(val)  # a stream that cannot be dealt to the ranks says so now
+        self.known = self.settings(train, val)
         count = sum(p.numel() for p in self.model.parameters())
         size = ranks.world()[1]
         self.say(
             f"{self.metadata.get('model', {}).get('name', 'a network')} of {count:,} parameters on {self.device}"
             + (f" and {size - 1} more ranks" if size > 1 else "")
-            + f", {len(train):,} steps of {self.recipe.batch} clips an epoch"
+            + f", {steps:,} steps of {self.recipe.batch} clips an epoch"
         )
         self.load(train)
         self.open_board()
         self.write_log()
         while self.epoch < self.recipe.epochs:
-            if not self.sums.steps:
-                train.set_epoch(self.epoch)
-            self.train_epoch(train, progress, stop, pause)
+            if not self.trained:
+                if not self.sums.steps:
+                    train.set_epoch(self.epoch)
+                stopped = self.train_epoch(train, steps, watch)
+                self.trained = True
+                if stopped:
+                    self.stop(train)
+            self.restore_random()
+            sums = self.sums
             row: Row = {
                 "epoch": self.epoch + 1,
                 "step": self.step,
                 "lr": self.optimiser.param_groups[0]["lr"],
-                "train_loss": self.sums.mean_loss,
-                "train_top1": self.sums.top1,
+                "train_loss": sums.mean_loss,
+                "train_top1": sums.top1,
                 "val_loss": None,
                 "val_top1": None,
                 "val_top5": None,
-                "clips_per_second": self.sums.rate,
-                "data_wait": self.sums.wait,
-                "seconds": self.sums.seconds,
+                "clips_per_second": sums.rate,
+                "data_wait": sums.wait,
+                "seconds": sums.seconds,
             }
             if val is not None:
-                row |= self.validate(val, progress)
+                row |= self.validate(train, val, watch)
             self.schedule.step(row["train_loss"] if val is None else row["val_loss"])
             self.rows.append(row)
             self.log("epoch", row)
-            progress(self.progress("done", self.sums.steps, self.sums.steps, row))
-            self.epoch, self.sums = self.epoch + 1, _Sums()
+            watch.progress(self.progress("done", sums.steps, sums.steps, row))
+            self.epoch, self.sums, self.trained = self.epoch + 1, _Sums(), False
             self.save(train)
             self.write_log()
         ranks.share_buffers(self.model)
         self.finish()
         return self.rows
 
-    def train_epoch(
-        self, train: Batches, progress: Callable[[Progress], None], stop: Callable[[], bool], pause: float
-    ) -> None:
+    def stop(self, train: Batches, random: dict[str, torch.Tensor] | None = None) -> NoReturn:
+        """Save, and end because somebody said so."""
+        self.save(train, random)
+        raise StoppedError(f"stopped after step {self.step}" + (f"; {self.remedy}" if self.saved else ""))
+
+    def train_epoch(self, train: Batches, steps: int, watch: _Watch) -> bool:
+        """Train on what is left of an epoch. Returns whether it was the last step that was to be followed by a stop."""
         self.model.train()
-        steps = len(train)
         begun = last = saved = time.perf_counter()
         before = self.sums.seconds
-        flying: torch.Tensor | None = None
+        flying: _Seen | None = None
         if not self.sums.steps:
             self.restore_random()
         batches = iter(train)
         while True:
+            asked = self.marked()
             batch = next(batches, None)
+            given = self.marked()
             self.restore_random()  # a DataLoader drew a number to begin with, which in the middle of an epoch it had before
             now = time.perf_counter()
-            self.sums.waited += now - last
+            if asked is None:
+                self.sums.waited += now - last
             if batch is None:
                 break
-            ask = ranks.is_main() and now - saved > pause, bool(stop())
-            seen = self.one_step(batch, ask)
+            seen = self.one_step(batch, (ranks.is_main() and now - saved > watch.pause, bool(watch.stop())))
+            seen.data = None if asked is None or given is None else (asked, given)
             # The figures of the step before are read while this one runs, so that a card is never waited for.
             wishes = self.read(flying)
             flying = seen
@@ -478,19 +535,27 @@ class _Run:
                 flying = None
                 saving = time.perf_counter()
                 self.sums.seconds = before + saving - begun
+                if wishes[1]:
+                    self.stop(train)
                 self.save(train)
                 saved = time.perf_counter()
                 begun += saved - saving
-                if wishes[1]:
-                    kept = f"; {self.remedy}" if self.saved else ""
-                    raise StoppedError(f"stopped after step {self.step}{kept}")
             self.sums.seconds = before + time.perf_counter() - begun
-            progress(self.progress("train", self.sums.steps, steps))
+            watch.progress(self.progress("train", self.sums.steps, steps))
             last = time.perf_counter()
-        self.read(flying)
+        stopped = self.read(flying)[1]
         self.sums.seconds = before + time.perf_counter() - begun
         if not self.sums.clips:
             raise ArgumentError(f"`batch` (={self.recipe.batch}) leaves no whole batch in an epoch")
+        return stopped
+
+    def marked(self) -> torch.cuda.Event | None:
+        """This moment, as a card comes to it; None on a processor, which has clocks for that."""
+        if self.device.type != "cuda":
+            return None
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record()
+        return event
 
     def progress(self, phase: str, step: int, steps: int, row: Row | None = None) -> Progress:
         """What `fit` tells whoever watches."""
@@ -501,8 +566,8 @@ class _Run:
             sums.seconds, row,
         )  # fmt: skip
 
-    def one_step(self, batch: Any, wishes: tuple[bool, bool]) -> torch.Tensor:
-        """One step; its (sum of losses, right answers, clips, wishes to save, to stop) (5,) of all ranks, on the device."""
+    def one_step(self, batch: Any, wishes: tuple[bool, bool]) -> _Seen:
+        """One step; its sum of losses, right answers, clips, wishes to save and to stop, of all ranks."""
         clips, labels = batch[0], batch[1].to(self.device, non_blocking=True)
         self.optimiser.zero_grad(set_to_none=True)
         loss_sum = torch.zeros((), device=self.device)
@@ -520,13 +585,21 @@ class _Run:
             right += (logits.detach().argmax(1) == named).sum()
         self.optimiser.step()
         rest = torch.tensor([float(len(labels)), *map(float, wishes)]).to(self.device, non_blocking=True)
-        return ranks.total(torch.cat([torch.stack([loss_sum, right]), rest]))
+        values = ranks.total(torch.cat([torch.stack([loss_sum, right]), rest]))
+        if self.device.type != "cuda":
+            return _Seen(values, None, None)
+        values = values.to("cpu", non_blocking=True)
+        return _Seen(values, self.marked(), None)
 
-    def read(self, seen: torch.Tensor | None) -> tuple[bool, bool]:
+    def read(self, seen: _Seen | None) -> tuple[bool, bool]:
         """Add the figures of a step to those of the epoch. Returns the wishes to save and to stop."""
         if seen is None:
             return False, False
-        loss, right, clips, save, stop = seen.tolist()
+        if seen.landed is not None:
+            seen.landed.synchronize()
+        if seen.data is not None:
+            self.sums.waited += seen.data[0].elapsed_time(seen.data[1]) / 1000
+        loss, right, clips, save, stop = seen.values.tolist()
         mean = loss / clips
         if not math.isfinite(mean):
             raise self.diverged(f"the loss is {mean} at step {self.step} (epoch {self.epoch + 1})")
@@ -541,12 +614,14 @@ class _Run:
         return normalised(clips, self.device, self.recipe.mean, self.recipe.std)
 
     def autocast(self) -> Any:
+        """bfloat16, where it is wanted."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp)
 
-    def validate(self, val: Batches, progress: Callable[[Progress], None]) -> Row:
+    def validate(self, train: Batches, val: Batches, watch: _Watch) -> Row:
         """Loss and shares of right answers on the validation clips."""
         ranks.share_buffers(self.model)
         self.model.eval()
+        random = _random_state(self.device)
         sums = torch.zeros(4, dtype=torch.float64, device=self.device)
         val.set_epoch(0)
         steps = len(val)
@@ -562,13 +637,21 @@ class _Run:
                         nn.functional.cross_entropy(logits, named, reduction="sum").double(), best[:, 0].sum(), best.sum(),
                         torch.tensor(len(named), device=self.device),
                     ])  # fmt: skip
-                progress(self.progress("val", i + 1, steps))
+                watch.progress(self.progress("val", i + 1, steps))
+                if self.agreed(watch.stop()):
+                    self.stop(train, random)
         loss, top1, top5, clips_seen = ranks.total(sums).tolist()
         if not clips_seen:
             raise ArgumentError("`val` gives no batches")
         if not math.isfinite(loss):
             raise self.diverged(f"the validation loss is {loss} after epoch {self.epoch + 1}")
         return {"val_loss": loss / clips_seen, "val_top1": top1 / clips_seen, "val_top5": top5 / clips_seen}
+
+    def agreed(self, wish: bool) -> bool:
+        """Whether any rank wishes it."""
+        if ranks.world()[1] == 1:
+            return wish
+        return bool(ranks.total(torch.tensor(float(wish), device=self.device)).item())
 
 
 def normalised(
@@ -578,10 +661,38 @@ def normalised(
     if clips.is_floating_point():
         made = clips.to(device, non_blocking=True)
     else:
-        scale = torch.tensor([1 / (255 * s) for s in std]).view(1, -1, 1, 1, 1).to(device, non_blocking=True)
-        shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)]).view(1, -1, 1, 1, 1)
-        made = torch.addcmul(shift.to(device, non_blocking=True), clips.to(device, non_blocking=True).float(), scale)
+        scales = [(1 / (255 * s), -m / s) for m, s in zip(mean, std, strict=True)]
+        alike = len(set(scales)) == 1
+        seen = clips[:, :1] if alike and clips.stride(1) == 0 else clips  # grey that is shown three times travels once
+        made = seen.to(device, non_blocking=True).float()
+        if alike:
+            made.mul_(scales[0][0]).add_(scales[0][1])
+        else:
+            for channel, (scale, shift) in enumerate(scales):
+                made[:, channel].mul_(scale).add_(shift)
+        made = made.expand(clips.shape)
     return made.contiguous(memory_format=torch.channels_last_3d) if made.is_cuda else made
+
+
+def _bfloat16(device: torch.device) -> bool:
+    """Whether a device reckons in bfloat16 by itself."""
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def _origin(parent: Any) -> str:
+    """What weights were initialized from, in a word."""
+    if parent is None:
+        return "nothing"
+    about = {key: value for key, value in parent.items() if key != "file"}  # the same file in another place is the same
+    return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _identity(name: str, batches: Batches) -> dict[str, Any]:
+    """What the state of batches says of what they are, and not of where they are."""
+    state = batches.state_dict()
+    settings = state.get("settings")
+    known = {f"{name}.{key}": value for key, value in settings.items()} if isinstance(settings, Mapping) else {}
+    return known | ({f"{name}.set": str(state["fingerprint"])[:16]} if "fingerprint" in state else {})
 
 
 def _random_state(device: torch.device) -> dict[str, torch.Tensor]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from vpngen.errors import ArgumentError, MissingError
+from vpngen.errors import ArgumentError, MissingError, RunError
 
 
 def world() -> tuple[int, int]:
@@ -47,6 +47,10 @@ def joined(device: str = "auto", *, patience: float = 600.0) -> Iterator[torch.d
         )
     try:
         yield where
+    except RuntimeError as error:
+        if size > 1 and lost(error):
+            raise RunError(f"another rank is gone: {str(error).splitlines()[0]}") from error
+        raise
     finally:
         if started and dist.is_initialized():
             with contextlib.suppress(RuntimeError):  # the others may be gone, and the error that matters is under way
@@ -93,6 +97,25 @@ def gathered(value: Any) -> list[Any]:
     values: list[Any] = [None] * size
     dist.all_gather_object(values, value)
     return values
+
+
+def on_main(work: Callable[[], None]) -> None:
+    """Do something on the first rank alone; if it fails, it fails on all of them.
+
+    Raises:
+        RunError: on the other ranks; on the first whatever was raised there.
+    """
+    failure: Exception | None = None
+    if is_main():
+        try:
+            work()
+        except Exception as error:
+            failure = error
+    told = gathered(None if failure is None else f"{type(failure).__name__}: {failure}")[0]
+    if failure is not None:
+        raise failure
+    if told is not None:
+        raise RunError(f"the first rank failed: {told}")
 
 
 def share_buffers(model: torch.nn.Module) -> None:

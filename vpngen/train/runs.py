@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,16 +16,16 @@ import torch
 from torch import nn
 
 from vpngen import __version__, store
-from vpngen.errors import ArgumentError, ConflictError, MissingError
+from vpngen.errors import ArgumentError, ConflictError
 from vpngen.sampling import AUGMENTATIONS, Augment
 from vpngen.spec import Spec
 from vpngen.stream import ClipLoader, loader
 from vpngen.train import ranks
 from vpngen.train.clips import VideoLoader, WindowLoader
 from vpngen.train.evaluation import Evaluation, evaluate
-from vpngen.train.files import replace
+from vpngen.train.files import write_json
 from vpngen.train.fitting import CHECKPOINT, Progress, Row, fit
-from vpngen.train.models import create_model
+from vpngen.train.models import MODELS, create_model
 from vpngen.train.recipes import Recipe
 from vpngen.train.videos import VideoSet, hold_out, read_videos
 from vpngen.train.weights import freeze, inflate, load_weights, read_weights
@@ -39,7 +40,7 @@ VAL_SHARE = 16
 
 @dataclass(frozen=True)
 class Machine:
-    """Where and how a run reckons; nothing of it is part of what is learned, but for rounding.
+    """Where and how a run reckons. Of what is learned it decides rounding, and what batch normalization sees at once.
 
     Attributes:
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
@@ -85,18 +86,22 @@ class Start:
         if self.weights is not None:
             _, parent = read_weights(self.weights)
             named = parent.get("model", {})
-            parent = {**parent, "file": str(self.weights)}
+            parent = {**parent, **_file(self.weights)}
         name = self.model or named.get("name") or DEFAULT_MODEL
         options = self.options
         if options is None:
             options = named.get("options", {}) if name == named.get("name") else {}
+        if name in MODELS and options.get("in_channels", 3) != 3:
+            raise ArgumentError(
+                f"option `in_channels` (={options['in_channels']}) must be 3: clips are red, green and blue"
+            )
         torch.manual_seed(seed)
         model = create_model(name, num_classes, **options)
         if self.weights is not None:
             load_weights(model, self.weights, head="replace")
         if self.inflate is not None:
             inflate(model, read_weights(self.inflate)[0])
-            parent = {"stage": "inflation", "file": str(self.inflate)}
+            parent = {"stage": "inflation", **_file(self.inflate)}
         freeze(model, frozen)
         about = {"name": name, "options": dict(options), "num_classes": num_classes}
         return model, {"model": about, "parent": parent, "seed": seed}
@@ -125,10 +130,15 @@ class Data:
         """Its `train` or `val` videos."""
         return read_videos(self.kind, self.root, self.annotations, subset=subset, split=self.split)
 
-    def sets(self, seed: int) -> tuple[VideoSet, VideoSet]:
-        """What to train on, and what to look at after each epoch."""
+    def sets(self, seed: int) -> tuple[VideoSet, VideoSet, VideoSet]:
+        """What to train on, what to look at after each epoch, and the test; of a plain folder all that is held out is the test."""
         train = self.read("train")
-        return hold_out(train, self.holdout, seed) if self.holdout else (train, self.read("val"))
+        if not self.holdout:
+            test = self.read("val")
+            return train, test, test
+        rest, held = hold_out(train, self.holdout, seed)
+        plain = self.kind == "folder" and not any((self.root / name).is_dir() for name in ("val", "test"))
+        return rest, held, held if plain else self.read("val")
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON has them."""
@@ -198,8 +208,8 @@ def initialize(
             drop_last=True,
         )
         whole = seen if isinstance(source, Spec) or not spec.val_instances else source
-        batch = min(batch, max(1, seen.n_videos("val") // ranks.world()[1]))
-        val = clips(whole, "val", rendered_augmentation("none", recipe.clip, spec), shuffle=False)
+        batch, alone = _val_batch(batch, seen.n_videos("val"))
+        val = clips(whole, "val", rendered_augmentation("none", recipe.clip, spec), shuffle=False, **alone)
         describe(
             out, "train", metadata, {"samples": samples, "store": str(source) if isinstance(source, Path) else None}
         )
@@ -236,7 +246,7 @@ def finetune(
         progress: see `fit`.
         scored: called with the videos of this rank that were evaluated, and how many there are.
         stop: see `fit`.
-        say: see `fit`.
+        say: see `fit`; also told of videos that could not be read.
 
     Returns:
         The evaluation of the last epoch's weights, which is also in `out`/evaluation.json.
@@ -245,8 +255,7 @@ def finetune(
         ArgumentError, ConflictError: a wrong argument; files that contradict each other or the run in `out`.
         MissingError, RunError: see `fit`.
     """
-    train_set, val_set = data.sets(seed)
-    test_set = data.read("val")
+    train_set, val_set, test_set = data.sets(seed)
     with ranks.joined(machine.device) as device:
         model, metadata = start.build(len(train_set.classes), seed, recipe.freeze)
         metadata = _metadata("finetune", metadata, recipe, data.to_dict()) | {"classes": list(train_set.classes)}
@@ -255,33 +264,33 @@ def finetune(
             raise ArgumentError(
                 f"`batch` (={recipe.batch}) is more than the {len(train_set.videos):,} training videos of {data.kind}"
             )
-        train = VideoLoader(
-            train_set, batch, clip=recipe.clip, augment=recipe.augment, seed=seed, workers=machine.workers
-        )
-        each = min(batch, max(1, len(val_set.videos) // ranks.world()[1]))
-        val = VideoLoader(
-            val_set,
-            each,
-            clip=recipe.clip,
-            augment="none",
-            seed=seed,
-            shuffle=False,
-            drop_last=False,
-            workers=machine.workers,
-        )
+        how: dict[str, Any] = {
+            "clip": recipe.clip,
+            "seed": seed,
+            "workers": machine.workers,
+            "pin_memory": device.type == "cuda",
+        }
+        train = VideoLoader(train_set, batch, augment=recipe.augment, **how)
+        each, alone = _val_batch(batch, len(val_set.videos))
+        val = VideoLoader(val_set, each, augment="none", shuffle=False, drop_last=False, **how, **alone)
         describe(out, "finetune", metadata, {})
+
+        def told(p: Progress) -> None:
+            if p.row is not None:
+                _keep_faults(out, train.faults | val.faults)
+            if progress is not None:
+                progress(p)
+
         fit(
-            model, train, val, recipe, out=out, device=device, metadata=metadata, progress=progress, stop=stop, say=say,
+            model, train, val, recipe, out=out, device=device, metadata=metadata, progress=told, stop=stop, say=say,
             **machine.options(),
         )  # fmt: skip
-        faults = {k: v for some in ranks.gathered({**train.faults, **val.faults}) for k, v in some.items()}
-        if faults and ranks.is_main():
-            write_json(out / "faults.json", faults)
-            if say is not None:
-                say(f"{len(faults):,} videos could not be read, and others took their places; faults.json names them")
-        found = _evaluated(model, test_set, recipe, machine, device, metadata, scored)
-        if ranks.is_main():
-            found.write(out / "evaluation.json")
+        faults = {k: v for some in ranks.gathered(train.faults | val.faults) for k, v in some.items()}
+        _keep_faults(out, faults)
+        if faults and say is not None and ranks.is_main():
+            say(f"{len(faults):,} videos could not be read, or not whole; faults.json says which, and why")
+        found = _evaluated(model, test_set, recipe, per_rank(recipe), machine, device, metadata, scored)
+        ranks.on_main(lambda: found.write(out / "evaluation.json"))
         return found
 
 
@@ -301,7 +310,7 @@ def assess(
         machine: where.
         data: other videos than those of the metadata.
         clip: another clip than that of the metadata.
-        batch: windows that go through the network at once, on each rank.
+        batch: windows that go through the network at once, on each rank; of these as many parts as `machine` says.
         scored: called with the videos of this rank that were evaluated, and how many there are.
 
     Returns:
@@ -319,15 +328,15 @@ def assess(
         )
     about = metadata["model"]
     recipe = Recipe.from_dict(metadata["recipe"])
-    recipe = dataclasses.replace(recipe, clip=clip or recipe.clip, batch=batch)
-    videos = data.read("val")
+    recipe = dataclasses.replace(recipe, clip=clip or recipe.clip)
+    videos = data.sets(metadata.get("seed", 0))[2]
     if list(videos.classes) != list(metadata["classes"]):
         raise ConflictError(_other_classes(metadata["classes"], videos.classes, weights, data))
     with ranks.joined(machine.device) as device:
         model = create_model(about["name"], about["num_classes"], **about["options"])
         load_weights(model, weights)
         model.to(device)
-        return _evaluated(model, videos, recipe, machine, device, {**metadata, "source": data.to_dict()}, scored)
+        return _evaluated(model, videos, recipe, batch, machine, device, {**metadata, "source": data.to_dict()}, scored)
 
 
 def data_of(weights: Path) -> Data:
@@ -340,8 +349,9 @@ def data_of(weights: Path) -> Data:
         )
     annotations = fields["annotations"]
     return Data(
-        fields["kind"], Path(fields["root"]), None if annotations is None else Path(annotations), fields["split"]
-    )
+        fields["kind"], Path(fields["root"]), None if annotations is None else Path(annotations), fields["split"],
+        fields["holdout"],
+    )  # fmt: skip
 
 
 def _other_classes(there: Sequence[str], here: Sequence[str], weights: Path, data: Data) -> str:
@@ -355,10 +365,13 @@ def _other_classes(there: Sequence[str], here: Sequence[str], weights: Path, dat
 
 
 def _evaluated(
-    model: nn.Module, videos: VideoSet, recipe: Recipe, machine: Machine, device: torch.device,
+    model: nn.Module, videos: VideoSet, recipe: Recipe, batch: int, machine: Machine, device: torch.device,
     metadata: Mapping[str, Any], scored: Callable[[int, int], None] | None,
 ) -> Evaluation:  # fmt: skip
-    windows = WindowLoader(videos, per_rank(recipe), clip=recipe.clip, workers=machine.workers)
+    windows = WindowLoader(
+        videos, max(1, batch // machine.accumulate), clip=recipe.clip, workers=machine.workers,
+        pin_memory=device.type == "cuda",
+    )  # fmt: skip
     count = -(-len(videos.videos) // ranks.world()[1])
 
     def watched() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -383,6 +396,28 @@ def per_rank(recipe: Recipe) -> int:
     return recipe.batch // size
 
 
+def _val_batch(batch: int, count: int) -> tuple[int, dict[str, Any]]:
+    """Clips of a batch of validation on each rank; of a set too small to be shared every rank sees all."""
+    size = ranks.world()[1]
+    each = min(batch, count // size)
+    return (each, {}) if size == 1 or each > 1 else (min(batch, count), {"rank": 0, "world_size": 1})
+
+
+def _file(path: Path) -> dict[str, str]:
+    """Which file weights were in, for metadata."""
+    with path.open("rb") as file:
+        return {"file": str(path), "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def _keep_faults(out: Path, faults: Mapping[str, str]) -> None:
+    """Add to faults.json, on the first rank."""
+    path = out / "faults.json"
+    if faults and ranks.is_main():
+        with contextlib.suppress(OSError, ValueError):
+            faults = json.loads(path.read_text(encoding="utf-8")) | dict(faults)
+        write_json(path, faults)
+
+
 def rendered_augmentation(name: str, clip: tuple[int, int, int], spec: Spec) -> Augment:
     """How clips are cut from rendered videos; those that are wider than the video are cut from it and enlarged."""
     augment = AUGMENTATIONS[name]
@@ -401,9 +436,11 @@ def _metadata(stage: str, made: Mapping[str, Any], recipe: Recipe, source: Mappi
 
 
 def describe(out: Path, stage: str, metadata: Mapping[str, Any], more: Mapping[str, Any]) -> None:
-    """Write run.json, unless another run lives there. Raises ConflictError."""
-    if not ranks.is_main():
-        return
+    """Write run.json, on the first rank, unless another run lives there. Raises ConflictError."""
+    ranks.on_main(lambda: _describe(out, stage, metadata, more))
+
+
+def _describe(out: Path, stage: str, metadata: Mapping[str, Any], more: Mapping[str, Any]) -> None:
     if out.exists() and not out.is_dir():
         raise ConflictError(f"{str(out)!r} is a file; give a folder for the run")
     described = out / "run.json"
@@ -413,18 +450,3 @@ def describe(out: Path, stage: str, metadata: Mapping[str, Any], more: Mapping[s
         return  # whether it is this run, its checkpoint tells
     versions = {"python": platform.python_version(), "torch": torch.__version__, "vpngen": __version__}
     write_json(described, {"command": stage, **metadata, **more, "versions": versions})
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` to a file that is there whole or not at all."""
-    with replace(path) as partial:
-        partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-
-
-def read_run(out: Path) -> dict[str, Any]:
-    """What run.json says. Raises MissingError."""
-    with contextlib.suppress(OSError, ValueError):
-        value = json.loads((out / "run.json").read_text(encoding="utf-8"))
-        if isinstance(value, dict):
-            return value
-    raise MissingError(f"{str(out)!r} is not the folder of a run: it has no run.json")
