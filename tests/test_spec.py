@@ -531,10 +531,10 @@ BAD_RENDERS: list[tuple[dict[str, Any], list[str]]] = [
         ]
     ),
     *(
-        ({"index": 0, "out": np.empty(shape, dtype)}, ["`out`", str(dtype), "(8, 16, 48)"])
+        ({"index": 0, "out": np.zeros(shape, dtype)}, ["`out`", str(dtype), "(8, 16, 48)"])
         for shape, dtype in [((8, 16, 47), "uint8"), ((1, 8, 16, 48), "uint8"), ((8, 16, 48), "int8")]
     ),
-    ({"index": 0, "out": np.empty((8, 16, 96), np.uint8)[:, :, ::2]}, ["`out`", "contiguous"]),
+    ({"index": 0, "out": np.zeros((8, 16, 96), np.uint8)[:, :, ::2]}, ["`out`", "contiguous"]),
 ]  # fmt: skip
 
 
