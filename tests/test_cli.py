@@ -1290,3 +1290,13 @@ def test_a_reader_that_goes_away_is_no_disaster(tmp_path: Path) -> None:
     assert running.stderr.read() == ""
     running.stderr.close()
     assert running.wait(60) == 1
+
+
+def test_without_torch_training_says_what_to_install(tmp_path: Path) -> None:
+    hidden = "import sys; sys.modules['torch'] = None; sys.argv = ['vpngen', 'train', 'vpn', *sys.argv[1:]]; from vpngen.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", hidden, *SMALL], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (4, "")
+    assert done.stderr == "Error: torch is not installed; give: pip install 'vpngen[train]'\n"
+    assert not os.listdir(tmp_path)

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import gc
 import json
 import math
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
@@ -17,13 +26,14 @@ from filming import Pixels, ffmpeg, film, jpegs, plate
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from torch.utils.data import DataLoader
 
 import vpngen
 from vpngen.errors import ArgumentError, ConflictError, RunError
 from vpngen.sampling import QUARTER_OCTAVES, Augment
 from vpngen.train import clips, decoding
 from vpngen.train.clips import VideoLoader, WindowLoader
-from vpngen.train.videos import Video, VideoSet
+from vpngen.train.videos import Video, VideoSet, read_videos
 
 pytest.importorskip("av")
 
@@ -326,6 +336,121 @@ def test_the_random_numbers_of_the_model_are_left_alone(tiny: VideoSet) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+# --- worker processes
+
+
+@pytest.mark.parametrize("make", [VideoLoader, WindowLoader])
+def test_workers_go_with_who_wants_their_batches(make: Any, filmed: VideoSet) -> None:
+    """Without delay, and with no need of the garbage collector."""
+    gc.collect()
+    before = set(multiprocessing.active_children())
+    gc.disable()
+    try:
+        for taken in (1, 3):
+            loader = make(filmed, 2, clip=(4, 8, 8), workers=2)
+            it = iter(loader)
+            for _ in range(taken):
+                next(it)
+            mine = set(multiprocessing.active_children()) - before
+            assert len(mine) == 2
+            if make is WindowLoader:
+                it.close()
+                assert not set(multiprocessing.active_children()) - before
+            del it, loader
+            assert not set(multiprocessing.active_children()) - before
+            assert {worker.exitcode for worker in mine} == {0}
+        nothing = as_set([Path("nowhere") / str(i) for i in range(3)])
+        if make is VideoLoader:  # of which the other makes no error
+            with contextlib.suppress(RunError):
+                next(iter(make(nothing, 2, workers=1)))
+            assert not set(multiprocessing.active_children()) - before
+    finally:
+        gc.enable()
+
+
+ALONE = """
+import json, os, signal, sys
+from pathlib import Path
+from vpngen.train.clips import VideoLoader, WindowLoader
+from vpngen.train.videos import Video, VideoSet
+
+if __name__ == "__main__":
+    paths, make, method = json.loads(sys.argv[1])
+    heard = set()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda n, _: heard.add(n))
+    videos = VideoSet("x", "train", 1, ("a",), tuple(Video(p, Path(p), 0, p) for p in paths))
+    loader = {"clips": VideoLoader, "windows": WindowLoader}[make](videos, 2, clip=(4, 8, 8), workers=2, start_method=method)
+    print("ready", flush=True)
+    count = sum(len(batch) for batch, _ in loader)
+    it = iter(loader)
+    count += len(next(it)[0])
+    print(count, sorted(heard), flush=True)
+    sys.stdin.readline()
+    count = sum(len(batch) for batch, _ in it)
+    it = iter(loader)
+    next(it)
+    print(count, flush=True)
+    sys.exit(0)  # in the middle of an epoch
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="no signals that tell who sent them")
+@pytest.mark.parametrize(("make", "method"), [("clips", "fork"), ("windows", "fork"), ("clips", "forkserver")])
+def test_signals_to_the_group_are_for_the_parent(make: str, method: str, filmed: VideoSet, tmp_path: Path) -> None:
+    """They come all the time, while workers begin too, and all batches come as well; at the end all is quiet and nobody left."""
+    (tmp_path / "alone.py").write_text(ALONE)
+    paths = [str(v.path) for v in filmed.videos]
+    command = [sys.executable, "-W", "error", str(tmp_path / "alone.py"), json.dumps([paths, make, method])]
+    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    enough = threading.Event()
+    with subprocess.Popen(command, **pipes, text=True, start_new_session=True) as process:
+
+        def send() -> None:
+            while not enough.wait(0.002):
+                for number in (signal.SIGTERM, signal.SIGINT):
+                    os.killpg(process.pid, number)
+
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        sender = threading.Thread(target=send)
+        sender.start()
+        try:
+            first, _, heard = process.stdout.readline().partition(" ")
+        finally:
+            enough.set()
+            sender.join()
+        try:
+            said, complained = process.communicate("\n", timeout=60)
+        finally:
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    whole = 8 if make == "clips" else sum(len(sliding(n, 4, 4)) for n in FRAMES)
+    assert (int(first), json.loads(heard)) == (whole + 2, [signal.SIGINT, signal.SIGTERM])
+    assert (process.returncode, said, complained) == (0, f"{whole - 2}\n", "")
+    if method == "fork":  # the server of the other looks for its parent when it pleases
+        with pytest.raises(ProcessLookupError):
+            os.killpg(process.pid, 0)
+
+
+@pytest.mark.parametrize("make", [VideoLoader, WindowLoader])
+def test_few_batches_wait_in_memory(make: Any, filmed: VideoSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """About as many as there are workers; and they are pinned where that is asked for."""
+    made: list[DataLoader[Any]] = []
+
+    class Noted(DataLoader[Any]):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            made.append(self)
+
+    monkeypatch.setattr(clips, "DataLoader", Noted)
+    for count in (0, 1, 2):
+        make(filmed, 2, workers=count)
+        assert not made[-1].pin_memory and made[-1].prefetch_factor == {0: None, 1: 2, 2: 1}[count]
+    make(filmed, 2, pin_memory=True)
+    assert made[-1].pin_memory
+
+
 class Blind(vpngen.ClipStream):
     """A stream that renders nothing."""
 
@@ -397,7 +522,7 @@ def test_ranks_are_read_when_an_iteration_begins(tiny: VideoSet, monkeypatch: py
     assert [which(b) for b, _ in loader] == every[1::2][:2] and len(loader) == 2
     assert {int(n) for _, numbers in WindowLoader(tiny, 4, clip=(2, 8, 8)) for n in numbers} == set(range(1, 23, 2))
     monkeypatch.setenv("RANK", "2")
-    with pytest.raises(ArgumentError, match=r"RANK \(='2'\) and WORLD_SIZE"):
+    with pytest.raises(ArgumentError, match=r"`rank` \(=2, from the environment\)"):
         list(loader)
 
 
@@ -484,12 +609,40 @@ def test_states_of_others_are_refused(tiny: VideoSet) -> None:
         loader.load_state_dict(VideoLoader(part(tiny, 20), 4, clip=(2, 8, 8)).state_dict())
 
 
-def test_a_state_goes_with_the_set_wherever_it_lies(tiny: VideoSet) -> None:
-    import dataclasses
+def test_a_state_goes_with_the_set_wherever_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that is moved, and one that is named from elsewhere, are the set they were."""
+    for i in range(6):
+        film(tmp_path / "here" / "train" / "ab"[i % 2] / f"{i}.mkv", plate(i, 3, 16, 16))
 
-    moved = tuple(dataclasses.replace(v, path=Path("/elsewhere") / v.path.name) for v in tiny.videos)
-    other = VideoLoader(dataclasses.replace(tiny, videos=moved), 4)
-    assert other.fingerprint == VideoLoader(tiny, 4).fingerprint
+    def loader(root: Path) -> VideoLoader:
+        return VideoLoader(read_videos("folder", root), 2, clip=(2, 8, 8))
+
+    one = loader(tmp_path / "here")
+    every = list(one)
+    one.set_epoch(0)
+    next(it := iter(one))
+    state = json.loads(json.dumps(one.state_dict()))
+    it.close()  # type: ignore[attr-defined]
+    assert str(tmp_path) not in json.dumps(state)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "else" / "where").mkdir(parents=True)
+    loader(Path("here")).load_state_dict(state)
+    (tmp_path / "here").rename(tmp_path / "else" / "where" / "there")
+    other = loader(tmp_path / "else" / "where" / "there")
+    other.load_state_dict(state)
+    assert same(list(other), every[1:])
+
+
+@pytest.mark.parametrize(
+    "changes", [{"id": "other"}, {"label": 2}, {"segment": (0.0, 1.0)}, {"segment": (0.0, 2.0)}, {"frames": (1, 3)}]
+)
+def test_a_fingerprint_tells_what_the_videos_are(changes: dict[str, Any], tiny: VideoSet) -> None:
+    others = (dataclasses.replace(tiny.videos[0], **changes), *tiny.videos[1:])
+    prints = {
+        VideoLoader(dataclasses.replace(tiny, **c), 4).fingerprint
+        for c in ({}, {"videos": others}, {"classes": ("a",)})
+    }
+    assert len(prints) == 3
 
 
 @pytest.mark.parametrize(
@@ -503,6 +656,7 @@ def test_a_state_goes_with_the_set_wherever_it_lies(tiny: VideoSet) -> None:
         ({"seed": -1}, "`seed`"),
         ({"shuffle": 1}, "`shuffle`"),
         ({"drop_last": None}, "`drop_last`"),
+        ({"pin_memory": None}, "`pin_memory`"),
         ({"workers": -1}, "`workers`"),
         ({"workers": 1, "start_method": "thread"}, "`start_method`"),
         ({"rank": 0}, "go together"),
@@ -513,7 +667,7 @@ def test_a_state_goes_with_the_set_wherever_it_lies(tiny: VideoSet) -> None:
 def test_arguments_are_checked(changes: dict[str, Any], match: str, tiny: VideoSet) -> None:
     with pytest.raises(ArgumentError, match=match):
         VideoLoader(tiny, **{"batch_size": 4, **changes})
-    if set(changes) <= {"clip", "workers", "start_method", "rank", "world_size"} and "8" not in match:
+    if set(changes) <= {"clip", "workers", "start_method", "pin_memory", "rank", "world_size"} and "8" not in match:
         with pytest.raises(ArgumentError, match=match):
             WindowLoader(tiny, **{"batch_size": 4, **changes})
 

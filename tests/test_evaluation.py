@@ -15,12 +15,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from filming import film
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
 from vpngen import ArgumentError, MissingError, RunError
+from vpngen.train.clips import WindowLoader
 from vpngen.train.evaluation import FIGURES, NO_WINDOW, Evaluation, aligned, evaluate, ranks_of, summary
+from vpngen.train.videos import Video, VideoSet
 
 Window = tuple[int, list[float]]
 """The number of its video, and the logits that the network gives for it."""
@@ -53,18 +56,18 @@ def scored(
 
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[list[Window], list[int], int, dict[str, str]]:
-    """Windows in any order, with many ties; some videos without any, some reported as broken."""
+    """Windows in any order, with many ties; some videos without any, some reported as damaged or broken."""
     classes = draw(st.integers(1, 8))
     videos = draw(st.integers(1, 6))
     logit = st.integers(-3, 3).map(float)
     window = st.tuples(st.integers(0, videos - 1), st.lists(logit, min_size=classes, max_size=classes))
     windows = draw(st.lists(window, max_size=20))
     labels = draw(st.lists(st.integers(0, classes - 1), min_size=videos, max_size=videos))
-    broken = draw(st.sets(st.integers(0, videos - 1), max_size=2))
-    return windows, labels, classes, {f"v{i}": f"reason {i}" for i in broken}
+    faulty = draw(st.sets(st.integers(0, videos - 1), max_size=3))
+    return windows, labels, classes, {f"v{i}": f"reason {i}" for i in faulty}
 
 
-def by_hand(windows: Sequence[Window], labels: Sequence[int], classes: int, faults: dict[str, str]) -> dict[str, Any]:
+def by_hand(windows: Sequence[Window], labels: Sequence[int], classes: int) -> dict[str, Any]:
     """The same figures, a window and a video at a time, from sorted lists."""
 
     def softmax(logits: list[float]) -> list[float]:
@@ -79,7 +82,7 @@ def by_hand(windows: Sequence[Window], labels: Sequence[int], classes: int, faul
     mistakes = np.zeros((classes, classes), int)
     for video, label in enumerate(labels):
         mine = [softmax(logits) for number, logits in windows if number == video]
-        if not mine or f"v{video}" in faults:
+        if not mine:
             whole.append(None)
             continue
         mean = [math.fsum(column) / len(mine) for column in zip(*mine, strict=True)]
@@ -108,7 +111,7 @@ def by_hand(windows: Sequence[Window], labels: Sequence[int], classes: int, faul
 @given(cases(), st.lists(st.integers(1, 7), min_size=1, max_size=3))
 def test_figures_are_those_reckoned_by_hand(case: Any, sizes: list[int]) -> None:
     windows, labels, classes, faults = case
-    found, wanted = scored(windows, labels, classes, sizes, faults=faults), by_hand(*case)
+    found, wanted = scored(windows, labels, classes, sizes, faults=faults), by_hand(windows, labels, classes)
     for name in ("all", "read", "by_window"):
         assert getattr(found, name) == wanted[name]
     assert [v.rank for v in found.videos.values()] == wanted["ranks"]
@@ -117,6 +120,11 @@ def test_figures_are_those_reckoned_by_hand(case: Any, sizes: list[int]) -> None
         mine = [rank for rank, label in zip(wanted["ranks"], labels, strict=True) if label == i]
         assert name == f"class {i}" and row["videos"] == len(mine) and row["broken"] == mine.count(None)
         assert row["top1"] == (mine.count(0) / len(mine) if mine else None)
+    seen = {f"v{video}" for video, _ in windows}
+    assert found.damaged == {name: why for name, why in faults.items() if name in seen}
+    assert found.broken == {
+        name: faults.get(name, NO_WINDOW) for name in (f"v{i}" for i in range(len(labels))) if name not in seen
+    }
 
 
 @given(cases(), st.randoms(use_true_random=False), st.integers(1, 9), st.integers(1, 9))
@@ -220,18 +228,6 @@ def test_scores_are_single_precision_whatever_the_network_reckons_in() -> None:
     np.testing.assert_allclose([s for _, s in found.videos["0"].top], torch.tensor(logits).softmax(0), rtol=1e-6)
 
 
-def test_progress_tells_batches() -> None:
-    told: list[tuple[int, int | None]] = []
-    scored([(0, [1.0, 0.0])] * 7, [0], 2, progress=lambda *at: told.append(at))
-    assert told == [(1, None), (2, None), (3, None)]
-    listed = list(batches([(0, [1.0, 0.0])] * 7))
-    evaluate(
-        Echo(), listed, [0], list("ab"), device="cpu", mean=(0,) * 3, std=(1,) * 3,
-        progress=lambda *at: told.append(at),
-    )  # fmt: skip
-    assert told[3:] == [(1, 3), (2, 3), (3, 3)]
-
-
 def test_one_buffer_for_all_batches_will_do() -> None:
     """A loader may fill the same memory again for its next batch."""
 
@@ -255,27 +251,81 @@ def test_broken_videos_are_listed_and_count_as_wrong() -> None:
 
     def windows() -> Iterator[Any]:
         yield from batches([(0, sure), (0, sure), (2, sure), (3, sure)])
-        faults["v2"] = "cut off after 20 frames"  # found out while it is read
+        faults.update(v2="damaged: cut off after 20 frames", v4="no such file")  # found out while they are read
 
     found = evaluate(
-        Echo(), windows(), [0, 0, 0, 1], list("abcdef"), device="cpu", mean=(0,) * 3, std=(1,) * 3,
-        ids=["v0", "v1", "v2", "v3"], faults=faults, short=["v3", "v0"],
+        Echo(), windows(), [0, 0, 0, 1, 0], list("abcdef"), device="cpu", mean=(0,) * 3, std=(1,) * 3,
+        ids=["v0", "v1", "v2", "v3", "v4"], faults=faults, short=["v3", "v0"],
     )  # fmt: skip
-    assert found.broken == {"v1": NO_WINDOW, "v2": "cut off after 20 frames"}
-    assert found.all == (1 / 4, 2 / 4, 3 / 8) and found.read == (1 / 2, 1, 3 / 4)
-    assert found.by_window == (3 / 4, 1, 7 / 8), "windows are counted as they are"
-    assert set(found.predictions) == {"v0", "v3"} and found.short == ("v0", "v3")
-    assert found.by_class["a"] == {"videos": 3, "broken": 2, "top1": 1 / 3} and found.by_class["c"]["top1"] is None
+    assert found.broken == {"v1": NO_WINDOW, "v4": "no such file"}
+    assert found.damaged == {"v2": "damaged: cut off after 20 frames"}
+    assert found.all == (2 / 5, 3 / 5, 1 / 2) and found.read == (2 / 3, 1, (2 / 3 + 1) / 2)
+    assert found.by_window == (3 / 4, 1, 7 / 8)
+    assert set(found.predictions) == set(found.results()["results"]) == {"v0", "v2", "v3"}
+    assert found.short == ("v0", "v3") and found.confusion.sum() == 3
+    assert found.by_class["a"] == {"videos": 4, "broken": 2, "top1": 2 / 4} and found.by_class["c"]["top1"] is None
     assert found.text() == (
         "%            top-1  top-5  average  of\n"
-        "videos        25.0   50.0     37.5   4\n"
-        "videos read   50.0  100.0     75.0   2\n"
+        "videos        40.0   60.0     50.0   5\n"
+        "videos read   66.7  100.0     83.3   3\n"
         "windows       75.0  100.0     87.5   4\n"
-        "2 videos of 4 could not be read and count as wrong:\n"
+        "2 videos of 5 could not be read and count as wrong:\n"
         "  v1: gave no window\n"
+        "  v4: no such file\n"
+        "1 video is damaged in places and was scored by what could be read:\n"
         "  v2: cut off after 20 frames\n"
         "2 videos shorter than a window: looped"
     )
+
+
+class Redness(nn.Module):
+    """Sees red frames as class 0."""
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        red = clips[:, 0].mean((1, 2, 3))
+        return torch.stack([red, -red], 1)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_real_files_that_are_damaged_are_scored_by_what_could_be_read(workers: int, tmp_path: Path) -> None:
+    """One whole, one with a hole, one cut off, one with a flipped byte, one that is none, one that is gone."""
+    av = pytest.importorskip("av")
+    red, green = np.zeros((40, 32, 32, 3), np.uint8), np.zeros((40, 32, 32, 3), np.uint8)
+    red[..., 0], green[..., 1] = 255, 255
+    green[..., 2] = np.random.default_rng(0).integers(0, 256, green.shape[:3])  # so that a packet is large
+    encoded = ("-c:v", "png", "-pix_fmt", "rgb24")
+    paths = [film(tmp_path / f"{i}.mkv", red if i < 1 else green, *encoded) for i in range(6)]
+    paths[2] = film(tmp_path / "2.mp4", green, "-c:v", "mpeg4", "-q:v", 2, "-movflags", "+faststart")
+
+    def packet(path: Path, number: int) -> tuple[int, int]:
+        with av.open(str(path)) as container:
+            return [(int(p.pos), int(p.size)) for p in container.demux(video=0) if p.size][number]
+
+    def write(path: Path, at: int, content: bytes) -> None:
+        with path.open("rb+") as file:
+            file.seek(at)
+            file.write(content)
+
+    at, size = packet(paths[1], 12)
+    write(paths[1], at + size // 4, bytes(size // 2))
+    os.truncate(paths[2], packet(paths[2], 20)[0] + 99)
+    at, size = packet(paths[3], 5)
+    write(paths[3], at + size // 2, bytes([paths[3].read_bytes()[at + size // 2] ^ 255]))
+    paths[4].write_bytes(b"no video")
+    paths[5].unlink()
+    videos = VideoSet("x", "val", 1, ("red", "other"), tuple(
+        Video(f"v{i}", path, int(i > 0), str(i)) for i, path in enumerate(paths)))  # fmt: skip
+    windows = WindowLoader(videos, 3, clip=(8, 16, 16), workers=workers)
+    found = evaluate(
+        Redness(), windows, [v.label for v in videos.videos], videos.classes, device="cpu", mean=(0.5,) * 3, std=(0.5,) * 3,
+        ids=[v.id for v in videos.videos], faults=windows.faults, short=windows.short,
+    )  # fmt: skip
+    assert set(found.damaged) == {"v1", "v2", "v3"} and set(found.broken) == {"v4", "v5"}
+    assert [v.windows for v in found.videos.values()] == [5, 5, 3, 5, 0, 0]
+    assert [v.rank for v in found.videos.values()] == [0, 0, 0, 0, None, None]
+    assert found.all[0] == 4 / 6 and found.read is not None and found.read[0] == 1
+    assert "3 videos are damaged in places and were scored by what could be read:\n  v1: after" in found.text()
+    assert "No such file" in found.broken["v5"] and Evaluation.from_dict(found.to_dict()) == found
 
 
 def test_nothing_could_be_read() -> None:
@@ -358,6 +408,7 @@ def test_json_takes_everything_there_and_back(case: Any) -> None:
     found = scored(windows, labels, classes, faults=faults, short=["v0"], metadata={"seed": 3, "parent": None})
     fields = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert Evaluation.from_dict(fields) == found
+    assert fields["figures"]["damaged"] == len(fields["damaged"]) == len(found.damaged)
     assert fields["figures"]["top1"] == found.all[0] and fields["figures"]["videos"] == len(labels)
     counts = sum(n for row in fields["confusion"].values() for n in row.values())
     assert counts == len(labels) - len(found.broken)
@@ -455,7 +506,7 @@ def test_two_ranks_are_one(tmp_path: Path) -> None:
     windows = [(int(rng.integers(5)), rng.integers(-3, 4, 7).astype(float).tolist()) for _ in range(23)]
     labels = [0, 1, 2, 6, 5, 3]  # the last has no window
     ids = [f"v{i}" for i in range(6)]
-    faults = [{"v1": "damaged"}, {"v4": "no such file"}]
+    faults = [{"v1": "damaged"}, {"v4": "damaged too", "v5": "no such file"}]
     case = {
         "windows": windows, "labels": labels, "ids": ids, "classes": [f"class {i}" for i in range(7)], "cut": 6,
         "faults": faults, "short": [["v3"], ["v0", "v3"]],
@@ -477,7 +528,7 @@ def test_two_ranks_are_one(tmp_path: Path) -> None:
         for process in processes:
             process.kill()
     whole = scored(windows, labels, 7, faults=faults[0] | faults[1], short=["v0", "v3"])
-    assert whole.broken == {"v1": "damaged", "v4": "no such file", "v5": NO_WINDOW}
+    assert whole.damaged == {"v1": "damaged", "v4": "damaged too"} and whole.broken == {"v5": "no such file"}
     for rank in range(2):
         assert Evaluation.load(tmp_path / f"rank{rank}.json") == whole
         assert Evaluation.load(tmp_path / f"all{rank}.json") == scored(windows, labels, 7)

@@ -544,7 +544,7 @@ def test_a_point_is_the_mean_over_splits(points: Write, tmp_path: Path, drawn: F
 
 
 def test_series_by_model_and_other_figures(points: Write, tmp_path: Path, drawn: Figures) -> None:
-    paths = [points(0.2, 16, model={"name": name}, data={"kind": "hmdb51", "split": 2}) for name in ("r3d18", "r3d50")]
+    paths = [points(0.2, 16, model={"name": name}, kind="hmdb51", split=2) for name in ("r3d18", "r3d50")]
     sweep(paths, tmp_path / "a.png", series="model", figure="window_average")
     (axes,) = drawn[0].axes
     assert series(axes) == {"r3d18": (["16"], [60]), "r3d50": (["16"], [60])}

@@ -408,7 +408,7 @@ def test_folder(tmp_path: Path) -> None:
 def test_a_folder_without_subsets_is_all_train(tmp_path: Path) -> None:
     put(tmp_path / "run" / "a.mp4"), put(tmp_path / "jump" / "b.mp4")
     assert [v.id for v in read_videos("folder", tmp_path).videos] == ["jump/b.mp4", "run/a.mp4"]
-    with pytest.raises(ConflictError, match="hold_out"):
+    with pytest.raises(ConflictError, match="give `holdout`, a share of the training videos to put aside"):
         read_videos("folder", tmp_path, subset="val")
     with pytest.raises(ArgumentError, match="are not for the kind `folder`"):
         read_videos("folder", tmp_path, tmp_path)

@@ -117,14 +117,14 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
         self.sampling = Sampling(
             videos,
             self.spec.shape,
-            _clip_shape(clip),
+            clip_shape(clip),
             augmentation(augment),
             None if samples is None else count_of("length", samples, 1, 2**48),
-            _flag("shuffle", shuffle),
+            flag("shuffle", shuffle),
             count_of("seed", seed, 0, 2**64 - 1),
         )
         self.length = length
-        self.drop_last = _flag("drop_last", drop_last)
+        self.drop_last = flag("drop_last", drop_last)
         self.channels = channels
         if channels not in (1, 3) or isinstance(channels, bool):
             raise ArgumentError(f"`channels` (={channels!r}) must be 1 or 3")
@@ -132,15 +132,11 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
         self.mean, self.std = _levels("mean", mean, channels), _levels("std", std, channels)
         if not all(s > 0 for s in self.std):
             raise ArgumentError(f"`std` (={std!r}) must be above 0")
-        self.parameters = _flag("parameters", parameters)
+        self.parameters = flag("parameters", parameters)
         self.device = _device(device)
         self.threads = None if threads is None else count_of("threads", threads, 1, 4096)
         self.prefetch = None if prefetch is None else count_of("prefetch", prefetch, 0, 4096)
-        if (rank is None) != (world_size is None):
-            raise ArgumentError(
-                f"`rank` (={rank!r}) and `world_size` (={world_size!r}) go together; give both or neither"
-            )
-        self._given = None if rank is None else _rank("argument", rank, world_size)
+        self._given = given_ranks(rank, world_size)
         self._sent: tuple[int, int] | None = None
         if self.sampling.length is not None and self.batch_size * (self._given or (0, 1))[1] > self.sampling.length:
             self._refuse_batch((self._given or (0, 1))[1])
@@ -169,23 +165,8 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
         )
 
     def _ranks(self) -> tuple[int, int]:
-        """(rank, world size) of this process, from the argument, torch.distributed or torchrun's environment."""
-        if self._given is not None:
-            return self._given
-        if self._sent is not None and get_worker_info() is not None:
-            return self._sent
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            return torch.distributed.get_rank(), torch.distributed.get_world_size()
-        if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
-            try:
-                rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-            except ValueError:
-                raise ArgumentError(
-                    f"RANK (={os.environ['RANK']!r}) and WORLD_SIZE (={os.environ['WORLD_SIZE']!r}) in the environment "
-                    f"must be integers; give `rank` and `world_size` in their place"
-                ) from None
-            return _rank("environment", rank, size)
-        return 0, 1
+        """(rank, world size) of this process; of a worker, those of the process that started it."""
+        return ranks_here(self._given or (self._sent if get_worker_info() is not None else None))
 
     # --- where it is
 
@@ -280,17 +261,7 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
                 f"the state is of form {state['vpngen_stream']!r}, which this vpngen does not know; "
                 f"upgrade with: pip install --upgrade vpngen"
             )
-        damaged = "`state` is damaged"
-        fingerprint, settings, mine = state.get("fingerprint"), state.get("settings"), self._settings()
-        if not isinstance(settings, Mapping) or set(settings) != set(mine):
-            raise ArgumentError(f"{damaged}: its settings are {settings!r}")
-        if fingerprint != self.spec.fingerprint:
-            raise ConflictError(
-                f"the state is of another dataset: its spec has the fingerprint {str(fingerprint)[:12]}..., that of this "
-                f"stream {self.spec.fingerprint[:12]}..."
-            )
-        if different := [f"{k}: {settings[k]} there, {mine[k]} here" for k in mine if settings[k] != mine[k]]:
-            raise ConflictError("the state is of a stream with other arguments:\n  " + "\n  ".join(different))
+        check_state(state, self.spec.fingerprint, self._settings(), "dataset", "stream")
         try:
             most = MOST_SAMPLES if self.sampling.length is None else self.sampling.length
             at = Position(
@@ -301,7 +272,7 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
                 done = count_of("batches", w["batches"], 0, MOST_SAMPLES)
                 at = dataclasses.replace(at, worker=(w["id"], w["of"]), ranks=w["ranks"], batches=done)
         except (KeyError, TypeError, ValueError) as error:
-            raise ArgumentError(f"{damaged}: {error}") from None
+            raise ArgumentError(f"`state` is damaged: {error}") from None
         return at
 
     def _who(self) -> tuple[int | None, int]:
@@ -467,13 +438,15 @@ def count_of(name: str, value: Any, least: int, most: int) -> int:
     return int(value)
 
 
-def _flag(name: str, value: Any) -> bool:
+def flag(name: str, value: Any) -> bool:
+    """`value`, if it is true or false. Raises ArgumentError."""
     if not isinstance(value, bool):
         raise ArgumentError(f"`{name}` (={value!r}) must be true or false")
     return value
 
 
-def _clip_shape(clip: Any) -> Shape:
+def clip_shape(clip: Any) -> Shape:
+    """`clip` as (t, y, x). Raises ArgumentError."""
     if not isinstance(clip, (tuple, list)) or len(clip) != 3:
         raise ArgumentError(f"`clip` (={clip!r}) must be (frames, height, width)")
     t, y, x = (count_of("clip", v, 1, MAX_SIDE) for v in clip)
@@ -498,6 +471,35 @@ def _levels(name: str, value: Any, channels: int) -> tuple[float, ...]:
     return tuple(map(float, values))
 
 
+def given_ranks(rank: Any, world_size: Any) -> tuple[int, int] | None:
+    """Both as integers; None where neither is given. Raises ArgumentError."""
+    if (rank is None) != (world_size is None):
+        raise ArgumentError(f"`rank` (={rank!r}) and `world_size` (={world_size!r}) go together; give both or neither")
+    return None if rank is None else _rank("argument", rank, world_size)
+
+
+def ranks_here(given: tuple[int, int] | None) -> tuple[int, int]:
+    """(rank, world size) of this process: as given, else of torch.distributed, else of torchrun's environment.
+
+    Raises:
+        ArgumentError: an environment that makes no sense.
+    """
+    if given is not None:
+        return given
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
+        try:
+            rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        except ValueError:
+            raise ArgumentError(
+                f"RANK (={os.environ['RANK']!r}) and WORLD_SIZE (={os.environ['WORLD_SIZE']!r}) in the environment must be "
+                f"integers; give `rank` and `world_size` in their place"
+            ) from None
+        return _rank("environment", rank, size)
+    return 0, 1
+
+
 def _rank(where: str, rank: Any, size: Any) -> tuple[int, int]:
     size = count_of("world_size", size, 1, 2**31)
     if isinstance(rank, bool) or not isinstance(rank, (int, np.integer)) or not 0 <= rank < size:
@@ -505,6 +507,34 @@ def _rank(where: str, rank: Any, size: Any) -> tuple[int, int]:
             f"`rank` (={rank!r}, from the {where}) must be an integer from 0 to {size - 1}, below `world_size`"
         )
     return int(rank), size
+
+
+def check_state(state: Mapping[str, Any], fingerprint: str, settings: Mapping[str, Any], data: str, owner: str) -> None:
+    """That a state is of the same data, and of the same arguments.
+
+    Args:
+        state: with a `fingerprint` and `settings`.
+        fingerprint: of the data here.
+        settings: the arguments here that decide which samples come.
+        data: what the data are called.
+        owner: what has such states.
+
+    Raises:
+        ArgumentError: a state without settings, or with others than there are.
+        ConflictError: other data, or other arguments.
+    """
+    theirs, settings_there = state.get("fingerprint"), state.get("settings")
+    if not isinstance(settings_there, Mapping) or set(settings_there) != set(settings):
+        raise ArgumentError(f"`state` is damaged: its settings are {settings_there!r}")
+    if theirs != fingerprint:
+        raise ConflictError(
+            f"the state is of another {data}: its fingerprint is {str(theirs)[:12]}..., that of this one "
+            f"{fingerprint[:12]}..."
+        )
+    if different := [
+        f"{k}: {settings_there[k]} there, {v} here" for k, v in settings.items() if settings_there[k] != v
+    ]:
+        raise ConflictError(f"the state is of a {owner} with other arguments:\n  " + "\n  ".join(different))
 
 
 def _device(value: Any) -> torch.device:

@@ -13,7 +13,6 @@ import functools
 import hashlib
 import json
 import math
-import os
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,12 +22,12 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
-from vpngen.errors import ArgumentError, ConflictError, RunError, VpngenError
+from vpngen.errors import ArgumentError, RunError, VpngenError
 from vpngen.generators import Shape
 from vpngen.sampling import Augment, Deal, Sampling, augmentation
 from vpngen.spec import MAX_SIDE
-from vpngen.stream.dataset import count_of
-from vpngen.train import decoding
+from vpngen.stream.dataset import check_state, clip_shape, count_of, flag, given_ranks, ranks_here
+from vpngen.train import decoding, workers
 from vpngen.train.decoding import Footage, Frames, UnreadableError
 from vpngen.train.videos import Video, VideoSet
 
@@ -37,6 +36,8 @@ X10_SCALE: Final = 7 / 8
 copy of a filmed set has a short side of 128 to cut them from."""
 MOST_IN_A_ROW: Final = 100
 """Videos that may follow each other in the order and all be unreadable; where it is more, something else is wrong."""
+DAMAGED: Final = "damaged: "
+"""How the fault of a video begins of which something was read all the same."""
 STATE_FORM: Final = 1
 MOST_EPOCH: Final = 2**31 - 1
 
@@ -174,7 +175,7 @@ class _Clips(Dataset[Any]):
                 index = int(self.cutting.order.indices(np.array([start + (number - start + k) % n]))[0])
                 continue
             if notes:
-                faults[video.id] = f"damaged: {_brief(notes)}"
+                faults[video.id] = DAMAGED + _brief(notes)
             return clip, video.label
         some = "\n  ".join(list(faults.values())[-3:])
         raise RunError(
@@ -206,7 +207,9 @@ class VideoLoader:
         seed: of order and windows, in [0, 2**64).
         shuffle: each epoch in an order of its own; else in the order of the set.
         drop_last: leave out the end of an epoch that does not fill a batch on every rank; else it makes smaller batches.
-        workers: processes that read; 0 reads in this one. They stay from epoch to epoch.
+        workers: processes that read; 0 reads in this one. They stay from epoch to epoch. Each has one batch in hand, so about
+            as many batches as workers wait in memory (a single worker has two).
+        pin_memory: put batches where a card fetches them without waiting; for machines with one.
         rank: this process among `world_size`, in place of what torch.distributed says; give both or neither.
         world_size: the number of ranks.
         start_method: of the workers, `fork`, `spawn` or `forkserver`; None for the system's own.
@@ -233,32 +236,34 @@ class VideoLoader:
         shuffle: bool = True,
         drop_last: bool = True,
         workers: int = 0,
+        pin_memory: bool = False,
         rank: int | None = None,
         world_size: int | None = None,
         start_method: str | None = None,
     ) -> None:
         if not videos.videos:
             raise ArgumentError("`videos` is an empty set")
-        for name, value in (("shuffle", shuffle), ("drop_last", drop_last)):
-            if not isinstance(value, bool):
-                raise ArgumentError(f"`{name}` (={value!r}) must be true or false")
         self.videos = videos
         self.batch_size = count_of("batch_size", batch_size, 1, 2**20)
-        self.drop_last = drop_last
+        self.drop_last = flag("drop_last", drop_last)
         self.faults: dict[str, str] = {}
-        self._given = _given_ranks(rank, world_size)
+        self._given = given_ranks(rank, world_size)
         self._cutting = _Cutting(
-            videos, _clip_shape(clip), _relative(augmentation(augment)), shuffle, count_of("seed", seed, 0, 2**64 - 1)
+            videos,
+            clip_shape(clip),
+            _relative(augmentation(augment)),
+            flag("shuffle", shuffle),
+            count_of("seed", seed, 0, 2**64 - 1),
         )
-        self._plans: list[tuple[int, int, int]] = []
-        self._loader = _loader(_Clips(self._cutting), workers, start_method, sampler=_Sampler(self))
+        self._plans = _Plans()
+        self._loader = _loader(_Clips(self._cutting), workers, start_method, pin_memory, sampler=self._plans)
         self._next = (0, 0)  # epoch and first sample of the next iteration
         self._at: tuple[int, int] | None = None  # of the one that runs
         self._deal(0, (self._given or (0, 1))[1])
 
     def __len__(self) -> int:
         """The batches of a whole epoch on this rank."""
-        steps = self._deal(0, _ranks(self._given)[1]).steps
+        steps = self._deal(0, ranks_here(self._given)[1]).steps
         assert steps is not None
         return steps
 
@@ -278,18 +283,21 @@ class VideoLoader:
         return self._epoch()
 
     def _epoch(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        rank, ranks = _ranks(self._given)
+        rank, ranks = ranks_here(self._given)
         epoch, sample = self._next
         deal = self._deal(sample, ranks)
         assert deal.steps is not None
         self._next, self._at = (epoch + 1, 0), (epoch, sample)
-        self._plans[:] = [(epoch, *deal.batch_of(step, rank)) for step in range(deal.steps)]
-        if not self._plans:
+        self._plans.now = [(epoch, *deal.batch_of(step, rank)) for step in range(deal.steps)]
+        if not deal.steps:
             self._at = None
             return
-        for done, batch in enumerate(self._loader, 1):
+        for done, batch in enumerate(workers.iteration(self._loader), 1):
             if isinstance(batch, VpngenError):
-                raise batch
+                try:
+                    raise batch
+                finally:
+                    del batch  # else it and this frame hold each other, and the workers, until garbage is collected
             clips, labels, faults = batch
             self.faults.update(faults)
             self._at = (epoch, deal.bound(done))
@@ -322,16 +330,7 @@ class VideoLoader:
         """
         if not isinstance(state, Mapping) or state.get("vpngen_videos") != STATE_FORM:
             raise ArgumentError(f"`state` is not that of a VideoLoader of this vpngen: {str(state)[:200]}")
-        theirs, mine = state.get("settings"), self._settings()
-        if not isinstance(theirs, Mapping) or set(theirs) != set(mine):
-            raise ArgumentError(f"`state` is damaged: its settings are {theirs!r}")
-        if state.get("fingerprint") != self.fingerprint:
-            raise ConflictError(
-                f"the state is of another set of videos: its fingerprint is {str(state.get('fingerprint'))[:12]}..., that of "
-                f"this one {self.fingerprint[:12]}..."
-            )
-        if different := [f"{k}: {theirs[k]} there, {mine[k]} here" for k in mine if theirs[k] != mine[k]]:
-            raise ConflictError("the state is of a loader with other arguments:\n  " + "\n  ".join(different))
+        check_state(state, self.fingerprint, self._settings(), "set of videos", "loader")
         try:
             epoch = count_of("epoch", state["epoch"], 0, MOST_EPOCH)
             sample = count_of("sample", state["sample"], 0, len(self.videos.videos))
@@ -357,17 +356,20 @@ class VideoLoader:
         }
 
 
-class _Sampler:
-    """The plans of the epoch, which the DataLoader asks for anew each time it begins."""
+class _Plans:
+    """The batches of the epoch, which the DataLoader asks for anew each time it begins.
 
-    def __init__(self, loader: VideoLoader) -> None:
-        self.loader = loader
+    It knows nothing of the VideoLoader, so that one that is dropped is gone at once, and its workers with it.
+    """
+
+    def __init__(self) -> None:
+        self.now: list[tuple[int, int, int]] = []
 
     def __iter__(self) -> Iterator[tuple[int, int, int]]:
-        return iter(list(self.loader._plans))
+        return iter(self.now)
 
     def __len__(self) -> int:
-        return len(self.loader._plans)
+        return len(self.now)
 
 
 class WindowLoader:
@@ -384,7 +386,8 @@ class WindowLoader:
         batch_size: windows of a batch at most; a batch may span videos.
         clip: (t, y, x) of a window.
         stride: frames from one window to the next; None for `clip[0]`, so that they do not overlap.
-        workers: processes that read; 0 reads in this one.
+        workers: processes that read; 0 reads in this one. Each has one batch in hand; a single one has two.
+        pin_memory: put batches where a card fetches them without waiting; for machines with one.
         rank: this process among `world_size`, in place of what torch.distributed says; give both or neither.
         world_size: the number of ranks.
         start_method: of the workers, `fork`, `spawn` or `forkserver`; None for the system's own.
@@ -408,6 +411,7 @@ class WindowLoader:
         clip: Shape = (16, 112, 112),
         stride: int | None = None,
         workers: int = 0,
+        pin_memory: bool = False,
         rank: int | None = None,
         world_size: int | None = None,
         start_method: str | None = None,
@@ -415,20 +419,23 @@ class WindowLoader:
         self.videos = videos
         self.faults: dict[str, str] = {}
         self.short: set[str] = set()
-        self._given = _given_ranks(rank, world_size)
-        shape = _clip_shape(clip)
+        self._given = given_ranks(rank, world_size)
+        shape = clip_shape(clip)
         stride = shape[0] if stride is None else count_of("stride", stride, 1, MAX_SIDE)
         self._windows = _Windows(videos, count_of("batch_size", batch_size, 1, 2**20), shape, stride)
-        self._workers, self._start_method = workers, start_method
-        _loader(self._windows, workers, start_method)
+        self._reading = workers, start_method, pin_memory
+        _loader(self._windows, *self._reading)
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Every window once. Each iteration is the same."""
-        rank, ranks = _ranks(self._given)
+        rank, ranks = ranks_here(self._given)
         mine = dataclasses.replace(self._windows, rank=rank, ranks=ranks)
-        for batch in _loader(mine, self._workers, self._start_method, persistent=False):
+        for batch in workers.iteration(_loader(mine, *self._reading, persistent=False)):
             if isinstance(batch, VpngenError):
-                raise batch
+                try:
+                    raise batch
+                finally:
+                    del batch  # as in VideoLoader
             clips, numbers, faults, short = batch
             self.faults.update(faults)
             self.short.update(short)
@@ -470,7 +477,7 @@ class _Windows(IterableDataset[Any]):
                 return
             else:
                 if notes:
-                    faults[video.id] = f"damaged: {_brief(notes)}"
+                    faults[video.id] = DAMAGED + _brief(notes)
         if clips or faults:
             yield (
                 torch.stack(clips) if clips else torch.empty((0, 3, *self.clip), dtype=torch.uint8),
@@ -531,52 +538,25 @@ def _relative(augment: Augment) -> Augment:
     return dataclasses.replace(augment, scales=(1.0,) if augment.crop == "center" else (X10_SCALE,))
 
 
-def _loader(dataset: Any, workers: int, start_method: str | None, persistent: bool = True, **options: Any) -> Any:
-    workers = count_of("workers", workers, 0, 4096)
+def _loader(
+    dataset: Any, count: int, start_method: str | None, pin_memory: bool, persistent: bool = True, **options: Any
+) -> Any:
+    count = count_of("workers", count, 0, 4096)
     known = torch.multiprocessing.get_all_start_methods()
     if start_method is not None and start_method not in known:
         raise ArgumentError(f"`start_method` (={start_method!r}) must be one of {', '.join(known)}")
-    if workers:
-        options |= {"persistent_workers": persistent, "multiprocessing_context": start_method}
+    if count:
+        options |= {
+            "persistent_workers": persistent,
+            "multiprocessing_context": start_method,
+            "worker_init_fn": workers.begin,
+            # Of large clips a batch is a gigabyte, and there are two loaders: several workers are ahead enough with one each.
+            "prefetch_factor": 2 if count == 1 else 1,
+        }
     # A generator of its own: a DataLoader draws from that of torch when it begins, where the model would feel it.
-    own = torch.Generator()
-    return DataLoader(dataset, batch_size=None, num_workers=workers, collate_fn=_as_it_is, generator=own, **options)
+    options |= {"generator": torch.Generator(), "pin_memory": flag("pin_memory", pin_memory)}
+    return DataLoader(dataset, batch_size=None, num_workers=count, collate_fn=_as_it_is, **options)
 
 
 def _as_it_is(batch: Any) -> Any:
     return batch
-
-
-def _clip_shape(clip: Any) -> Shape:
-    if not isinstance(clip, (tuple, list)) or len(clip) != 3:
-        raise ArgumentError(f"`clip` (={clip!r}) must be (frames, height, width)")
-    t, y, x = (count_of("clip", v, 1, MAX_SIDE) for v in clip)
-    return t, y, x
-
-
-def _given_ranks(rank: int | None, world_size: int | None) -> tuple[int, int] | None:
-    if (rank is None) != (world_size is None):
-        raise ArgumentError(f"`rank` (={rank!r}) and `world_size` (={world_size!r}) go together; give both or neither")
-    if rank is None or world_size is None:
-        return None
-    size = count_of("world_size", world_size, 1, 2**31)
-    return count_of("rank", rank, 0, size - 1), size
-
-
-def _ranks(given: tuple[int, int] | None) -> tuple[int, int]:
-    """(rank, world size) of this process: as given, of torch.distributed, or of torchrun's environment."""
-    if given is not None:
-        return given
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
-        try:
-            found = _given_ranks(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
-        except ValueError:
-            raise ArgumentError(
-                f"RANK (={os.environ['RANK']!r}) and WORLD_SIZE (={os.environ['WORLD_SIZE']!r}) in the environment must be "
-                f"integers, the first below the second; give `rank` and `world_size` in their place"
-            ) from None
-        assert found is not None
-        return found
-    return 0, 1

@@ -139,18 +139,6 @@ def frames(
             return
 
 
-def read(footage: Footage, first: int, last: int, step: int = 1) -> Frames:
-    """As `frames`, all of them in one array: uint8 (T, H, W, 3).
-
-    Raises:
-        UnreadableError: none of them can be decoded.
-    """
-    found = [frame for _, frame in frames(footage, first, last, step)]
-    if not found:
-        raise UnreadableError(f"{footage.path}: none of the frames {first} to {last - 1} can be decoded")
-    return np.stack(found)
-
-
 def stream(path: Path, notes: list[str] | None = None) -> Iterator[Frames]:
     """All frames of a file or folder from its beginning, decoded once, one in memory at a time: uint8 (H, W, 3) of one size.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
@@ -18,7 +18,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from vpngen.errors import ArgumentError, MissingError, RunError
 from vpngen.train import ranks
-from vpngen.train.files import replace
+from vpngen.train.clips import DAMAGED
+from vpngen.train.files import write_json
 from vpngen.train.fitting import normalised
 
 FORM: Final = 1
@@ -41,6 +42,7 @@ class Outcome:
         top: (class, mean score) of the best `SHOWN` classes, the best first; empty where it could not be read.
         rank: how many classes come before its own, see `ranks_of`; None where it could not be read.
         fault: why it could not be read.
+        note: what of it could not be read, where the rest gave the windows.
     """
 
     label: int
@@ -48,20 +50,22 @@ class Outcome:
     top: tuple[tuple[int, float], ...] = ()
     rank: int | None = None
     fault: str | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """The scores of a network on a set of videos. Everything but the attributes is reckoned from them.
 
-    A video that could not be read, or not to its end, counts as wrong; `read` holds the shares without those.
+    A video that gave no window counts as wrong; `read` holds the shares without those. One that is damaged in places is scored
+    by the windows that it gave.
 
     Attributes:
         classes: names, in the order of the labels.
         videos: id -> what became of it, in the order of the set.
         windows: (scored, right, right among the best `k`) over all videos.
         short: ids of videos that were looped, as they are shorter than a window.
-        metadata: whatever JSON says where this comes from: that of the weights, and under `data` the videos.
+        metadata: whatever JSON says where this comes from: that of the weights, and under `source` the videos.
     """
 
     classes: tuple[str, ...]
@@ -81,6 +85,11 @@ class Evaluation:
     def broken(self) -> dict[str, str]:
         """id -> why it could not be read."""
         return {name: v.fault for name, v in self.videos.items() if v.fault is not None}
+
+    @property
+    def damaged(self) -> dict[str, str]:
+        """id -> what of it could not be read, of those that were scored by the rest."""
+        return {name: v.note for name, v in self.videos.items() if v.note is not None}
 
     @property
     def all(self) -> Shares:
@@ -154,7 +163,7 @@ class Evaluation:
 
     def write_results(self, path: str | Path) -> None:
         """Write `results` as JSON; what exists is replaced once all is written. Raises MissingError for a full disk."""
-        _write_json(Path(path), self.results())
+        write_json(Path(path), self.results())
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values that `from_dict` takes back; `figures`, `classes` and `confusion` are for other readers."""
@@ -168,13 +177,15 @@ class Evaluation:
         return {
             "format": FORM,
             "figures": {
-                **self.figures, "k": self.k, "videos": len(self.videos), "broken": len(self.broken), "windows": self.windows[0],
+                **self.figures, "k": self.k, "videos": len(self.videos), "broken": len(self.broken),
+                "damaged": len(self.damaged), "windows": self.windows[0],
                 "read": None if read is None else dict(zip(FIGURES[:3], read, strict=True)),
             },
             "metadata": dict(self.metadata),
             "window_hits": list(self.windows),
             "short": list(self.short),
             "broken": self.broken,
+            "damaged": self.damaged,
             "classes": self.by_class,
             "confusion": confusion,
             "videos": {
@@ -202,7 +213,7 @@ class Evaluation:
             videos = {
                 name: Outcome(
                     number[v["label"]], v["windows"], tuple((number[t["label"]], float(t["score"])) for t in v["top"]),
-                    v["rank"], fields["broken"].get(name),
+                    v["rank"], fields["broken"].get(name), fields["damaged"].get(name),
                 )
                 for name, v in fields["videos"].items()
             }  # fmt: skip
@@ -213,7 +224,7 @@ class Evaluation:
 
     def write(self, path: str | Path) -> None:
         """Write `to_dict` as JSON; what exists is replaced once all is written. Raises MissingError for a full disk."""
-        _write_json(Path(path), self.to_dict())
+        write_json(Path(path), self.to_dict())
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -239,8 +250,13 @@ class Evaluation:
         lines = [aligned(rows)]
         if broken:
             lines.append(f"{_videos(len(broken))} of {counted} could not be read and count as wrong:")
-            lines += [f"  {name}: {why}" for name, why in list(broken.items())[:10]]
-            lines += [f"  and {len(broken) - 10:,} more"] if len(broken) > 10 else []
+            lines += _some(broken)
+        if damaged := self.damaged:
+            verbs = ("is", "was") if len(damaged) == 1 else ("are", "were")
+            lines.append(
+                f"{_videos(len(damaged))} {verbs[0]} damaged in places and {verbs[1]} scored by what could be read:"
+            )
+            lines += _some({name: note.removeprefix(DAMAGED) for name, note in damaged.items()})
         if self.short:
             lines.append(f"{_videos(len(self.short))} shorter than a window: looped")
         return "\n".join(lines)
@@ -260,7 +276,6 @@ def evaluate(
     short: Iterable[str] | None = None,
     amp: bool | None = None,
     metadata: Mapping[str, Any] | None = None,
-    progress: Callable[[int, int | None], None] | None = None,
 ) -> Evaluation:
     """Score videos by the mean over their windows of the softmax of what the network says.
 
@@ -277,12 +292,11 @@ def evaluate(
         mean: of red, green and blue in [0, 1]: the network sees (x / 255 - mean) / std.
         std: likewise.
         ids: the name of each video; None for its number.
-        faults: id -> why a video could not be read; looked at once `windows` has ended, so it may fill meanwhile. A video
-            that gave no window is broken without being told here.
+        faults: id -> what is wrong with a video; looked at once `windows` has ended, so it may fill meanwhile. A video that
+            gave a window is scored all the same, and listed as damaged; one that gave none is broken, told here or not.
         short: ids of looped videos, likewise.
         amp: whether the network reckons in bfloat16; None for yes on a card that can. Scores are float32 all the same.
         metadata: kept with the figures, as JSON.
-        progress: called after each batch with how many this rank has done, and of how many, or None.
 
     Raises:
         ArgumentError: labels, names, windows or what the model returns do not fit together.
@@ -296,11 +310,11 @@ def evaluate(
     _check(answers, classes, names, ids is None and (faults is not None or short is not None))
     where = ranks.choose_device(device)
     if amp is None:
-        amp = where.type == "cuda" and torch.cuda.is_bf16_supported()
+        amp = where.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     sums = _Sums(answers, len(classes), names)
     failure: Exception | None = None
     try:
-        _score(model, windows, sums, where, tuple(mean), tuple(std), amp, progress)
+        _score(model, windows, sums, where, tuple(mean), tuple(std), amp)
     except torch.OutOfMemoryError as error:
         failure = MissingError(
             f"the card has too little memory for so many windows at once; give a smaller batch: {str(error).splitlines()[0]}"
@@ -326,6 +340,10 @@ def evaluate(
         if ranks.world()[1] > 1 and ranks.lost(error) and error is not failure:
             raise RunError(f"another rank is gone: {str(error).splitlines()[0]}") from error
         raise
+    finally:
+        failure = (
+            None  # else it and this frame hold each other, and the workers of `windows`, until garbage is collected
+        )
     scored, first, among = (int(n) for n in sums.hits)
     return Evaluation(
         tuple(classes),
@@ -387,12 +405,11 @@ class _Sums:
         made = {}
         for i, name in enumerate(self.names):
             label, count = int(self.labels[i]), int(self.counts[i])
-            fault = faults.get(name, None if count else NO_WINDOW)
-            if fault is None:
+            if count:
                 top = tuple((int(c), float(means[i, c])) for c in best[i])
-                made[name] = Outcome(label, count, top, int(found[i]))
+                made[name] = Outcome(label, count, top, int(found[i]), note=faults.get(name))
             else:
-                made[name] = Outcome(label, count, fault=fault)
+                made[name] = Outcome(label, 0, fault=faults.get(name, NO_WINDOW))
         return made
 
 
@@ -404,12 +421,10 @@ def _score(
     mean: tuple[float, ...],
     std: tuple[float, ...],
     amp: bool,
-    progress: Callable[[int, int | None], None] | None,
 ) -> None:
     """Add the scores of all windows of this rank to `sums`."""
     if isinstance(model, DistributedDataParallel):
         model = model.module  # whose forward waits for no other rank, which may have no window
-    total = len(windows) if isinstance(windows, Sized) else None
     modes = {module: module.training for module in model.modules()}
     flying: deque[tuple[torch.Tensor, npt.NDArray[np.int64], torch.cuda.Event | None]] = deque()
 
@@ -422,7 +437,7 @@ def _score(
     try:
         model.to(device).eval()
         with torch.inference_mode():
-            for done, (clips, numbers) in enumerate(windows, 1):
+            for clips, numbers in windows:
                 if clips.ndim != 5 or numbers.shape != (len(clips),) or numbers.dtype != torch.int64:
                     raise ArgumentError(
                         f"`windows` must give clips (N, 3, T, H, W) and int64 numbers (N,), not {tuple(clips.shape)} and "
@@ -452,8 +467,6 @@ def _score(
                 flying.append((scores, numbers.numpy().copy(), event))
                 if len(flying) > 1:  # the scores of the batch before are read while this one runs
                     land()
-                if progress is not None:
-                    progress(done, total)
             while flying:
                 land()
     finally:
@@ -539,7 +552,7 @@ class Summary:
 
     def write(self, path: str | Path) -> None:
         """Write `to_dict` as JSON; what exists is replaced once all is written. Raises MissingError for a full disk."""
-        _write_json(Path(path), self.to_dict())
+        write_json(Path(path), self.to_dict())
 
     def text(self) -> str:
         """The figures as tables, in percent."""
@@ -642,10 +655,11 @@ def _videos(count: int) -> str:
     return "1 video" if count == 1 else f"{count:,} videos"
 
 
+def _some(videos: Mapping[str, str]) -> list[str]:
+    """A line for each of the first ten."""
+    more = [f"  and {len(videos) - 10:,} more"] if len(videos) > 10 else []
+    return [f"  {name}: {why}" for name, why in list(videos.items())[:10]] + more
+
+
 def _with_mean(first: float, among: float) -> Shares:
     return first, among, (first + among) / 2
-
-
-def _write_json(path: Path, value: Any) -> None:
-    with replace(path) as partial:
-        partial.write_text(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")

@@ -517,8 +517,9 @@ def sweep(
     """Draw the accuracy against the size of the set that networks were initialized from, figure 3 of the paper.
 
     A point is the mean over splits and seeds of the evaluations that belong to it, its bar the sample standard deviation
-    over the seeds. What was trained from scratch stands at 0. The size is that of the spec in the metadata of the weights,
-    or of those they were made from. Where the other size varies too, a line is drawn for each of its values.
+    over the seeds. Videos and split are those that the metadata of an evaluation have as `source`. The size is that of the
+    spec in the metadata of the weights, or of those they were made from; what was trained from scratch stands at 0. Where the
+    other size varies too, a line is drawn for each of its values.
 
     Args:
         points: evaluation.json files, or folders that are searched for them.
@@ -561,7 +562,7 @@ def _evaluations(paths: Sequence[Path]) -> list[Path]:
 def _point(path: Path, series: str) -> _Point:
     evaluation = Evaluation.load(path)
     about = evaluation.metadata
-    videos = _mapping(about.get("data") or about.get("source"))
+    videos = _mapping(about.get("source"))
     kind = str(videos.get("kind", "videos"))
     name = TARGETS.get(kind, kind) if series == "target" else str(_mapping(about.get("model")).get("name", "model"))
     return _Point(

@@ -481,7 +481,8 @@ def _folder(root: Path, given: Path | None, subset: str, split: int) -> VideoSet
     divided = {name: path for name, path in parts.items() if path.is_dir() and _folders(path)}
     if not divided and subset != "train":
         raise ConflictError(
-            f"{root} has no folder `val` or `test`, so all of it is `train`: read that, and put a part aside with hold_out"
+            f"{root} has no folder `val` or `test`, so all of it is `train`; give `holdout`, a share of the training videos to put "
+            f"aside"
         )
     top = divided.get(subset) if divided else root
     if top is None:

@@ -213,7 +213,9 @@ def _safetensors() -> Any:
     try:
         import safetensors.torch
     except ImportError as error:
-        raise MissingError(".safetensors files need safetensors; install it with: pip install 'vpngen[train]'") from error
+        raise MissingError(
+            ".safetensors files need safetensors; install it with: pip install 'vpngen[train]'"
+        ) from error
     return safetensors.torch
 
 
