@@ -47,7 +47,7 @@ def iteration(loader: DataLoader[Any]) -> Iterator[Any]:
 @contextlib.contextmanager
 def _signals_wait() -> Iterator[None]:
     """Signals come later, and never to processes that are started meanwhile: who is started blocks what its starter blocks."""
-    if not hasattr(signal, "pthread_sigmask"):
+    if not hasattr(signal, "sigwaitinfo"):  # see `begin`
         yield
         return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
