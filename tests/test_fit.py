@@ -9,10 +9,12 @@ import math
 import os
 import re
 import resource
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -105,10 +107,15 @@ def table(out: Path) -> list[dict[str, str]]:
 
 
 def board(out: Path) -> Any:
+    """What TensorBoard reads, file by file as they were written: their names tell runs of one second apart by chance."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    events = EventAccumulator(str(out / "tensorboard"))
-    events.Reload()
+    with tempfile.TemporaryDirectory() as ordered:
+        files = sorted((out / "tensorboard").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+        for i, path in enumerate(files):
+            shutil.copy(path, Path(ordered) / f"events.out.tfevents.{i:04d}")
+        events = EventAccumulator(ordered)
+        events.Reload()
     return events
 
 

@@ -661,15 +661,13 @@ def normalised(
     if clips.is_floating_point():
         made = clips.to(device, non_blocking=True)
     else:
-        scales = [(1 / (255 * s), -m / s) for m, s in zip(mean, std, strict=True)]
-        alike = len(set(scales)) == 1
+        levels = [(1 / (255 * s), -m / s) for m, s in zip(mean, std, strict=True)]
+        alike = len(set(levels)) == 1
         seen = clips[:, :1] if alike and clips.stride(1) == 0 else clips  # grey that is shown three times travels once
-        made = seen.to(device, non_blocking=True).float()
-        if alike:
-            made.mul_(scales[0][0]).add_(scales[0][1])
-        else:
-            for channel, (scale, shift) in enumerate(scales):
-                made[:, channel].mul_(scale).add_(shift)
+        seen = seen.to(device, non_blocking=True)
+        made = torch.empty_like(seen, dtype=torch.float32)
+        for channels, (scale, shift) in [(slice(None), levels[0])] if alike else [*enumerate(levels)]:
+            torch.add(torch.tensor(shift), seen[:, channels], alpha=scale, out=made[:, channels])  # rounded once
         made = made.expand(clips.shape)
     return made.contiguous(memory_format=torch.channels_last_3d) if made.is_cuda else made
 
