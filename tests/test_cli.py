@@ -1223,6 +1223,28 @@ def test_impatient_signals_do_no_harm(run: Run, tmp_path: Path, uninterrupted: d
     assert stores.tree(tmp_path / "long.zarr") == uninterrupted
 
 
+HAMMERED = """
+import os, signal, threading
+from vpngen.cli import base
+
+signal.signal(signal.SIGINT, base._leave)
+
+def hammer():
+    while True:
+        os.kill(os.getpid(), signal.SIGINT)
+
+threading.Thread(target=hammer, daemon=True).start()
+while True:
+    pass
+"""
+
+
+def test_leaving_at_once_is_said_once() -> None:
+    for _ in range(5):
+        left = subprocess.run([sys.executable, "-c", HAMMERED], capture_output=True, text=True, timeout=100)
+        assert (left.returncode, left.stdout, left.stderr) == (130, "", "Stopped at once.\n")
+
+
 def send(number: signal.Signals) -> Callable[..., None]:
     return lambda *_, **__: os.kill(os.getpid(), number)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import itertools
 import json
 import os
 import re
@@ -41,8 +42,13 @@ def _stop(number: int, _: object) -> NoReturn:
     raise Stop(number)
 
 
-def _leave(number: int, _: object) -> NoReturn:
-    """The next signal: leave at once, as if killed."""
+_leaving = itertools.count()
+
+
+def _leave(number: int, _: object) -> None:
+    """The next signal: leave at once, as if killed; one that comes while this runs lets it finish, so that it says so once."""
+    if next(_leaving):
+        return
     with contextlib.suppress(OSError):
         os.write(2, b"\x1b[?25hStopped at once.\n" if os.isatty(2) else b"Stopped at once.\n")  # a bar hides the cursor
     os._exit(128 + number)
