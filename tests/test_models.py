@@ -377,6 +377,7 @@ def second(hidden=4, *, n_classes): return Net(n_classes, hidden)
 def third(model_num_class=400, **kwargs): return Net(model_num_class, **kwargs)
 def fourth(class_count, hidden=4): return Net(class_count, hidden)
 def open_ended(**kwargs): return Net(**kwargs)
+def passed_on(**kwargs): return third(**kwargs) if "num_classes" not in kwargs else second(**kwargs)
 def both(hidden=4, n_classes=3, num_classes=400): return Net(num_classes, hidden)
 
 class Home:
@@ -404,7 +405,9 @@ def nets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("nets")
-@pytest.mark.parametrize("maker", ["first", "second", "third", "fourth", "open_ended", "both", "Net", "Home.make"])
+@pytest.mark.parametrize(
+    "maker", ["first", "second", "third", "fourth", "open_ended", "passed_on", "both", "Net", "Home.make"]
+)
 def test_models_of_other_packages(maker: str) -> None:
     assert create_model(f"othernets.video:{maker}", 11).fc.weight.shape == (11, 4)
     if maker != "Home.make":
@@ -423,6 +426,7 @@ def test_models_of_other_packages(maker: str) -> None:
         ("othernets.video:Home.missing", {}, ArgumentError, "has no Home.missing"),
         ("othernets.video:first", {"depth": 3}, ArgumentError, "options depth: .*'depth'"),
         ("othernets.video:third", {"depth": 3}, ArgumentError, "options depth: .*'depth'"),
+        ("othernets.video:passed_on", {"depth": 3}, ArgumentError, "options depth: .*'depth'"),
         ("othernets.video:second", {"n_classes": 3}, ArgumentError, "give it as `num_classes`"),
         ("othernets.broken:first", {}, MissingError, "cannot be imported .RuntimeError: operator does not exist"),
         ("othernets.absent:first", {}, MissingError, "othernets.absent cannot be imported .ModuleNotFoundError.*PYTHONPATH"),

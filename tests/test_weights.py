@@ -460,15 +460,28 @@ class Foreign(nn.Module):
         return self.heads["top"](x.mean((2, 3, 4)))
 
 
+class Convolutional(nn.Module):
+    """A network that averages over space and time what a convolution gives, as S3D does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv3d(3, 4, 1), nn.Conv3d(4, 4, 3, bias=False), nn.Conv3d(4, 4, 1, groups=4))
+        self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Conv3d(4, 5, 1), nn.Conv3d(5, 5, 1, groups=5))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.classifier[:2](self.features(x)).mean((2, 3, 4))
+
+
 def test_heads() -> None:
-    for model, name in ((fresh(), "fc"), (fresh("densenet121"), "classifier"), (Foreign(), "heads.top.2")):
+    models = (fresh(), "fc"), (fresh("densenet121"), "classifier"), (Foreign(), "heads.top.2")
+    for model, name in (*models, (Convolutional(), "classifier.1")):
         assert find_head(model) == (name, model.get_submodule(name)) == find_head(nn.DataParallel(model))
         model.eval()
         names, old = list(model.state_dict()), find_head(model)[1]
         model.to(torch.float64)
         replace_head(nn.DataParallel(model), 9)
         new = find_head(model)[1]
-        assert new is not old and new.out_features == 9 and not new.training and new.weight.dtype == torch.float64
+        assert new is not old and len(new.weight) == 9 and not new.training and new.weight.dtype == torch.float64
         assert list(model.state_dict()) == names and (new.bias is None) == (old.bias is None)
         with torch.no_grad():
             assert model(clips(1, 3, 16, 32, 32).double()).shape == (1, 9)
@@ -482,8 +495,8 @@ def test_heads() -> None:
         assert torch.equal(find_head(model)[1].weight, layer.weight)
         bias = torch.zeros(5) if name == "densenet121" else layer.bias
         assert torch.equal(find_head(model)[1].bias, bias)
-    with pytest.raises(ArgumentError, match="has no torch"):
-        find_head(nn.Sequential(nn.Conv3d(1, 1, 1)))
+    with pytest.raises(ArgumentError, match="has neither a torch"):
+        find_head(nn.Sequential(nn.Conv3d(1, 1, 3)))
     with pytest.raises(ArgumentError, match="`num_classes`"):
         replace_head(fresh(), 0)
 

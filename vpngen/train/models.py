@@ -133,7 +133,8 @@ def create_model(name: str, num_classes: int = 400, **options: Any) -> nn.Module
 
     Args:
         name: one of `MODELS`, or `package.module:callable` for one of another package. That is called with the class count, under
-            whichever of `num_classes`, `n_classes`, `model_num_class` and `class_count` it knows, and with the options.
+            whichever of `num_classes`, `n_classes`, `model_num_class` and `class_count` it knows, or takes as a keyword to pass
+            on, and with the options.
         num_classes: how many the network tells apart.
         options: for one of `MODELS` the fields of `Options`.
 
@@ -209,21 +210,25 @@ def _foreign(name: str, num_classes: int, options: Mapping[str, Any]) -> nn.Modu
     signature = inspect.signature(factory)
     taken = [p.name for p in signature.parameters.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
-    count = next((c for c in CLASS_COUNTS if c in taken), CLASS_COUNTS[0] if open_ended else None)
-    if count is None:
+    counts = [c for c in CLASS_COUNTS if c in taken][:1] or list(CLASS_COUNTS if open_ended else ())
+    if not counts:
         raise ArgumentError(
             f"`name` (={name!r}): {path} takes no class count; it needs a parameter called {', '.join(CLASS_COUNTS[:-1])} or "
             f"{CLASS_COUNTS[-1]}, and has {', '.join(taken) or 'none'}"
         )
-    if count in options:
-        raise ArgumentError(f"option `{count}` of {name} is its class count; give it as `num_classes`")
-    try:
-        signature.bind(**{count: num_classes}, **options)
-        model = factory(**{count: num_classes}, **options)
-    except TypeError as error:
-        raise ArgumentError(
-            f"{name} cannot be called with `{count}` and the options {', '.join(options) or '(none)'}: {error}"
-        ) from error
+    for count in counts:
+        if count in options:
+            raise ArgumentError(f"option `{count}` of {name} is its class count; give it as `num_classes`")
+        try:
+            signature.bind(**{count: num_classes}, **options)
+            model = factory(**{count: num_classes}, **options)
+            break
+        except TypeError as error:
+            if count != counts[-1] and f"keyword argument '{count}'" in str(error):
+                continue  # whoever the keywords are passed on to calls it otherwise
+            raise ArgumentError(
+                f"{name} cannot be called with `{count}` and the options {', '.join(options) or '(none)'}: {error}"
+            ) from error
     if not isinstance(model, nn.Module):
         raise ArgumentError(f"{name} must return a torch.nn.Module, and returned a {type(model).__name__}")
     return model

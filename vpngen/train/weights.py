@@ -46,36 +46,45 @@ class Stateful(Protocol):
 # --- heads and stages
 
 
-def find_head(model: nn.Module) -> tuple[str, nn.Linear]:
+def find_head(model: nn.Module) -> tuple[str, nn.Linear | nn.Conv3d]:
     """Name and layer of what gives the logits: the last linear layer of `model`, `fc` or `classifier` of ours.
 
+    In a model without one, as S3D and many an I3D, it is the last 1 x 1 x 1 convolution.
+
     Raises:
-        ArgumentError: `model` has no linear layer.
+        ArgumentError: `model` has neither.
     """
     head = _head(_bare(model))
     if head is None:
-        raise ArgumentError(f"`model` ({type(model).__name__}) has no torch.nn.Linear that could be its classifier")
+        raise ArgumentError(
+            f"`model` ({type(model).__name__}) has neither a torch.nn.Linear nor a 1 x 1 x 1 convolution that could be its classifier"
+        )
     return head
 
 
-def _head(model: nn.Module) -> tuple[str, nn.Linear] | None:
-    found = [(name, module) for name, module in model.named_modules() if name and isinstance(module, nn.Linear)]
-    return found[-1] if found else None
+def _head(model: nn.Module) -> tuple[str, nn.Linear | nn.Conv3d] | None:
+    named = [(name, module) for name, module in model.named_modules() if name]
+    linear = [(name, module) for name, module in named if isinstance(module, nn.Linear)]
+    points = [(n, m) for n, m in named if isinstance(m, nn.Conv3d) and m.kernel_size == (1, 1, 1) and m.groups == 1]
+    return linear[-1] if linear else points[-1] if points else None
 
 
 def replace_head(model: nn.Module, num_classes: int) -> None:
     """Put a fresh classifier of `num_classes` in place of the one that is there, initialized as a new model's is.
 
     Raises:
-        ArgumentError: `num_classes` is not a positive integer, or `model` has no linear layer.
+        ArgumentError: `num_classes` is not a positive integer, or `model` has no classifier, see `find_head`.
     """
     check_count("num_classes", num_classes)
     name, old = find_head(model)
-    new = nn.Linear(
-        old.in_features, num_classes, old.bias is not None, device=old.weight.device, dtype=old.weight.dtype
-    )
-    if isinstance(_bare(model), DenseNet):
+    new: nn.Linear | nn.Conv3d
+    if isinstance(old, nn.Linear):
+        new = nn.Linear(old.in_features, num_classes, old.bias is not None)
+    else:
+        new = nn.Conv3d(old.in_channels, num_classes, 1, bias=old.bias is not None)
+    if isinstance(_bare(model), DenseNet) and new.bias is not None:
         nn.init.zeros_(new.bias)
+    new.to(old.weight.device, old.weight.dtype)
     parent, _, leaf = name.rpartition(".")
     setattr(_bare(model).get_submodule(parent), leaf, new.train(old.training))
 
