@@ -215,6 +215,45 @@ def test_a_model_of_somebody_else(
     assert run("evaluate", "tuned").code == 0
 
 
+MISFITS = """
+from torch import nn
+
+def large(num_classes):
+    return nn.Sequential(nn.AvgPool3d((8, 40, 40)), nn.Flatten(), nn.Linear(3, num_classes))
+
+def map(num_classes):
+    return nn.Sequential(nn.Conv3d(3, num_classes, 1), nn.AdaptiveAvgPool3d(1))
+
+class pair(nn.Linear):
+    def __init__(self, num_classes):
+        super().__init__(32, num_classes)
+
+    def forward(self, x):
+        return x, x
+"""
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        ("misfits:large", "`--clip` (=8x32x32): misfits:large cannot take such clips (RuntimeError: "),
+        ("misfits:map", "`--model` (='misfits:map') must give logits (N, {0}), and gives (1, {0}, 1, 1, 1) for"),
+        ("misfits:pair", "and gives a tuple for a clip of 8x32x32"),
+    ],
+)
+@pytest.mark.parametrize("command", ["train", "finetune"])
+def test_a_model_that_does_not_fit_is_named_before_anything_is_written(
+    run: Run, tmp_path: Path, ucf: tuple[str | Path, ...], monkeypatch: pytest.MonkeyPatch, command: str, model: str,
+    told: str,
+) -> None:  # fmt: skip
+    (tmp_path / "misfits.py").write_text(MISFITS)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    rest = NOISE[len(TINY) :] if command == "train" else (*ucf, *BRIEF)
+    done = run(command, "out", *rest, "--clip", "8x32x32", "--model", model)
+    assert done.code == 2 and told.format(4 if command == "train" else 3) in done.err, done.err
+    assert not (tmp_path / "out").exists()
+
+
 # --- going on
 
 

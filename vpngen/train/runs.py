@@ -190,6 +190,7 @@ def initialize(
         model, metadata = start.build(spec.n_categories, seed, recipe.freeze)
         metadata = _metadata("train", metadata, recipe, {"spec": seen.to_dict(), "fingerprint": seen.fingerprint})
         batch = per_rank(recipe)
+        _try(model, metadata["model"], recipe.clip, device)
 
         def clips(where: Spec | Path, split: str, augment: Augment, **more: Any) -> ClipLoader:
             return loader(
@@ -264,6 +265,7 @@ def finetune(
             raise ArgumentError(
                 f"`batch` (={recipe.batch}) is more than the {len(train_set.videos):,} training videos of {data.kind}"
             )
+        _try(model, metadata["model"], recipe.clip, device)
         how: dict[str, Any] = {
             "clip": recipe.clip,
             "seed": seed,
@@ -335,7 +337,7 @@ def assess(
     with ranks.joined(machine.device) as device:
         model = create_model(about["name"], about["num_classes"], **about["options"])
         load_weights(model, weights)
-        model.to(device)
+        _try(model, about, recipe.clip, device)
         return _evaluated(model, videos, recipe, batch, machine, device, {**metadata, "source": data.to_dict()}, scored)
 
 
@@ -362,6 +364,28 @@ def _other_classes(there: Sequence[str], here: Sequence[str], weights: Path, dat
     if new:
         text += f"; only the videos have {', '.join(new[:5])}{' ...' if len(new) > 5 else ''}"
     return text if lacks or new else text + ", in another order"
+
+
+def _try(model: nn.Module, about: Mapping[str, Any], clip: tuple[int, int, int], device: torch.device) -> None:
+    """Bring a network to the device and see that it takes such clips, as our own do whatever their size. Raises ArgumentError."""
+    model.to(device)
+    if about["name"] in MODELS:
+        return
+    shape, mode = "x".join(map(str, clip)), model.training
+    try:
+        with torch.no_grad():
+            logits = model.eval()(torch.zeros(1, 3, *clip, device=device))
+    except Exception as error:  # whatever a network may do
+        raise ArgumentError(
+            f"`clip` (={shape}): {about['name']} cannot take such clips ({type(error).__name__}: {error})"
+        ) from error
+    finally:
+        model.train(mode)
+    if not isinstance(logits, torch.Tensor) or logits.shape != (1, about["num_classes"]):
+        what = tuple(logits.shape) if isinstance(logits, torch.Tensor) else f"a {type(logits).__name__}"
+        raise ArgumentError(
+            f"`name` (={about['name']!r}) must give logits (N, {about['num_classes']}), and gives {what} for a clip of {shape}"
+        )
 
 
 def _evaluated(
