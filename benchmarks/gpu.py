@@ -110,7 +110,15 @@ def sanitizer(tool: str, device: int) -> str:
         "benchmarks.gpu",
         "--small",
     ]
-    done = subprocess.run([*command, "--device", str(device)], capture_output=True, text=True)
+    try:
+        done = subprocess.run([*command, "--device", str(device)], capture_output=True, text=True, timeout=120)
+    except subprocess.TimeoutExpired:
+        return "did not end within two minutes"
+    if done.returncode not in (
+        0,
+        9,
+    ):  # its own troubles, as on cards that it does not know or machines that do not let it
+        return f"did not run: {(done.stdout.strip() or done.stderr.strip() or 'it said nothing').splitlines()[-1]}"
     if done.returncode:
         raise SystemExit(f"{tool}: {done.stdout[-4000:]}{done.stderr[-2000:]}")
     return next((line.strip("= ") for line in done.stdout.splitlines() if "SUMMARY" in line), "no complaint")

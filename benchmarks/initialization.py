@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import json
@@ -218,7 +219,7 @@ def rendered(arm: str, plan: Plan, seed: int, split: str, device: torch.device) 
         spec = vpngen.perlin(**about, shape=(240, plan.side, plan.side))
     batches: Any = vpngen.loader(
         spec, plan.pretext_batch, clip=clip, split=split, augment=augment, seed=seed, shuffle=split == "train", drop_last=True,
-        length=plan.pretext_clips // EPOCHS if split == "train" else "epoch", device="cpu" if device.type == "cpu" else "auto", threads=None if device.type == "cuda" else 1,
+        length=plan.pretext_clips // EPOCHS if split == "train" else "epoch", device=str(device), threads=None if device.type == "cuda" else 1,
         prefetch=None if device.type == "cuda" else 0,
     )  # fmt: skip
     return FirstFrame(batches) if arm == FROZEN else batches
@@ -353,32 +354,61 @@ def job(arm: str, seed: int, rates: Sequence[float], plan: Plan, where: str, ima
     return found
 
 
-def everybody(jobs: list[tuple[Any, ...]], workers: int) -> list[dict[str, Any]]:
+class Kept:
+    """Results of jobs in a file, a line each, so that a run that was stopped goes on; without a path they are kept nowhere."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path, self.start = path, time.monotonic()
+        self.results: dict[str, dict[str, Any]] = {}
+        self.before = 0.0
+        if path is not None and path.exists():
+            for line in path.read_text().splitlines():
+                with contextlib.suppress(ValueError):  # the last line, if it was stopped in the middle of it
+                    found = json.loads(line)
+                    self.results[found["job"]] = found["result"]
+                    self.before = found["seconds"]
+            print(f"{len(self.results)} jobs were done before, as {path} says", file=sys.stderr)
+
+    def add(self, name: str, result: dict[str, Any]) -> None:
+        """Keep the result of a job."""
+        self.results[name] = result
+        if self.path is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a") as file:
+                file.write(json.dumps({"job": name, "seconds": self.seconds, "result": result}) + "\n")
+
+    @property
+    def seconds(self) -> float:
+        """What this run and those that it goes on from took."""
+        return self.before + time.monotonic() - self.start
+
+
+def everybody(jobs: list[tuple[Any, ...]], workers: int, kept: Kept) -> list[dict[str, Any]]:
     """The results of all jobs in their order; with several workers each job has a process of its own among them."""
-    done: list[dict[str, Any]] = []
+    left = {repr(each): each for each in jobs if repr(each) not in kept.results}
     with concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as crew:
         calls: Callable[..., Any] = crew.map if workers > 1 else map
-        for result in calls(job, *zip(*jobs, strict=True)):
-            done.append(result)
+        for name, result in zip(left, calls(job, *zip(*left.values(), strict=True)) if left else (), strict=True):
+            kept.add(name, result)
             scores = ", ".join(f"{rate}: {found['top1']:.1%}" for rate, found in result["rates"].items())
             learned = f"pretext {result['pretext']['val_top1']:.1%}, " if "val_top1" in result["pretext"] else ""
             print(f"  {result['arm']}, seed {result['seed']}: {learned}{scores}", file=sys.stderr, flush=True)
-    return done
+    return [kept.results[repr(each)] for each in jobs]
 
 
-def run(plan: Plan, device: str, workers: int, imagenet: str | None) -> dict[str, Any]:
+def run(plan: Plan, device: str, workers: int, imagenet: str | None, kept: Kept) -> dict[str, Any]:
     """Choose the rate of each arm, then do all again with every seed."""
-    start = time.monotonic()
     arms = [SCRATCH, VPN, FROZEN, IMAGENET if imagenet else STILLS]
     slow_first = [VPN, FROZEN, *[arm for arm in arms if arm not in (VPN, FROZEN)]]
     print("learning rates, on validation clips", file=sys.stderr)
     choice = {
-        r["arm"]: r for r in everybody([(a, CHOOSING, plan.rates, plan, device, imagenet) for a in slow_first], workers)
+        r["arm"]: r
+        for r in everybody([(a, CHOOSING, plan.rates, plan, device, imagenet) for a in slow_first], workers, kept)
     }
     rates = {arm: max(plan.rates, key=lambda rate: choice[arm]["rates"][str(rate)]["top1"]) for arm in arms}
-    print(f"{time.monotonic() - start:.0f} s; now {plan.seeds} seeds, on test clips", file=sys.stderr)
+    print(f"{kept.seconds:.0f} s; now {plan.seeds} seeds, on test clips", file=sys.stderr)
     jobs = [(a, seed, (rates[a],), plan, device, imagenet) for a in slow_first for seed in range(plan.seeds)]
-    results = everybody(jobs, workers)
+    results = everybody(jobs, workers, kept)
     found: dict[str, Any] = {}
     for arm in arms:
         own = [r for r in results if r["arm"] == arm]
@@ -400,7 +430,7 @@ def run(plan: Plan, device: str, workers: int, imagenet: str | None) -> dict[str
         "plan": dataclasses.asdict(plan),
         "parameters": sum(p.numel() for p in create_model(plan.model, len(motions.MOTIONS), width=plan.width).parameters()),
         "finetune_steps": steps,
-        "minutes": (time.monotonic() - start) / 60,
+        "minutes": kept.seconds / 60,
         "arms": found,
     }  # fmt: skip
 
@@ -497,7 +527,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a few minutes, printed: that it runs, not a measurement")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1; a card if there is one")
     parser.add_argument("--seeds", type=int, help="how many; 5, and with --quick 2")
-    parser.add_argument("--processes", type=int, help="jobs side by side on a processor; one for each core")
+    parser.add_argument("--processes", type=int, help="jobs side by side; one for each core, on a card four at most")
     parser.add_argument("--imagenet", help="a file of 2-D ResNet weights of that depth and width, as torchvision's")
     parser.add_argument("--out", type=Path, help="folder for the report; benchmarks/results, or with --quick none")
     options = parser.parse_args()
@@ -507,8 +537,10 @@ def main() -> None:
         plan = dataclasses.replace(plan, seeds=options.seeds)
     if options.imagenet and plan.width != 1:
         parser.error("the weights of ImageNet are those of a network of full width: run it on a card")
-    found = run(plan, device, options.processes or (common.cores() if device == "cpu" else 1), options.imagenet)
     out = options.out or (None if options.quick else HOME / "results")
+    kept = Kept(None if out is None else out / "initialization.jobs.jsonl")
+    workers = options.processes or (common.cores() if device == "cpu" else min(4, common.cores()))
+    found = run(plan, device, workers, options.imagenet, kept)
     if out is None:
         print(report(found))
         return
@@ -516,6 +548,8 @@ def main() -> None:
     (out / "initialization.json").write_text(json.dumps({**found, "quick": options.quick}, indent=1) + "\n")
     (out / "initialization.md").write_text(report(found))
     plot(found, out / "initialization.png")
+    if kept.path is not None:
+        kept.path.unlink(missing_ok=True)
     print(report(found))
 
 

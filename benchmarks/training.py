@@ -2,7 +2,7 @@
 
     python -m benchmarks.training [--quick] [--device cpu] [--workers N] [--out FOLDER]
 
-The loop is `vpngen.train.fit` itself: on a card 16 x 112 x 112, batches of 128, bfloat16, channels last. The constant batch
+What is known is written after each network. Where PyAV, ffmpeg or the pictures are not installed no files are read. The loop is `vpngen.train.fit` itself: on a card 16 x 112 x 112, batches of 128, bfloat16, channels last. The constant batch
 lies on the device already, and is the bound. Feeds take turns, each turn a whole epoch from the call that begins it.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import importlib.util
 import json
 import shutil
 import statistics
@@ -57,7 +58,7 @@ class Plan:
     clip: tuple[int, int, int] = (16, 112, 112)
     batch: int = 128
     steps: int = 100
-    file_steps: int = 25
+    file_steps: int = 48
     rounds: int = 5
     films: int = 4
     film: tuple[int, int] = (96, 192)
@@ -121,14 +122,22 @@ class Card:
 
 
 def feeds(plan: Plan, folder: Path, device: torch.device, workers: int) -> dict[str, Any]:
-    """Everything that a step can be fed by, of as many steps as a turn has."""
+    """Everything that a step can be fed by, of as many steps as a turn has; by no files if `folder` is not there."""
     stream = vpngen.loader(
-        vpngen.Spec.preset("vpn-256x512"), plan.batch, clip=plan.clip, device="cpu" if device.type == "cpu" else "auto", length=plan.steps * plan.batch,
+        vpngen.Spec.preset("vpn-256x512"),
+        plan.batch,
+        clip=plan.clip,
+        device=str(device),
+        length=plan.steps * plan.batch,
         drop_last=True,
-    )  # fmt: skip
+    )
     clips, labels = next(iter(stream))
-    constant = clips.to(device).clone(memory_format=torch.contiguous_format), labels.to(device).clone()
-    films = read_videos("ucf101", folder / "films", folder / "lists")
+    # One channel that is shown three times, as in what the stream gives: what follows costs the same.
+    constant = clips[:, :1].to(device).clone().expand(clips.shape), labels.to(device).clone()
+    made = {STREAM: stream, CONSTANT: Constant(constant, plan.steps)}
+    if not folder.exists():
+        return made
+    films = read_videos("ucf101", folder, folder.parent / "lists")
     wanted = plan.file_steps * plan.batch
     videos = [
         dataclasses.replace(film, id=f"{film.id} again {turn}")
@@ -137,9 +146,10 @@ def feeds(plan: Plan, folder: Path, device: torch.device, workers: int) -> dict[
     ]
     again = dataclasses.replace(films, videos=tuple(videos[:wanted]))
     decoded = VideoLoader(
-        again, plan.batch, clip=plan.clip, augment="multiscale", workers=workers, start_method="forkserver"
-    )
-    return {STREAM: stream, CONSTANT: Constant(constant, plan.steps), FILES: decoded}
+        again, plan.batch, clip=plan.clip, augment="multiscale", workers=workers, start_method="forkserver",
+        pin_memory=device.type == "cuda",
+    )  # fmt: skip
+    return {**made, FILES: decoded}
 
 
 def measure(
@@ -183,25 +193,35 @@ def measure(
     return found
 
 
-def run(plan: Plan, folder: Path, device: torch.device, workers: int, patience: float) -> dict[str, Any]:
+def run(plan: Plan, folder: Path, device: torch.device, workers: int, patience: float) -> Iterator[dict[str, Any]]:
+    """What is known after each model."""
     frames, size = plan.film
-    count = motions.write_ucf101(
-        folder / "films", folder / "lists", clips_per_class=plan.films, test_clips_per_class=1, frames=frames, size=size,
-        suffix=".mp4",
-    )  # fmt: skip
-    sources = feeds(plan, folder, device, workers)
+    count = len(motions.MOTIONS)
+    lacking = [
+        name for name in ("av", "imageio_ffmpeg", "skimage", "sklearn") if importlib.util.find_spec(name) is None
+    ]
+    if lacking:
+        print(f"without files, as {', '.join(lacking)} is not installed", file=sys.stderr, flush=True)
+    else:
+        count = motions.write_ucf101(
+            folder / "films", folder / "lists", clips_per_class=plan.films, test_clips_per_class=1, frames=frames, size=size,
+            suffix=".mp4",
+        )  # fmt: skip
+    plan = dataclasses.replace(
+        plan, file_steps=-(-plan.file_steps // workers) * workers
+    )  # each worker decodes whole batches
+    sources = feeds(plan, folder / "films", device, workers)
+    rendered = str(next(iter(sources[STREAM]))[0].device)
+    card = device.type == "cuda"
     found: dict[str, Any] = {}
     for name in plan.models:
         print(f"{name} ...", file=sys.stderr, flush=True)
         found[name] = measure(name, plan, sources, device, plan.rounds, patience)
-    rendered = str(next(iter(sources[STREAM]))[0].device)
-    sources.clear()
-    card = device.type == "cuda"
-    return {
-        "machine": {**common.machine(), "card": torch.cuda.get_device_name(device) if card else None, "driver": driver(card)},
-        "plan": dataclasses.asdict(plan), "workers": workers, "rendered_on": rendered, "threads": torch.get_num_threads(),
-        "films": count - len(motions.MOTIONS), "models": found,
-    }  # fmt: skip
+        yield {
+            "machine": {**common.machine(), "card": torch.cuda.get_device_name(device) if card else None, "driver": driver(card)},
+            "plan": dataclasses.asdict(plan), "workers": workers, "rendered_on": rendered, "threads": torch.get_num_threads(),
+            "films": count - len(motions.MOTIONS), "models": found,
+        }  # fmt: skip
 
 
 def driver(card: bool) -> str | None:
@@ -257,8 +277,10 @@ def report(r: dict[str, Any]) -> str:
         common.table([*header, *(["utilisation, %"] if machine["card"] else [])], rows),
         f"\nMedians and ranges of {plan['rounds']} turns of {plan['steps']} steps ({plan['file_steps']} fed by files) of `vpngen.train.fit`, "
         f"the feeds in turns, ratios within a round; each turn is an epoch from the call that begins it, its first batch included. "
-        f"The stream was rendered on {r['rendered_on']}. The mp4 files are {r['films']} moving pictures of {frames} x {side} x {side}, H.264, in the page cache, read by "
-        f"{r['workers']} worker processes, which are there before the clock starts. CPU time is that of all threads and workers.",
+        f"The stream was rendered on {r['rendered_on']}."
+        + (f" The mp4 files are {r['films']} moving pictures of {frames} x {side} x {side}, H.264, in the page cache, read by "
+        f"{r['workers']} worker processes, which are there before the clock starts." if r["films"] else " Without files.")
+        + " CPU time is that of all threads and workers.",
     ]  # fmt: skip
     return "\n".join(parts) + "\n"
 
@@ -276,13 +298,14 @@ def main() -> None:
     if device.type == "cuda":
         torch.cuda.set_device(device.index or 0)
     plan = PLANS[("card" if device.type == "cuda" else "processor") + (", quick" if options.quick else "")]
-    with tempfile.TemporaryDirectory(prefix=".benchmark-") as folder:
-        found = run(plan, Path(folder), device, options.workers, 0 if options.quick else 120)
     out = options.out or (None if options.quick else HOME / "results")
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "training.json").write_text(json.dumps({**found, "quick": options.quick}, indent=1) + "\n")
-        (out / "training.md").write_text(report(found))
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(prefix=".benchmark-") as folder:
+        for found in run(plan, Path(folder), device, options.workers, 0 if options.quick else 120):
+            if out is not None:
+                out.mkdir(parents=True, exist_ok=True)
+                (out / "training.json").write_text(json.dumps({**found, "quick": options.quick}, indent=1) + "\n")
+                (out / "training.md").write_text(report(found))
     print(report(found))
 
 

@@ -363,7 +363,11 @@ class Cuda(Backend):
         low, high = np.empty(len(rows), np.float32), np.empty(len(rows), np.float32)
         for i in range(0, len(rows), VIDEOS_A_PASS):
             some = plain[i : i + VIDEOS_A_PASS]
-            with self._on_card(f"perlin_extremes of {len(some)} videos of {shape}") as cupy:
+            # A stream of its own: the default one is torch's too, and what is fetched would wait for the step under way there.
+            with (
+                self._on_card(f"perlin_extremes of {len(some)} videos of {shape}") as cupy,
+                cupy.cuda.Stream(non_blocking=True),
+            ):
                 batch = self._prepare("perlin", some, np.repeat(WHOLE, len(some), axis=0), shape)
                 (part,) = batch.parts
                 (render,) = part.plan.steps

@@ -530,8 +530,13 @@ def _warmed(spec: Any, machine: Machine) -> None:
     """Compile kernels before progress is shown, and for all ranks at once."""
     from vpngen.terminal import compiling
 
-    with compiling(), contextlib.suppress(MissingError):
-        warm(spec, "auto" if machine.device in ("auto", "cpu") else machine.device)
+    own = f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "auto"
+    wanted = {"cpu": ("numba",), "auto": (own, "auto"), "cuda": (own,)}.get(machine.device, (machine.device,))
+    with compiling():
+        for name in wanted:
+            with contextlib.suppress(MissingError):
+                warm(spec, name)
+                break
 
 
 class _Watched:

@@ -20,7 +20,7 @@ from vpngen.errors import ArgumentError, MissingError, RunError
 from vpngen.train import ranks
 from vpngen.train.clips import DAMAGED
 from vpngen.train.files import write_json
-from vpngen.train.fitting import normalised
+from vpngen.train.fitting import normalised, placed
 
 FORM: Final = 1
 SHOWN: Final = 5
@@ -435,7 +435,7 @@ def _score(
         sums.add(scores.numpy(), numbers)
 
     try:
-        model.to(device).eval()
+        placed(model, device).eval()
         with torch.inference_mode():
             for clips, numbers in windows:
                 if clips.ndim != 5 or numbers.shape != (len(clips),) or numbers.dtype != torch.int64:

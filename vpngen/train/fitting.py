@@ -217,14 +217,9 @@ class _Run:
     ) -> None:  # fmt: skip
         self.recipe, self.device, self.accumulate, self.amp = recipe, device, accumulate, amp
         self.out, self.metadata, self.say = out, metadata, say
-        self.model = model.to(device)
-        if device.type == "cuda":
-            for parameter in self.model.parameters():
-                if parameter.ndim == 5:
-                    parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
-            torch.backends.cudnn.benchmark = True
+        self.model = placed(model, device)
         if compiled:
-            self.model.compile()
+            self.model.compile(dynamic=False)  # batches have one or two sizes, and the first may be that of validation
         trained = [p for p in self.model.parameters() if p.requires_grad]
         if not trained:
             raise ArgumentError(f"`freeze` (={recipe.freeze}) leaves nothing to train")
@@ -239,7 +234,8 @@ class _Run:
         self.wrapped: nn.Module = self.model
         if ranks.world()[1] > 1:
             on = [device] if device.type == "cuda" else None
-            self.wrapped = DistributedDataParallel(self.model, device_ids=on)
+            # The statistics of batches are not what training looks at: those of the first rank are shared when they are needed.
+            self.wrapped = DistributedDataParallel(self.model, device_ids=on, broadcast_buffers=False)
         self.rows: list[Row] = []
         self.epoch, self.sums, self.trained = 0, _Sums(), False
         self.step = 0
@@ -324,9 +320,9 @@ class _Run:
         """Write the checkpoint, with these random states or those of now. All ranks call it at the same step."""
         if self.checkpoint is None:
             return
-        for value in self.model.state_dict().values():
-            if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-                raise self.diverged(f"weights are no numbers any more at step {self.step}")
+        values = [value for value in self.model.state_dict().values() if value.is_floating_point()]
+        if self.agreed(not all(bool(torch.isfinite(value).all()) for value in values)):  # statistics differ by rank
+            raise self.diverged(f"weights are no numbers any more at step {self.step}")
         states = ranks.gathered(_random_state(self.device) if random is None else random)
         place = train.state_dict() if self.sums.steps else None
         from vpngen.train.models import reference_arch
@@ -526,12 +522,12 @@ class _Run:
             seen = self.one_step(batch, (ranks.is_main() and now - saved > watch.pause, bool(watch.stop())))
             seen.data = None if asked is None or given is None else (asked, given)
             # The figures of the step before are read while this one runs, so that a card is never waited for.
-            wishes = self.read(flying)
+            wishes = self.read(flying, watch)
             flying = seen
             self.sums.steps += 1
             self.step += 1
             if any(wishes):
-                self.read(flying)
+                self.read(flying, watch)
                 flying = None
                 saving = time.perf_counter()
                 self.sums.seconds = before + saving - begun
@@ -543,7 +539,7 @@ class _Run:
             self.sums.seconds = before + time.perf_counter() - begun
             watch.progress(self.progress("train", self.sums.steps, steps))
             last = time.perf_counter()
-        stopped = self.read(flying)[1]
+        stopped = self.read(flying, watch)[1]
         self.sums.seconds = before + time.perf_counter() - begun
         if not self.sums.clips:
             raise ArgumentError(f"`batch` (={self.recipe.batch}) leaves no whole batch in an epoch")
@@ -591,12 +587,12 @@ class _Run:
         values = values.to("cpu", non_blocking=True)
         return _Seen(values, self.marked(), None)
 
-    def read(self, seen: _Seen | None) -> tuple[bool, bool]:
+    def read(self, seen: _Seen | None, watch: _Watch) -> tuple[bool, bool]:
         """Add the figures of a step to those of the epoch. Returns the wishes to save and to stop."""
         if seen is None:
             return False, False
-        if seen.landed is not None:
-            seen.landed.synchronize()
+        if seen.landed is not None and not arrived(seen.landed.query, watch.stop):
+            raise RunError(f"the card, or another rank, did not answer after step {self.step}; {self.remedy}")
         if seen.data is not None:
             self.sums.waited += seen.data[0].elapsed_time(seen.data[1]) / 1000
         loss, right, clips, save, stop = seen.values.tolist()
@@ -622,7 +618,7 @@ class _Run:
         ranks.share_buffers(self.model)
         self.model.eval()
         random = _random_state(self.device)
-        sums = torch.zeros(4, dtype=torch.float64, device=self.device)
+        sums, clips_seen = torch.zeros(3, dtype=torch.float64, device=self.device), 0
         val.set_epoch(0)
         steps = len(val)
         with torch.inference_mode():
@@ -635,12 +631,12 @@ class _Run:
                     best = logits.topk(min(5, logits.shape[1])).indices == named[:, None]
                     sums += torch.stack([
                         nn.functional.cross_entropy(logits, named, reduction="sum").double(), best[:, 0].sum(), best.sum(),
-                        torch.tensor(len(named), device=self.device),
                     ])  # fmt: skip
+                clips_seen += len(clips)
                 watch.progress(self.progress("val", i + 1, steps))
                 if self.agreed(watch.stop()):
                     self.stop(train, random)
-        loss, top1, top5, clips_seen = ranks.total(sums).tolist()
+        loss, top1, top5, clips_seen = ranks.total(torch.cat([sums, sums.new_tensor([clips_seen])])).tolist()
         if not clips_seen:
             raise ArgumentError("`val` gives no batches")
         if not math.isfinite(loss):
@@ -652,6 +648,35 @@ class _Run:
         if ranks.world()[1] == 1:
             return wish
         return bool(ranks.total(torch.tensor(float(wish), device=self.device)).item())
+
+
+def placed(model: nn.Module, device: torch.device) -> nn.Module:
+    """The model on the device, on a card with its kernels in the order in which cuDNN is fastest."""
+    model.to(device)
+    if device.type == "cuda":
+        for parameter in model.parameters():
+            if (
+                parameter.ndim == 5
+            ):  # contiguous() would leave the strides of 1 x 1 x 1 kernels, and DDP copy their gradients
+                parameter.data = torch.empty_like(parameter, memory_format=torch.channels_last_3d).copy_(parameter.data)
+        torch.backends.cudnn.benchmark = True
+    return model
+
+
+def arrived(there: Callable[[], bool], stop: Callable[[], bool], patience: float = 60.0) -> bool:
+    """Wait until `there`; once `stop` is wished for, `patience` seconds at most.
+
+    A card is asked time and again, since whoever waits in its driver hears no signal, and waits forever if another rank is gone.
+    """
+    wished = math.inf
+    while not there():
+        now = time.monotonic()
+        if wished == math.inf and stop():
+            wished = now
+        if now - wished > patience:
+            return False
+        time.sleep(0.0005)
+    return True
 
 
 def normalised(

@@ -35,15 +35,20 @@ def joined(device: str = "auto", *, patience: float = 600.0) -> Iterator[torch.d
         patience: seconds that a rank waits for the others before it gives up.
 
     Raises:
-        ArgumentError: no such device.
+        ArgumentError: no such device, or one card for all ranks.
         MissingError: a card is asked for and there is none, or fewer than ranks on this machine.
     """
-    local, size = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    where = choose_device(device, local if size > 1 else None)
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size > 1 and str(device).startswith("cuda:"):
+        raise ArgumentError(f"`device` (={str(device)!r}): each rank takes a card of its own; give cuda, or auto")
+    where = choose_device(device)
     started = size > 1 and not dist.is_initialized()
     if started:
+        card = where.type == "cuda"
         dist.init_process_group(
-            "nccl" if where.type == "cuda" else "gloo", timeout=datetime.timedelta(seconds=patience)
+            "nccl" if card else "gloo",
+            timeout=datetime.timedelta(seconds=patience),
+            device_id=where if card else None,
         )
     try:
         yield where
@@ -57,8 +62,13 @@ def joined(device: str = "auto", *, patience: float = 600.0) -> Iterator[torch.d
                 dist.destroy_process_group()
 
 
-def choose_device(device: str | torch.device, local_rank: int | None = None) -> torch.device:
-    """The device that is meant; a card is also made the current one. Raises ArgumentError, MissingError."""
+def choose_device(device: str | torch.device) -> torch.device:
+    """The device that is meant, a rank's own under torchrun; a card is also made the current one.
+
+    Raises:
+        ArgumentError: no such device.
+        MissingError: there is no such card.
+    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -74,7 +84,9 @@ def choose_device(device: str | torch.device, local_rank: int | None = None) -> 
             f"`device` (={str(device)!r}): this torch ({torch.__version__}) finds no card; install its CUDA build and the "
             f"driver, or give cpu"
         )
-    number = chosen.index if chosen.index is not None else local_rank
+    number: int | None = chosen.index
+    if number is None and int(os.environ.get("WORLD_SIZE", "1")) > 1 and "LOCAL_RANK" in os.environ:
+        number = int(os.environ["LOCAL_RANK"])
     if number is not None and number >= torch.cuda.device_count():
         raise MissingError(f"`device`: card {number} is asked for, and this machine has {torch.cuda.device_count()}")
     chosen = torch.device("cuda", torch.cuda.current_device() if number is None else number)
@@ -127,7 +139,10 @@ def share_buffers(model: torch.nn.Module) -> None:
 
 def lost(error: BaseException) -> bool:
     """Whether an error says that another rank is gone."""
-    if isinstance(error, dist.DistError):
-        return True
+    text = str(error).lower()
+    if any(word in text for word in ("duplicate gpu", "invalid usage", "invalid argument", "out of memory")):
+        return False
     words = ("gloo", "connection closed by peer", "connection reset", "nccl", "broken pipe", "timed out waiting")
-    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
+    return isinstance(error, dist.DistError) or (
+        isinstance(error, RuntimeError) and any(word in text for word in words)
+    )

@@ -197,11 +197,20 @@ def save_reference(
     """
     content: dict[str, Any] = {"epoch": epoch, "arch": arch, "state_dict": OrderedDict(_tensors(model))}
     if optimizer is not None:
-        content["optimizer"] = optimizer.state_dict()
+        content["optimizer"] = on_cpu(optimizer.state_dict())
     if scheduler is not None:
         content["scheduler"] = scheduler.state_dict()
     with replace(Path(path)) as partial:
         torch.save(content, partial)
+
+
+def on_cpu(value: Any) -> Any:
+    """The same with every tensor in it on the CPU, so that a machine without a card reads it."""
+    if isinstance(value, Tensor):
+        return value.cpu()
+    if isinstance(value, dict):
+        return {key: on_cpu(each) for key, each in value.items()}
+    return [on_cpu(each) for each in value] if isinstance(value, list) else value
 
 
 def _tensors(model: nn.Module) -> State:
