@@ -97,7 +97,7 @@ class Plan:
     per_class: int = 16
     batch: int = 32
     epochs: int = 30
-    rates: tuple[float, ...] = (0.01, 0.03, 0.1)
+    rates: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.3)
     val: int = 480
     test: int = 800
     seeds: int = 5
