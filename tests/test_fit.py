@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -29,7 +30,7 @@ from torch import nn
 import vpngen
 from vpngen.errors import ArgumentError, ConflictError, MissingError, RunError
 from vpngen.train import Progress, Recipe, StoppedError, fit, read_weights
-from vpngen.train.fitting import CHECKPOINT, COLUMNS, normalised
+from vpngen.train.fitting import CHECKPOINT, COLUMNS, alone, arrived, normalised
 
 CLIP = (4, 16, 16)
 SPEC = vpngen.perlin(categories=4, instances=12, val_instances=2, shape=(24, 48, 48), divisions=[1, 12])
@@ -128,7 +129,8 @@ def run(
 ) -> tuple[nn.Module, list[dict[str, Any]]]:
     model = options.pop("model", None) or net()
     how = {"recipe": recipe(), "device": "cpu", "metadata": METADATA, **options}
-    rows = fit(model, clips(), clips("val"), how.pop("recipe"), out=out, stop=stop, **how)
+    train, val = how.pop("train", None) or clips(), how.pop("val", False)
+    rows = fit(model, train, clips("val") if val is False else val, how.pop("recipe"), out=out, stop=stop, **how)
     return model, rows
 
 
@@ -408,6 +410,29 @@ def test_a_rate_that_diverges_names_step_and_last_good_checkpoint_and_a_lower_on
     assert [row["lr"] for row in rows[:2]] == [0.05, 0.01] and len(rows) == 5
 
 
+@pytest.mark.parametrize("steps", [1, 3, 30])
+def test_a_loss_that_is_absurd_is_one_that_diverged(tmp_path: Path, steps: int) -> None:
+    """It is a number all along, and no checkpoint of after it takes the place of the one before."""
+    batch = torch.zeros((8, 3, *CLIP)), torch.arange(8) % 4
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * math.prod(CLIP), 4))
+    given = {"out": tmp_path, "device": "cpu", "metadata": METADATA}
+    fit(model, Batches(*[batch] * steps), None, recipe(epochs=1, lr=1e-3), **given)
+    far = {"a step": 2000 * math.log(4), "their mean": 200 * math.log(4)}
+    for what, loss in far.items():
+        with torch.no_grad():
+            model[1].bias.copy_(torch.tensor([0, 2 * loss, 0, 0]))  # wrong for three of four clips
+        with (tmp_path / CHECKPOINT).open("rb") as file:
+            state = torch.load(file, weights_only=True)
+        state["state_dict"] = model.state_dict()
+        torch.save(state, tmp_path / CHECKPOINT)
+        good = (tmp_path / CHECKPOINT).read_bytes()
+        first = 1 if what == "a step" else min(20, steps)
+        said = rf"loss( of epoch 2)? is \S+ at step {steps + first}\b.*may be too high; the last good checkpoint is \S+ of epoch 1"
+        with pytest.raises(RunError, match=said):
+            fit(model, Batches(*[batch] * steps), None, recipe(epochs=2, lr=1e-3), **given)
+        assert (tmp_path / CHECKPOINT).read_bytes() == good
+
+
 def test_without_a_checkpoint_divergence_says_so() -> None:
     with pytest.raises(
         RunError, match=r"at step \d \(epoch 1\): .*no checkpoint was written yet; give an `lr` below 1e\+38$"
@@ -456,6 +481,93 @@ def test_a_full_disk_leaves_the_checkpoint_of_before(tmp_path: Path) -> None:
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[1] == resource.RLIM_INFINITY
 
 
+def test_a_full_disk_for_the_picture_is_an_error_and_the_same_command_draws_it(tmp_path: Path) -> None:
+    """Its weights are small, and curves.png is the largest file that a run leaves."""
+    run(tmp_path / "whole")
+    sizes = {path.name: path.stat().st_size for path in (tmp_path / "whole").iterdir()}
+    picture = sizes.pop("curves.png")
+    limit = (max(sizes.values()) + picture) // 2
+    script = tmp_path / "run.py"
+    script.write_text(
+        textwrap.dedent(f"""
+        import resource, signal, sys
+        from pathlib import Path
+        from tests.test_fit import run
+        from vpngen.errors import MissingError
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, resource.RLIM_INFINITY))
+        try:
+            run(Path(sys.argv[1]))
+        except MissingError as error:
+            print(error)
+        """)
+    )
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path / "run")], capture_output=True, text=True, timeout=120,
+        cwd=Path(__file__).parents[1], env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+    )  # fmt: skip
+    assert "no space is left to write" in done.stdout and "curves.png" in done.stdout, done.stderr
+    run(tmp_path / "run")
+    assert (tmp_path / "run" / "curves.png").stat().st_size > limit
+
+
+class Murdered(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
+    """Clips, the ninth of which ends its process as the kernel does when memory is short."""
+
+    def __len__(self) -> int:
+        return 16
+
+    def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
+        if i == 9:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return torch.zeros((3, *CLIP), dtype=torch.uint8), i % 4
+
+
+class Loaded(Batches):
+    """Batches of a DataLoader."""
+
+    def __init__(self, loader: Any) -> None:
+        super().__init__(*[None] * len(loader))  # type: ignore[arg-type]
+        self.loader = loader
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.loader)
+
+
+def test_a_worker_that_is_killed_is_an_error_that_says_how_to_go_on(tmp_path: Path) -> None:
+    run(tmp_path, train=Batches((torch.zeros((8, 3, *CLIP)), torch.arange(8) % 4)), recipe=recipe(epochs=1))
+    lost = Loaded(torch.utils.data.DataLoader(Murdered(), 8, num_workers=1))
+    with pytest.raises(
+        RunError, match=r"a process that made batches is gone.* the last good checkpoint is .* of epoch 1"
+    ):
+        run(tmp_path, train=lost)
+
+
+def test_a_folder_has_one_process(tmp_path: Path) -> None:
+    with alone(tmp_path), pytest.raises(ConflictError, match="another process trains in"), alone(tmp_path, 0.2):
+        pass
+    held, ends = alone(tmp_path), []
+    held.__enter__()
+
+    def let_go() -> None:
+        ends.append(not (tmp_path / CHECKPOINT).exists())
+        held.__exit__(None, None, None)
+
+    later = threading.Timer(1, let_go)
+    later.start()
+    run(tmp_path)  # waits for whoever is about to end
+    later.join()
+    assert ends == [True] and (tmp_path / CHECKPOINT).exists()
+
+
+def test_waiting_hears_a_wish_to_stop() -> None:
+    answers = iter([False, False, True])
+    assert arrived(lambda: next(answers), lambda: False)
+    assert not arrived(lambda: False, lambda: True, 0.05)
+    slow = iter([False] * 30 + [True])
+    assert arrived(lambda: next(slow), lambda: True, 60)
+
+
 @pytest.mark.parametrize("accumulate", [0, -1, 1.5, True])
 def test_parts_that_make_no_sense(accumulate: Any) -> None:
     with pytest.raises(ArgumentError, match="`accumulate`"):
@@ -466,6 +578,50 @@ def test_a_network_with_nothing_to_train() -> None:
     model = net().requires_grad_(False)
     with pytest.raises(ArgumentError, match="leaves nothing to train"):
         run(None, model=model)
+
+
+def test_the_recipe_freezes_stages() -> None:
+    model = vpngen.create_model("r3d10", 4, width=0.125)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    run(None, model=model, recipe=recipe(epochs=1, freeze=3))
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed and all(name.startswith(("layer4.", "fc.")) for name in changed)
+
+
+def test_the_mode_of_a_model_stays() -> None:
+    for val in (clips("val"), None):
+        for mode in (True, False):
+            model, _ = run(None, model=net().train(mode), val=val, recipe=recipe(epochs=1))
+            assert {module.training for module in model.modules()} == {mode}
+
+
+def test_batches_of_another_size_than_the_recipe_says() -> None:
+    with pytest.raises(
+        ArgumentError, match="`train` gives batches of 8 on each of 1 ranks, and the `batch` of the recipe is 16"
+    ):
+        run(None, recipe=recipe(batch=16))
+
+
+def test_loaders_that_cannot_go_on_are_named() -> None:
+    plain = torch.utils.data.DataLoader(Murdered(), 8)
+    for given in ({"train": plain}, {"val": plain}):
+        with pytest.raises(ArgumentError, match=f"`{next(iter(given))}` .DataLoader. has no set_epoch, state_dict"):
+            run(None, **given)
+
+
+def test_what_was_done_is_what_the_weights_say(tmp_path: Path) -> None:
+    """A finished run is not changed by a command with another rate; one that goes on at another says so."""
+    run(tmp_path)
+    whole = (tmp_path / "weights.safetensors").read_bytes()
+    run(tmp_path, recipe=recipe(lr=0.001))
+    run(tmp_path, recipe=recipe(lr=0.001, epochs=2))
+    assert (tmp_path / "weights.safetensors").read_bytes() == whole
+    told = read_weights(tmp_path / "weights.safetensors")[1]
+    assert told["recipe"] == recipe().to_dict() and "rates" not in told
+    run(tmp_path, recipe=recipe(lr=0.001, epochs=4))
+    told = read_weights(tmp_path / "weights.safetensors")[1]
+    assert told["recipe"] == recipe(epochs=4).to_dict()
+    assert told["rates"] == [{"step": 0, "lr": 0.05}, {"step": 18, "lr": 0.001}]
 
 
 def test_an_epoch_without_a_batch() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sys
 import threading
@@ -116,6 +117,8 @@ def step_text(p: train.Progress) -> str:
     if p.phase == "val":
         return f"{at} of validation"
     left = f"  {duration_text((p.steps - p.step) * p.step_seconds)} left" if p.step < p.steps else ""
+    if math.isnan(p.loss):  # the figures of a step are read when the next is under way
+        return at
     return (
         f"{at}  loss {p.loss:.3f}  top-1 {p.top1:.1%}  lr {p.lr:g}  {number_text(p.clips_per_second)} clips/s  "
         f"{p.data_wait:.1%} waiting for data{left}"

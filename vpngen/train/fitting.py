@@ -10,6 +10,7 @@ import importlib.util
 import io
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,9 +23,12 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from vpngen.errors import ArgumentError, ConflictError, MissingError, RunError
+from vpngen.store.locks import try_lock
 from vpngen.train import ranks
 from vpngen.train.files import replace
 from vpngen.train.recipes import Recipe
+from vpngen.train.weights import freeze
+from vpngen.train.workers import lost_worker
 
 Row = dict[str, Any]
 COLUMNS: Final = (
@@ -34,6 +38,10 @@ COLUMNS: Final = (
 """What a row of log.csv says: losses in nats, shares in [0, 1], seconds of training without validation."""
 CHECKPOINT: Final = "checkpoint.pt"
 CHECKPOINT_FORM: Final = 1
+ABSURD: Final = (1000, 100)
+"""Losses that nothing comes back from, of a step and in the mean of an epoch: so many times that of a guess among all classes."""
+SETTLED: Final = 20
+"""Steps from which the mean of an epoch is one."""
 
 
 class Batches(Protocol):
@@ -119,6 +127,7 @@ class _Seen:
     """Figures of a step on their way from the device, and when they and its batch were there."""
 
     values: torch.Tensor
+    classes: int
     landed: torch.cuda.Event | None
     data: tuple[torch.cuda.Event, torch.cuda.Event] | None
 
@@ -160,7 +169,8 @@ def fit(
         model: gives logits (N, classes) for clips (N, 3, T, H, W); trained in place.
         train: batches of this rank.
         val: likewise, looked at after each epoch; None to lower the rate by the training loss.
-        recipe: learning rate and its schedule, weight decay, momentum, epochs, mean and std.
+        recipe: learning rate and its schedule, weight decay, momentum, epochs, mean and std; `freeze` is done here, clips are
+            cut by whoever makes `train`.
         out: folder for checkpoint.pt, log.csv, tensorboard/, and at the end weights.safetensors, weights.pth and curves.png; None
             to write nothing.
         device: `auto` for a card if there is one; a rank of torchrun has its own.
@@ -174,13 +184,15 @@ def fit(
         checkpoint_minutes: between two checkpoints inside an epoch.
 
     Returns:
-        A row for each epoch, as in log.csv; see `COLUMNS`.
+        A row for each epoch, as in log.csv; see `COLUMNS`. The model is left in the mode it was in.
 
     Raises:
-        ArgumentError: `accumulate` out of range.
-        ConflictError: the checkpoint in `out` is of another model, recipe or stream.
+        ArgumentError: `accumulate` out of range; `train` or `val` lack what `Batches` asks for, or give batches of another size
+            than the recipe says.
+        ConflictError: the checkpoint in `out` is of another model, recipe or stream, or another process trains there.
         MissingError: no space for a checkpoint, or no memory for a batch.
-        RunError: the loss is no number any more, or another rank is gone; the checkpoint stays.
+        RunError: the loss is no number any more or absurd, another rank is gone, or a process that makes batches; the
+            checkpoint stays.
         StoppedError: `stop` said so.
 
     The recipe is section 4 of Kataoka et al., WACV 2022: SGD, cross entropy, and a rate that is lowered when the validation
@@ -188,7 +200,14 @@ def fit(
     """
     if isinstance(accumulate, bool) or not isinstance(accumulate, int) or not 1 <= accumulate <= 2**20:
         raise ArgumentError(f"`accumulate` (={accumulate!r}) must be an integer of at least 1")
-    where = ranks.choose_device(device)
+    for name, batches in (("train", train), ("val", val)):
+        wanted = ("__len__", "__iter__", "set_epoch", "state_dict", "load_state_dict")
+        if batches is not None and (lacking := [each for each in wanted if not hasattr(batches, each)]):
+            raise ArgumentError(
+                f"`{name}` ({type(batches).__name__}) has no {', '.join(lacking)}, which `vpngen.loader` and VideoLoader have, so that "
+                f"a run can go on where it was stopped; see `vpngen.train.fitting.Batches`"
+            )
+    where, mode = ranks.choose_device(device), model.training
     run = _Run(
         model, recipe, where, accumulate, _bfloat16(where) if amp is None else amp, compile,
         None if out is None else Path(out), dict(metadata or {}), say if say is not None and ranks.is_main() else lambda _: None,
@@ -203,9 +222,18 @@ def fit(
             f"(={accumulate}), or a smaller `batch`: {str(error).splitlines()[0]}"
         ) from error
     except RuntimeError as error:
+        if (killed := lost_worker(error)) is not None:
+            raise RunError(f"{killed}; {run.remedy}") from error
+        if "Expected to have finished reduction" in str(error):
+            raise ArgumentError(
+                "some weights play no part in the logits, so that ranks cannot share their gradients; freeze or remove them: "
+                f"{' '.join(str(error).split())}"
+            ) from error
         if ranks.world()[1] > 1 and ranks.lost(error):
             raise RunError(f"another rank is gone; {run.remedy}: {str(error).splitlines()[0]}") from error
         raise
+    finally:
+        model.train(mode)
 
 
 class _Run:
@@ -217,6 +245,7 @@ class _Run:
     ) -> None:  # fmt: skip
         self.recipe, self.device, self.accumulate, self.amp = recipe, device, accumulate, amp
         self.out, self.metadata, self.say = out, metadata, say
+        freeze(model, recipe.freeze)
         self.model = placed(model, device)
         if compiled:
             self.model.compile(dynamic=False)  # batches have one or two sizes, and the first may be that of validation
@@ -239,10 +268,13 @@ class _Run:
         self.rows: list[Row] = []
         self.epoch, self.sums, self.trained = 0, _Sums(), False
         self.step = 0
+        self.rates: list[dict[str, Any]] = [{"step": 0, "lr": recipe.lr}]
         self.known: dict[str, Any] = {}
         self.random: Mapping[str, torch.Tensor] | None = None
         self.board: Any = None
         self.saved: str | None = None
+        self.guess = 1.0
+        self.open = contextlib.ExitStack()
 
     # --- files
 
@@ -278,10 +310,12 @@ class _Run:
         if importlib.util.find_spec("safetensors") is None:
             raise MissingError("weights are written by safetensors; install it with: pip install 'vpngen[train]'")
         self.out.mkdir(parents=True, exist_ok=True)
+        ranks.on_main(partial(self.open.enter_context, alone(self.out)))
 
     def __exit__(self, *_: object) -> None:
         if self.board is not None:
             self.board.close()
+        self.open.close()
 
     def open_board(self) -> None:
         """TensorBoard's events, where that is installed; those after the checkpoint are taken back."""
@@ -336,6 +370,7 @@ class _Run:
             "scheduler": self.schedule.state_dict(),
             "settings": self.known,
             "lr": self.recipe.lr,
+            "rates": self.rates,
             "step": self.step,
             "sums": dataclasses.asdict(self.sums),
             "trained": self.trained,
@@ -392,10 +427,12 @@ class _Run:
         self.model.load_state_dict(state["state_dict"])
         self.optimiser.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["scheduler"])
-        if state["lr"] != self.recipe.lr:
+        self.epoch, self.step, self.rows = state["epoch"], state["step"], state["rows"]
+        self.rates = state.get("rates", [{"step": 0, "lr": state["lr"]}])
+        if state["lr"] != self.recipe.lr and self.epoch < self.recipe.epochs:
             for group in self.optimiser.param_groups:
                 group["lr"] = self.recipe.lr
-        self.epoch, self.step, self.rows = state["epoch"], state["step"], state["rows"]
+            self.rates.append({"step": self.step, "lr": self.recipe.lr})
         self.sums, self.trained = _Sums(**state["sums"]), state["trained"]
         self.saved = self.at
         self.say(f"going on from the checkpoint of {self.at}")
@@ -433,13 +470,24 @@ class _Run:
         from vpngen.train.models import reference_arch
 
         figures = {k: v for k, v in self.rows[-1].items() if v is not None} if self.rows else {}
-        weights.save_weights(out / "weights.safetensors", self.model, {**self.metadata, "figures": figures})
+        # What was done, which another rate or fewer epochs of a command that came after the end do not change.
+        done = {"lr": self.rates[0]["lr"], "epochs": self.epoch}
+        told = {
+            **self.metadata,
+            "recipe": {**self.recipe.to_dict(), **self.metadata.get("recipe", {}), **done},
+            "figures": figures,
+        }
+        if len(self.rates) > 1:
+            told["rates"] = self.rates
+        weights.save_weights(out / "weights.safetensors", self.model, told)
         arch = reference_arch(str(self.metadata.get("model", {}).get("name", "unknown")))
         weights.save_reference(out / "weights.pth", self.model, arch, self.epoch, self.optimiser, self.schedule)
-        with contextlib.suppress(MissingError):  # without matplotlib there is the table
-            from vpngen.train import figures as pictures
+        if importlib.util.find_spec("matplotlib") is None:
+            self.say("without curves.png, since matplotlib is not installed; log.csv holds the same")
+            return
+        from vpngen.train import figures as pictures
 
-            pictures.curves([out], out / "curves.png")
+        pictures.curves([out], out / "curves.png")
 
     # --- epochs
 
@@ -512,6 +560,11 @@ class _Run:
         while True:
             asked = self.marked()
             batch = next(batches, None)
+            if not self.sums.steps and batch is not None and len(batch[1]) * ranks.world()[1] != self.recipe.batch:
+                raise ArgumentError(
+                    f"`train` gives batches of {len(batch[1])} on each of {ranks.world()[1]} ranks, and the `batch` of the recipe is "
+                    f"{self.recipe.batch} over all"
+                )
             given = self.marked()
             self.restore_random()  # a DataLoader drew a number to begin with, which in the middle of an epoch it had before
             now = time.perf_counter()
@@ -543,6 +596,7 @@ class _Run:
         self.sums.seconds = before + time.perf_counter() - begun
         if not self.sums.clips:
             raise ArgumentError(f"`batch` (={self.recipe.batch}) leaves no whole batch in an epoch")
+        self.check_mean()
         return stopped
 
     def marked(self) -> torch.cuda.Event | None:
@@ -583,9 +637,9 @@ class _Run:
         rest = torch.tensor([float(len(labels)), *map(float, wishes)]).to(self.device, non_blocking=True)
         values = ranks.total(torch.cat([torch.stack([loss_sum, right]), rest]))
         if self.device.type != "cuda":
-            return _Seen(values, None, None)
+            return _Seen(values, logits.shape[1], None, None)
         values = values.to("cpu", non_blocking=True)
-        return _Seen(values, self.marked(), None)
+        return _Seen(values, logits.shape[1], self.marked(), None)
 
     def read(self, seen: _Seen | None, watch: _Watch) -> tuple[bool, bool]:
         """Add the figures of a step to those of the epoch. Returns the wishes to save and to stop."""
@@ -596,14 +650,23 @@ class _Run:
         if seen.data is not None:
             self.sums.waited += seen.data[0].elapsed_time(seen.data[1]) / 1000
         loss, right, clips, save, stop = seen.values.tolist()
-        mean = loss / clips
-        if not math.isfinite(mean):
-            raise self.diverged(f"the loss is {mean} at step {self.step} (epoch {self.epoch + 1})")
+        mean, self.guess = loss / clips, max(1.0, math.log(seen.classes))
+        if not mean <= ABSURD[0] * self.guess:
+            raise self.diverged(f"the loss is {mean:g} at step {self.step} (epoch {self.epoch + 1})")
         self.sums.loss += loss
         self.sums.right += right
         self.sums.clips += clips
+        if self.sums.steps >= SETTLED:
+            self.check_mean()
         self.log("step", {"loss": mean})
         return save > 0, stop > 0
+
+    def check_mean(self) -> None:
+        """Raises RunError where the mean loss of the epoch is absurd; the checkpoint of before stays."""
+        if not self.sums.mean_loss <= ABSURD[1] * self.guess:
+            raise self.diverged(
+                f"the mean loss of epoch {self.epoch + 1} is {self.sums.mean_loss:g} at step {self.step}"
+            )
 
     def prepared(self, clips: torch.Tensor) -> torch.Tensor:
         """Clips (N, 3, T, H, W) on the device, as floats: (x / 255 - mean) / std."""
@@ -661,6 +724,29 @@ def placed(model: nn.Module, device: torch.device) -> nn.Module:
                 parameter.data = torch.empty_like(parameter, memory_format=torch.channels_last_3d).copy_(parameter.data)
         torch.backends.cudnn.benchmark = True
     return model
+
+
+@contextlib.contextmanager
+def alone(folder: Path, patience: float = 10.0) -> Iterator[None]:
+    """Hold the lock of a run's folder. What decoded for a run that was killed may hold it for some seconds more.
+
+    Raises:
+        ConflictError: another process has it.
+    """
+    fd = None
+    with contextlib.suppress(OSError):  # systems where folders cannot be opened, or locked
+        fd = os.open(folder, os.O_RDONLY)
+        last = time.monotonic() + patience
+        while not try_lock(fd):
+            if time.monotonic() > last:
+                os.close(fd)
+                raise ConflictError(f"another process trains in {str(folder)!r}; wait for it, or give another folder")
+            time.sleep(0.1)
+    try:
+        yield
+    finally:
+        if fd is not None:
+            os.close(fd)
 
 
 def arrived(there: Callable[[], bool], stop: Callable[[], bool], patience: float = 60.0) -> bool:

@@ -111,7 +111,7 @@ def gathered(value: Any) -> list[Any]:
     return values
 
 
-def on_main(work: Callable[[], None]) -> None:
+def on_main(work: Callable[[], object]) -> None:
     """Do something on the first rank alone; if it fails, it fails on all of them.
 
     Raises:

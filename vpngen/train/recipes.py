@@ -57,6 +57,9 @@ class Recipe:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
                 raise ArgumentError(f"`{name}` (={value!r}) must be an integer from {low} to {high}")
+        for name in ("lr", "momentum", "weight_decay", "factor"):
+            if isinstance(getattr(self, name), bool) or not isinstance(getattr(self, name), (int, float)):
+                raise ArgumentError(f"`{name}` (={getattr(self, name)!r}) must be a number")
         for name, what, good in (
             ("lr", "above 0, up to 1e38", 0 < self.lr <= 1e38),
             ("momentum", "in [0, 1)", 0 <= self.momentum < 1),
@@ -67,6 +70,12 @@ class Recipe:
                 raise ArgumentError(f"`{name}` (={getattr(self, name)!r}) must be a number {what}")
         if self.nesterov and not self.momentum:
             raise ArgumentError(f"`nesterov` needs a `momentum` (={self.momentum}) above 0")
+        if (
+            isinstance(self.clip, str)
+            or len(self.clip) != 3
+            or not all(isinstance(n, int) and n > 0 for n in self.clip)
+        ):
+            raise ArgumentError(f"`clip` (={self.clip!r}) must be (frames, height, width)")
         object.__setattr__(self, "clip", tuple(self.clip))
         object.__setattr__(self, "mean", tuple(self.mean))
         object.__setattr__(self, "std", tuple(self.std))

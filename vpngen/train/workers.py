@@ -74,6 +74,17 @@ def _heed(parent: int) -> None:
             os._exit(0)  # with another code, torch would tell of a worker that failed
 
 
+def lost_worker(error: BaseException) -> str | None:
+    """What to say of an error that is a worker's end; None for any other. Torch raises it wherever the parent happens to be."""
+    text = str(error)
+    if not (isinstance(error, RuntimeError) and "DataLoader worker" in text):
+        return None
+    return (
+        f"a process that made batches is gone, which is often a want of memory; fewer of them, or smaller batches, take less: "
+        f"{text.splitlines()[0]}"
+    )
+
+
 def _end() -> None:
     """End the workers that are left, as multiprocessing would, but for a signal that came while another was pending."""
     mine = [worker for worker, parent in _STARTED.items() if parent == os.getpid()]
