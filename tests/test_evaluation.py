@@ -461,6 +461,36 @@ def test_the_form_of_the_reference(case: Any, k: int) -> None:
             assert found.read is None if not hits else sum(hits) / len(hits) == (found.read or ())[which]
 
 
+@pytest.mark.parametrize(
+    ("kind", "ids", "wanted"),
+    [
+        ("ucf101", ["v_YoYo_g01_c01", "v_YoYo_g01.x"], ["v_YoYo_g01_c01", "v_YoYo_g01"]),
+        ("hmdb51", ["class 0/April_09_0", "class 1/#20_(x).y_1"], ["April_09_0", "#20_(x)"]),
+        ("kinetics", ["class 0/a_000001_000011", "class 1/-b_000000_000010"], ["a_000001_000011", "-b_000000_000010"]),
+        ("activitynet", ["a/0", "a/1"], ["a/0", "a/1"]),
+        ("json", ["class 0/a", "b.c"], ["class 0/a", "b.c"]),
+        ("folder", ["class 0/a.mp4", "class 1/a.mp4"], ["class 0/a.mp4", "class 1/a.mp4"]),
+        (None, ["class 0/a", "class 1/a"], ["class 0/a", "class 1/a"]),
+    ],
+)
+def test_results_have_the_ids_of_the_reference(kind: str | None, ids: list[str], wanted: list[str]) -> None:
+    metadata = {} if kind is None else {"source": {"kind": kind}}
+    found = scored([(0, [1.0, 0.0]), (1, [0.0, 2.0])], [0, 1], 2, ids=ids, metadata=metadata)
+    assert found.results() == {
+        "results": dict(zip(wanted, (v["top"] for v in found.predictions.values()), strict=True))
+    }
+    assert Evaluation.from_dict(found.to_dict()).results() == found.results() and list(found.predictions) == ids
+
+
+@pytest.mark.parametrize("kind", ["hmdb51", "kinetics"])
+def test_results_that_would_be_of_two_videos(kind: str) -> None:
+    """Also where one of them is broken: the reference would take the other's scores for both."""
+    for windows in ([(0, [1.0, 0.0]), (1, [0.0, 2.0])], [(0, [1.0, 0.0])]):
+        found = scored(windows, [0, 1], 2, ids=["class 0/a", "class 1/a"], metadata={"source": {"kind": kind}})
+        with pytest.raises(ArgumentError, match=r"the videos 'class 0/a' and 'class 1/a' apart: .* calls both 'a'"):
+            found.results()
+
+
 # --- several ranks
 
 RANKS = """

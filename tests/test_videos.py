@@ -119,6 +119,36 @@ def test_videos_that_are_not_there_stay_in_the_set(ucf: tuple[Path, Path]) -> No
     assert len(read_videos("ucf101", root, lists).videos) == 3
 
 
+def test_a_list_that_has_a_video_twice(ucf: tuple[Path, Path]) -> None:
+    root, lists = ucf
+    put(lists / "trainlist01.txt", "YoYo/v_YoYo_g08_c02.avi 3\nApplyEyeMakeup/v_YoYo_g08_c02.avi 1\n")
+    with pytest.raises(
+        ConflictError, match=r"two videos 'v_YoYo_g08_c02' for train, .*/YoYo/.* and .*/ApplyEyeMakeup/"
+    ):
+        read_videos("ucf101", root, lists)
+
+
+def litter(root: Path) -> None:
+    """Folders that are no classes: of archives, of disks, of other things."""
+    put(root / "__MACOSX" / "._v_a.avi"), put(root / "__MACOSX" / "a.avi"), put(root / ".cache" / "a.avi")
+    put(root / "lost+found" / "a.avi"), put(root / "notes" / "read.txt"), put(root / "made" / "._a.avi")
+
+
+def test_folders_without_videos_are_no_classes(ucf: tuple[Path, Path], hmdb: tuple[Path, Path]) -> None:
+    wanted = [read_videos("ucf101", *ucf, subset="val"), read_videos("hmdb51", *hmdb, subset="val")]
+    for root, lists in (ucf, hmdb):
+        litter(root)
+        put(lists / "._catch_test_split1.txt", "binary")
+    assert [read_videos("ucf101", *ucf, subset="val"), read_videos("hmdb51", *hmdb, subset="val")] == wanted
+    for path in (ucf[0] / "YoYo").iterdir():  # which is listed, so it is a class with its videos missing
+        path.unlink()
+    assert read_videos("ucf101", *ucf, subset="val") == wanted[0]
+    for kind, (root, lists) in (("ucf101", ucf), ("hmdb51", hmdb)):
+        put(root / "notes" / "a.AVI")
+        with pytest.raises(ConflictError, match="none in the lists alone, notes in the folder alone"):
+            read_videos(kind, root, lists)
+
+
 # --- HMDB-51
 
 HMDB = {
@@ -165,7 +195,7 @@ def test_hmdb51_says_what_is_wrong(hmdb: tuple[Path, Path]) -> None:
     (lists / "catch_test_split1.txt").unlink()
     with pytest.raises(ConflictError, match=r"there is no .*catch_test_split1.txt; .* has brush_hair_test_split1.txt"):
         read_videos("hmdb51", root, lists)
-    (root / "chew").mkdir()
+    put(root / "chew" / "a.avi")
     with pytest.raises(ConflictError, match="none in the lists alone, chew in the folder alone"):
         read_videos("hmdb51", root, lists, split=2)
 
@@ -204,8 +234,13 @@ def activitynet() -> dict[str, Any]:
 def test_activitynet(tmp_path: Path) -> None:
     root = tmp_path / "videos"
     path = put(tmp_path / "activity_net.v1-3.min.json", json.dumps(activitynet()))
-    put(root / "v_sJFgo9H6zNo.mkv"), put(root / "-p--hiYCb3k.webm"), put(root / "v_abc.mp4"), put(root / "v_abc.mkv")
-    put(root / "v_sJFgo9H6zNo.mp4.part")
+    put(root / "v_sJFgo9H6zNo.mkv"), put(root / "-p--hiYCb3k.webm"), put(root / "v_abc.mp4")
+    (
+        put(root / "v_sJFgo9H6zNo.mp4.part"),
+        put(root / "v_abc.info.json"),
+        put(root / "v_abc.json"),
+        put(root / "v_abc.wav"),
+    )
     found = read_videos("activitynet", root, path)
     assert found.classes == ("Zumba", "Archery", "Ironing")  # the leaves, in the order they are listed
     assert found.videos == (
@@ -215,6 +250,56 @@ def test_activitynet(tmp_path: Path) -> None:
     )
     (video,) = read_videos("activitynet", root, subset="val").videos
     assert video == Video("abc/0", root / "v_abc.mp4", 1, "abc", (1.0, 3.0))
+
+
+def test_activitynet_in_folders(tmp_path: Path) -> None:
+    root = tmp_path / "videos"
+    path = put(tmp_path / "activity_net.v1-3.min.json", json.dumps(activitynet()))
+    put(root / "train" / "v_sJFgo9H6zNo.mp4"), put(root / "v1-3" / "train_val" / "-p--hiYCb3k.webm")
+    put(root / "val" / "v_abc.mp4"), put(root / "__MACOSX" / "v_abc.mp4"), put(root / ".trash" / "v_abc.mp4")
+    (
+        put(root / "jpg" / "v_abc" / "image_00001.jpg"),
+        put(root / "v_abc" / "abc.mp4"),
+        put(root / "v_abc" / "x" / "abc.mp4"),
+    )
+    put(root / "val" / "._v_abc.mp4")
+    (root / "more").mkdir()
+    (root / "more" / "v_abc.mp4").symlink_to(root / "val" / "v_abc.mp4")  # another way to the same file
+    assert [v.path for v in read_videos("activitynet", root, path).videos] == [
+        *[root / "train" / "v_sJFgo9H6zNo.mp4"] * 2, root / "v1-3" / "train_val" / "-p--hiYCb3k.webm"
+    ]  # fmt: skip
+    (video,) = read_videos("activitynet", root, path, subset="val").videos
+    assert video.path.samefile(root / "val" / "v_abc.mp4")
+
+
+def test_what_lies_beside_a_video_is_none(tmp_path: Path) -> None:
+    root = tmp_path / "videos"
+    path = put(tmp_path / "a.json", json.dumps(activitynet()))
+    put(root / "v_sJFgo9H6zNo.mp4"), put(root / "v_-p--hiYCb3k.json"), put(root / "v_-p--hiYCb3k.wav")
+    put(root / "v_-p--hiYCb3k.mp4.part"), put(root / "v_-p--hiYCb3k.VTT")
+    found = read_videos("activitynet", root, path)
+    assert [v.path for v in found.videos] == [root / "v_sJFgo9H6zNo.mp4"] * 2 + [root / "v_-p--hiYCb3k.mp4"]
+    put(root / "v_-p--hiYCb3k")  # as some are downloaded
+    assert read_videos("activitynet", root, path).videos[2].path == root / "v_-p--hiYCb3k"
+
+
+@pytest.mark.parametrize(("one", "other"), [("v_abc.mp4", "v_abc.mkv"), ("v_abc.mp4", "abc.mp4"), ("v_abc.mp4", "v_abc.MP4"),
+                                            ("v_abc.mp4", "val/v_abc.mp4"), ("train/v_abc.mp4", "val/abc.webm")])  # fmt: skip
+def test_activitynet_with_two_files_of_a_video(one: str, other: str, tmp_path: Path) -> None:
+    root = tmp_path / "videos"
+    path = put(tmp_path / "a.json", json.dumps(activitynet()))
+    put(root / one), put(root / other)
+    with pytest.raises(ConflictError, match=r"the video abc could be .*abc.* or .*abc") as caught:
+        read_videos("activitynet", root, path, subset="val")
+    assert str(root / one) in str(caught.value) and str(root / other) in str(caught.value)
+
+
+def test_activitynet_with_a_file_of_two_videos(tmp_path: Path) -> None:
+    content = activitynet()
+    content["database"]["v_abc"] = {**content["database"]["abc"], "subset": "training"}
+    put(tmp_path / "v" / "v_abc.mp4")
+    with pytest.raises(ConflictError, match="a file v_abc could be the video abc or v_abc"):
+        read_videos("activitynet", tmp_path / "v", put(tmp_path / "a.json", json.dumps(content)), subset="val")
 
 
 def changed(content: dict[str, Any], where: list[Any], value: Any) -> dict[str, Any]:
@@ -261,6 +346,14 @@ STEMS = {
             "f_000000_000010": "massaging person's head"},
 }  # fmt: skip
 LONG = {"train": "train", "val": "validate"}
+
+
+def few(stem: str) -> str:
+    """aaaaaaaaaaa_000001_000011 with times as they are spoken."""
+    name, start, end = stem.rsplit("_", 2)
+    return f"{name}_{int(start)}_{int(end)}"
+
+
 LAYOUTS = {
     "classes": lambda subset, label, stem: f"{label}/{stem}.mp4",
     "underscores": lambda subset, label, stem: f"{label.replace(' ', '_')}/{stem}.mkv",
@@ -268,11 +361,18 @@ LAYOUTS = {
     "subsets": lambda subset, label, stem: f"{subset}/{stem}.mp4",
     "subsets and classes": lambda subset, label, stem: f"{subset}/{label}/{stem}.mp4",
     "long names": lambda subset, label, stem: f"{LONG[subset]}/{label.replace(' ', '_')}/{stem}.avi",
+    "resized": lambda subset, label, stem: f"{subset}_256/{label.replace(' ', '_')}/{stem}.mp4",
+    "named behind": lambda subset, label, stem: f"Videos_{subset}/{label}/{stem}.mp4",
+    "times of few digits": lambda subset, label, stem: f"{subset}/{label}/{few(stem)}.mp4",
+    "times of few digits, flat": lambda subset, label, stem: f"{few(stem)}.mkv",
 }
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("names", [("train.csv", "val.csv"), ("kinetics-700_train.csv", "kinetics-700_val.csv"),
+                                   ("kinetics_train/kinetics_train.csv", "kinetics_val/kinetics_val.csv"),
+                                   ("train/train.csv", "val/validate.csv"), ("kinetics400/train.csv", "kinetics400/validate.csv"),
+                                   ("train.csv", "kinetics_val/kinetics_val.csv"),
                                    ("kinetics_train.csv", "kinetics_validate.csv"), None])  # fmt: skip
 def test_kinetics(layout: str, names: tuple[str, str] | None, tmp_path: Path) -> None:
     root = tmp_path / "k"
@@ -284,6 +384,7 @@ def test_kinetics(layout: str, names: tuple[str, str] | None, tmp_path: Path) ->
     else:
         tables = tmp_path / "csv"
         put(tables / names[0], TRAIN), put(tables / names[1], VAL)
+        put(tables / "._train.csv", "binary"), put(tables / "._kinetics_val.csv", "binary")
         put(tables / "kinetics_test.csv", "youtube_id,time_start,time_end,split\nx,1,2,test\n")
     for subset, stems in STEMS.items():
         found = read_videos("kinetics", root, tables, subset=subset)
@@ -291,6 +392,145 @@ def test_kinetics(layout: str, names: tuple[str, str] | None, tmp_path: Path) ->
         assert [(v.id, found.classes[v.label]) for v in found.videos] == [(f"{c}/{s}", c) for s, c in stems.items()]
         assert [v.path for v in found.videos] == [root / LAYOUTS[layout](subset, c, s) for s, c in stems.items()]
         assert [v.group for v in found.videos] == [s[:-14] for s in stems]
+
+
+def test_kinetics_with_its_lists_among_the_videos(tmp_path: Path) -> None:
+    put(tmp_path / "train" / "train.csv", TRAIN), put(tmp_path / "val" / "validate.csv", VAL)
+    for subset, stems in STEMS.items():
+        for stem, label in stems.items():
+            put(tmp_path / subset / label / f"{stem}.mp4")
+    found = [read_videos("kinetics", tmp_path, subset=subset) for subset in ("train", "val")]
+    assert [v.path.parent.parent.name for part in found for v in part.videos] == ["train"] * 4 + ["val"] * 3
+    assert all(v.path.exists() for part in found for v in part.videos)
+    put(tmp_path / "zumba" / "train.csv", TRAIN)  # which is no folder of lists
+    assert [read_videos("kinetics", tmp_path, subset=subset) for subset in ("train", "val")] == found
+    put(tmp_path / "kinetics600" / "train.csv", TRAIN)
+    with pytest.raises(ArgumentError, match=r"must be one of .*kinetics600/train.csv, .*train/train.csv"):
+        read_videos("kinetics", tmp_path)
+    put(tmp_path / "train.csv", TRAIN)  # what is in the folder itself goes before
+    assert read_videos("kinetics", tmp_path) == found[0]
+    (tmp_path / "train" / "train.csv").unlink()
+    put(tmp_path / "kinetics600" / "train.csv", HEAD + "knitting,a,1,2,train\n")
+    assert read_videos("kinetics", tmp_path) == found[0]
+
+
+SHORT = (
+    HEAD + "zumba,aaaaaaaaaaa,1,11,train\ntraining dog,bbbbbbbbbbb,4,14,train\ntraining dog,ccccccccccc,0,10,train\n"
+)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_kinetics_named_by_id_alone(layout: str, tmp_path: Path) -> None:
+    """And a class whose name begins as a subset does."""
+    root, path = tmp_path / "k", put(tmp_path / "train.csv", SHORT)
+    names = {"aaaaaaaaaaa": "zumba", "bbbbbbbbbbb": "training dog"}
+    for name, label in names.items():
+        put(root / LAYOUTS[layout]("train", label, f"{name}_0_0").replace("_0_0", ""))
+    found = read_videos("kinetics", root, path)
+    assert [v.path for v in found.videos][:2] == [
+        root / LAYOUTS[layout]("train", label, f"{name}_0_0").replace("_0_0", "") for name, label in names.items()
+    ]
+    assert [found.classes[v.label] for v in found.videos] == ["zumba", "training dog", "training dog"]
+    assert [v.id for v in found.videos][:2] == [
+        "zumba/aaaaaaaaaaa_000001_000011",
+        "training dog/bbbbbbbbbbb_000004_000014",
+    ]
+    assert not found.videos[2].path.exists()
+
+
+def test_kinetics_a_class_that_begins_as_a_subset_does(tmp_path: Path) -> None:
+    """A file in the folder of another class is not looked at."""
+    for name in ("training dog", "training_dog"):
+        root, path = tmp_path / name, put(tmp_path / "train.csv", SHORT)
+        put(root / name / "aaaaaaaaaaa_000001_000011.mp4"), put(root / name / "bbbbbbbbbbb_000004_000014.mp4")
+        (root / "zumba").mkdir()
+        found = read_videos("kinetics", root, path)
+        assert [v.path.exists() for v in found.videos] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("rows", "file", "clash"),
+    [
+        ("zumba,a,1,11,train\nzumba,a,21,31,train\n", "zumba/a.mp4", True),
+        ("zumba,a,1,11,train\ntai chi,a,21,31,train\n", "a.mp4", True),
+        ("zumba,a,1,11,train\ntai chi,a,21,31,val\n", "a.mp4", True),
+        ("zumba,a,1,11,train\ntai chi,a,21,31,val\n", "train/a.mp4", False),
+        ("zumba,a,1,11,train\ntai chi,a,21,31,train\n", "zumba/a.mp4", False),
+        ("zumba,a,1,11,train\nzumba,a_1,11,12,train\n", "a_1_11.mp4", False),
+        ("zumba,a,1,11,train\ntai chi,a_1_11,5,15,train\n", "a_1_11.mp4", True),
+        ("zumba,a,1,11,train\nzumba,a,1,11,val\n", "a.mp4", False),
+    ],
+)
+def test_kinetics_with_a_file_that_could_be_two_clips(rows: str, file: str, clash: bool, tmp_path: Path) -> None:
+    root, path = tmp_path / "k", put(tmp_path / "both.csv", HEAD + rows)
+    put(root / file)
+    if clash:
+        with pytest.raises(ConflictError, match=rf"{file} could be the clip a_000001_000011 or a\w+, which .*both.csv"):
+            read_videos("kinetics", root, path)
+    else:
+        found = read_videos("kinetics", root, path)
+        assert [(v.id, v.path) for v in found.videos if v.path.exists()] == [("zumba/a_000001_000011", root / file)]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("zumba/a_000001_000011.mp4", "zumba/a_1_11.mp4"),
+        ("zumba/a_000001_000011.mp4", "zumba/a.mp4"),
+        ("zumba/a_000001_000011.mp4", "zumba/a_000001_000011.webm"),
+        ("zumba/a_000001_000011.mp4", "a_000001_000011.mp4"),
+        ("train/zumba/a_000001_000011.mp4", "train_256/zumba/a_000001_000011.mp4"),
+        ("zumba_x/a.mp4", "zumba x/a.mp4"),
+    ],
+)
+def test_kinetics_with_two_files_of_a_clip(one: str, other: str, tmp_path: Path) -> None:
+    root, path = tmp_path / "k", put(tmp_path / "t.csv", HEAD + "zumba,a,1,11,train\nzumba x,a,1,11,train\n")
+    put(root / one), put(root / other)
+    with pytest.raises(ConflictError, match=r"the video zumba.*/a_000001_000011 could be ") as caught:
+        read_videos("kinetics", root, path)
+    assert str(root / one) in str(caught.value) and str(root / other) in str(caught.value)
+
+
+def test_kinetics_where_a_file_and_images_are(tmp_path: Path) -> None:
+    root, path = tmp_path / "k", put(tmp_path / "t.csv", HEAD + "zumba,a,1,11,train\n")
+    put(root / "a_000001_000011" / "image_00001.jpg")
+    assert read_videos("kinetics", root, path).videos[0].path == root / "a_000001_000011"
+    put(root / "a_000001_000011.mp4")
+    assert read_videos("kinetics", root, path).videos[0].path == root / "a_000001_000011.mp4"
+
+
+def test_kinetics_with_names_that_differ_in_a_blank(tmp_path: Path) -> None:
+    root, path = (
+        tmp_path / "k",
+        put(tmp_path / "t.csv", HEAD + "a b,x,1,11,train\na_b,y,1,11,train\nc d,z,1,11,train\n"),
+    )
+    put(root / "a_b" / "x.mp4"), put(root / "a_b" / "y.mp4"), put(root / "c_d" / "z.mp4")
+    assert [v.path.exists() for v in read_videos("kinetics", root, path).videos] == [False, True, True]
+
+
+def test_kinetics_where_what_is_missing_should_be(tmp_path: Path) -> None:
+    """With a folder of something else beside, whose name begins as a subset does."""
+    root, path = tmp_path / "k", put(tmp_path / "train.csv", TRAIN)
+    put(root / "train_256" / "tai_chi" / "ccccccccccc_000120_000130.mp4"), put(root / "train-logs" / "old" / "log.txt")
+    assert [v.path.relative_to(root).as_posix() for v in read_videos("kinetics", root, path).videos] == [
+        "train_256/aaaaaaaaaaa_000001_000011.mp4", "train_256/--bbbbbbbbb_000004_000014.mp4",
+        "train_256/tai_chi/ccccccccccc_000120_000130.mp4", "train_256/tai_chi/ccccccccccc_000220_000230.mp4",
+    ]  # fmt: skip
+
+
+def test_kinetics_with_folders_of_other_subsets(tmp_path: Path) -> None:
+    root, path = tmp_path / "k", put(tmp_path / "train.csv", TRAIN)
+    put(root / "zumba" / "aaaaaaaaaaa_000001_000011.mp4")
+    put(root / "test" / "x.mp4"), put(root / "val_256" / "tai_chi" / "ccccccccccc_000120_000130.mp4")
+    assert [v.path.exists() for v in read_videos("kinetics", root, path).videos] == [True, False, False, False]
+
+
+def test_kinetics_linked_under_two_names(tmp_path: Path) -> None:
+    root, path = tmp_path / "k", put(tmp_path / "t.csv", HEAD + "tai chi,a,1,11,train\n")
+    put(root / "train_256" / "tai_chi" / "a_000001_000011.mp4")
+    (root / "train").symlink_to("train_256"), (root / "train_256" / "tai chi").symlink_to("tai_chi")
+    (video,) = read_videos("kinetics", root, path).videos
+    assert video.path.samefile(root / "train_256" / "tai_chi" / "a_000001_000011.mp4")
 
 
 def test_kinetics_says_what_is_wrong(tmp_path: Path) -> None:
@@ -363,9 +603,59 @@ def test_json_of_3d_resnets(tmp_path: Path) -> None:
     )
 
 
+def test_json_with_a_list_of_annotations(tmp_path: Path) -> None:
+    """One of the list is as one without it; of several each is a video, and none is parted from the others."""
+    content = reference()
+    root, path = tmp_path / "jpg", tmp_path / "a.json"
+    put(root / "YoYo" / "v_YoYo_g01_c02" / "image_00001.jpg")
+    wanted = read_videos("json", root, put(path, json.dumps(content)))
+    for entry in content["database"].values():
+        entry["annotations"] = [entry["annotations"]] if entry["annotations"] else []
+    assert read_videos("json", root, put(path, json.dumps(content))) == wanted
+    content["database"]["abc"]["annotations"].append({"label": "YoYo", "segment": [9, 30]})
+    assert read_videos("json", root, put(path, json.dumps(content))).videos[1:] == (
+        Video("abc/0", root / "else/where", 1, "Archery/abc", frames=(3, 9)),
+        Video("abc/1", root / "else/where", 0, "Archery/abc", frames=(9, 30)),
+    )
+    content["database"]["abc"]["annotations"][1].pop("segment")
+    with pytest.raises(ConflictError, match="video abc: None is not a segment of two numbers"):
+        read_videos("json", root, put(path, json.dumps(content)))
+    content["database"]["abc"]["annotations"][1]["segment"] = [9, 30]
+    content["database"]["abc/0"] = {"subset": "training", "annotations": {"label": "YoYo"}}
+    with pytest.raises(ConflictError, match=r"two videos 'abc/0' for train, .*else/where and .*YoYo/abc/0"):
+        read_videos("json", root, put(path, json.dumps(content)))
+
+
+def test_json_of_activitynet(tmp_path: Path) -> None:
+    """As its add_fps_into_activitynet_json.py leaves it, and its loader reads it: seconds made numbers of images."""
+    content = activitynet()
+    root, path = tmp_path / "jpg", tmp_path / "activity_net.v1-3.min.json"
+    content["database"]["sJFgo9H6zNo"]["fps"], content["database"]["-p--hiYCb3k"]["fps"] = 29.97, 25
+    put(root / "v_sJFgo9H6zNo" / "image_00001.jpg"), put(root / "-p--hiYCb3k" / "image_00001.jpg")
+    found = read_videos("json", root, put(path, json.dumps(content)))
+    assert found.classes == ("Zumba", "Archery", "Ironing")
+    assert found.videos == (
+        Video("sJFgo9H6zNo/0", root / "v_sJFgo9H6zNo", 2, "Ironing/sJFgo9H6zNo", frames=(1, 75)),
+        Video("sJFgo9H6zNo/1", root / "v_sJFgo9H6zNo", 0, "Ironing/sJFgo9H6zNo", frames=(135, 270)),
+        Video("-p--hiYCb3k", root / "-p--hiYCb3k", 1, "Archery/-p--hiYCb3k", frames=(76, 76)),
+    )
+    with pytest.raises(ConflictError, match=r"video abc: its segments are in seconds, and `fps` \(=None\)"):
+        read_videos("json", root, path, subset="val")
+    for fps in (0, -1, "25", True, float("nan"), float("inf")):
+        content["database"]["abc"]["fps"] = fps
+        with pytest.raises(ConflictError, match=r"video abc: .* `fps` \(=.*\) must say"):
+            read_videos("json", root, put(path, json.dumps(content)), subset="val")
+    put(root / "Ironing" / "sJFgo9H6zNo" / "image_00001.jpg")
+    with pytest.raises(ConflictError, match=r"video sJFgo9H6zNo could be .*/v_sJFgo9H6zNo or .*/Ironing/sJFgo9H6zNo"):
+        read_videos("json", root, path)
+
+
 @pytest.mark.parametrize(
     ("where", "value", "match"),
     [
+        (["database", "abc", "annotations", "segment"], [0.5, 9], r"video abc: \[0.5, 9\] is not a segment"),
+        (["database", "abc", "annotations"], ["YoYo"], "video abc: .* `subset` and `annotations`"),
+        (["database", "abc", "annotations"], [{"label": "YoYo"}, {"label": "Knitting"}], "'Knitting' is not one of"),
         (["labels"], "YoYo", "a list of `labels`"),
         (["database", "abc", "annotations"], [], "video abc: .* `subset` and `annotations`"),
         (["database", "abc", "annotations", "label"], "Knitting", "video abc: 'Knitting' is not one of the `labels`"),
@@ -403,6 +693,21 @@ def test_folder(tmp_path: Path) -> None:
     for subset in ("train", "val"):
         with pytest.raises(ConflictError, match="run in the first alone, walk in the second alone"):
             read_videos("folder", root, subset=subset)
+
+
+def test_folders_without_videos_in_a_folder(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    put(one / "run" / "a.mp4"), put(one / "train" / "b.mp4"), litter(one), litter(one / "train")
+    assert read_videos("folder", one).classes == ("run", "train")  # as there is no class in `train`, it is one
+    put(two / "train" / "run" / "a.mp4"), put(two / "train" / "jump" / "b.mp4"), put(two / "val" / "run" / "c.mp4")
+    litter(two), litter(two / "train"), litter(two / "val")
+    with pytest.raises(ConflictError, match="jump in the first alone, none in the second alone"):
+        read_videos("folder", two)
+    (two / "val" / "jump").mkdir()  # a class, of which there is nothing to validate with
+    for subset, ids in (("train", ["jump/b.mp4", "run/a.mp4"]), ("val", ["run/c.mp4"])):
+        found = read_videos("folder", two, subset=subset)
+        assert found.classes == ("jump", "run") and [v.id for v in found.videos] == ids
+        assert [v.label for v in found.videos] == [("jump", "run").index(i.split("/")[0]) for i in ids]
 
 
 def test_a_folder_without_subsets_is_all_train(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from vpngen.train import ranks
 from vpngen.train.clips import DAMAGED
 from vpngen.train.files import write_json
 from vpngen.train.fitting import normalised, placed
+from vpngen.train.workers import lost_worker
 
 FORM: Final = 1
 SHOWN: Final = 5
@@ -157,9 +158,30 @@ class Evaluation:
     def results(self) -> dict[str, Any]:
         """What 3D-ResNets-PyTorch writes after inference, and its eval_accuracy.py reads.
 
-        Videos that could not be read are left out: they count as wrong there, or not at all with its `--ignore`.
+        Videos that could not be read are left out: they count as wrong there, or not at all with its `--ignore`. The ids of
+        UCF-101, HMDB-51 and Kinetics, told by `metadata`, are those of its converters: the names of the files. Segments of a
+        video keep theirs, <id>/0, <id>/1, ..., as there is no such thing to be equal to: it scores ActivityNet on whole films.
+
+        Raises:
+            ArgumentError: it has one id for two of the videos.
         """
-        return {"results": {name: video["top"] for name, video in self.predictions.items()}}
+        source = self.metadata.get("source")
+        kind = source.get("kind") if isinstance(source, Mapping) else None
+        owners: dict[str, str] = {}
+        named = {}
+        predictions = self.predictions
+        for name, video in self.videos.items():
+            known = name.removeprefix(f"{self.classes[video.label]}/") if kind in ("hmdb51", "kinetics") else name
+            if kind in ("ucf101", "hmdb51"):
+                known = known.split(".")[0]  # as they do
+            if (other := owners.setdefault(known, name)) != name:
+                raise ArgumentError(
+                    f"`results` cannot tell the videos {other!r} and {name!r} apart: 3D-ResNets-PyTorch calls both {known!r}; "
+                    f"take the figures of vpngen"
+                )
+            if name in predictions:
+                named[known] = predictions[name]["top"]
+        return {"results": named}
 
     def write_results(self, path: str | Path) -> None:
         """Write `results` as JSON; what exists is replaced once all is written. Raises MissingError for a full disk."""
@@ -320,7 +342,8 @@ def evaluate(
             f"the card has too little memory for so many windows at once; give a smaller batch: {str(error).splitlines()[0]}"
         )
     except Exception as error:
-        failure = error
+        killed = lost_worker(error)
+        failure = error if killed is None else RunError(killed)
     told: dict[str, str] = {}
     looped: set[str] = set()
     try:
