@@ -417,7 +417,7 @@ def test_a_loss_that_is_absurd_is_one_that_diverged(tmp_path: Path, steps: int) 
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * math.prod(CLIP), 4))
     given = {"out": tmp_path, "device": "cpu", "metadata": METADATA}
     fit(model, Batches(*[batch] * steps), None, recipe(epochs=1, lr=1e-3), **given)
-    far = {"a step": 2000 * math.log(4), "their mean": 200 * math.log(4)}
+    far = {"a step": 20_000 * math.log(4), "their mean": 2_000 * math.log(4)}
     for what, loss in far.items():
         with torch.no_grad():
             model[1].bias.copy_(torch.tensor([0, 2 * loss, 0, 0]))  # wrong for three of four clips

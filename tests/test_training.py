@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import imageio_ffmpeg
 import numpy as np
@@ -26,7 +27,7 @@ from benchmarks.motions import write_ucf101
 from vpngen import train
 from vpngen.cli import training
 from vpngen.sampling import AUGMENTATIONS
-from vpngen.train import Evaluation, read_weights
+from vpngen.train import Data, Evaluation, read_weights, runs, save_reference
 
 ROOT = Path(__file__).parents[1]
 TINY = ("--model", "r3d10", "--set", "width=0.125", "--clip", "8x32x32")
@@ -76,6 +77,29 @@ def state_of(path: Path) -> dict[str, np.ndarray]:
     return {name: value.numpy() for name, value in read_weights(path)[0].items()}
 
 
+def as_pth(weights: Path, path: Path) -> Path:
+    """Weights of ours once more, in the form of 3D-ResNets-PyTorch."""
+    state, metadata = read_weights(weights)
+    about = metadata["model"]
+    model = vpngen.create_model(about["name"], about["num_classes"], **about["options"])
+    model.load_state_dict(state)
+    save_reference(path, model, "resnet-10", 2, metadata=metadata)
+    return path
+
+
+def flat_weights(path: Path, name: str = "r3d10") -> dict[str, torch.Tensor]:
+    """Those of a network of images, also in a file."""
+    deep = vpngen.create_model(name, 7, width=0.125).state_dict()
+    flat = {name: value[:, :, 0].clone() if value.ndim == 5 else value for name, value in deep.items()}
+    torch.save(flat, path)
+    return flat
+
+
+def recipe_of(folder: Path) -> dict[str, Any]:
+    recipe: dict[str, Any] = read_weights(folder / "weights.safetensors")[1]["recipe"]
+    return recipe
+
+
 def equal(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
     return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
 
@@ -97,6 +121,9 @@ def test_from_noise_to_figures_on_real_files(
     assert metadata["stage"] == "finetune" and metadata["classes"] == list(CLASSES)
     assert metadata["model"] == {"name": "r3d10", "options": {"width": 0.125}, "num_classes": 3}
     assert metadata["parent"]["stage"] == "train"
+    assert metadata["source"]["root"] == str(films / "ucf") and metadata["source"]["annotations"] == str(
+        films / "lists"
+    )
     spec = vpngen.Spec.from_dict(metadata["parent"]["source"]["spec"])
     assert spec.fingerprint == metadata["parent"]["source"]["fingerprint"] and spec.n_categories == 4
 
@@ -120,6 +147,9 @@ def test_from_noise_to_figures_on_real_files(
             assert entry["score"] == pytest.approx(float(scores[CLASSES.index(entry["label"])]), abs=0.02)
         right.append(CLASSES[int(scores.argmax())] == line.split("/")[0])
     assert found.figures["top1"] == np.mean(right)
+
+    published, same = read_weights(tmp_path / "tuned" / "weights.pth")
+    assert same == metadata and all(torch.equal(value, state[name]) for name, value in published.items())
 
     again = run("evaluate", "tuned", "--format", "json", "--results", "scores.json")
     assert again.code == 0 and again.json["figures"] == found.to_dict()["figures"]
@@ -177,23 +207,128 @@ def test_weights_of_3d_resnets_pytorch_begin_a_run(
     state, _ = read_weights(initialized / "weights.pth")
     theirs = {"arch": "resnet-10", "epoch": 3, "state_dict": {f"module.{name}": value for name, value in state.items()}}
     torch.save(theirs, tmp_path / "theirs.pth")
-    done = run("finetune", "tuned", "--from", "theirs.pth", *TINY[:4], *ucf, *BRIEF, "--freeze", "4", "--epochs", "1")
+    brief = (*BRIEF, "--epochs", "1", "--lr", "0.0001")
+    done = run("finetune", "tuned", "--from", "theirs.pth", *ucf, *brief, "--freeze", "4")
     assert done.code == 0, done.err
+    said = "theirs.pth does not say which mean and deviation it was trained with: 0.5,0.5,0.5 and 0.5,0.5,0.5 are taken"
+    assert done.err.count(said) == 1
     after = state_of(tmp_path / "tuned" / "weights.safetensors")
     assert all(np.array_equal(state[name].numpy(), after[name]) for name in after if not name.startswith("fc."))
+    again = run("finetune", "told", "--from", "theirs.pth", *ucf, *brief, "--mean", "kinetics")
+    assert again.code == 0 and "does not say" not in again.err
+    assert recipe_of(tmp_path / "told").items() >= {
+        "mean": [0.4345, 0.4051, 0.3775], "std": [0.2768, 0.2713, 0.2737],
+    }.items()  # fmt: skip
+
+
+def test_weights_that_nothing_tells_the_network_of(run: Run, tmp_path: Path, ucf: tuple[str | Path, ...]) -> None:
+    torch.save({"state_dict": {"a.weight": torch.zeros(2)}}, tmp_path / "odd.pth")
+    done = run("finetune", "tuned", "--from", "odd.pth", *ucf, *BRIEF)
+    assert done.code == 2 and "`--from` (='odd.pth') holds weights of none" in done.err and "`--model`" in done.err
+
+
+def test_a_pth_file_of_ours_says_what_it_is(
+    run: Run, tmp_path: Path, initialized: Path, ucf: tuple[str | Path, ...]
+) -> None:
+    vpn = as_pth(initialized / "weights.safetensors", tmp_path / "vpn.pth")
+    done = run("finetune", "tuned", "--from", vpn, *ucf, *BRIEF, "--epochs", "1", "--format", "json")
+    assert done.code == 0 and "does not say" not in done.err, done.err
+    parent = read_weights(tmp_path / "tuned" / "weights.safetensors")[1]["parent"]
+    assert vpngen.Spec.from_dict(parent["source"]["spec"]).n_categories == 4 and parent["file"] == str(vpn)
+    tuned = as_pth(tmp_path / "tuned" / "weights.safetensors", tmp_path / "tuned.pth")
+    again = run("evaluate", tuned, "--format", "json")
+    assert again.code == 0 and again.json["figures"] == done.json["figures"], again.err
 
 
 def test_a_flat_network_is_inflated(run: Run, tmp_path: Path, ucf: tuple[str | Path, ...]) -> None:
-    deep = vpngen.create_model("r3d10", 7, width=0.125).state_dict()
-    flat = {name: value[:, :, 0].clone() if value.ndim == 5 else value for name, value in deep.items()}
-    torch.save(flat, tmp_path / "flat.pth")
-    done = run("finetune", "tuned", "--inflate", "flat.pth", *TINY[:4], *ucf, *BRIEF, "--freeze", "4", "--epochs", "1")
+    flat = flat_weights(tmp_path / "flat.pth")
+    done = run("finetune", "--inflate", "flat.pth", *TINY[:4], *ucf, *BRIEF, "--freeze", "4", "--epochs", "1")
     assert done.code == 0, done.err
-    after = state_of(tmp_path / "tuned" / "weights.safetensors")
+    out = tmp_path / "runs" / "ucf101-r3d10-inflated"
+    after = state_of(out / "weights.safetensors")
     np.testing.assert_allclose(
         after["conv1.weight"], flat["conv1.weight"][:, :, None].repeat(1, 1, 7, 1, 1).numpy() / 7
     )
-    assert read_weights(tmp_path / "tuned" / "weights.safetensors")[1]["parent"]["stage"] == "inflation"
+    assert read_weights(out / "weights.safetensors")[1]["parent"]["stage"] == "inflation"
+    assert recipe_of(out).items() >= {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}.items()
+
+
+@pytest.mark.parametrize(
+    ("extra", "told"),
+    [
+        (("--from", "nope"), "`--from` (='nope'): there is no such file"),
+        (("--inflate", "nope"), "`--inflate` (='nope'): there is no such file"),
+        (
+            ("--inflate", "deep.pth"),
+            "`--inflate` (='deep.pth') has kernels in time already; `--from` takes it as it is",
+        ),
+        (
+            ("--inflate", "flat.pth", "--model", "r3d18"),
+            "`--inflate` (='flat.pth') does not fit `--model`; it would fit r3d10, width=0.125. Time aside:\n",
+        ),
+    ],
+)
+@pytest.mark.parametrize("command", ["train", "finetune"])
+def test_what_is_wrong_with_weights_names_their_option(
+    run: Run, tmp_path: Path, ucf: tuple[str | Path, ...], command: str, extra: tuple[str, ...], told: str
+) -> None:
+    flat_weights(tmp_path / "flat.pth")
+    torch.save(vpngen.create_model("r3d10", 5, width=0.125).state_dict(), tmp_path / "deep.pth")
+    rest = NOISE[len(TINY) :] if command == "train" else (*ucf, *BRIEF)
+    done = run(command, "out", *rest, *extra)
+    assert done.code == 2 and told in done.err, done.err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "mean", "std"),
+    [
+        (("--mean", "activitynet"), [0.4477, 0.4209, 0.3906], [0.2767, 0.2695, 0.2714]),
+        (("--std", "imagenet"), [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+        (("--mean", "kinetics", "--std", "1,1,2"), [0.4345, 0.4051, 0.3775], [1, 1, 2]),
+        (("--mean", "0,0,0", "--std", "half"), [0, 0, 0], [0.5, 0.5, 0.5]),
+        (("--mean", "kinetics", "--std", "imagenet"), [0.4345, 0.4051, 0.3775], [0.229, 0.224, 0.225]),
+        (("--mean", "0,0,0"), [0, 0, 0], [0.5, 0.5, 0.5]),
+    ],
+)
+def test_mean_and_deviation_by_name(
+    run: Run, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], mean: list[float], std: list[float]
+) -> None:
+    taken = []
+    monkeypatch.setattr(runs, "initialize", lambda *args, **_: taken.append(args[3]) or sys.exit(0))
+    assert run("train", "vpn", *NOISE, *options).code == 0
+    assert ([*taken[0].mean], [*taken[0].std]) == (mean, std)
+
+
+def test_mean_and_deviation_that_are_none(run: Run) -> None:
+    done = run("train", "vpn", *NOISE, "--mean", "imagnet")
+    assert (
+        done.code == 2
+        and "'imagnet' must be one of half, kinetics, activitynet, imagenet, or three numbers" in done.err
+    )
+    done = run("train", "vpn", *NOISE, "--std", "0.5,0.5")
+    assert done.code == 2 and "`--std` (=(0.5, 0.5)) must be three numbers" in done.err
+
+
+def test_a_run_without_a_name_has_that_of_its_weights(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, initialized: Path, ucf: tuple[str | Path, ...]
+) -> None:
+    taken: list[str] = []
+    monkeypatch.setattr(runs, "initialize", lambda *args, **_: taken.append(str(args[1])) or sys.exit(0))
+    monkeypatch.setattr(runs, "finetune", lambda *args, **_: taken.append(str(args[1])) or sys.exit(0))
+    shutil.copy(initialized / "weights.pth", tmp_path / "published.pth")
+    monkeypatch.chdir(initialized)
+    for begin in (
+        TINY[:4], ("--from", "."), ("--from", "weights.pth"), ("--from", initialized), ("--from", tmp_path / "published.pth"),
+        ("--inflate", "none.pth"),
+    ):  # fmt: skip
+        assert run("finetune", *begin, *ucf).code == 0
+    assert run("train", "--from", ".", "--categories", "4", "--instances", "8").code == 0
+    assert taken == [
+        *(f"runs/ucf101-r3d10{end}" for end in ("", "-from-vpn", "-from-vpn", "-from-vpn", "-from-published")),
+        "runs/ucf101-r3d50-inflated",
+        "runs/vpn-4x8-r3d10-from-vpn",
+    ]
 
 
 def test_a_model_of_somebody_else(
@@ -318,6 +453,9 @@ def test_broken_and_short_videos_are_told_and_counted(run: Run, tmp_path: Path, 
     assert found.read is not None and found.read[0] == pytest.approx(found.figures["top1"] * 6 / 4)
     faults = json.loads((tmp_path / "tuned" / "faults.json").read_text())
     assert Path(train[0]).stem in faults
+    first, second = done.err.split("epoch 2/2")
+    assert first.count("3 videos could not be read, or not whole; tuned/faults.json says which") == 1
+    assert "could not be read, or" not in second
     assert "videos read" in done.out and Path(test[0]).stem in done.out
 
 
@@ -326,6 +464,7 @@ def test_broken_and_short_videos_are_told_and_counted(run: Run, tmp_path: Path, 
     [
         (lambda own: (own / "lists" / "trainlist01.txt").unlink(), (), 3, "trainlist01.txt"),
         (lambda own: None, ("--splits", "3"), 3, "trainlist03.txt"),
+        (lambda own: (own / "lists" / "testlist02.txt").unlink(), ("--splits", "1,2"), 3, "testlist02.txt"),
         (lambda own: (own / "ucf" / "Left").rename(own / "ucf" / "Sinister"), (), 3, "Sinister"),
         (lambda own: shutil.rmtree(own / "ucf"), (), 3, "`--videos`"),
         (lambda own: None, ("--batch", "500"), 2, "`--batch` (=500) is more than the 12 training videos"),
@@ -414,13 +553,80 @@ def test_a_plain_folder_is_evaluated_on_what_is_held_out_of_it(run: Run, films: 
     assert without.code == 3 and "--holdout" in without.err, without.err
 
 
+def test_one_broken_video_is_one(run: Run, own: Path) -> None:
+    train = (own / "lists" / "trainlist01.txt").read_text().split()[0]
+    (own / "ucf" / train).write_bytes(b"no video")
+    data = ("--data", "ucf101", "--videos", own / "ucf", "--annotations", own / "lists")
+    done = run("finetune", "tuned", *TINY[:4], *data, *BRIEF)
+    assert done.code == 0 and done.err.count("\n1 video could not be read, or not whole; ") == 1, done.err
+
+
+def test_what_is_held_out_as_the_test_is_the_same_for_all_seeds(films: Path) -> None:
+    folder = Data("folder", films / "ucf", holdout=0.34)
+    first, *others = (folder.sets(seed) for seed in range(5))
+    assert all(sets == first for sets in others)
+    ucf = Data("ucf101", films / "ucf", films / "lists", holdout=0.34)
+    by_seed = [ucf.sets(seed) for seed in range(5)]
+    assert len({held.videos for _, held, _ in by_seed}) > 1 and len({test.videos for *_, test in by_seed}) == 1
+
+
+def test_a_run_knows_its_videos_from_anywhere(
+    run: Run, tmp_path: Path, films: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(films, tmp_path / "films")
+    data = ("--data", "ucf101", "--videos", "films/ucf", "--annotations", "films/lists")
+    assert run("finetune", "tuned", *TINY[:4], *data, *BRIEF, "--epochs", "1").code == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    done = run("evaluate", "../tuned", "--format", "json")
+    assert done.code == 0, done.err
+    assert done.json["metadata"]["source"]["annotations"] == str(tmp_path / "films" / "lists")
+
+
+def test_a_finished_run_is_not_evaluated_again(
+    run: Run, tmp_path: Path, own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored = []
+    monkeypatch.setattr(runs, "evaluate", lambda *args, **more: scored.append(0) or train.evaluate(*args, **more))
+    data = ("--data", "ucf101", "--videos", own / "ucf", "--annotations", own / "lists")
+    command = ("finetune", "tuned", *TINY[:4], *data, *BRIEF, "--format", "json")
+    first = run(*command, "--epochs", "1")
+    for _ in range(3):
+        again = run(*command, "--epochs", "1")
+        assert again.code == 0 and again.json == first.json
+    assert len(scored) == 1
+    assert run(*command, "--epochs", "2").code == 0 and len(scored) == 2  # other weights
+    tests = own / "lists" / "testlist01.txt"
+    file = tmp_path / "tuned" / "evaluation.json"
+    before = file.read_bytes()
+    fields = json.loads(before)
+    dropped = next(iter(fields["videos"]))
+    del fields["videos"][dropped]
+    file.write_text(json.dumps(fields))
+    assert tests.exists() and run(*command, "--epochs", "2").code == 0 and len(scored) == 3  # of fewer videos
+    assert file.read_bytes() == before
+    file.write_bytes(before[:100])
+    assert run(*command, "--epochs", "2").code == 0 and len(scored) == 4  # cut short
+    assert file.read_bytes() == before
+
+
+def test_an_evaluation_on_videos_that_were_trained_on_says_so(run: Run, ucf: tuple[str | Path, ...]) -> None:
+    assert run("finetune", "tuned", *TINY[:4], *ucf, *BRIEF, "--epochs", "1").code == 0
+    done = run("evaluate", "tuned", "--splits", "2")
+    assert (
+        done.code == 0
+        and "tuned was trained on split 1, and has seen many of the videos that split 2 tests" in done.err
+    )
+    assert "was trained on" not in run("evaluate", "tuned").err
+
+
 def test_mean_and_deviation_are_carried_on(run: Run, tmp_path: Path, ucf: tuple[str | Path, ...]) -> None:
     how = [*TINY, *NOISE[len(TINY) :], "--epochs", "1"]
     assert run("train", "one", *how, "--mean", "0.4,0.4,0.4", "--std", "0.2,0.25,0.3").code == 0
     assert run("train", "two", *how, "--from", "one").code == 0
     assert run("finetune", "three", *ucf, *BRIEF, "--epochs", "1", "--from", "two").code == 0
     for name in ("two", "three"):
-        recipe = read_weights(tmp_path / name / "weights.safetensors")[1]["recipe"]
+        recipe = recipe_of(tmp_path / name)
         assert recipe["mean"] == [0.4, 0.4, 0.4] and recipe["std"] == [0.2, 0.25, 0.3]
 
 
@@ -448,6 +654,7 @@ def test_networks_of_one_split_and_seed_stand_side_by_side(
 def test_the_choices_of_the_command_line_are_those_of_the_library() -> None:
     assert training.KINDS == train.KINDS
     assert set(training.AUGMENTATIONS) == set(AUGMENTATIONS)
+    assert training.LEVELS == tuple(runs.LEVELS)
     assert training.RECIPES == tuple(train.RECIPES)
     assert set(training.RECIPE_FIELDS) == {field.name for field in dataclasses.fields(train.Recipe)}
 

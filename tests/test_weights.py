@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import pickle
+import resource
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from test_models import by_formula, clips, formula_model, on_meta
 from torch import nn
 
-from vpngen.errors import ArgumentError, ConflictError, VpngenError
+from vpngen.errors import ArgumentError, ConflictError, MissingError, VpngenError
 from vpngen.train.models import create_model
 from vpngen.train.weights import (
     find_head,
@@ -27,6 +28,7 @@ from vpngen.train.weights import (
     inflate,
     load_weights,
     read_weights,
+    recognize,
     replace_head,
     save_reference,
     save_weights,
@@ -155,10 +157,43 @@ json_values = st.recursive(
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
-@given(st.dictionaries(st.text(), json_values, max_size=4))
-def test_metadata_is_kept(tmp_path: Path, metadata: dict[str, Any]) -> None:
-    save_weights(tmp_path / "any", nn.BatchNorm3d(2), metadata)
+@given(st.dictionaries(st.text(), json_values, max_size=4), st.booleans())
+def test_metadata_is_kept(tmp_path: Path, metadata: dict[str, Any], ours: bool) -> None:
+    if ours:
+        save_weights(tmp_path / "any", nn.BatchNorm3d(2), metadata)
+    else:
+        save_reference(tmp_path / "any", nn.BatchNorm3d(2), "a", 1, metadata=metadata)
     assert read_weights(tmp_path / "any")[1] == metadata
+
+
+def test_the_same_weights_are_the_same_bytes(saved: Path) -> None:
+    """Whoever was initialized from them, or evaluated them, knows them by their digest."""
+    before = saved.read_bytes()
+    for _ in range(8):
+        save_weights(saved, formula_model("r3d10", **NETS["r3d10"]), METADATA)
+        assert saved.read_bytes() == before
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_full_disk_leaves_the_weights_of_before(ours: bool, tmp_path: Path) -> None:
+    """A limit on the size of files fails as a full disk does."""
+    path, model = tmp_path / "weights", nn.Linear(300, 300)
+
+    def save() -> None:
+        if ours:
+            save_weights(path, model, {})
+        else:
+            save_reference(path, model, "a", 1)
+
+    save()
+    before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    try:
+        with pytest.raises(MissingError, match=r"no space is left to write '.*weights'"):
+            save()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before and os.listdir(tmp_path) == ["weights"]
 
 
 def test_files_of_ours_are_plain_safetensors(saved: Path) -> None:
@@ -175,9 +210,13 @@ def test_files_of_ours_are_plain_safetensors(saved: Path) -> None:
 
 def test_metadata_that_is_not_json_leaves_the_file(saved: Path) -> None:
     before = saved.read_bytes()
-    with pytest.raises(ArgumentError, match="`metadata` must be what JSON can hold"):
-        save_weights(saved, fresh(), {"path": Path("x")})
-    assert saved.read_bytes() == before
+    for save in (
+        lambda metadata: save_weights(saved, fresh(), metadata),
+        lambda metadata: save_reference(saved, fresh(), "resnet-10", 1, metadata=metadata),
+    ):
+        with pytest.raises(ArgumentError, match="`metadata` must be what JSON can hold"):
+            save({"path": Path("x")})
+        assert saved.read_bytes() == before
 
 
 def test_the_checkpoint_of_the_reference(tmp_path: Path) -> None:
@@ -200,6 +239,13 @@ def test_the_checkpoint_of_the_reference(tmp_path: Path) -> None:
     again.load_state_dict(checkpoint["optimizer"])
     assert again.param_groups[0]["lr"] == 0.3 and len(again.state) == len(optimizer.state)
     torch.optim.lr_scheduler.ReduceLROnPlateau(again).load_state_dict(checkpoint["scheduler"])
+    assert read_weights(path)[1] == {"arch": "resnet-10", "epoch": 7}
+
+    save_reference(path, model, "resnet-10", 7, optimizer, scheduler, METADATA)
+    with_more = torch.load(path, map_location="cpu", weights_only=True)
+    assert with_more.pop("vpngen") == METADATA and read_weights(path)[1] == METADATA
+    assert with_more.keys() == checkpoint.keys() and same(with_more["state_dict"], checkpoint["state_dict"])
+    torch.save({**checkpoint, "vpngen": "of another kind"}, path)
     assert read_weights(path)[1] == {"arch": "resnet-10", "epoch": 7}
 
 
@@ -333,7 +379,17 @@ def test_another_model_is_recognized(name: str, arguments: dict[str, Any], call:
     with pytest.raises(ConflictError) as caught:
         load_weights(on_meta("r3d10", 5), tmp_path / "other.pth")
     assert f"holds weights of {name}, as made by {call}, which does not fit this model:\n  " in str(caught.value)
+    known = {"name": name, "options": arguments, "num_classes": 5}
+    assert recognize(state, {"arch": "resnet-10"}) == known
+    assert recognize(state, {"model": {**METADATA["model"]}}) == METADATA["model"]
     assert torch.equal(torch.get_rng_state(), random)
+
+
+def test_a_network_without_classifier_is_recognized_by_its_arch() -> None:
+    state = {n: v for n, v in fresh("resnext50").state_dict().items() if not n.startswith("fc.")}
+    assert recognize(state, {"arch": "resnext-50"}) == {"name": "resnext50", "options": {}, "num_classes": None}
+    for unknown in ({}, {"arch": "i3d-50"}, {"arch": 7}):
+        assert recognize(state, unknown) is None
 
 
 def test_another_model_is_named(saved: Path, tmp_path: Path) -> None:
@@ -677,28 +733,33 @@ def test_what_is_inflated() -> None:
             "r3d18",
             {},
             {},
-            r"`state` has \(1, 1, 1, 1\) blocks in its stages, and `model` \(2, 2, 2, 2\); both must be of one",
+            r"`state` does not fit `model`; it would fit r3d10, width=0.125. Time aside:\n  `layer1.1.conv1.weight` is not in",
         ),
         (
             "r3d10",
             {"shortcut": "A"},
             {},
-            "`model` has shortcuts A, with no place for `layer2.0.downsample.0.weight`; .*'B'",
+            "`model` has shortcuts A, with no place for `layer2.0.downsample.0.weight`; it needs shortcut=B",
         ),
         ("r2p1d10", {}, {}, r"split into space and time, \(2\+1\)D"),
         ("densenet121", {}, {}, "must both be ResNets"),
-        ("preact10", {}, {}, r"`layer2.0.bn1.weight` is \(16,\) in `state`, \(8,\) in `model`"),
-        ("r3d10", {"in_channels": 1}, {}, r"`conv1.weight` is \(8, 3, 7, 7\) in `state`, \(8, 1, 7, 7, 7\) in `model`"),
-        ("r3d10", {"width": 0.25}, {}, r"`conv1.weight` is \(8, 3, 7, 7\) in `state`"),
-        ("r3d10", {}, {"bn1.weight": None}, "`bn1.weight` is not in `state`"),
-        ("r3d10", {}, {"layer1.0.se.weight": torch.zeros(1)}, "`layer1.0.se.weight` is not in `model`"),
+        ("preact10", {}, {}, r"`layer2.0.bn1.weight` is \(16,\) in the file, \(8,\) in the model"),
+        ("r3d10", {"in_channels": 1}, {}, r"`conv1.weight` is \(8, 3, 7, 7\) in the file, \(8, 1, 7, 7\) in the"),
+        ("r3d10", {"width": 0.25}, {}, r"`conv1.weight` is \(8, 3, 7, 7\) in the file"),
+        (
+            "r3d10",
+            {},
+            {"bn1.weight": None},
+            "^`state` does not fit `model`. Time aside:\n  `bn1.weight` is not in the file$",
+        ),
+        ("r3d10", {}, {"layer1.0.se.weight": torch.zeros(1)}, "`layer1.0.se.weight` is in the file, but not in the"),
         (
             "r3d10",
             {},
             {"layer1.0.conv1.weight": torch.zeros(8, 8, 1, 1)},
-            r"\(8, 8, 1, 1\) in `state`, \(8, 8, 3, 3, 3\)",
+            r"\(8, 8, 1, 1\) in the file, \(8, 8, 3, 3\) in the model",
         ),
-        ("r3d10", {}, {"conv1.weight": torch.zeros(8, 3, 7, 7, 7)}, "kernels in time already; load_weights"),
+        ("r3d10", {}, {"conv1.weight": torch.zeros(8, 3, 7, 7, 7)}, "kernels in time already; `load_weights`"),
     ],
 )
 def test_what_cannot_be_inflated(name: str, options: dict[str, Any], change: dict[str, Any], match: str) -> None:
@@ -708,3 +769,11 @@ def test_what_cannot_be_inflated(name: str, options: dict[str, Any], change: dic
     with pytest.raises(ArgumentError, match=match):
         inflate(model, {n: v for n, v in state.items() if v is not None})
     assert as_before()
+
+
+@pytest.mark.parametrize("name", ["r3d18", "r3d50", "wide50", "resnext50"])
+def test_what_it_could_be_inflated_into_is_said(name: str) -> None:
+    state = on_meta(name, 1000).state_dict()
+    flat = {n: v[:, :, 0] if v.ndim == 5 else v for n, v in state.items()}
+    with pytest.raises(ArgumentError, match=f"`state` does not fit `model`; it would fit {name}. Time aside:\n"):
+        inflate(fresh(), flat)

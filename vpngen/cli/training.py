@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 KINDS = ("ucf101", "hmdb51", "activitynet", "kinetics", "json", "folder")
 AUGMENTATIONS = ("x10", "multiscale", "random", "none")
 RECIPES = ("wacv2022", "cvpr2018", "cvpr2018-finetune")
+LEVELS = ("half", "kinetics", "activitynet", "imagenet")
 RESUMES = " It goes on from its last checkpoint when the same command is given again."
 
 
@@ -58,14 +59,20 @@ def _settings(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
 
 
 _path = click.Path(path_type=Path)
-_three = numbers(float, "three numbers")
+_three = numbers(float, f"one of {', '.join(LEVELS)}, or three numbers")
+
+
+def _levels(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
+    """One of LEVELS, or three numbers."""
+    return value if value in LEVELS else _three(ctx, param, value)
+
 
 _network = functools.partial(click.option, cls=SectionOption, section="Which network")
 _how = functools.partial(click.option, cls=SectionOption, section="How it is trained")
 _machine = functools.partial(click.option, cls=SectionOption, section="Where it runs")
 _data = functools.partial(click.option, cls=SectionOption, section="Which videos")
 model_options = bundle(
-    _network("--model", metavar="NAME", help="Such as r3d18, r2p1d50, preact200, wide50, resnext101, densenet121, or package.module:callable.  [default: that of --from, or r3d50]"),
+    _network("--model", metavar="NAME", help="Such as r3d18, r2p1d50, preact200, wide50, resnext101, densenet121, or package.module:callable.  [default: that of the weights of --from, or r3d50]"),
     _network("--set", "options", multiple=True, callback=_settings, metavar="NAME=VALUE", help="An option of the model: shortcut=A, width=0.5, max_pool=false ..."),
     _network("--from", "from_", type=_path, metavar="FILE", help="Weights to begin with, .safetensors or .pth, or the folder of a run; the head is a new one."),
     _network("--inflate", type=_path, metavar="FILE", help="Weights of a 2-D ResNet to begin with, repeated along time."),
@@ -83,8 +90,8 @@ recipe_options = bundle(
     _how("--clip", callback=shape_of, metavar="TxHxW", help="Frames, height, width.  [default: 16x112x112]"),
     _how("--augment", type=click.Choice(AUGMENTATIONS), help="How clips are cut.  [default: x10, multiscale, multiscale]"),
     _how("--freeze", type=int, help="Stages that stay as they are; 3 trains conv5_x and the head alone.  [default: 0, 0, 3]"),
-    _how("--mean", callback=_three, metavar="R,G,B", help="Subtracted from levels in [0, 1].  [default: that of --from, or 0.5,0.5,0.5]"),
-    _how("--std", callback=_three, metavar="R,G,B", help="What they are divided by then.  [default: that of --from, or 0.5,0.5,0.5]"),
+    _how("--mean", callback=_levels, shell_complete=complete(*LEVELS), metavar="R,G,B|NAME", help="Subtracted from levels in [0, 1]; half, kinetics, activitynet and imagenet say --std too.  [default: that of --from; with --inflate imagenet; or half]"),
+    _how("--std", callback=_levels, shell_complete=complete(*LEVELS), metavar="R,G,B|NAME", help="What they are divided by then; likewise."),
 )  # fmt: skip
 RECIPE_FIELDS = (
     "epochs", "batch", "lr", "patience", "factor", "momentum", "nesterov", "weight_decay", "clip", "augment", "freeze", "mean", "std",
@@ -131,9 +138,10 @@ def train(
 
     It learns to name the category of each.
 
-    OUT is the folder of the run: weights.safetensors, weights.pth in the form of 3D-ResNets-PyTorch, log.csv, curves.png,
-    tensorboard/ and the checkpoint that a stopped or killed run goes on from when the same command is given again. On
-    several cards: torchrun --nproc-per-node 8 -m vpngen train ..., where every rank takes its share of each batch.
+    OUT is the folder of the run, by default runs/SET-MODEL, with -from-... or -inflated behind it where it begins with
+    weights. It holds weights.safetensors, weights.pth in the form of 3D-ResNets-PyTorch, log.csv, curves.png, tensorboard/
+    and the checkpoint that a stopped or killed run goes on from when the same command is given again. On several cards:
+    torchrun --nproc-per-node 8 -m vpngen train ..., where every rank takes its share of each batch.
 
     Examples:
       vpngen train vpn                R3D-50, the paper's recipe and set
@@ -153,7 +161,7 @@ def train(
         _warmed(source, machine)
     from vpngen.train import runs
 
-    out = Path("runs") / f"{name}-{_model_name(begin)}" if out is None else out
+    out = _run_folder(name, begin) if out is None else out
     with _watched(RESUMES) as watched:
         rows = runs.initialize(
             source, out, begin, recipe, machine, seed=run_seed, samples=samples, backend_threads=threads,
@@ -192,7 +200,8 @@ def train(
     type=float,
     default=0.0,
     show_default=True,
-    help="Share of the training videos, by group, that takes the place of the test videos in lowering the learning rate.",
+    help="Share of the training videos, by group, that takes the place of the test videos in lowering the learning rate; "
+    "of a plain folder it is the test, the same for all seeds.",
 )
 @model_options
 @recipe_options
@@ -204,8 +213,10 @@ def finetune(
 ) -> None:  # fmt: skip
     """Train a network on filmed videos, and evaluate it.
 
-    OUT is the folder of the run, or of one folder for each split and seed. A stopped run goes on when the same command is
-    given again. The procedures of Table 1 are one such command each, or several, each from the weights of the one before.
+    OUT is the folder of the run, or of one folder for each split and seed; by default runs/ucf101-r3d50, say, or
+    runs/ucf101-r3d50-from-vpn with --from vpn, runs/ucf101-r3d50-inflated with --inflate. A stopped run goes on when the
+    same command is given again. The procedures of Table 1 are one such command each, or several, each from the weights of
+    the one before.
 
     Examples:
       vpngen finetune --data ucf101 --videos ucf --annotations lists
@@ -230,13 +241,15 @@ def finetune(
     from vpngen.train import runs
     from vpngen.train.evaluation import summary
 
-    out = Path("runs") / f"{base.kind}-{_model_name(begin)}" if out is None else out
+    out = _run_folder(base.kind, begin) if out is None else out
     several = len(splits) * len(seeds) > 1
+    sets = {split: replace(base, split=split, holdout=holdout) for split in splits}
+    for split in splits[1:]:  # what is wrong with a list is said before the first run trains
+        sets[split].sets(seeds[0])
     found: dict[tuple[int, int], Evaluation] = {}
     for seed in seeds:
-        for split in splits:
+        for split, data in sets.items():
             folder = out / f"split{split}-seed{seed}" if several else out
-            data = replace(base, split=split, holdout=holdout)
             if several and _main_rank():
                 click.echo(f"split {split}, seed {seed}: {click.format_filename(folder)}", err=True)
             with _watched(RESUMES) as watched:
@@ -313,7 +326,12 @@ def evaluate(
         file = _weights_of(given)
         data = base or runs.data_of(file)
         data = data if splits is None else replace(data, split=splits[i % len(splits)])
-        wanted.append((file, data, (data.split, read_weights(file)[1].get("seed", 0))))
+        about = read_weights(file)[1]
+        seen = about.get("source", {})
+        if seen.get("kind") == data.kind and seen.get("split") != data.split and _main_rank():
+            there = f"{click.format_filename(given)} was trained on split {seen.get('split')}"
+            _say_so(f"{there}, and has seen many of the videos that split {data.split} tests")
+        wanted.append((file, data, (data.split, about.get("seed", 0))))
     keys = [key for *_, key in wanted]
     found = []
     for file, data, _ in wanted:
@@ -321,20 +339,17 @@ def evaluate(
             found.append(runs.assess(file, machine, data=data, clip=clip, batch=batch, scored=watched.scored))
     if not _main_rank():
         return
-    if results is not None:
-        found[0].write_results(results)
     if len(set(keys)) == len(keys):
         together = dict(zip(keys, found, strict=True))
         _say(form, out, together, summary(together))
-        return
-    # Networks of the same split and seed are other networks, of which there is no mean.
-    if out is not None:
-        write_json(out, {str(given): one.to_dict() for given, one in zip(weights, found, strict=True)})
-    show(
-        form,
-        {str(given): one.to_dict() for given, one in zip(weights, found, strict=True)},
-        "\n\n".join(f"{click.format_filename(given)}\n{one.text()}" for given, one in zip(weights, found, strict=True)),
-    )
+    else:  # networks of the same split and seed are other networks, of which there is no mean
+        pairs = list(zip(weights, found, strict=True))
+        if out is not None:
+            write_json(out, {str(given): one.to_dict() for given, one in pairs})
+        text = "\n\n".join(f"{click.format_filename(given)}\n{one.text()}" for given, one in pairs)
+        show(form, {str(given): one.to_dict() for given, one in pairs}, text)
+    if results is not None:  # last, as names there may clash
+        found[0].write_results(results)
 
 
 def _say(form: str, out: Path | None, found: dict[tuple[int, int], Evaluation], whole: Any) -> None:
@@ -480,22 +495,35 @@ def _decoders(asked: int | None) -> int:
 
 
 def _take_recipe(options: dict[str, Any], begin: Start) -> Recipe:
-    """The recipe; of weights that say what they saw, mean and deviation are taken over."""
+    """The recipe, with mean and deviation as the weights are used to, where nobody says others."""
     import dataclasses
 
     from vpngen.train.recipes import RECIPES as KNOWN
 
     recipe = KNOWN[options.pop("recipe")]
     given = {name: value for name in RECIPE_FIELDS if (value := options.pop(name)) is not None}
-    for name in ("mean", "std"):
-        if len(given.get(name, (0, 0, 0))) != 3:
-            raise ArgumentError(f"`{name}` (={given[name]}) must be three numbers, of red, green and blue")
-    if begin.weights is not None:
-        from vpngen.train.weights import read_weights
+    levels = _take_levels(given, begin)
+    recipe = dataclasses.replace(recipe, **given, **levels)
+    if begin.weights is not None and len(levels) < 2 and _main_rank():
+        taken = " and ".join(",".join(f"{level:g}" for level in three) for three in (recipe.mean, recipe.std))
+        _say_so(
+            f"{click.format_filename(begin.weights)} does not say which mean and deviation it was trained with: {taken} are taken; "
+            f"give others as --mean and --std, or by name, as --mean kinetics"
+        )
+    return recipe
 
-        seen = read_weights(begin.weights)[1].get("recipe", {})
-        given = {name: tuple(seen[name]) for name in ("mean", "std") if name in seen} | given
-    return dataclasses.replace(recipe, **given)
+
+def _take_levels(given: dict[str, Any], begin: Start) -> dict[str, Any]:
+    """Mean and deviation, as far as they are said or known of the weights. A name says both, unless the other is said too."""
+    from vpngen.train.runs import LEVELS as KNOWN
+
+    said = {name: given.pop(name) for name in ("mean", "std") if name in given}
+    levels = dict(next((KNOWN[word] for word in said.values() if word in LEVELS), begin.levels))
+    levels |= {name: KNOWN[value][name] if value in LEVELS else value for name, value in said.items()}
+    for name, three in levels.items():
+        if len(three) != 3:
+            raise ArgumentError(f"`{name}` (={three}) must be three numbers, of red, green and blue")
+    return levels
 
 
 def _take_data(options: dict[str, Any]) -> Data:
@@ -508,14 +536,15 @@ def _take_data(options: dict[str, Any]) -> Data:
     return Data(kind, root, annotations)
 
 
-def _model_name(begin: Start) -> str:
-    from vpngen.train.runs import DEFAULT_MODEL
-    from vpngen.train.weights import read_weights
-
-    named = begin.model
-    if named is None and begin.weights is not None:
-        named = read_weights(begin.weights)[1].get("model", {}).get("name")
-    return (named or DEFAULT_MODEL).rpartition(":")[2]
+def _run_folder(what: str, begin: Start) -> Path:
+    """Where a run goes that is not told: it is named by what it sees, its network, and where its weights come from."""
+    name = f"{what}-{begin.network[0].rpartition(':')[2]}"
+    if begin.inflate is not None:
+        name += "-inflated"
+    if begin.weights is not None:
+        file = Path(os.path.abspath(begin.weights))
+        name += f"-from-{file.parent.name if file.stem == 'weights' else file.stem}"
+    return Path("runs") / name
 
 
 def _say_so(text: str) -> None:

@@ -38,7 +38,7 @@ COLUMNS: Final = (
 """What a row of log.csv says: losses in nats, shares in [0, 1], seconds of training without validation."""
 CHECKPOINT: Final = "checkpoint.pt"
 CHECKPOINT_FORM: Final = 1
-ABSURD: Final = (1000, 100)
+ABSURD: Final = (10_000, 1_000)
 """Losses that nothing comes back from, of a step and in the mean of an epoch: so many times that of a guess among all classes."""
 SETTLED: Final = 20
 """Steps from which the mean of an epoch is one."""
@@ -263,8 +263,10 @@ class _Run:
         self.wrapped: nn.Module = self.model
         if ranks.world()[1] > 1:
             on = [device] if device.type == "cuda" else None
+            self.wrapped = DistributedDataParallel(self.model, device_ids=on)
             # The statistics of batches are not what training looks at: those of the first rank are shared when they are needed.
-            self.wrapped = DistributedDataParallel(self.model, device_ids=on, broadcast_buffers=False)
+            # As an argument it has another name from torch 2.13 on.
+            self.wrapped.broadcast_buffers = False
         self.rows: list[Row] = []
         self.epoch, self.sums, self.trained = 0, _Sums(), False
         self.step = 0
@@ -481,7 +483,7 @@ class _Run:
             told["rates"] = self.rates
         weights.save_weights(out / "weights.safetensors", self.model, told)
         arch = reference_arch(str(self.metadata.get("model", {}).get("name", "unknown")))
-        weights.save_reference(out / "weights.pth", self.model, arch, self.epoch, self.optimiser, self.schedule)
+        weights.save_reference(out / "weights.pth", self.model, arch, self.epoch, self.optimiser, self.schedule, told)
         if importlib.util.find_spec("matplotlib") is None:
             self.say("without curves.png, since matplotlib is not installed; log.csv holds the same")
             return

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import platform
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,7 @@ import torch
 from torch import nn
 
 from vpngen import __version__, store
-from vpngen.errors import ArgumentError, ConflictError
+from vpngen.errors import ArgumentError, ConflictError, VpngenError
 from vpngen.sampling import AUGMENTATIONS, Augment
 from vpngen.spec import Spec
 from vpngen.stream import ClipLoader, loader
@@ -28,7 +30,7 @@ from vpngen.train.fitting import CHECKPOINT, Progress, Row, fit
 from vpngen.train.models import MODELS, create_model
 from vpngen.train.recipes import Recipe
 from vpngen.train.videos import VideoSet, hold_out, read_videos
-from vpngen.train.weights import freeze, inflate, load_weights, read_weights
+from vpngen.train.weights import freeze, inflate, load_weights, read_weights, recognize
 
 DEFAULT_MODEL = "r3d50"
 """That of Kataoka et al., WACV 2022, section 4."""
@@ -36,6 +38,13 @@ FILMED = 7 / 8
 """Part of the short side of a video that corner crops take where the paper leaves it open: 112 of 128 pixels."""
 VAL_SHARE = 16
 """Of so many instances one more is made for validation, where nothing else is asked for."""
+LEVELS: dict[str, dict[str, tuple[float, float, float]]] = {
+    "half": {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)},
+    "kinetics": {"mean": (0.4345, 0.4051, 0.3775), "std": (0.2768, 0.2713, 0.2737)},
+    "activitynet": {"mean": (0.4477, 0.4209, 0.3906), "std": (0.2767, 0.2695, 0.2714)},
+    "imagenet": {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)},
+}
+"""Mean and deviation of red, green and blue in [0, 1]: mean.py of 3D-ResNets-PyTorch, and ImageNet's as torchvision has them."""
 
 
 @dataclass(frozen=True)
@@ -77,34 +86,72 @@ class Start:
     weights: Path | None = None
     inflate: Path | None = None
 
-    def build(self, num_classes: int, seed: int, frozen: int) -> tuple[nn.Module, dict[str, Any]]:
-        """The network with its weights, and what its metadata say of both."""
+    def __post_init__(self) -> None:
         if self.weights is not None and self.inflate is not None:
             raise ArgumentError("`from` and `inflate` both say what the weights are; leave one of them out")
-        parent: Any = None
-        named: Mapping[str, Any] = {}
-        if self.weights is not None:
-            _, parent = read_weights(self.weights)
-            named = parent.get("model", {})
-            parent = {**parent, **_file(self.weights)}
-        name = self.model or named.get("name") or DEFAULT_MODEL
+
+    @functools.cached_property
+    def parent(self) -> dict[str, Any] | None:
+        """What `weights` say of themselves, which file they are, and under `model` what they are recognized as; None without any."""
+        if self.weights is None:
+            return None
+        with _calling(path="`from`"):
+            state, metadata = read_weights(self.weights)
+        return {**metadata, "model": recognize(state, metadata) or {}, **_file(self.weights)}
+
+    @property
+    def network(self) -> tuple[str, dict[str, Any]]:
+        """Name and options of the model. Raises ArgumentError where nothing tells what `weights` are of."""
+        known = {} if self.parent is None else self.parent["model"]
+        name = self.model or known.get("name", None if self.weights else DEFAULT_MODEL)
+        if name is None:
+            raise ArgumentError(
+                f"`from` (={str(self.weights)!r}) holds weights of none of the networks here, and does not say of which; give "
+                f"`model`, or, if they are of images, give the file as `inflate`"
+            )
         options = self.options
         if options is None:
-            options = named.get("options", {}) if name == named.get("name") else {}
+            options = known["options"] if name == known.get("name") else {}
+        return name, dict(options)
+
+    @property
+    def levels(self) -> Mapping[str, tuple[float, ...]]:
+        """The `mean` and `std` of what the weights have seen, as far as they are known."""
+        if self.inflate is not None:
+            return LEVELS["imagenet"]
+        seen = (self.parent or {}).get("recipe", {})
+        return {name: tuple(seen[name]) for name in ("mean", "std") if name in seen}
+
+    def build(self, num_classes: int, seed: int, frozen: int) -> tuple[nn.Module, dict[str, Any]]:
+        """The network with its weights, and what its metadata say of both."""
+        name, options = self.network
         if name in MODELS and options.get("in_channels", 3) != 3:
             raise ArgumentError(
                 f"option `in_channels` (={options['in_channels']}) must be 3: clips are red, green and blue"
             )
         torch.manual_seed(seed)
         model = create_model(name, num_classes, **options)
+        parent = self.parent
         if self.weights is not None:
             load_weights(model, self.weights, head="replace")
         if self.inflate is not None:
-            inflate(model, read_weights(self.inflate)[0])
+            file = f"`inflate` (={str(self.inflate)!r})"
+            with _calling(path="`inflate`", state=file, load_weights="`from`"):
+                inflate(model, read_weights(self.inflate)[0])
             parent = {"stage": "inflation", **_file(self.inflate)}
         freeze(model, frozen)
-        about = {"name": name, "options": dict(options), "num_classes": num_classes}
+        about = {"name": name, "options": options, "num_classes": num_classes}
         return model, {"model": about, "parent": parent, "seed": seed}
+
+
+@contextlib.contextmanager
+def _calling(**arguments: str) -> Iterator[None]:
+    """Errors speak of these arguments in place of those of the function that raises them."""
+    try:
+        yield
+    except VpngenError as error:
+        error.args = (re.sub(r"`(\w+)`", lambda m: arguments.get(m[1], m[0]), str(error)),)
+        raise
 
 
 @dataclass(frozen=True)
@@ -131,19 +178,22 @@ class Data:
         return read_videos(self.kind, self.root, self.annotations, subset=subset, split=self.split)
 
     def sets(self, seed: int) -> tuple[VideoSet, VideoSet, VideoSet]:
-        """What to train on, what to look at after each epoch, and the test; of a plain folder all that is held out is the test."""
+        """What to train on, what to look at after each epoch, and the test.
+
+        What is held out is drawn by `seed`; of a plain folder it is the test, and the same for every seed.
+        """
         train = self.read("train")
         if not self.holdout:
             test = self.read("val")
             return train, test, test
-        rest, held = hold_out(train, self.holdout, seed)
         plain = self.kind == "folder" and not any((self.root / name).is_dir() for name in ("val", "test"))
+        rest, held = hold_out(train, self.holdout, 0 if plain else seed)
         return rest, held, held if plain else self.read("val")
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON has them."""
-        fields = {**dataclasses.asdict(self), "root": str(self.root)}
-        return {**fields, "annotations": None if self.annotations is None else str(self.annotations)}
+        """The fields as JSON has them, with paths that hold wherever they are read."""
+        fields = {**dataclasses.asdict(self), "root": str(self.root.absolute())}
+        return {**fields, "annotations": None if self.annotations is None else str(self.annotations.absolute())}
 
 
 def initialize(
@@ -250,7 +300,8 @@ def finetune(
         say: see `fit`; also told of videos that could not be read.
 
     Returns:
-        The evaluation of the last epoch's weights, which is also in `out`/evaluation.json.
+        The evaluation of the last epoch's weights, which is also in `out`/evaluation.json; one that is there already is not
+        made again.
 
     Raises:
         ArgumentError, ConflictError: a wrong argument; files that contradict each other or the run in `out`.
@@ -277,22 +328,35 @@ def finetune(
         val = VideoLoader(val_set, each, augment="none", shuffle=False, drop_last=False, **how, **alone)
         describe(out, "finetune", metadata, {})
 
+        known = 0
+
+        def keep_faults(last: bool = False) -> None:
+            """All ranks call it. It is said after the first epoch that met any, and at the end if there were more."""
+            nonlocal known
+            faults = {k: v for some in ranks.gathered(train.faults | val.faults) for k, v in some.items()}
+            _keep_faults(out, faults)
+            if len(faults) > known and (last or not known) and say is not None and ranks.is_main():
+                videos = "1 video" if len(faults) == 1 else f"{len(faults):,} videos"
+                say(f"{videos} could not be read, or not whole; {out / 'faults.json'} says which, and why")
+                known = len(faults)
+
         def told(p: Progress) -> None:
-            if p.row is not None:
-                _keep_faults(out, train.faults | val.faults)
             if progress is not None:
                 progress(p)
+            if p.row is not None:
+                keep_faults()
 
         fit(
             model, train, val, recipe, out=out, device=device, metadata=metadata, progress=told, stop=stop, say=say,
             **machine.options(),
         )  # fmt: skip
-        faults = {k: v for some in ranks.gathered(train.faults | val.faults) for k, v in some.items()}
-        _keep_faults(out, faults)
-        if faults and say is not None and ranks.is_main():
-            say(f"{len(faults):,} videos could not be read, or not whole; faults.json says which, and why")
-        found = _evaluated(model, test_set, recipe, per_rank(recipe), machine, device, metadata, scored)
-        ranks.on_main(lambda: found.write(out / "evaluation.json"))
+        keep_faults(last=True)
+        weights, target = out / "weights.safetensors", out / "evaluation.json"
+        about = {**read_weights(weights)[1], "sha256": _file(weights)["sha256"]}
+        if (before := _evaluated_before(target, about, test_set)) is not None:
+            return before
+        found = _evaluated(model, test_set, recipe, per_rank(recipe), machine, device, about, scored)
+        ranks.on_main(lambda: found.write(target))
         return found
 
 
@@ -410,6 +474,21 @@ def _evaluated(
         model, watched(), [v.label for v in videos.videos], videos.classes, device=device, mean=recipe.mean, std=recipe.std,
         ids=[v.id for v in videos.videos], faults=windows.faults, short=windows.short, amp=machine.amp, metadata=metadata,
     )  # fmt: skip
+
+
+def _evaluated_before(path: Path, metadata: Mapping[str, Any], videos: VideoSet) -> Evaluation | None:
+    """The evaluation in a file, if all ranks see that it is of these weights and videos."""
+    found = None
+    with contextlib.suppress(ArgumentError):  # there is none, or it was cut short
+        found = Evaluation.load(path)
+    labels = {video.id: video.label for video in videos.videos}
+    same = (
+        found is not None
+        and found.metadata == metadata
+        and found.classes == videos.classes
+        and {name: outcome.label for name, outcome in found.videos.items()} == labels
+    )
+    return found if all(ranks.gathered(same)) else None
 
 
 def per_rank(recipe: Recipe) -> int:

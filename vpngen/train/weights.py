@@ -1,7 +1,7 @@
 """Weights: to disk and back, from one class count to another, from images to video, and those that training leaves alone.
 
-`.safetensors` is our own form, with JSON about where the weights come from. `.pth` is that of 3D-ResNets-PyTorch. Both are read,
-and loaded strictly: what does not fit is an error that says why, never a layer left as it was.
+`.safetensors` is our own form, `.pth` that of 3D-ResNets-PyTorch; either says in JSON where the weights come from. Both are read, and
+loaded strictly: what does not fit is an error that says why, never a layer left as it was.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from vpngen.errors import ArgumentError, ConflictError, MissingError
 from vpngen.train.files import replace
-from vpngen.train.models import BLOCKS, FAMILIES, STEM, DenseNet, check_count, create_model
+from vpngen.train.models import BLOCKS, FAMILIES, MODELS, STEM, DenseNet, check_count, create_model, reference_arch
 
 METADATA: Final = "vpngen"
-"""The key of a .safetensors file's header that our metadata is under."""
+"""The key that our metadata is under, in the header of a .safetensors file and in a .pth file."""
 HEADS: Final = ("keep", "replace")
 STATES: Final = ("state_dict", "model_state", "model_state_dict", "model")
 """What checkpoints call the weights they hold among other things."""
@@ -161,17 +161,20 @@ def _stages(model: nn.Module, head: str) -> list[str]:
 def save_weights(path: str | Path, model: nn.Module, metadata: Mapping[str, Any]) -> None:
     """Write weights and statistics as .safetensors, whole or not at all, with `metadata` as JSON in the header.
 
+    The same weights with the same metadata are the same bytes.
+
     Raises:
         ArgumentError: `metadata` is not JSON.
         MissingError: safetensors is not installed, or no space is left.
     """
-    try:
-        header = {"format": "pt", METADATA: json.dumps(dict(metadata))}
-    except (TypeError, ValueError) as error:
-        raise ArgumentError(f"`metadata` must be what JSON can hold: {error}") from error
-    data = _safetensors().save(_tensors(model), header)
-    with replace(Path(path)) as partial:
-        partial.write_bytes(data)  # its save_file makes files that nobody else may read
+    about = {"format": "pt", METADATA: _json(metadata)}
+    data = _safetensors().save(_tensors(model), about)  # its save_file makes files that nobody else may read
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8:end]) | {"__metadata__": about}).encode()  # it leaves their order to chance
+    header += b" " * (-len(header) % 8)
+    with replace(Path(path)) as partial, partial.open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.write(memoryview(data)[end:])
 
 
 def save_reference(
@@ -181,6 +184,7 @@ def save_reference(
     epoch: int,
     optimizer: Stateful | None = None,
     scheduler: Stateful | None = None,
+    metadata: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a checkpoint as 3D-ResNets-PyTorch does, which takes it for `--pretrain_path` and `--resume_path`.
 
@@ -191,17 +195,28 @@ def save_reference(
         epoch: that was finished last, counted from 1.
         optimizer: for who resumes.
         scheduler: likewise.
+        metadata: kept under `METADATA`, which it does not look at.
 
     Raises:
+        ArgumentError: `metadata` is not JSON.
         MissingError: no space is left.
     """
     content: dict[str, Any] = {"epoch": epoch, "arch": arch, "state_dict": OrderedDict(_tensors(model))}
+    if metadata is not None:
+        content[METADATA] = json.loads(_json(metadata))
     if optimizer is not None:
         content["optimizer"] = on_cpu(optimizer.state_dict())
     if scheduler is not None:
         content["scheduler"] = scheduler.state_dict()
-    with replace(Path(path)) as partial:
-        torch.save(content, partial)
+    with replace(Path(path)) as partial, partial.open("wb") as file:  # by a path, torch hides why it failed
+        torch.save(content, file)
+
+
+def _json(metadata: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(dict(metadata))
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"`metadata` must be what JSON can hold: {error}") from error
 
 
 def on_cpu(value: Any) -> Any:
@@ -248,7 +263,7 @@ def read_weights(path: str | Path) -> tuple[State, dict[str, Any]]:
 
     Returns:
         Name -> tensor, without what DataParallel and torch.compile put before the names. And the metadata: ours as it was
-        written, `arch` and `epoch` of a checkpoint of 3D-ResNets-PyTorch, or nothing.
+        written, else `arch` and `epoch` of a checkpoint of 3D-ResNets-PyTorch, or nothing.
 
     Raises:
         ArgumentError: there is no such file, or it cannot be read.
@@ -313,6 +328,7 @@ def _read_torch(path: Path) -> tuple[State, dict[str, Any]]:
         state = next((saved[key] for key in STATES if isinstance(saved.get(key), Mapping)), saved)
         if state is not saved:
             metadata = {k: saved[k] for k in ("arch", "epoch") if isinstance(saved.get(k), (str, int))}
+            metadata = saved[METADATA] if isinstance(saved.get(METADATA), dict) else metadata
     named = isinstance(state, Mapping) and all(isinstance(name, str) for name in state)
     if not named or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise ConflictError(
@@ -438,50 +454,74 @@ def _described(state: State, metadata: Mapping[str, Any]) -> str:
     """What is known of the weights of another model and how it can be made, as said of the file."""
     made = _named(metadata) or _fitting(state)
     if made is not None:
-        name, arguments = made
-        return (
-            f"holds weights of {name}, as made by create_model({', '.join(f'{k}={v!r}' for k, v in arguments.items())})"
-        )
+        arguments = {"name": made["name"], "num_classes": made["num_classes"], **made["options"]}
+        call = ", ".join(f"{k}={v!r}" for k, v in arguments.items())
+        return f"holds weights of {made['name']}, as made by create_model({call})"
     arch = metadata.get("arch")
     return f"holds weights of {arch}" if isinstance(arch, str) and arch else "holds weights of another model"
 
 
-def _named(metadata: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
-    """Name and arguments of the model that our metadata says; None where it says nothing."""
+def recognize(state: State, metadata: Mapping[str, Any]) -> dict[str, Any] | None:
+    """`name`, `options` and `num_classes` of the network that weights are of; None where nothing tells.
+
+    Our metadata tell, or else names and shapes, or else the `arch` of 3D-ResNets-PyTorch, which says no options.
+
+    Args:
+        state: as `read_weights` gives it.
+        metadata: likewise.
+    """
+    if made := _named(metadata) or _fitting(state):
+        return made
+    name = {reference_arch(name): name for name in MODELS}.get(str(metadata.get("arch")))
+    return None if name is None else {"name": name, "options": {}, "num_classes": None}
+
+
+def _named(metadata: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The network that our metadata says, see `recognize`; None where it says nothing."""
     model = metadata.get("model")
     if not isinstance(model, Mapping) or not isinstance(model.get("name"), str):
         return None
     options = model.get("options")
     options = dict(options) if isinstance(options, Mapping) else {}
-    return model["name"], {"name": model["name"], "num_classes": model.get("num_classes"), **options}
+    return {"name": model["name"], "options": options, "num_classes": model.get("num_classes")}
 
 
-def _fitting(state: State) -> tuple[str, dict[str, Any]] | None:
-    """Name and arguments of the one of MODELS whose names and shapes are those of `state`; None where there is none."""
+def _fitting(state: State, flat: bool = False) -> dict[str, Any] | None:
+    """The one of MODELS whose names and shapes are those of `state`, see `recognize`; None where there is none.
+
+    With `flat` the one that `state` can be inflated into: its shapes are the same but for time.
+    """
     state = _today(state, {})
     shapes = {n: v.shape for n, v in state.items() if not n.endswith(COUNTED)}
-    stem = next((shapes[n] for n in ("conv1.weight", "conv1_s.weight", "features.conv1.weight") if n in shapes), ())
-    last = shapes.get("conv1_t.weight", stem)
+    stems = ("conv1.weight", "conv1_s.weight", "features.conv1.weight")
+    stem: tuple[int, ...] = next((shapes[n] for n in stems if n in shapes), ())
+    last: tuple[int, ...] = shapes.get("conv1_t.weight", stem)
     head = next((shapes[n] for n in ("fc.weight", "classifier.weight") if n in shapes), ())
-    if len(stem) != 5 or len(last) != 5 or len(head) != 2:
+    if not len(stem) == len(last) == (4 if flat else 5) or len(head) != 2:
         return None
     usual = {"in_channels": 3, "stem_frames": 7, "width": 1.0}
-    options = {"in_channels": stem[1], "stem_frames": last[2], "width": last[0] / STEM}
-    chosen = {k: v for k, v in options.items() if v != usual[k]}
+    found = {"in_channels": stem[1], "stem_frames": 7 if flat else last[2], "width": last[0] / STEM}
+    chosen: dict[str, Any] = {k: v for k, v in found.items() if v != usual[k]}
     for prefix, family in FAMILIES.items():
         for depth in family.depths:
-            if BLOCKS[depth] != _blocks(state):
+            if BLOCKS[depth] != _blocks(state) or (flat and family.dense):
                 continue
             for shortcut in ({},) if family.dense else ({}, {"shortcut": "A"}):
-                arguments: dict[str, Any] = {"name": f"{prefix}{depth}", "num_classes": head[0], **chosen, **shortcut}
+                name, options = f"{prefix}{depth}", {**chosen, **shortcut}
                 try:
                     with torch.device("meta"):
-                        made = create_model(**arguments).state_dict()
+                        made = create_model(name, head[0], **options).state_dict()
                 except ArgumentError:  # no model has such options
                     continue
+                made = _flattened(made) if flat else made
                 if {n: v.shape for n, v in made.items() if not n.endswith(COUNTED)} == shapes:
-                    return arguments["name"], arguments
+                    return {"name": name, "options": options, "num_classes": head[0]}
     return None
+
+
+def _flattened(state: Mapping[str, Tensor]) -> State:
+    """A state of the shapes that it has without time."""
+    return {name: value[:, :, 0] if value.ndim == 5 else value for name, value in state.items()}
 
 
 def _blocks(state: Mapping[str, Tensor]) -> tuple[int, ...]:
@@ -511,7 +551,7 @@ def inflate(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     flat, solid = _plain(state), model.state_dict()
     head = find_head(model)[0]
     if any(v.ndim == 5 for v in flat.values()):
-        raise ArgumentError("`state` has kernels in time already; load_weights takes the file as it is")
+        raise ArgumentError("`state` has kernels in time already; `load_weights` takes it as it is")
     if any(n.startswith("conv1_s.") for n in solid):
         raise ArgumentError(
             "`model` has its convolutions split into space and time, (2+1)D, and a 2D network has no kernels of such shapes; "
@@ -523,23 +563,21 @@ def inflate(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     given = {n: v for n, v in flat.items() if not _within(n, head) and not n.endswith(COUNTED)}
     projected = [n for n in given if ".downsample." in n]
     if projected and not any(".downsample." in n for n in wanted):
-        raise ArgumentError(f"`model` has shortcuts A, with no place for `{projected[0]}`; make it with shortcut='B'")
-    if _blocks(given) != _blocks(wanted):
+        raise ArgumentError(f"`model` has shortcuts A, with no place for `{projected[0]}`; it needs shortcut=B")
+    if differing := _differences(given, _flattened(wanted)):
+        made = _fitting(flat, flat=True)
+        options = "" if made is None else "".join(f", {k}={v}" for k, v in made["options"].items())
         raise ArgumentError(
-            f"`state` has {_blocks(given)} blocks in its stages, and `model` {_blocks(wanted)}; both must be of one depth"
+            "`state` does not fit `model`"
+            + ("" if made is None else f"; it would fit {made['name']}{options}")
+            + ". Time aside:\n  "
+            + "\n  ".join(_shown(text for _, text in differing))
         )
     inflated: State = {}
-    problems = [f"`{n}` is not in `state`" for n in wanted if n not in given]
-    problems += [f"`{n}` is not in `model`" for n in given if n not in wanted]
     for name, target in wanted.items():
-        source = given.get(name, target)
-        if target.ndim == 5 and source.ndim == 4:
-            source = (source / target.shape[2]).unsqueeze(2).expand(-1, -1, target.shape[2], -1, -1)
-        if source.shape != target.shape:
-            problems.append(f"`{name}` is {tuple(given[name].shape)} in `state`, {tuple(target.shape)} in `model`")
-        inflated[name] = source
-    if problems:
-        raise ArgumentError("`state` is not that of the 2D network of `model`:\n  " + "\n  ".join(_shown(problems)))
+        frames = target.shape[2] if target.ndim == 5 else 0
+        still = given[name]
+        inflated[name] = (still / frames).unsqueeze(2).expand(target.shape) if frames else still
     ours, theirs = ({n: v for n, v in s.items() if _within(n, head)} for s in (solid, flat))
     if _fits(ours, theirs):
         inflated |= theirs
