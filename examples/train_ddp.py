@@ -4,6 +4,7 @@ Run: torchrun --nproc-per-node 2 examples/train_ddp.py
 """
 
 import os
+import time
 
 import torch
 import torch.distributed as dist
@@ -46,6 +47,7 @@ def main() -> None:
             f"{len(everyone)} ranks, {[len(rank) for rank in everyone]} videos each, none twice, labels {labels[:4].tolist()} ..."
         )
     dist.destroy_process_group()
+    time.sleep(0.5)  # DDP keeps gloo's threads; one that is late would abort an interpreter that ends (pytorch issue 190489)
 
 
 if __name__ == "__main__":

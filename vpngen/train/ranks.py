@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +13,10 @@ import torch
 import torch.distributed as dist
 
 from vpngen.errors import ArgumentError, MissingError, RunError
+
+LETTING_GO = 0.5
+"""Seconds until the threads of gloo have let go of what they sent. DDP keeps them beyond the end of their group, and one that
+wants the interpreter while that ends takes the process down (pytorch issue 190489)."""
 
 
 def world() -> tuple[int, int]:
@@ -60,6 +65,8 @@ def joined(device: str = "auto", *, patience: float = 600.0) -> Iterator[torch.d
         if started and dist.is_initialized():
             with contextlib.suppress(RuntimeError):  # the others may be gone, and the error that matters is under way
                 dist.destroy_process_group()
+            if where.type == "cpu":
+                time.sleep(LETTING_GO)
 
 
 def choose_device(device: str | torch.device) -> torch.device:
