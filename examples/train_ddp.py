@@ -47,7 +47,8 @@ def main() -> None:
             f"{len(everyone)} ranks, {[len(rank) for rank in everyone]} videos each, none twice, labels {labels[:4].tolist()} ..."
         )
     dist.destroy_process_group()
-    time.sleep(0.5)  # DDP keeps gloo's threads; one that is late would abort an interpreter that ends (pytorch issue 190489)
+    # DDP keeps gloo's threads, and one that is late would abort an interpreter that ends: pytorch issue 190489.
+    time.sleep(0.5)
 
 
 if __name__ == "__main__":

@@ -449,12 +449,9 @@ def test_weights_that_are_no_numbers_are_never_saved(tmp_path: Path) -> None:
     assert not (tmp_path / CHECKPOINT).exists()
 
 
-def test_a_full_disk_leaves_the_checkpoint_of_before(tmp_path: Path) -> None:
-    """A limit on the size of files, in a process of its own, which fails as a full disk does."""
-    with pytest.raises(StoppedError):
-        run(tmp_path / "run", after(7))
-    before = (tmp_path / "run" / CHECKPOINT).read_bytes()
-    script = tmp_path / "run.py"
+def with_files_up_to(size: int, folder: Path) -> subprocess.CompletedProcess[str]:
+    """`run` in `folder`/run, in a process of its own with a limit on the size of files, which fails as a full disk does."""
+    script = folder / "run.py"
     script.write_text(
         textwrap.dedent(f"""
         import resource, signal, sys
@@ -462,17 +459,24 @@ def test_a_full_disk_leaves_the_checkpoint_of_before(tmp_path: Path) -> None:
         from tests.test_fit import run
         from vpngen.errors import MissingError
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, ({len(before) // 2}, resource.RLIM_INFINITY))
+        resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, resource.RLIM_INFINITY))
         try:
             run(Path(sys.argv[1]))
         except MissingError as error:
             print(error)
         """)
     )
-    done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path / "run")], capture_output=True, text=True, timeout=120,
+    return subprocess.run(
+        [sys.executable, str(script), str(folder / "run")], capture_output=True, text=True, timeout=120,
         cwd=Path(__file__).parents[1], env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
     )  # fmt: skip
+
+
+def test_a_full_disk_leaves_the_checkpoint_of_before(tmp_path: Path) -> None:
+    with pytest.raises(StoppedError):
+        run(tmp_path / "run", after(7))
+    before = (tmp_path / "run" / CHECKPOINT).read_bytes()
+    done = with_files_up_to(len(before) // 2, tmp_path)
     assert "no space is left to write" in done.stdout and CHECKPOINT in done.stdout, done.stderr
     assert (tmp_path / "run" / CHECKPOINT).read_bytes() == before
     assert not list((tmp_path / "run").glob(".*partial"))
@@ -487,25 +491,7 @@ def test_a_full_disk_for_the_picture_is_an_error_and_the_same_command_draws_it(t
     sizes = {path.name: path.stat().st_size for path in (tmp_path / "whole").iterdir()}
     picture = sizes.pop("curves.png")
     limit = (max(sizes.values()) + picture) // 2
-    script = tmp_path / "run.py"
-    script.write_text(
-        textwrap.dedent(f"""
-        import resource, signal, sys
-        from pathlib import Path
-        from tests.test_fit import run
-        from vpngen.errors import MissingError
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, resource.RLIM_INFINITY))
-        try:
-            run(Path(sys.argv[1]))
-        except MissingError as error:
-            print(error)
-        """)
-    )
-    done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path / "run")], capture_output=True, text=True, timeout=120,
-        cwd=Path(__file__).parents[1], env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
-    )  # fmt: skip
+    done = with_files_up_to(limit, tmp_path)
     assert "no space is left to write" in done.stdout and "curves.png" in done.stdout, done.stderr
     run(tmp_path / "run")
     assert (tmp_path / "run" / "curves.png").stat().st_size > limit
