@@ -558,16 +558,12 @@ class _Run:
         flying: _Seen | None = None
         if not self.sums.steps:
             self.restore_random()
-        batches = iter(train)
-        while True:
-            asked = self.marked()
-            batch = next(batches, None)
+        for batch, asked, given in self.fed(train):
             if not self.sums.steps and batch is not None and len(batch[1]) * ranks.world()[1] != self.recipe.batch:
                 raise ArgumentError(
                     f"`train` gives batches of {len(batch[1])} on each of {ranks.world()[1]} ranks, and the `batch` of the recipe is "
                     f"{self.recipe.batch} over all"
                 )
-            given = self.marked()
             self.restore_random()  # a DataLoader drew a number to begin with, which in the middle of an epoch it had before
             now = time.perf_counter()
             if asked is None:
@@ -600,6 +596,19 @@ class _Run:
             raise ArgumentError(f"`batch` (={self.recipe.batch}) leaves no whole batch in an epoch")
         self.check_mean()
         return stopped
+
+    def fed(self, train: Batches) -> Iterator[tuple[Any, Any, Any]]:
+        """Batches, each with the moments when it was asked for and there; at the end None.
+
+        Here and not in a variable of whoever trains: an error would hold that, and so the threads that make batches.
+        """
+        batches = iter(train)
+        while True:
+            asked = self.marked()
+            batch = next(batches, None)
+            yield batch, asked, self.marked()
+            if batch is None:
+                return
 
     def marked(self) -> torch.cuda.Event | None:
         """This moment, as a card comes to it; None on a processor, which has clocks for that."""
