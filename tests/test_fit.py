@@ -584,9 +584,9 @@ def test_the_mode_of_a_model_stays() -> None:
 def test_batches_of_another_size_than_the_recipe_says() -> None:
     with pytest.raises(
         ArgumentError, match="`train` gives batches of 8 on each of 1 ranks, and the `batch` of the recipe is 16"
-    ):
+    ) as held:
         run(None, recipe=recipe(batch=16))
-    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("vpngen-stream")]
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("vpngen-stream")], held
 
 
 def test_loaders_that_cannot_go_on_are_named() -> None:
