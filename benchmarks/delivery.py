@@ -500,7 +500,7 @@ def _difference(source: Format, spec: vpngen.Spec, samples: Plan) -> float:
 
 
 def _render(spec: vpngen.Spec, samples: Plan, out: Pixels) -> Pixels:
-    backends.choose("numba").render(spec.generator.name, spec.rows(samples.index), samples.windows, out, 1)
+    backends.choose("numba").render(spec.generator.name, spec.params(samples.index), samples.windows, out, 1)
     return out
 
 
@@ -543,7 +543,7 @@ def _overhead(spec: vpngen.Spec, size: int, rounds: int) -> dict[str, Any]:
     for turn in range(rounds):
         same = plan(spec, size, taken + turn * PLANNED)
         parts = [same.batch(k) for k in range(same.batches)]
-        known = [(spec.rows(part.index), part.windows) for part in parts]
+        known = [(spec.params(part.index), part.windows) for part in parts]
 
         def bare(known: list[Any] = known) -> None:
             for rows, windows in known:

@@ -31,7 +31,7 @@ def run(quick: bool, folder: Path) -> dict[str, Any]:
     categories, rounds = (6, 1) if quick else (40, 3)
     spec = vpngen.fractal(categories=categories, instances=25)
     out = np.ones(spec.shape, np.uint8)  # written once before the clock starts
-    row = spec.rows(np.arange(spec.n_videos()))
+    row = spec.params(np.arange(spec.n_videos()))
     contestants: dict[str, Callable[[int], None]] = {
         "vpngen": lambda i: vpngen.render(spec, i, threads=1, out=out),
         PLAIN: lambda i: chaos_game(*_system(row[i]), out),

@@ -171,7 +171,7 @@ def test_out_is_filled_and_nothing_beside_it(backend: str, specs: st.SearchStrat
 @given(data=st.data())
 def test_extremes_are_those_of_the_reference(rival: str, data: st.DataObject) -> None:
     spec = data.draw(SPECS["perlin"])
-    rows = spec.rows(some_indices(data, spec))
+    rows = spec.params(some_indices(data, spec))
     low, high = backends.choose(rival).extremes(spec.generator.name, rows, spec.shape, 1)
     least, most = backends.choose("reference").extremes(spec.generator.name, rows, spec.shape, 1)
     assert low.dtype == high.dtype == np.float32 and (low <= high).all()

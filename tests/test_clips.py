@@ -29,11 +29,11 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 import vpngen
+from vpngen.datasets.clips import VideoLoader, WindowLoader
+from vpngen.datasets.videos import Video, VideoSet, read_videos
 from vpngen.errors import ArgumentError, ConflictError, RunError
 from vpngen.sampling import QUARTER_OCTAVES, Augment
 from vpngen.train import clips, decoding
-from vpngen.train.clips import VideoLoader, WindowLoader
-from vpngen.train.videos import Video, VideoSet, read_videos
 
 pytest.importorskip("av")
 
@@ -372,8 +372,8 @@ ALONE = """
 import json, math, signal, sys
 from pathlib import Path
 from vpngen.train import workers
-from vpngen.train.clips import VideoLoader, WindowLoader
-from vpngen.train.videos import Video, VideoSet
+from vpngen.datasets.clips import VideoLoader, WindowLoader
+from vpngen.datasets.videos import Video, VideoSet
 
 if __name__ == "__main__":
     paths, make, method = json.loads(sys.argv[1])

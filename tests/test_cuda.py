@@ -137,7 +137,7 @@ def host() -> Host:
 
 def test_structs_are_those_of_python(host: Host) -> None:
     row, window, launch, threads, pixels, frames, tile_width, terms, burst, block = host.sizes()
-    assert row == Perlin.row_dtype.itemsize
+    assert row == Perlin.params_dtype.itemsize
     assert window == 5 * 4
     assert launch == ctypes.sizeof(PerlinLaunch)
     assert (threads, pixels, frames, tile_width) == (cuda.THREADS, cuda.PIXELS, cuda.FRAMES, cuda.TILE_WIDTH)
@@ -200,7 +200,7 @@ def test_host_build_gives_the_bytes_of_the_reference(
     host: Host, batch: tuple[vpngen.Spec, list[int], list[Window]], order: int
 ) -> None:
     spec, videos, windows = batch
-    rows = spec.rows(videos)
+    rows = spec.params(videos)
     packs, extent = packed(spec, windows)
     expected = vpngen.render(spec, videos, windows, backend="reference")
     assert np.array_equal(host.render(rows, packs, extent, order), expected)
@@ -215,7 +215,7 @@ def test_subnormal_numbers_decide_no_byte(host: Host) -> None:
         noise_frequencies=(1, 2, 8),
         noise_amplitudes=(1e-40, 0.2),
     )
-    rows = spec.rows(np.arange(32))
+    rows = spec.params(np.arange(32))
     assert (rows["amplitude"][:, 1:] < 1e-38).any()
     packs, extent = packed(spec, [Window()] * 32)
     kept = host.render(rows, packs, extent)
@@ -235,7 +235,7 @@ def test_wide_windows_take_several_tiles(host: Host) -> None:
         windows = [Window(x=(1, 599), flip=flip)] * 2
         packs, extent = packed(spec, windows)
         expected = vpngen.render(spec, [0, 1], windows, backend="reference")
-        assert np.array_equal(host.render(spec.rows([0, 1]), packs, extent), expected)
+        assert np.array_equal(host.render(spec.params([0, 1]), packs, extent), expected)
 
 
 def test_whole_videos_and_clips_of_the_paper(host: Host) -> None:
@@ -248,9 +248,9 @@ def test_whole_videos_and_clips_of_the_paper(host: Host) -> None:
     ]
     packs, extent = packed(spec, windows)
     expected = vpngen.render(spec, videos, windows, backend="numba", threads=1)
-    assert np.array_equal(host.render(spec.rows(videos), packs, extent, order=2), expected)
+    assert np.array_equal(host.render(spec.params(videos), packs, extent, order=2), expected)
     for video in (0, 189, 399):
-        whole = host.render(spec.rows([video]), *packed(spec, [Window()]))
+        whole = host.render(spec.params([video]), *packed(spec, [Window()]))
         assert np.array_equal(whole[0], vpngen.render(spec, video, backend="numba"))
 
 
@@ -258,7 +258,7 @@ def test_extremes(host: Host) -> None:
     spec = vpngen.perlin(
         divisions_x=(2, 24), divisions_y=(3, 48), shape=SHAPE, noise_frequencies=(1, 2, 8), grey="stretch"
     )
-    rows = spec.rows(np.arange(4))
+    rows = spec.params(np.arange(4))
     plan = plan_of(rows, spec.shape)
     found = np.empty((plan.steps[0].blocks, 2), np.float32)
     plain = rows.copy()
@@ -275,7 +275,7 @@ def test_batches_beyond_two_gigabytes_land_where_they_should(host: Host) -> None
     """The last blocks of a launch whose output has more than 2**32 bytes; the memory is reserved, hardly any is touched."""
     spec = vpngen.perlin(categories=4, instances=100)
     n = 320
-    rows, windows = spec.rows(np.arange(n)), np.tile(np.array([0, 1, 0, 0, 0], np.int32), (n, 1))
+    rows, windows = spec.params(np.arange(n)), np.tile(np.array([0, 1, 0, 0, 0], np.int32), (n, 1))
     plan = plan_of(rows, spec.shape)
     out = np.zeros((n, *spec.shape), np.uint8)
     assert out.nbytes > 2**32
@@ -297,7 +297,7 @@ def test_batches_beyond_two_gigabytes_land_where_they_should(host: Host) -> None
 @given(batches(), st.integers(1, 3))
 def test_launch_plan_agrees_with_the_header(host: Host, batch: Any, repeat: int) -> None:
     spec, videos, windows = batch
-    rows = spec.rows(videos * repeat)
+    rows = spec.params(videos * repeat)
     packs, extent = packed(spec, windows * repeat)
     plan = plan_of(rows, extent)
     launch = host.launch(rows, packs, plan, np.empty(1, np.uint8), None)
@@ -311,7 +311,7 @@ def test_launch_plan_agrees_with_the_header(host: Host, batch: Any, repeat: int)
     "extent", [(1, 1, 1), (240, 240, 240), (16, 112, 112), (128, 256, 256), (3, 700, 1031), (16, 65536, 8)]
 )
 def test_finest_lattices_fit_the_smallest_shared_memory(extent: tuple[int, int, int]) -> None:
-    rows = np.zeros(2, Perlin.row_dtype)
+    rows = np.zeros(2, Perlin.params_dtype)
     rows["terms"], rows["cell"] = 3, 1
     assert plan_of(rows, extent).steps[0].shared_bytes <= SMALLEST.shared_bytes
 
@@ -343,7 +343,7 @@ def test_the_backend_gives_kernels_what_they_take(
     videos = [0, 7, 3, 7, 12]
     windows = [Window((i, i + 9, 2), (i, i + 30), (2 * i, 2 * i + 43), flip=i % 2 == 0) for i in range(5)]
     packs, extent = packed(spec, windows)
-    rows, expected = spec.rows(videos), vpngen.render(spec, videos, windows, backend="numba", threads=1)
+    rows, expected = spec.params(videos), vpngen.render(spec, videos, windows, backend="numba", threads=1)
     whole = vpngen.render(spec, videos[:3], backend="numba", threads=1)
     for scratch, memory in ((cuda.SCRATCH_BYTES, 2**36), (20_000, 2**36), (20_000, 4 * expected[0].size)):
         monkeypatch.setattr(cuda, "SCRATCH_BYTES", scratch)
@@ -368,14 +368,14 @@ def test_the_backend_gives_kernels_what_they_take(
 
 def test_extremes_come_from_their_own_kernel(on_the_host: Any) -> None:
     spec = A_SPEC_OF_EACH[0]
-    low, high = cuda.Cuda().extremes("perlin", spec.rows([0, 5]), spec.shape, None)
-    theirs = backends.load("numba").extremes("perlin", spec.rows([0, 5]), spec.shape, 1)
+    low, high = cuda.Cuda().extremes("perlin", spec.params([0, 5]), spec.shape, None)
+    theirs = backends.load("numba").extremes("perlin", spec.params([0, 5]), spec.shape, 1)
     assert np.array_equal(low, theirs[0]) and np.array_equal(high, theirs[1])
     assert set(on_the_host.launches) == {"perlin_extremes"}
 
 
 def test_a_batch_that_no_card_can_take_is_an_error(on_the_host: Any) -> None:
-    rows = A_SPEC_OF_EACH[0].rows([0])
+    rows = A_SPEC_OF_EACH[0].params([0])
     with pytest.raises(ArgumentError, match=r"blocks of perlin_render.*card 0"):
         cuda.Cuda()._prepare("perlin", rows, np.zeros((1, 5), np.int32), (65536, 65536, 65536))
 

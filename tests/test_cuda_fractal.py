@@ -39,11 +39,11 @@ def rows_of(shape: Extent, category: int = 0, instance: int = 0, key: tuple[int,
     """One row (1,) of a Fractal with `fields`; by default four candidates of a search, good or not, with all variants."""
     made = Fractal(**{"variants": (2**25 - 1,) * 4, "attempts": (0, 1, 2, 3), **fields})
     made.check(shape)
-    return made.rows(shape, np.array([key], np.uint32), np.array([category]), np.array([instance]))
+    return made.params(shape, np.array([key], np.uint32), np.array([category]), np.array([instance]))
 
 
 def joined(rows: list[Any]) -> Any:
-    return np.concatenate(rows, dtype=Fractal.row_dtype)
+    return np.concatenate(rows, dtype=Fractal.params_dtype)
 
 
 def reference(rows: Any, windows: Any, extent: Extent, backend: str = "reference") -> npt.NDArray[np.uint8]:
@@ -127,7 +127,7 @@ def host() -> Host:
 
 def test_structs_and_constants_are_those_of_python(host: Host) -> None:
     row, launch, ends, chunk, chunks, threads, warm_up, maps, place = host.sizes()
-    assert (row, launch) == (Fractal.row_dtype.itemsize, ctypes.sizeof(FractalLaunch))
+    assert (row, launch) == (Fractal.params_dtype.itemsize, ctypes.sizeof(FractalLaunch))
     assert (chunk, warm_up) == (fractal.CHUNK, fractal.WARM_UP)
     assert (chunks, threads) == (cuda.CHUNKS, cuda.FRAME_THREADS)
     assert (ends, maps, place) == (cuda.ENDS_BYTES, cuda.MAPS_BYTES, cuda.PLACE_BYTES)
@@ -171,7 +171,7 @@ SYSTEMS = [
 
 @st.composite
 def batches(draw: st.DrawFn) -> tuple[Any, list[tuple[int, ...]], Extent]:
-    """Rows of different generators and sizes, and windows of one extent anywhere in them."""
+    """Params of different generators and sizes, and windows of one extent anywhere in them."""
     step = draw(st.sampled_from([1, 1, 2, 3, 7]))
     frames, height, width = draw(st.integers(1, 8)), draw(st.integers(1, 40)), draw(st.integers(1, 60))
     rows, windows = [], []
@@ -208,7 +208,7 @@ def test_host_build_gives_the_bytes_of_the_reference(
     host: Host, batch: tuple[Any, list[tuple[int, ...]], Extent], order: int, run: int | None, offset: int
 ) -> None:
     rows, windows, extent = batch
-    Fractal.check_rows(rows)
+    Fractal.check_params(rows)
     assert np.array_equal(
         host.render(rows, windows, extent, order, run, offset), reference(rows, np.array(windows, np.int32), extent)
     )
@@ -336,7 +336,7 @@ def test_batches_beyond_two_gigabytes_land_where_they_should(host: Host, monkeyp
     card=st.sampled_from([H200, SMALLEST]),
 )
 def test_plans_hold_what_they_promise(host: Host, n: int, extent: Extent, points: list[int], card: cuda.Card) -> None:
-    rows = np.zeros(n, Fractal.row_dtype)
+    rows = np.zeros(n, Fractal.params_dtype)
     rows["frames"], rows["points_per_frame"] = 1, np.resize(points, n)
     plans = cuda.plan_fractal(rows, extent, card)
     assert sum(plan.n for plan in plans) == n
@@ -353,7 +353,7 @@ def test_plans_hold_what_they_promise(host: Host, n: int, extent: Extent, points
 
 def test_frames_that_are_too_large_are_an_error() -> None:
     with pytest.raises(ArgumentError, match=r"1 x 1073741825.*numba"):
-        cuda.plan_fractal(np.zeros(1, Fractal.row_dtype), (1, 1, 2**30 + 1), H200)
+        cuda.plan_fractal(np.zeros(1, Fractal.params_dtype), (1, 1, 2**30 + 1), H200)
 
 
 def test_large_batches_are_not_cut_finer_than_they_need_and_small_ones_are() -> None:

@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from vpngen import ArgumentError, MissingError, RunError
-from vpngen.train.clips import WindowLoader
+from vpngen.datasets.clips import WindowLoader
+from vpngen.datasets.videos import Video, VideoSet
 from vpngen.train.evaluation import FIGURES, NO_WINDOW, Evaluation, aligned, evaluate, ranks_of, summary
-from vpngen.train.videos import Video, VideoSet
 
 Window = tuple[int, list[float]]
 """The number of its video, and the logits that the network gives for it."""

@@ -35,7 +35,7 @@ import vpngen
 from vpngen import ArgumentError, ConflictError, RunError, Spec
 from vpngen.backends.cpu import Numba
 from vpngen.backends.reference import Reference
-from vpngen.generators import Fractal, Perlin, Rows
+from vpngen.generators import Fractal, Params, Perlin
 from vpngen.store import formula
 from vpngen.store.formula import FormulaCodec, cut, decode_recipe, encode_recipe
 from vpngen.store.shard import MISSING, crc32c
@@ -70,7 +70,7 @@ def rendered(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     found: list[tuple[int, ...]] = []
     real = Numba.render
 
-    def render(self: Numba, generator: str, rows: Rows, windows: Any, out: Any, threads: int | None) -> None:
+    def render(self: Numba, generator: str, rows: Params, windows: Any, out: Any, threads: int | None) -> None:
         found.append(out.shape)
         real(self, generator, rows, windows, out, threads)
 
@@ -356,7 +356,7 @@ def test_chunks_that_are_no_videos_are_refused(shape: tuple[int, ...], dtype: st
         memory, shape=shape, chunks=shape, dtype=dtype, serializer=FormulaCodec("perlin"), compressors=[], fill_value=0
     )
     key = "c/" + "/".join("0" * len(shape))
-    chunk = b"".join(encode_recipe(SPEC.rows([0]), 1))
+    chunk = b"".join(encode_recipe(SPEC.params([0]), 1))
     asyncio.run(memory.set(key, default_buffer_prototype().buffer.from_bytes(chunk)))
     with pytest.raises(ArgumentError, match="is one video"):
         array[...]
@@ -367,7 +367,7 @@ def test_chunks_that_are_no_videos_are_refused(shape: tuple[int, ...], dtype: st
 
 def test_golden_chunk() -> None:
     """If this moves, stores that were written do not read as they did: a new format version."""
-    payload, checksum = encode_recipe(Spec.preset("vpn-256x512").rows([1000]), 1)
+    payload, checksum = encode_recipe(Spec.preset("vpn-256x512").params([1000]), 1)
     assert payload[:8] == b"vpng\x01\x00\x60\x00"
     assert (len(payload), len(checksum)) == (104, 4)
     assert checksum == crc32c(payload)
@@ -377,7 +377,7 @@ def test_golden_chunk() -> None:
     )
 
 
-CHUNK = b"".join(encode_recipe(SPEC.rows([5]), 1))
+CHUNK = b"".join(encode_recipe(SPEC.params([5]), 1))
 
 
 def resealed(payload: bytes) -> bytes:
@@ -386,8 +386,8 @@ def resealed(payload: bytes) -> bytes:
 
 def test_a_chunk_is_read_back() -> None:
     row = decode_recipe(CHUNK, "perlin", 1)
-    assert row.tobytes() == SPEC.rows([5]).tobytes()
-    assert row.dtype == Perlin.row_dtype and row.shape == (1,) and row.flags.aligned and row.flags.writeable
+    assert row.tobytes() == SPEC.params([5]).tobytes()
+    assert row.dtype == Perlin.params_dtype and row.shape == (1,) and row.flags.aligned and row.flags.writeable
 
 
 def test_no_flipped_bit_is_a_recipe() -> None:
@@ -438,20 +438,20 @@ WRONG: dict[str, list[Any]] = {
 @pytest.mark.parametrize("field", WRONG)
 def test_no_kernel_sees_a_recipe_that_could_not_be(field: str, rendered: list[tuple[int, ...]]) -> None:
     for value in WRONG[field]:
-        row = SPEC.rows([5])
+        row = SPEC.params([5])
         row[field].reshape(-1)[-1 if field in ("cell", "wrap", "amplitude") else 0] = value
         with pytest.raises(formula.DamageError, match=field):
             decode_recipe(resealed(CHUNK[:8] + row.tobytes()), "perlin", 1)
     assert rendered == []
-    unused = tiny(noise_terms=0).rows([0])
+    unused = tiny(noise_terms=0).params([0])
     assert not unused["cell"][0, 1:].any()
-    Perlin.check_rows(unused)
+    Perlin.check_params(unused)
 
 
 @st.composite
-def odd_rows(draw: st.DrawFn) -> Rows:
+def odd_rows(draw: st.DrawFn) -> Params:
     """Whatever passes the check: cells that divide no side, periods beyond the video, any key."""
-    row = np.zeros(1, Perlin.row_dtype)
+    row = np.zeros(1, Perlin.params_dtype)
     row["key"] = draw(st.tuples(*[st.integers(0, 2**32 - 1)] * 2))
     row["terms"] = terms = draw(st.integers(1, 3))
     size = st.integers(1, 40) | st.integers(1, 65536)
@@ -467,8 +467,8 @@ def odd_rows(draw: st.DrawFn) -> Rows:
 
 @thorough
 @given(row=odd_rows(), start=st.tuples(*[st.integers(0, 65000)] * 3), size=st.tuples(*[st.integers(1, 70)] * 3))
-def test_what_passes_the_check_can_be_rendered(row: Rows, start: tuple[int, ...], size: tuple[int, ...]) -> None:
-    Perlin.check_rows(row)
+def test_what_passes_the_check_can_be_rendered(row: Params, start: tuple[int, ...], size: tuple[int, ...]) -> None:
+    Perlin.check_params(row)
     found, expected = (
         np.empty((1, min(size[0], 9), *size[1:]), np.uint8),
         np.empty((1, min(size[0], 9), *size[1:]), np.uint8),
@@ -498,10 +498,10 @@ WRONG_FRACTAL: dict[str, list[Any]] = {
 
 @pytest.mark.parametrize("field", WRONG_FRACTAL)
 def test_no_kernel_sees_a_fractal_that_could_not_be(field: str, rendered: list[tuple[int, ...]]) -> None:
-    rows = FRACTAL.rows([5])
+    rows = FRACTAL.params([5])
     chunk = b"".join(encode_recipe(rows, 1))
     assert decode_recipe(chunk, "fractal", 1).tobytes() == rows.tobytes()
-    both = vpngen.mixed(FRACTAL).rows([5])
+    both = vpngen.mixed(FRACTAL).params([5])
     for value in WRONG_FRACTAL[field]:
         row = rows.copy()
         row[field].reshape(-1)[-1] = value
@@ -519,9 +519,9 @@ def test_no_kernel_sees_a_fractal_that_could_not_be(field: str, rendered: list[t
 
 
 @st.composite
-def odd_fractal_rows(draw: st.DrawFn) -> Rows:
+def odd_fractal_rows(draw: st.DrawFn) -> Params:
     """Whatever passes the check: any limits and maps, narrow and wide canvases, and variants that no set has."""
-    row = np.zeros(1, Fractal.row_dtype)
+    row = np.zeros(1, Fractal.params_dtype)
     side = st.integers(1, 60) | st.integers(1, 65536)
     height = draw(side)
     width = draw(side) if height <= 60 else draw(st.integers(1, 20))
@@ -541,8 +541,8 @@ def odd_fractal_rows(draw: st.DrawFn) -> Rows:
 
 
 @given(row=odd_fractal_rows(), data=st.data())
-def test_what_passes_the_check_of_fractals_can_be_rendered(row: Rows, data: st.DataObject) -> None:
-    Fractal.check_rows(row)
+def test_what_passes_the_check_of_fractals_can_be_rendered(row: Params, data: st.DataObject) -> None:
+    Fractal.check_params(row)
     start, size = [], []
     for name, most in (("frames", 40), ("height", 70), ("width", 70)):
         start.append(data.draw(st.integers(0, int(row[name][0]) - 1)))
@@ -592,7 +592,7 @@ def test_a_recipe_that_is_missing_from_its_shard_is_an_error(own: Path) -> None:
 def test_a_chunk_of_a_newer_format_is_refused(own: Path) -> None:
     file, offset, size = place_of(own, 0)
     data = bytearray(file.read_bytes())
-    data[offset : offset + size] = b"".join(encode_recipe(SPEC.rows([0]), 2))
+    data[offset : offset + size] = b"".join(encode_recipe(SPEC.params([0]), 2))
     file.write_bytes(data)
     with pytest.raises(ValueError, match=r"newer.*pip install --upgrade vpngen"):
         vpngen.open(own).video[0, 0, 0, 0]

@@ -22,7 +22,7 @@ from test_perlin import nearest_float32
 import vpngen
 from vpngen import ArgumentError, Spec, Window, backends, rng
 from vpngen.backends import numba_fractal
-from vpngen.generators import Fractal, Rows, fractal
+from vpngen.generators import Fractal, Params, fractal
 from vpngen.generators.fractal import BOUND, CHUNK, VARIANTS, WARM_UP, drawn, orbit, thresholds
 
 Pixels = npt.NDArray[np.uint8]
@@ -49,7 +49,7 @@ def spec_of(*systems: Sequence[Map], shape: tuple[int, int, int] = (6, 40, 56), 
     return Spec(of_table(*systems, **fields), 12, 4, shape)
 
 
-def both(rows: Rows, shape: tuple[int, int, int], windows: Any = ((0, 1, 0, 0, 0),)) -> Pixels:
+def both(rows: Params, shape: tuple[int, int, int], windows: Any = ((0, 1, 0, 0, 0),)) -> Pixels:
     """Windows of rows (N,), by the reference; numba gives the same."""
     found, expected = (np.full((len(rows), *shape), 99, np.uint8) for _ in range(2))
     packed = np.ascontiguousarray(np.broadcast_to(np.array(windows, np.int32), (len(rows), 5)))
@@ -59,7 +59,7 @@ def both(rows: Rows, shape: tuple[int, int, int], windows: Any = ((0, 1, 0, 0, 0
     return found
 
 
-def changed(rows: Rows, **fields: Any) -> Rows:
+def changed(rows: Params, **fields: Any) -> Params:
     rows = rows.copy()
     for name, value in fields.items():
         rows[name] = value
@@ -134,7 +134,7 @@ def plain_video(row: np.void) -> Pixels:
 def test_videos_are_those_of_the_formula_in_exact_arithmetic(system: list[Map], trail: int, draw: str) -> None:
     spec = spec_of(system, draw=draw, trail=trail, pad=0 if draw == "patch" else 3)
     for index in (0, 2):
-        rows = spec.rows([index])
+        rows = spec.params([index])
         np.testing.assert_array_equal(both(rows, spec.shape)[0], plain_video(rows[0]))
 
 
@@ -142,7 +142,7 @@ def test_searched_systems_are_drawn_alike() -> None:
     spec = vpngen.fractal(5, 40, shape=(5, 41, 67), points_per_frame=61, weight=0.3)
     seen = set()
     for index in (0, 9, 38, 114, 191):
-        rows = spec.rows([index])
+        rows = spec.params([index])
         seen.add(int(rows["flips"][0]))
         np.testing.assert_array_equal(both(rows, spec.shape)[0], plain_video(rows[0]))
     assert len(seen) > 1
@@ -151,7 +151,7 @@ def test_searched_systems_are_drawn_alike() -> None:
 def test_a_video_of_the_paper() -> None:
     """100,000 points on 362 x 362, a frame every 1,000: by the reference as well."""
     spec = vpngen.fractal(3)
-    video = both(spec.rows([1]), spec.shape)[0]
+    video = both(spec.params([1]), spec.shape)[0]
     lit = (video > 0).sum(axis=(1, 2))
     assert set(np.unique(video)) == {0, 127} and 1000 < lit[0] < 9000
     assert (np.diff(lit) > 0).all() and lit[-1] > 0.2 * 362 * 362
@@ -164,7 +164,7 @@ def chosen(chances: Sequence[float], points: int = 100_000, index: int = 0) -> n
     """The map that each point of a video was made by: maps that go to a place of their own whatever comes in."""
     maps = [(0, 0, 0, 0, m, -m, p) for m, p in enumerate(chances)]
     spec = spec_of(maps, shape=(points // 100, 9, 9), points_per_frame=100)
-    x, y, left = orbit(spec.rows([index])[0])
+    x, y, left = orbit(spec.params([index])[0])
     assert left == 0 and np.array_equal(x, -y)
     return x.astype(np.int64)
 
@@ -204,7 +204,7 @@ def test_a_map_without_a_rival_is_always_chosen() -> None:
 def test_a_word_at_a_limit_belongs_to_the_map_after_it() -> None:
     maps = [(0, 0, 0, 0, 0, 0, 0.5), (0, 0, 0, 0, 1, 0, 0.5)]
     spec = spec_of(maps, shape=(8, 9, 9), points_per_frame=1, trail=1, draw="point", flips=False)
-    rows = spec.rows([0])
+    rows = spec.params([0])
     drawn_words = [word for block in (8, 9) for word in words(rows["key"][0].tolist(), rng.PURPOSE_ORBIT, 0, block)]
     for word in drawn_words:
         for limit in (word, word + 1):
@@ -287,7 +287,7 @@ def test_candidates_are_functions_of_seed_category_and_attempt() -> None:
 def test_growth_a_trail_and_single_frames_are_one_set_of_points() -> None:
     """What was drawn in each frame alone tells what every other trail shows."""
     spec = spec_of(LEAF, shape=(40, 30, 33), points_per_frame=7)
-    rows = spec.rows([0])
+    rows = spec.params([0])
     alone = both(changed(rows, trail=1), spec.shape)[0] > 0
     assert 0 < alone.sum(axis=(1, 2)).max() <= 9 * 7 and alone.any(axis=(1, 2)).all()
     grown = both(rows, spec.shape)[0] > 0
@@ -302,7 +302,7 @@ def test_growth_a_trail_and_single_frames_are_one_set_of_points() -> None:
 @pytest.mark.parametrize("per_frame", [1, 100, 255, 256, 257, 4096, 5000])
 def test_a_frame_shows_the_points_before_its_end(per_frame: int) -> None:
     spec = spec_of(TRIANGLE, shape=(3, 50, 60), points_per_frame=per_frame, draw="point", flips=False)
-    rows = spec.rows([0])
+    rows = spec.params([0])
     video = both(rows, spec.shape)[0] > 0
     x, y, _ = orbit(rows[0])
     at = fractal.place(x, 2, 60), 49 - fractal.place(y, 2, 50)
@@ -315,11 +315,11 @@ def test_a_frame_shows_the_points_before_its_end(per_frame: int) -> None:
 @pytest.mark.parametrize("pad", [0, 1, 6, 14])
 def test_the_canvas_is_filled_up_to_the_pad(pad: int) -> None:
     spec = spec_of(LEAF, shape=(2, 30, 71), points_per_frame=2000, pad=pad, draw="point", flips=False)
-    lit = both(spec.rows([0]), spec.shape)[0, -1] > 0
+    lit = both(spec.params([0]), spec.shape)[0, -1] > 0
     x, y = np.flatnonzero(lit.any(axis=0)), 29 - np.flatnonzero(lit.any(axis=1))[::-1]
     for found, size in ((x, 71), (y, 30)):
         assert found[0] == pad and min(size - pad, size - 1) - 1 <= found[-1] <= min(size - pad, size - 1)
-    wide = both(changed(spec.rows([0]), patch=1), spec.shape)[0, -1] > 0
+    wide = both(changed(spec.params([0]), patch=1), spec.shape)[0, -1] > 0
     for lines, size in ((wide.any(axis=0), 71), (wide.any(axis=1), 30)):
         assert max(pad - 1, 0) <= np.flatnonzero(lines)[0] and np.flatnonzero(lines)[-1] <= min(
             size - pad + 1, size - 1
@@ -328,7 +328,7 @@ def test_the_canvas_is_filled_up_to_the_pad(pad: int) -> None:
 
 def test_flips_turn_the_points_over() -> None:
     spec = spec_of(LEAF, shape=(4, 31, 42), draw="point")
-    rows = spec.rows([3])
+    rows = spec.params([3])
     plain = both(changed(rows, flips=0), spec.shape)[0]
     for flips, turned in ((1, plain[:, :, ::-1]), (2, plain[:, ::-1]), (3, plain[:, ::-1, ::-1])):
         assert not np.array_equal(turned, plain)
@@ -338,7 +338,7 @@ def test_flips_turn_the_points_over() -> None:
 def test_patches_are_any_but_the_empty_one() -> None:
     """One map, so that all points are one pixel: a trail of one frame of one point shows each patch."""
     spec = spec_of([(0, 0, 0, 0, 0.5, 0.5, 1)], shape=(20_000, 5, 5), pad=2, points_per_frame=1, trail=1)
-    video = both(spec.rows([0]), spec.shape)[0] > 0
+    video = both(spec.params([0]), spec.shape)[0] > 0
     assert not video[:, [0, 4]].any() and not video[:, :, [0, 4]].any()
     masks = (video[:, 1:4, 1:4].reshape(-1, 9) << np.arange(9)).sum(axis=1)
     counts = np.bincount(masks, minlength=512)
@@ -354,7 +354,7 @@ def test_patches_are_any_but_the_empty_one() -> None:
 def test_what_is_drawn_has_the_level(level: int) -> None:
     for trail in (0, 2):
         spec = spec_of(TRIANGLE, level=level, trail=trail)
-        assert set(np.unique(both(spec.rows([0]), spec.shape))) == {0, level}
+        assert set(np.unique(both(spec.params([0]), spec.shape))) == {0, level}
 
 
 # --- instances
@@ -366,17 +366,17 @@ def test_instances_are_the_usable_variants_in_turn_then_their_flips(variants: in
     generator = of_table(TRIANGLE, LEAF, variants=(variants, 1), flips=flips)
     spec = Spec(generator, instances, 0, (2, 9, 9))
     usable = [v for v in range(VARIANTS) if variants >> v & 1]
-    rows = spec.rows(np.arange(0, 2 * instances, 2))
+    rows = spec.params(np.arange(0, 2 * instances, 2))
     for i, row in enumerate(rows):
         assert int(row["variant"]) == usable[i % len(usable)]
         assert int(row["flips"]) == (i // len(usable) % 4 if flips else 0)
-    plain = spec.rows(np.arange(1, 2 * instances, 2))
+    plain = spec.params(np.arange(1, 2 * instances, 2))
     assert not plain["variant"].any() and np.array_equal(plain["flips"], np.arange(instances) % 4 * flips)
 
 
 def test_a_variant_multiplies_one_parameter_of_all_maps() -> None:
     generator = of_table(LEAF, variants=(2**25 - 1,), weight=0.4)
-    rows = Spec(generator, 25, 0, (2, 9, 9)).rows(np.arange(25))
+    rows = Spec(generator, 25, 0, (2, 9, 9)).params(np.arange(25))
     assert rows["variant"].tolist() == list(range(25))
     maps = generator.systems.maps[0]
     assert np.array_equal(rows["maps"][0], maps)
@@ -402,9 +402,9 @@ def test_every_video_has_points_of_its_own() -> None:
 def test_more_points_begin_with_those_of_fewer() -> None:
     """A chunk depends on nothing but key, system and its number: frames and points may be added, seen at another scale."""
     spec = spec_of(LEAF, shape=(30, 40, 40), points_per_frame=151)
-    long = orbit(spec.rows([1])[0])
+    long = orbit(spec.params([1])[0])
     for frames, per_frame in ((1, 151), (3, 85), (2, 256), (30, 150), (1, 4500)):
-        short = orbit(changed(spec.rows([1]), frames=frames, points_per_frame=per_frame)[0])
+        short = orbit(changed(spec.params([1]), frames=frames, points_per_frame=per_frame)[0])
         for one, other in zip(short[:2], long[:2], strict=True):
             assert len(one) == frames * per_frame and np.array_equal(one, other[: len(one)])
 
@@ -414,7 +414,7 @@ def test_more_points_begin_with_those_of_fewer() -> None:
 
 def test_points_that_leave_begin_again() -> None:
     spec = spec_of(LEAVES, shape=(20, 30, 30), points_per_frame=500)
-    rows = spec.rows([0])
+    rows = spec.params([0])
     x, y, left = orbit(rows[0])
     assert left > 100 and np.isfinite(x).all() and np.isfinite(y).all()
     assert np.abs(x).max() < BOUND and np.abs(y).max() < BOUND and np.abs(x).max() > 500
@@ -425,12 +425,12 @@ def test_points_that_leave_begin_again() -> None:
 
 def test_a_point_at_the_bound_has_left() -> None:
     steps = [(1, 0, 0, 1, 16, 0, 1)]  # 16, 32, ..., 1008, and 1024 is (0, 0) again
-    row = spec_of(steps, points_per_frame=CHUNK, shape=(1, 9, 9)).rows([0])
+    row = spec_of(steps, points_per_frame=CHUNK, shape=(1, 9, 9)).params([0])
     x, y, left = orbit(row[0])
     assert x.tolist() == [16.0 * ((i + WARM_UP + 1) % 64) for i in range(CHUNK)] and not y.any()
     assert left == (WARM_UP + CHUNK) // 64 == NUMBA.fill(row)[0, 0]
     down = [(0, 0, 0, 1, 3, -16, 1)]
-    x, y, _ = orbit(spec_of(down, points_per_frame=CHUNK, shape=(1, 9, 9)).rows([0])[0])
+    x, y, _ = orbit(spec_of(down, points_per_frame=CHUNK, shape=(1, 9, 9)).params([0])[0])
     assert y.tolist() == [-16.0 * ((i + WARM_UP + 1) % 64) for i in range(CHUNK)]
     assert x.tolist() == [3.0 * (v != 0) for v in y]
 
@@ -449,8 +449,8 @@ DEGENERATE: dict[str, list[Map]] = {
 @pytest.mark.parametrize("name", DEGENERATE)
 def test_degenerate_systems_are_drawn_without_complaint(name: str) -> None:
     spec = spec_of(DEGENERATE[name], variants=(2**25 - 1,), weight=0.49)
-    rows = spec.rows(np.arange(12))
-    Fractal.check_rows(rows)
+    rows = spec.params(np.arange(12))
+    Fractal.check_params(rows)
     video = both(rows, spec.shape)
     assert (video.reshape(12, 6, -1).any(axis=2)).all()
     points = changed(rows, patch=0)
@@ -490,18 +490,18 @@ def test_fill_counts_the_pixels_of_points() -> None:
 def test_long_videos_in_blocks(trail: int) -> None:
     assert numba_fractal.BLOCK == fractal.MOST_TRAIL == 254
     spec = spec_of(LEAF, shape=(900, 40, 57), points_per_frame=1, trail=trail, pad=0)
-    video = both(spec.rows([0]), spec.shape)[0]
+    video = both(spec.params([0]), spec.shape)[0]
     assert len({frame.tobytes() for frame in video[250:270]}) > 5
     for t, step in ((0, 1), (0, 3), (1, 2), (253, 1), (254, 1), (300, 2), (899, 1), (5, 255), (640, 1)):
         count = len(range(t, 900, step))
-        part = both(spec.rows([0]), (count, 25, 29), [(t, step, 9, 16, 0)])[0]
+        part = both(spec.params([0]), (count, 25, 29), [(t, step, 9, 16, 0)])[0]
         np.testing.assert_array_equal(part, video[t::step, 9:34, 16:45])
 
 
 def test_windows_at_the_edges_cut_patches() -> None:
     spec = spec_of(TRIANGLE, shape=(3, 20, 40), pad=0, points_per_frame=400)
     for index in range(4):
-        video = both(spec.rows([index]), spec.shape)[0]
+        video = both(spec.params([index]), spec.shape)[0]
         for y, x, h, w in itertools.product((0, 1, 9, 19), (0, 1, 20, 39), (1, 2, 11), (1, 2, 17, 20)):
             if y + h <= 20 and x + w <= 40:
                 window = Window(y=(y, y + h), x=(x, x + w), flip=bool((x + y) % 2))
@@ -529,7 +529,7 @@ def test_the_table_is_the_system() -> None:
 
 def test_rows_hold_no_stray_bytes() -> None:
     """A gap in a record is not copied with it, and stores hold records."""
-    for rows in (data.rows([0, 1, 2]) for data in (spec_of(LEAF), vpngen.mixed(spec_of(LEAF), spec_of(TRIANGLE)))):
+    for rows in (data.params([0, 1, 2]) for data in (spec_of(LEAF), vpngen.mixed(spec_of(LEAF), spec_of(TRIANGLE)))):
         fields = rows.dtype.fields
         assert fields is not None
         assert sum(field[0].itemsize for field in fields.values()) == rows.dtype.itemsize
@@ -541,7 +541,7 @@ def test_parameters_say_what_was_drawn() -> None:
     everyone = np.arange(spec.n_videos())
     drawn_ = spec.parameters(everyone)
     assert set(drawn_) == {"variant", "flips", "maps", "key"}
-    rows = spec.rows(everyone)
+    rows = spec.params(everyone)
     for name, field in (("variant", "variant"), ("flips", "flips"), ("maps", "count"), ("key", "key")):
         assert np.array_equal(drawn_[name].values, rows[field]) and drawn_[name].about
     assert set(np.unique(drawn_["flips"].values)) == {0, 1, 2, 3} and drawn_["variant"].values.max() == 24
@@ -625,7 +625,7 @@ def test_fields_of_json_that_are_unknown_or_missing() -> None:
 def test_what_is_kept_of_one_video_never_shows_in_another(data: st.DataObject) -> None:
     """The reference keeps the points of the last videos; rows that differ in one field have their own."""
     spec = data.draw(SPECS["fractal"])
-    rows = spec.rows([0])
+    rows = spec.params([0])
     first = drawn(rows[0])
     for name in ("trail", "level", "flips", "patch"):
         other = changed(rows, **{name: 1 + (rows[name] % 2 if name in ("trail", "level") else -rows[name])})

@@ -17,7 +17,7 @@ from strategies import SPECS, alike_windows, brief
 
 import vpngen
 from vpngen import ArgumentError, Spec, Window, backends, rng
-from vpngen.generators import Fractal, Generator, Mixed, Perlin, Rows, mixed
+from vpngen.generators import Fractal, Generator, Mixed, Params, Perlin, mixed
 from vpngen.rendering import completed, paint, videos
 from vpngen.store import CODECS
 
@@ -46,7 +46,7 @@ def parts(spec: Spec) -> tuple[Generator, ...]:
     return spec.generator.parts
 
 
-def own_rows(spec: Spec, index: int, split: str = "train") -> tuple[int, Generator, Rows]:
+def own_rows(spec: Spec, index: int, split: str = "train") -> tuple[int, Generator, Params]:
     """The part of a video, its generator, and the row that this makes for the key, category and instance of the video."""
     label, number = index % spec.n_categories, 0
     while label >= parts(spec)[number].n_categories:
@@ -54,7 +54,7 @@ def own_rows(spec: Spec, index: int, split: str = "train") -> tuple[int, Generat
         number += 1
     keys = rng.video_keys(spec.seed, spec.split_id(split), np.array([index]), spec.format_version)
     part = parts(spec)[number]
-    return number, part, part.rows(spec.shape, keys, np.array([label]), np.array([index // spec.n_categories]))
+    return number, part, part.params(spec.shape, keys, np.array([label]), np.array([index // spec.n_categories]))
 
 
 def own_pixels(spec: Spec, index: int, split: str = "train") -> npt.NDArray[np.uint8]:
@@ -81,7 +81,7 @@ def test_labels_are_those_of_the_parts_one_after_the_other(spec: Spec) -> None:
             label += 1
     everyone = np.arange(spec.n_videos())
     assert np.array_equal(spec.labels(everyone), everyone % label)
-    assert np.array_equal(spec.rows(everyone)["part"][:label], [spec.category(i)[0] for i in range(label)])
+    assert np.array_equal(spec.params(everyone)["part"][:label], [spec.category(i)[0] for i in range(label)])
 
 
 def test_a_label_or_category_that_is_not_there() -> None:
@@ -105,14 +105,14 @@ def test_a_label_or_category_that_is_not_there() -> None:
 def test_rows_hold_those_of_the_parts(spec: Spec) -> None:
     for split in spec.splits:
         everyone = np.arange(spec.n_videos(split))
-        rows = spec.rows(everyone, split)
+        rows = spec.params(everyone, split)
         for index in everyone:
             number, part, expected = own_rows(spec, int(index), split)
             mine = rows[index : index + 1]
             assert mine["part"] == number and mixed.KINDS[int(mine["kind"][0])] is type(part)
             assert mixed.unpack(mine, type(part)).tobytes() == expected.tobytes()
             assert not mine.tobytes()[16 + expected.dtype.itemsize :].strip(b"\0")
-        Mixed.check_rows(rows)
+        Mixed.check_params(rows)
 
 
 @given(data=st.data())
@@ -120,11 +120,11 @@ def test_rows_hold_those_of_the_parts(spec: Spec) -> None:
 def test_rows_are_packed_and_unpacked(data: st.DataObject) -> None:
     spec = data.draw(SPECS["mixed"])
     everyone = np.array(data.draw(st.lists(st.integers(0, spec.n_videos() - 1), min_size=1, max_size=12)))
-    rows = spec.rows(everyone)
+    rows = spec.params(everyone)
     again, seen = np.zeros_like(rows), np.zeros(len(rows), int)
     again["kind"], again["part"] = rows["kind"], rows["part"]
     for kind, which, theirs in mixed.split(rows):
-        assert theirs.dtype == kind.row_dtype and theirs.flags.c_contiguous and (np.diff(which) > 0).all()
+        assert theirs.dtype == kind.params_dtype and theirs.flags.c_contiguous and (np.diff(which) > 0).all()
         mixed.pack(again, which, theirs)
         seen[which] += 1
     assert (seen == 1).all() and again.tobytes() == rows.tobytes()
@@ -132,9 +132,9 @@ def test_rows_are_packed_and_unpacked(data: st.DataObject) -> None:
 
 def test_every_kind_fits_a_row() -> None:
     assert mixed.KINDS[:2] == (Perlin, Fractal)  # a row holds the place in this list: stores have it
-    assert all(kind.row_dtype.itemsize <= mixed.MOST_BYTES for kind in mixed.KINDS)
-    assert Mixed.row_dtype.itemsize == 272 and Mixed.row_dtype.fields is not None
-    assert [Mixed.row_dtype.fields[name][1] for name in ("kind", "part", "reserved", "row")] == [0, 4, 8, 16]
+    assert all(kind.params_dtype.itemsize <= mixed.MOST_BYTES for kind in mixed.KINDS)
+    assert Mixed.params_dtype.itemsize == 272 and Mixed.params_dtype.fields is not None
+    assert [Mixed.params_dtype.fields[name][1] for name in ("kind", "part", "reserved", "row")] == [0, 4, 8, 16]
 
 
 @each_mixture
@@ -190,7 +190,7 @@ def test_whole_videos_in_order(spec: Spec) -> None:
     indices = np.array([0, 1, 6, 2, 2, 3, 9, 0]) % spec.n_videos()
     for name in BOTH:
         backend = backends.load(name)
-        rows = completed(spec, spec.rows(indices), backend, 1)
+        rows = completed(spec, spec.params(indices), backend, 1)
         for index, video in zip(indices, videos(backend, "mixed", rows, spec.shape, 1), strict=True):
             np.testing.assert_array_equal(video, own_pixels(spec, int(index)))
 
@@ -198,7 +198,7 @@ def test_whole_videos_in_order(spec: Spec) -> None:
 def test_completing_rows_touches_what_is_stretched_alone() -> None:
     spec = MIXTURES["stretched between fractals"]
     assert spec.generator.needs_extremes and not MIXTURES["perlin and fractal"].generator.needs_extremes
-    rows = spec.rows(np.arange(spec.n_videos()))
+    rows = spec.params(np.arange(spec.n_videos()))
     before = rows.tobytes()
     found = completed(spec, rows, backends.load("numba"), 2)
     assert rows.tobytes() == before
@@ -215,7 +215,7 @@ def test_a_batch_of_one_kind_is_rendered_straight_into_its_place(monkeypatch: py
     out = np.empty((4, *SHAPE), np.uint8)
     real = type(backend).render
 
-    def render(self: Any, generator: str, rows: Rows, windows: Any, target: Any, threads: Any) -> None:
+    def render(self: Any, generator: str, rows: Params, windows: Any, target: Any, threads: Any) -> None:
         seen.append((generator, len(rows), target is out))
         real(self, generator, rows, windows, target, threads)
 
@@ -227,7 +227,7 @@ def test_a_batch_of_one_kind_is_rendered_straight_into_its_place(monkeypatch: py
         ([4, 0, 5, 1], [("perlin", 2, False), ("fractal", 2, False)]),
     ):
         seen.clear()
-        paint(backend, "mixed", spec.rows(indices), whole, out, 1)
+        paint(backend, "mixed", spec.params(indices), whole, out, 1)
         assert seen == expected
 
 
@@ -337,19 +337,19 @@ def test_json_that_is_no_mixture(generator: dict[str, Any], says: str) -> None:
 
 
 def test_hostile_rows_are_refused() -> None:
-    rows = MIXTURES["perlin and fractal"].rows(np.arange(7))
-    Mixed.check_rows(rows)
+    rows = MIXTURES["perlin and fractal"].params(np.arange(7))
+    Mixed.check_params(rows)
     for kind in (-1, 2, 2**31 - 1):
         bad = rows.copy()
         bad["kind"][6] = kind
         with pytest.raises(ArgumentError, match="of kind"):
-            Mixed.check_rows(bad)
+            Mixed.check_params(bad)
     for index in (0, 6):  # the row of one kind under the name of another, or of none
         bad = rows.copy()
         bad["kind"][index] = 1 - bad["kind"][index]
         with pytest.raises(ArgumentError):
-            Mixed.check_rows(bad)
+            Mixed.check_params(bad)
         bad = rows.copy()
         bad["row"][index] = b""
         with pytest.raises(ArgumentError):
-            Mixed.check_rows(bad)
+            Mixed.check_params(bad)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from vpngen.errors import ArgumentError, MissingError
-from vpngen.train.models import FAMILIES, MODELS, Zeros, create_model, reference_arch
+from vpngen.models.resnet import FAMILIES, MODELS, Zeros, create_model, reference_arch
 
 
 def noise(n: int) -> np.ndarray:

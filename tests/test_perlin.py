@@ -175,7 +175,7 @@ def test_sine_and_cosine(table: Callable[[], tuple[F32, F32]]) -> None:
 def test_fade_is_perlin_s_polynomial() -> None:
     f = np.linspace(0, 1, 1001, dtype=np.float32)
     exact = f.astype(np.float64)
-    quintic, linear = (vpngen.perlin(fade=name).rows([0])[0] for name in ("quintic", "linear"))
+    quintic, linear = (vpngen.perlin(fade=name).params([0])[0] for name in ("quintic", "linear"))
     assert np.abs(perlin.fade(quintic, f) - (6 * exact**5 - 15 * exact**4 + 10 * exact**3)).max() < 6e-7
     assert perlin.fade(quintic, f)[[0, 500, 1000]].tolist() == [0, 0.5, 1]
     assert np.array_equal(perlin.fade(linear, f), f)
@@ -183,7 +183,7 @@ def test_fade_is_perlin_s_polynomial() -> None:
 
 @pytest.mark.parametrize(("phase", "offset"), [("corner", 0.0), ("centre", 0.5)])
 def test_samples_of_a_cell_are_evenly_spaced(phase: str, offset: float) -> None:
-    row = vpngen.perlin(phase=phase).rows([0])[0]
+    row = vpngen.perlin(phase=phase).params([0])[0]
     for size in (1, 2, 3, 7, 240, 65536):
         f = perlin.fraction(row, np.arange(2 * size), size)
         assert np.allclose(f[:size], (np.arange(size) + offset) / size, rtol=1e-6)
@@ -192,7 +192,7 @@ def test_samples_of_a_cell_are_evenly_spaced(phase: str, offset: float) -> None:
 
 @pytest.mark.parametrize("law", perlin.GRADIENTS)
 def test_gradients_are_unit_vectors_of_the_named_law(law: str) -> None:
-    row = vpngen.perlin(gradients=law).rows([7])[0]
+    row = vpngen.perlin(gradients=law).params([7])[0]
     r, q = np.ogrid[:60, :60]
     g = np.stack(perlin.gradients(row, 0, 3, 60, q, r)).astype(np.float64).reshape(3, -1)
     assert np.abs((g**2).sum(axis=0) - 1).max() < 1e-6
@@ -206,7 +206,7 @@ def test_gradients_are_unit_vectors_of_the_named_law(law: str) -> None:
 
 
 def test_any_block_of_the_lattice_has_the_same_gradients() -> None:
-    row = vpngen.perlin().rows([7])[0]
+    row = vpngen.perlin().params([7])[0]
     r, q = np.ogrid[2:5, 1:4]
     whole = np.stack(perlin.gradients(row, 1, 0, 23, q, r))
     for start, count in ((0, 1), (1, 2), (3, 4), (5, 18), (22, 1)):
@@ -255,7 +255,7 @@ def outside(
         assert np.array_equal(np.floor(grid), np.arange(samples) // (samples // n)), (
             "perlin-numpy's grid is inexact here"
         )
-    turns = turns_of(spec.rows(index)[0], k, cells, spec.generator.gradients)
+    turns = turns_of(spec.params(index)[0], k, cells, spec.generator.gradients)
     if spec.generator.fade == "linear":
         options["interpolant"] = lambda f: f
     noise: F64 = generate_perlin_noise_3d(size, cells, rng=Given(*turns), **options)
@@ -264,7 +264,7 @@ def outside(
 
 def ours(spec: Spec, index: int) -> F64:
     """v of equation (1), (t, y, x), from the reference before it is rounded to grey levels."""
-    row = spec.rows(index)[0]
+    row = spec.params(index)[0]
     grey = Perlin.reference(row, *(np.arange(size) for size in spec.shape))
     return (grey.astype(np.float64) - 128) / 127.5
 
@@ -365,7 +365,7 @@ def test_lattice_nodes_are_middle_grey() -> None:
 def test_lattice_nodes_of_all_terms_are_middle_grey() -> None:
     spec = vpngen.perlin(instances=3)
     for index in (0, 100, 255, 256, 600):
-        cells = np.lcm.reduce(spec.rows(index)[0]["cell"]).tolist()
+        cells = np.lcm.reduce(spec.params(index)[0]["cell"]).tolist()
         nodes = rendered(spec, index)[:: cells[2], :: cells[1], :: cells[0]]
         assert (nodes == 128).all()
 
@@ -389,7 +389,7 @@ def test_without_loop_nothing_repeats() -> None:
 def test_a_looped_set_of_divisions_ends_where_it_begins() -> None:
     for loop in (True, False):
         spec = vpngen.perlin(16, 4, temporal_unit="divisions", loop=loop)
-        row = spec.rows(3)[0]
+        row = spec.params(3)[0]
         y, x = np.arange(240), np.arange(100, 130)
         first = Perlin.reference(row, np.array([0, 1, 7]), y, x)
         beyond = Perlin.reference(row, np.array([240, 241, 247]), y, x)
@@ -479,7 +479,7 @@ def test_mean_and_contrast_by_category(noise_terms: int, fade: str, phase: str, 
         noise_terms=noise_terms, gradients=law, fade=fade, phase=phase,
     )  # fmt: skip
     everyone = np.arange(spec.n_videos())
-    rows = spec.rows(everyone)
+    rows = spec.params(everyone)
     v = levels(rendered(spec, everyone))
     mean, square = v.mean(axis=(1, 2, 3)), (v**2).mean(axis=(1, 2, 3))
     expected = np.zeros(len(rows))

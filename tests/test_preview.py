@@ -226,7 +226,7 @@ def test_captions_of_fractals_say_the_variant_and_the_flip_in_words() -> None:
     wide = vpngen.fractal(7, 120, shape=(2, 20, 20), points_per_frame=9, weight=0.1)
     words = [preview.caption(wide, 7 * i + 3)[1] for i in range(120)]
     assert preview.caption(wide, 3) == ("train 3", "category 3:  the system itself")
-    rows = wide.rows(np.arange(3, 7 * 120, 7))
+    rows = wide.params(np.arange(3, 7 * 120, 7))
     flips = {0: "", 1: ", mirrored left to right", 2: ", mirrored top to bottom", 3: ", mirrored both ways"}
     for text, variant, flip in zip(words, rows["variant"], rows["flips"], strict=True):
         factor = ("0.8", "0.9", "1.1", "1.2")[(variant - 1) % 4]

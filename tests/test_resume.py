@@ -215,7 +215,7 @@ def test_a_renderer_that_fails(workers: int, at: int, tmp_path: Path, monkeypatc
 
 def test_a_worker_that_fails_stops_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec, path = tiny(instances=40), tmp_path / "set.zarr"
-    failing = spec.rows([0])[0].tobytes()
+    failing = spec.params([0])[0].tobytes()
     real = Reference.render
 
     def render(self: Reference, generator: str, rows: Any, *rest: Any) -> None:

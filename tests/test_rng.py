@@ -218,7 +218,7 @@ def test_parameters_and_gradients_share_no_hash() -> None:
 @pytest.mark.parametrize("component", range(3), ids=["gx", "gy", "gt"])
 def test_the_gradient_field_has_a_flat_spectrum(component: int, law: str, axis: int) -> None:
     n = 64
-    row = vpngen.perlin(gradients=law).rows([0])[0]
+    row = vpngen.perlin(gradients=law).params([0])[0]
     r, q = np.ogrid[:n, :n]
     field = perlin.gradients(row, 0, 0, n, q, r)[component].astype(np.float64)
     lines = np.moveaxis(field, axis, -1).reshape(-1, n)

@@ -20,7 +20,7 @@ from strategies import SPECS
 
 import vpngen
 from vpngen import ArgumentError, Spec, Window
-from vpngen.generators import GENERATORS, Fractal, Generator, Mixed, Rows, Shape, fractal, mixed
+from vpngen.generators import GENERATORS, Fractal, Generator, Mixed, Params, Shape, fractal, mixed
 from vpngen.generators.perlin import DIVISIONS, Perlin, factor_categories, pick_divisions
 from vpngen.spec import FORMAT_VERSION, MAX_VIDEOS, PRESETS, SPLITS
 
@@ -54,7 +54,7 @@ def test_json_round_trip(spec: Spec) -> None:
     assert again.fingerprint == spec.fingerprint
     assert again.to_json() == spec.to_json()
     assert Spec.from_dict(spec.to_dict()) == spec
-    assert again.rows([0]).tobytes() == spec.rows([0]).tobytes()
+    assert again.params([0]).tobytes() == spec.params([0]).tobytes()
 
 
 @every_spec
@@ -267,10 +267,10 @@ def test_order_is_instance_major(spec: Spec) -> None:
 def test_rows_are_of_the_category_they_are_labelled_with(spec: Spec) -> None:
     for split in spec.splits:
         everyone = np.arange(spec.n_videos(split))
-        are_of(spec.generator, spec.shape, spec.rows(everyone, split), spec.labels(everyone))
+        are_of(spec.generator, spec.shape, spec.params(everyone, split), spec.labels(everyone, split))
 
 
-def are_of(generator: Generator, shape: Shape, rows: Rows, labels: npt.NDArray[np.int64]) -> None:
+def are_of(generator: Generator, shape: Shape, rows: Params, labels: npt.NDArray[np.int64]) -> None:
     """Assert that the numbers in rows are those of their categories."""
     if isinstance(generator, Perlin):
         primal = generator.parameters(shape, rows)["frequency"].values[:, 0]
@@ -297,17 +297,17 @@ def test_a_smaller_set_is_the_beginning_of_a_larger_one(spec: Spec) -> None:
     larger = replace(spec, instances=spec.instances + 3, val_instances=spec.val_instances + 2)
     for split in spec.splits:
         everyone = np.arange(spec.n_videos(split))
-        assert larger.rows(everyone, split).tobytes() == spec.rows(everyone, split).tobytes()
-        assert larger.labels(everyone).tolist() == spec.labels(everyone).tolist()
+        assert larger.params(everyone, split).tobytes() == spec.params(everyone, split).tobytes()
+        assert larger.labels(everyone, split).tolist() == spec.labels(everyone, split).tolist()
 
 
 @every_spec
 def test_a_row_depends_on_its_own_index_alone(spec: Spec) -> None:
     everyone = np.arange(spec.n_videos())
-    rows = spec.rows(everyone)
-    assert spec.rows(everyone[::-1]).tobytes() == rows[::-1].tobytes()
+    rows = spec.params(everyone)
+    assert spec.params(everyone[::-1]).tobytes() == rows[::-1].tobytes()
     for i in {0, len(everyone) // 2, len(everyone) - 1}:
-        assert spec.rows(i).tobytes() == rows[i].tobytes()
+        assert spec.params(i).tobytes() == rows[i].tobytes()
 
 
 def test_train_and_val_hold_different_videos() -> None:
@@ -328,7 +328,7 @@ def test_counts_and_bytes_of_both_splits() -> None:
 def test_indices_of_any_integer_type_are_one_video() -> None:
     spec = small()
     for dtype in ("u1", "i2", "u4", "i8", "u8"):
-        assert spec.rows(np.array([3, 11], dtype)).tobytes() == spec.rows([3, 11]).tobytes()
+        assert spec.params(np.array([3, 11], dtype)).tobytes() == spec.params([3, 11]).tobytes()
 
 
 # --- refusals: each names the argument and its value, and says what is allowed
@@ -489,13 +489,13 @@ REFUSED: dict[str, tuple[Callable[[], object], list[str]]] = {
     "preset option": (lambda: Spec.preset("vpn-full", colour=1), ["`colour`"]),
     "generator": (lambda: Spec(None), ["`generator`", "None"]),
     "split": (lambda: small().n_videos("test"), ["`split`", "'test'", "train, val"]),
-    "index above": (lambda: small().rows([0, 12]), ["12", "train", "0 to 11"]),
-    "index below": (lambda: small().rows(-1), ["-1", "train", "0 to 11"]),
-    "index of val": (lambda: small().rows(8, "val"), ["8", "val", "0 to 7"]),
-    "index type": (lambda: small().rows([0.5]), ["integers", "float64"]),
-    "index flag": (lambda: small().rows(True), ["integers", "bool"]),
-    "index text": (lambda: small().rows("3"), ["integers"]),
-    "index huge": (lambda: small().rows(2**70), ["integers"]),
+    "index above": (lambda: small().params([0, 12]), ["12", "train", "0 to 11"]),
+    "index below": (lambda: small().params(-1), ["-1", "train", "0 to 11"]),
+    "index of val": (lambda: small().params(8, "val"), ["8", "val", "0 to 7"]),
+    "index type": (lambda: small().params([0.5]), ["integers", "float64"]),
+    "index flag": (lambda: small().params(True), ["integers", "bool"]),
+    "index text": (lambda: small().params("3"), ["integers"]),
+    "index huge": (lambda: small().params(2**70), ["integers"]),
     "label": (lambda: small().label(12), ["12"]),
     "category above": (lambda: small().category(4), ["`category_id`", "4", "[0, 4)"]),
     "category below": (lambda: small().category(-1), ["`category_id`", "-1", "[0, 4)"]),

@@ -102,7 +102,7 @@ def test_labels_and_parameters(
     spec, _, path = stored
     for split in spec.splits:
         indices = np.arange(spec.n_videos(split))
-        np.testing.assert_array_equal(read(path, split, "label"), spec.labels(indices))
+        np.testing.assert_array_equal(read(path, split, "label"), spec.labels(indices, split))
         parameters = spec.parameters(indices, split)
         assert {"frequency", "amplitude", "key"} <= set(parameters)
         for name, parameter in parameters.items():
@@ -216,7 +216,7 @@ def test_open(stored: tuple[Spec, str, Path]) -> None:
         view = vpngen.open(path, split)
         assert (view.spec, view.layout, view.split, view.path) == (spec, Layout(codec, SHARD_VIDEOS), split, path)
         np.testing.assert_array_equal(view.video[-1], pixels(spec, split)[-1])
-        np.testing.assert_array_equal(view.label[...], spec.labels(np.arange(spec.n_videos(split))))
+        np.testing.assert_array_equal(view.label[...], spec.labels(np.arange(spec.n_videos(split)), split))
         assert set(view.parameters) == set(spec.parameters([0], split))
         assert view.finished()
     assert is_complete(path)

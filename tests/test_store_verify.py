@@ -76,7 +76,7 @@ def flip(path: Path, bit: int) -> None:
 
 
 def recipes_of(shard: Shard, videos: tuple[int, ...]) -> list[bytes]:
-    return [row.tobytes() for row in SPEC.rows(np.array(videos, np.int64), shard.split)]
+    return [row.tobytes() for row in SPEC.params(np.array(videos, np.int64), shard.split)]
 
 
 def videos_of(shard: Shard) -> tuple[int, ...]:

@@ -90,7 +90,7 @@ def test_accepted_systems_fill_and_never_leave() -> None:
         assert BACKEND.fill(fractal.trials(tried, keys))[0].tolist()[0] == 0
         assert BACKEND.fill(fractal.trials(tried, keys))[0, 1] >= ENOUGH
     spec = vpngen.fractal(1000, 25)
-    rows = spec.rows(np.arange(7, spec.n_videos(), 997))
+    rows = spec.params(np.arange(7, spec.n_videos(), 997))
     rows["height"], rows["width"], rows["patch"] = 512, 512, 0
     found = BACKEND.fill(rows)
     assert (found[:, 0] == 0).all() and found[:, 1].min() > 0.009 * 512 * 512
@@ -114,7 +114,7 @@ def test_fewer_categories_are_the_first_of_more(searched: list[tuple[int, int]],
     assert searched[:30] == sorted(searched[:30]) or len(set(searched[:30])) == 30
     more = vpngen.fractal(30, 2, search_seed=5, shape=(4, 40, 40), points_per_frame=50)
     few = vpngen.fractal(7, 2, search_seed=5, shape=(4, 40, 40), points_per_frame=50)
-    assert np.array_equal(more.rows(np.arange(7))["maps"], few.rows(np.arange(7))["maps"])
+    assert np.array_equal(more.params(np.arange(7))["maps"], few.params(np.arange(7))["maps"])
     assert more.generator.systems.maps[:7].tobytes() == few.generator.systems.maps.tobytes()  # type: ignore[attr-defined]
 
 
@@ -261,7 +261,7 @@ def test_another_weight_has_variants_of_its_own(searched: list[tuple[int, int]])
     assert large.variants != usual.variants != small.variants
     assert vpngen.fractal(6, 50, weight=0.45).generator == large
     spec = vpngen.fractal(6, 25, weight=0.45)
-    rows = spec.rows(np.arange(150))
+    rows = spec.params(np.arange(150))
     rows["height"], rows["width"], rows["patch"] = 512, 512, 0
     assert (BACKEND.fill(rows)[:, 0] == 0).all()
 

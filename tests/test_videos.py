@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vpngen.datasets.videos import KINDS, Video, VideoSet, hold_out, read_videos
 from vpngen.errors import ArgumentError, ConflictError
-from vpngen.train.videos import KINDS, Video, VideoSet, hold_out, read_videos
 
 
 def put(path: Path, text: str = "x") -> Path:

@@ -21,8 +21,8 @@ from test_models import by_formula, clips, formula_model, on_meta
 from torch import nn
 
 from vpngen.errors import ArgumentError, ConflictError, MissingError, VpngenError
-from vpngen.train.models import create_model
-from vpngen.train.weights import (
+from vpngen.models.resnet import create_model
+from vpngen.models.weights import (
     find_head,
     freeze,
     inflate,

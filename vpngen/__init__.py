@@ -5,53 +5,36 @@ The public names are listed here and imported when first used, so that `import v
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from vpngen.lazy import lazy
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from vpngen.errors import ArgumentError, ConflictError, MissingError, RunError, VpngenError
+    from vpngen.models import create_model
     from vpngen.rendering import Window, render
+    from vpngen.sampling import Augment
     from vpngen.spec import Spec, mixed, perlin
     from vpngen.store import open, verify, write
     from vpngen.stream import ClipStream, loader
     from vpngen.systems import fractal
-    from vpngen.train import create_model
-
-_HOME = {
-    "Spec": "spec",
-    "perlin": "spec",
-    "mixed": "spec",
-    "fractal": "systems",
-    "Window": "rendering",
-    "render": "rendering",
-    "write": "store",
-    "open": "store",
-    "verify": "store",
-    "ClipStream": "stream",
-    "loader": "stream",
-    "create_model": "train",
-    "VpngenError": "errors",
-    "ArgumentError": "errors",
-    "ConflictError": "errors",
-    "MissingError": "errors",
-    "RunError": "errors",
-}
+    from vpngen.train import Recipe, fit
 
 __all__ = [
-    "ArgumentError", "ClipStream", "ConflictError", "MissingError", "RunError", "Spec", "VpngenError", "Window",
-    "create_model", "fractal", "loader", "mixed", "open", "perlin", "render", "verify", "write",
+    "ArgumentError", "Augment", "ClipStream", "ConflictError", "MissingError", "Recipe", "RunError", "Spec", "VpngenError",
+    "Window", "create_model", "fit", "fractal", "loader", "mixed", "open", "perlin", "render", "verify", "write",
 ]  # fmt: skip
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        value = getattr(importlib.import_module(f"vpngen.{_HOME[name]}"), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'vpngen' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazy(__name__, {
+    "errors": ("ArgumentError", "ConflictError", "MissingError", "RunError", "VpngenError"),
+    "models": ("create_model",),
+    "rendering": ("Window", "render"),
+    "sampling": ("Augment",),
+    "spec": ("Spec", "mixed", "perlin"),
+    "store": ("open", "verify", "write"),
+    "stream": ("ClipStream", "loader"),
+    "systems": ("fractal",),
+    "train": ("Recipe", "fit"),
+}, submodules=("datasets", "generators", "models", "sampling", "store", "stream", "tasks", "train"))  # fmt: skip

@@ -1,9 +1,11 @@
-"""The three kinds of error a user can meet, and the exit code the command line gives each.
+"""The four kinds of error a user can meet, and the exit code the command line gives each.
 
 Every message names the argument, its value, what is allowed, and what to do about it.
 """
 
 from __future__ import annotations
+
+import os
 
 
 class VpngenError(Exception):
@@ -13,9 +15,38 @@ class VpngenError(Exception):
 
 
 class ArgumentError(VpngenError, ValueError):
-    """An argument that cannot be honoured: wrong value, wrong type, or a combination that makes no sense."""
+    """An argument that cannot be honoured: wrong value, wrong type, or a combination that makes no sense.
+
+    >>> print(ArgumentError("must be at least 1", "epochs", 0))
+    `epochs` (=0) must be at least 1
+
+    Attributes:
+        problem: what is wrong, what is allowed, what to do; it follows the name and the value in the message.
+        argument: the name of the argument; None where no single one is at fault.
+        value: what was given; `...` where the message shows none.
+    """
 
     exit_code = 2
+
+    def __init__(self, problem: str, argument: str | None = None, value: object = ...) -> None:
+        super().__init__(problem, argument, value)
+        self.problem, self.argument, self.value = problem, argument, value
+
+    def text(self, name: str | None = None) -> str:
+        """The message, with the argument under `name`, as a command line calls it; None for its own name."""
+        if self.argument is None:
+            return self.problem
+        shown = "" if self.value is ... else f" (={_shown(self.value)})"
+        return f"`{name or self.argument}`{shown} {self.problem}"
+
+    def __str__(self) -> str:
+        return self.text()
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, os.PathLike):
+        return repr(os.fspath(value))
+    return repr(value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value)
 
 
 class ConflictError(VpngenError):

@@ -86,7 +86,7 @@ class PerlinLook(Look):
         if temporal is None:
             return sorted(g.temporal)[len(g.temporal) // 2]
         if temporal not in g.temporal:
-            raise ArgumentError(f"`temporal` (={temporal!r}) must be one of the D of this set: {g.temporal}")
+            raise ArgumentError(f"must be one of the D of this set: {g.temporal}", "temporal", temporal)
         return int(temporal)
 
     def plane(self, temporal: int | None) -> Plane:
@@ -207,7 +207,7 @@ def caption(spec: Spec, index: int, split: str = "train") -> tuple[str, str]:
     """
     label = int(spec.indices(index, split)) % spec.n_categories
     first, look = look_of(spec.generator, label)
-    rows, whose = spec.rows(index, split), ""
+    rows, whose = spec.params(index, split), ""
     if isinstance(spec.generator, Mixed):
         rows = mixed.unpack(rows, type(look.generator))
         whose = f"{look.generator.name} {label - first},  "

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from vpngen import checks
 from vpngen.errors import ArgumentError, MissingError, RunError
 from vpngen.generators import Pixels
 from vpngen.looks import Look, Plane, caption, look_of, looks
@@ -91,22 +92,17 @@ def _played(chrome: Image.Image, frames: int) -> Pixels:
 
 def _check_videos(videos: Sequence[Pixels], captions: Sequence[Caption]) -> tuple[int, int, int]:
     if not len(videos):
-        raise ArgumentError("`videos` is empty; give at least one")
+        raise ArgumentError("is empty; give at least one", "videos")
     if len(captions) != len(videos):
-        raise ArgumentError(f"`captions` has {len(captions)} entries for {len(videos)} videos; give one each")
+        raise ArgumentError(f"has {len(captions)} entries for {len(videos)} videos; give one each", "captions")
     shapes = {v.shape for v in videos}
     if len(shapes) > 1 or any(v.dtype != np.uint8 or v.ndim != 3 or not v.size for v in videos):
         raise ArgumentError(
-            f"`videos` must be uint8 (T, Y, X) of one shape, not {', '.join(sorted({f'{v.dtype} {v.shape}' for v in videos}))}"
+            f"must be uint8 (T, Y, X) of one shape, not {', '.join(sorted({f'{v.dtype} {v.shape}' for v in videos}))}",
+            "videos",
         )
     t, y, x = shapes.pop()
     return t, y, x
-
-
-def _positive(name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ArgumentError(f"`{name}` (={value!r}) must be an integer of at least 1")
-    return int(value)
 
 
 def grid(videos: Sequence[Pixels], captions: Sequence[Caption], columns: int | None = None) -> Pixels:
@@ -121,7 +117,11 @@ def grid(videos: Sequence[Pixels], captions: Sequence[Caption], columns: int | N
         ArgumentError: no videos, not one caption each, different shapes, `columns` below 1.
     """
     frames, height, width = _check_videos(videos, captions)
-    columns = math.ceil(math.sqrt(len(videos))) if columns is None else min(_positive("columns", columns), len(videos))
+    columns = (
+        math.ceil(math.sqrt(len(videos)))
+        if columns is None
+        else min(checks.integer("columns", columns, 1), len(videos))
+    )
     rows = -(-len(videos) // columns)
     head = TEXT + SMALL + 2 * LEAD
     cell_width = max(width, *(max(_length(a, TEXT), _length(b, SMALL)) for a, b in captions)) + MARGIN
@@ -152,7 +152,7 @@ def contact_sheet(strips: Sequence[Pixels], captions: Sequence[Caption], numbers
     """
     frames, height, width = _check_videos(strips, captions)
     if len(numbers) != frames:
-        raise ArgumentError(f"`numbers` has {len(numbers)} entries for strips of {frames} frames; give one each")
+        raise ArgumentError(f"has {len(numbers)} entries for strips of {frames} frames; give one each", "numbers")
     head = TEXT + LEAD
     pitch = max(width, *(_length(str(n), SMALL) for n in numbers)) + GUTTER
     strip_height = head + height + LEAD + SMALL + MARGIN
@@ -257,19 +257,19 @@ def _sections(
     """What a mosaic shows, from top to bottom. Raises ArgumentError."""
     own = [(first, look, look.plane(None)) for first, look in looks(spec.generator)]
     if temporal is not None and all(plane is None for *_, plane in own):
-        raise ArgumentError(f"`temporal` (={temporal!r}) chooses a category plane, and {own[0][1].title} has none")
+        raise ArgumentError(f"chooses a category plane, and {own[0][1].title} has none", "temporal", temporal)
     for name, value in (("columns", columns), ("page", page), ("per_page", per_page)):
         if value is not None:
-            _positive(name, value)
+            checks.integer(name, value, 1)
             if all(plane is not None for *_, plane in own):
-                raise ArgumentError(f"`{name}` (={value}) is of pages, and all categories of this set lie on a plane")
+                raise ArgumentError("is of pages, and all categories of this set lie on a plane", name, value)
     span = None if frames is None else _span(spec, frames)
     longest = max(look.moving(spec.shape) for _, look, _ in own)
     widest = max([len(plane.xs) for *_, plane in own if plane is not None], default=1)
     per_page, page = per_page or PER_PAGE, page or 1
     pages = max([-(-look.generator.n_categories // per_page) for _, look, plane in own if plane is None], default=1)
     if page > pages:
-        raise ArgumentError(f"`page` (={page}) must be from 1 to {pages}: {per_page} categories fit on one")
+        raise ArgumentError(f"must be from 1 to {pages}: {per_page} categories fit on one", "page", page)
     found = []
     for first, look, plane in own:
         if plane is not None:
@@ -345,8 +345,8 @@ def mosaic(
     sections = _sections(spec, frames, still, temporal, columns, page, per_page)
     count = spec.n_videos(split) // spec.n_categories
     if isinstance(instance, bool) or not isinstance(instance, (int, np.integer)) or not 0 <= instance < count:
-        raise ArgumentError(f"`instance` (={instance!r}) must be in [0, {count}), the instances of the {split} split")
-    tile = _usual_tile(spec, sections) if tile is None else _positive("tile", tile)
+        raise ArgumentError(f"must be in [0, {count}), the instances of the {split} split", "instance", instance)
+    tile = _usual_tile(spec, sections) if tile is None else checks.integer("tile", tile, 1)
     parts = [_drawn(spec, source, section, split, int(instance), tile, crop) for section in sections]
     if len(parts) == 1:
         return parts[0]
@@ -402,16 +402,14 @@ def check(path: str | os.PathLike[str], fps: float = 25) -> Path:
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
-        raise ArgumentError(f"`path` (={str(path)!r}) must end in one of {', '.join(FORMATS)}")
+        raise ArgumentError(f"must end in one of {', '.join(FORMATS)}", "path", str(path))
     if not path.parent.is_dir():
-        raise ArgumentError(
-            f"`path` (={str(path)!r}) lies in a folder that does not exist; create {str(path.parent)!r}"
-        )
+        raise ArgumentError(f"lies in a folder that does not exist; create {str(path.parent)!r}", "path", str(path))
     if path.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
-        raise ArgumentError(f"`path` (={str(path)!r}) cannot be written: it is a folder, or its folder is read-only")
+        raise ArgumentError("cannot be written: it is a folder, or its folder is read-only", "path", str(path))
     most = MOST_FPS.get(suffix, 1000.0)
     if isinstance(fps, bool) or not isinstance(fps, (int, float)) or not 0.1 <= fps <= most:
-        raise ArgumentError(f"`fps` (={fps!r}) must be from 0.1 to {most:g} in a {suffix} file")
+        raise ArgumentError(f"must be from 0.1 to {most:g} in a {suffix} file", "fps", fps)
     return path
 
 
@@ -435,11 +433,11 @@ def save(path: str | os.PathLike[str], picture: npt.ArrayLike, fps: float = 25) 
     frames = np.asarray(picture)
     if frames.dtype != np.uint8 or frames.ndim != 3 or not frames.size:
         raise ArgumentError(
-            f"`picture` must be uint8 (T, Y, X) with a pixel at least, not {frames.dtype} {frames.shape}"
+            f"must be uint8 (T, Y, X) with a pixel at least, not {frames.dtype} {frames.shape}", "picture"
         )
     if suffix == ".png" and len(frames) > 1:
         raise ArgumentError(
-            f"`picture` has {len(frames)} frames; a png takes 1, the others (.mp4, .mkv, .gif) any number"
+            f"has {len(frames)} frames; a png takes 1, the others (.mp4, .mkv, .gif) any number", "picture"
         )
     # In the same folder, so that the rename is atomic; the process number keeps two writers apart.
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -488,7 +486,7 @@ def _span(spec: Spec, frames: tuple[int, int] | None) -> tuple[int, int]:
         isinstance(frames, (tuple, list)) and len(frames) == 2 and all(isinstance(f, (int, np.integer)) for f in frames)
     )
     if not ok or not 0 <= frames[0] < frames[1] <= length:
-        raise ArgumentError(f"`frames` (={frames!r}) must be (start, stop) with 0 <= start < stop <= {length}")
+        raise ArgumentError(f"must be (start, stop) with 0 <= start < stop <= {length}", "frames", frames)
     return int(frames[0]), int(frames[1])
 
 
@@ -535,10 +533,10 @@ def preview(
     """
     path = check(path, fps)
     if not len(indices):
-        raise ArgumentError("`indices` is empty; give at least one video")
+        raise ArgumentError("is empty; give at least one video", "indices")
     captions = [caption(spec, index, split) for index in indices]
     start, stop = _span(spec, frames)
-    columns = None if columns is None else _positive("columns", columns)
+    columns = None if columns is None else checks.integer("columns", columns, 1)
     window = Window(t=(start, stop))
     if path.suffix.lower() == ".png":
         count = min(columns or STRIP_FRAMES, stop - start)

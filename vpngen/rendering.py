@@ -1,4 +1,4 @@
-"""Rows, windows and a backend in; pixels out."""
+"""Params, windows and a backend in; pixels out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from vpngen import backends
 from vpngen.errors import ArgumentError
-from vpngen.generators import Mixed, Rows, Shape, mixed
+from vpngen.generators import Mixed, Params, Shape, mixed
 from vpngen.spec import MAX_SIDE, Spec
 
 WINDOW_FIELDS: Final = ("t0", "step", "y0", "x0", "flip")
@@ -70,13 +70,13 @@ class Window:
 
 def recipes(
     spec: Spec, indices: npt.NDArray[np.int64], split: str, backend: backends.Backend, threads: int | None
-) -> Rows:
+) -> Params:
     """The complete rows (N,) of videos (N,); a pass over each video where its grey mapping asks for that."""
-    return completed(spec, spec.rows(indices, split), backend, threads)
+    return completed(spec, spec.params(indices, split), backend, threads)
 
 
-def completed(spec: Spec, rows: Rows, backend: backends.Backend, threads: int | None) -> Rows:
-    """`rows` (N,), as `spec.rows` gives them, with what only a pass over each video can tell."""
+def completed(spec: Spec, rows: Params, backend: backends.Backend, threads: int | None) -> Params:
+    """`rows` (N,), as `spec.params` gives them, with what only a pass over each video can tell."""
     if not spec.generator.needs_extremes:
         return rows
     if not isinstance(spec.generator, Mixed):
@@ -95,7 +95,7 @@ def completed(spec: Spec, rows: Rows, backend: backends.Backend, threads: int | 
 def paint(
     backend: backends.Backend,
     generator: str,
-    rows: Rows,
+    rows: Params,
     windows: npt.NDArray[np.int32],
     out: Any,
     threads: int | None,
@@ -125,7 +125,7 @@ def paint(
 
 
 def videos(
-    backend: backends.Backend, generator: str, rows: Rows, shape: Shape, threads: int | None
+    backend: backends.Backend, generator: str, rows: Params, shape: Shape, threads: int | None
 ) -> Iterator[npt.NDArray[np.uint8]]:
     """Whole videos, one after the other, of whatever generators; see `Backend.videos`."""
     if generator != Mixed.name:
@@ -173,9 +173,9 @@ def render(
     """
     single = np.ndim(index) == 0
     if np.ndim(index) > 1:
-        raise ArgumentError(f"`index` has shape {np.shape(index)}; it must be one video or a list of them")
+        raise ArgumentError(f"has shape {np.shape(index)}; it must be one video or a list of them", "index")
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-        raise ArgumentError(f"`threads` (={threads!r}) must be a positive integer")
+        raise ArgumentError("must be a positive integer", "threads", threads)
     indices = np.atleast_1d(spec.indices(index, split))
     windows: list[Window]
     if window is None or isinstance(window, Window):
@@ -183,9 +183,9 @@ def render(
     elif isinstance(window, (list, tuple)) and all(isinstance(w, Window) for w in window):
         windows = list(window)
     else:
-        raise ArgumentError(f"`window` (={window!r}) must be a Window, or a list of them, one for each video")
+        raise ArgumentError("must be a Window, or a list of them, one for each video", "window", window)
     if len(windows) != len(indices):
-        raise ArgumentError(f"`window` has {len(windows)} entries for {len(indices)} videos; give one, or one each")
+        raise ArgumentError(f"has {len(windows)} entries for {len(indices)} videos; give one, or one each", "window")
     packed = [w.pack(spec.shape) for w in windows]
     extents = {extent for _, extent in packed}
     if not extents:  # of no videos at all
@@ -205,7 +205,7 @@ def render(
         return out
     elif out.shape != target or out.dtype != np.uint8 or not out.flags.c_contiguous or not out.flags.writeable:
         raise ArgumentError(
-            f"`out` must be a writeable C-contiguous uint8 array of shape {target}, not {out.dtype} {out.shape}"
+            f"must be a writeable C-contiguous uint8 array of shape {target}, not {out.dtype} {out.shape}", "out"
         )
     rows = recipes(spec, indices, split, chosen, threads)
     paint(chosen, spec.generator.name, rows, origins, out.reshape(shape), threads)

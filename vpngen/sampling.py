@@ -96,12 +96,14 @@ def augmentation(value: str | Mapping[str, Any] | Augment | None) -> Augment:
     known = [f.name for f in dataclasses.fields(Augment)]
     if isinstance(value, Mapping):
         if unknown := sorted(set(map(str, value)) - set(known)):
-            raise ArgumentError(f"`augment` has no field `{unknown[0]}`; it has {', '.join(known)}")
+            raise ArgumentError(f"has no field `{unknown[0]}`; it has {', '.join(known)}", "augment")
         return Augment(**value)
     if not isinstance(value, str) or value not in AUGMENTATIONS:
         raise ArgumentError(
-            f"`augment` (={value!r}) must be one of {', '.join(AUGMENTATIONS)}, a vpngen.sampling.Augment or a "
-            f"dictionary of its fields ({', '.join(known)})"
+            f"must be one of {', '.join(AUGMENTATIONS)}, a vpngen.sampling.Augment or a "
+            f"dictionary of its fields ({', '.join(known)})",
+            "augment",
+            value,
         )
     return AUGMENTATIONS[value]
 
@@ -139,7 +141,7 @@ class Sampling:
             stepped = f" at a step of {max(self.augment.steps)}" if max(self.augment.steps) > 1 else ""
             remedy = "; `augment` with `scales` enlarges them" if longest <= frames else ""
             raise ArgumentError(
-                f"`clip` (={self.clip}){stepped} is larger than the videos, which are {self.shape}{remedy}"
+                f"{stepped} is larger than the videos, which are {self.shape}{remedy}", "clip", self.clip
             )
 
     @property

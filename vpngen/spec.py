@@ -14,43 +14,26 @@ from typing import Any, Final, Self
 import numpy as np
 import numpy.typing as npt
 
-from vpngen import rng
+from vpngen import checks, rng
+from vpngen.checks import MAX_SIDE as MAX_SIDE
 from vpngen.errors import ArgumentError
-from vpngen.generators import GENERATORS, Generator, Mixed, Parameter, Rows, Shape
+from vpngen.generators import GENERATORS, Generator, Mixed, Parameter, Params, Shape
 from vpngen.generators import perlin as _perlin
 
 FORMAT_VERSION: Final = 1
 """The version of the byte contract. A change of any golden digest is a new version; old ones keep rendering."""
 SPLITS: Final = ("train", "val")
 MAX_VIDEOS: Final = 2**48
-MAX_SIDE: Final = 2**16
-
-
-def _count(name: str, value: Any, least: int, most: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise ArgumentError(f"`{name}` (={value!r}) must be an integer")
-    if not least <= value <= most:
-        raise ArgumentError(f"`{name}` (={value}) must be from {least} to {most}")
-    return int(value)
-
-
-def _check_shape(value: Any) -> Shape:
-    if not isinstance(value, (tuple, list)) or len(value) != 3:
-        raise ArgumentError(f"`shape` (={value!r}) must be (frames, height, width)")
-    return (
-        _count("frames", value[0], 1, MAX_SIDE),
-        _count("height", value[1], 1, MAX_SIDE),
-        _count("width", value[2], 1, MAX_SIDE),
-    )
 
 
 def check_version(value: Any) -> int:
     """`value` as a format version that this vpngen renders. Raises ArgumentError."""
-    version = _count("format_version", value, 1, 2**16 - 1)
+    version = checks.integer("format_version", value, 1, 2**16 - 1)
     if version > FORMAT_VERSION:
         raise ArgumentError(
-            f"`format_version` (={version}) is newer than this vpngen knows ({FORMAT_VERSION}); "
-            f"upgrade with: pip install --upgrade vpngen"
+            f"is newer than this vpngen knows ({FORMAT_VERSION}); upgrade with: pip install --upgrade vpngen",
+            "format_version",
+            version,
         )
     return version
 
@@ -86,13 +69,13 @@ class Spec:
             object.__setattr__(self, name, value)
 
         if not isinstance(self.generator, Generator):
-            raise ArgumentError(f"`generator` (={self.generator!r}) must be a generator such as vpngen.perlin() makes")
+            raise ArgumentError("must be a generator such as vpngen.perlin() makes", "generator", self.generator)
         most = MAX_VIDEOS // self.generator.n_categories
-        keep("instances", _count("instances", self.instances, 1, most))
-        keep("val_instances", _count("val_instances", self.val_instances, 0, most))
-        keep("seed", _count("seed", self.seed, 0, 2**64 - 1))
+        keep("instances", checks.integer("instances", self.instances, 1, most))
+        keep("val_instances", checks.integer("val_instances", self.val_instances, 0, most))
+        keep("seed", checks.integer("seed", self.seed, 0, 2**64 - 1))
         keep("format_version", check_version(self.format_version))
-        keep("shape", _check_shape(self.shape))
+        keep("shape", checks.shape("shape", self.shape))
         self.generator.check(self.shape)
 
     # --- JSON both ways
@@ -119,7 +102,7 @@ class Spec:
         if set(fields) != known:
             raise ArgumentError(f"a spec has the fields {sorted(known)}, not {sorted(map(str, fields))}")
         if not isinstance(fields["generator"], Mapping):
-            raise ArgumentError(f"`generator` (={fields['generator']!r}) must be a name with its parameters")
+            raise ArgumentError("must be a name with its parameters", "generator", fields["generator"])
         parameters = dict(fields["generator"])
         name = parameters.pop("name", None)
         if not isinstance(name, str) or name not in GENERATORS:
@@ -161,7 +144,7 @@ class Spec:
             ArgumentError: an unknown name, with the known ones.
         """
         if not isinstance(name, str) or name not in PRESETS:
-            raise ArgumentError(f"`preset` (={name!r}) is unknown; known: {', '.join(PRESETS)}")
+            raise ArgumentError(f"is unknown; known: {', '.join(PRESETS)}", "preset", name)
         known = {k: v for k, v in PRESETS[name].items() if k not in ("about", "generator")}
         return make(PRESETS[name].get("generator", "perlin"))(**{**known, **changes})
 
@@ -185,7 +168,7 @@ class Spec:
     def split_id(split: str) -> int:
         """0 for train, 1 for val. Raises ArgumentError for any other."""
         if split not in SPLITS:
-            raise ArgumentError(f"`split` (={split!r}) must be one of {', '.join(SPLITS)}")
+            raise ArgumentError(f"must be one of {', '.join(SPLITS)}", "split", split)
         return SPLITS.index(split)
 
     @property
@@ -212,13 +195,13 @@ class Spec:
             )
         return array.astype(np.int64)
 
-    def label(self, index: int) -> int:
-        """The category id of a video."""
-        return int(self.indices(index, "train" if index < self.n_videos() else "val")) % self.n_categories
+    def label(self, index: int, split: str = "train") -> int:
+        """The category id of a video of a split. Raises ArgumentError where the split has no such video."""
+        return int(self.labels(index, split))
 
-    def labels(self, indices: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        """The category ids of videos, of the shape of `indices`."""
-        return np.asarray(indices, np.int64) % self.n_categories
+    def labels(self, indices: npt.ArrayLike, split: str = "train") -> npt.NDArray[np.int64]:
+        """The category ids of videos of a split, of the shape of `indices`. Raises ArgumentError as `label`."""
+        return self.indices(indices, split) % self.n_categories
 
     def category(self, category_id: int) -> tuple[int, ...]:
         """What a label means: (W, H, D) for perlin."""
@@ -228,15 +211,15 @@ class Spec:
         """The inverse of `category`."""
         return self.generator.category_id(category)
 
-    def rows(self, indices: npt.ArrayLike, split: str = "train") -> Rows:
-        """The recipes of videos: records (N,) of the generator's `row_dtype` for indices (N,)."""
+    def params(self, indices: npt.ArrayLike, split: str = "train") -> Params:
+        """The recipes of videos: records (N,) of the generator's `params_dtype` for indices (N,)."""
         checked = np.atleast_1d(self.indices(indices, split))
         keys = rng.video_keys(self.seed, self.split_id(split), checked, self.format_version)
-        return self.generator.rows(self.shape, keys, self.labels(checked), checked // self.n_categories)
+        return self.generator.params(self.shape, keys, checked % self.n_categories, checked // self.n_categories)
 
     def parameters(self, indices: npt.ArrayLike, split: str = "train") -> dict[str, Parameter]:
         """The drawn parameters of videos in the words of the paper, arrays with the sample as axis 0."""
-        return self.generator.parameters(self.shape, self.rows(indices, split))
+        return self.generator.parameters(self.shape, self.params(indices, split))
 
 
 def perlin(
@@ -271,7 +254,7 @@ def perlin(
     """
     if unknown := sorted(set(choices) - set(_perlin.FIELDS)):
         raise ArgumentError(f"`{unknown[0]}` is not an argument of the perlin generator")
-    shape = _check_shape(shape)
+    shape = checks.shape("shape", shape)
     generator = _perlin.from_counts(categories, divisions, divisions_x, divisions_y, temporal, shape, **choices)
     return Spec(generator, instances, val_instances, shape, seed)
 
@@ -287,7 +270,7 @@ def mixed(*specs: Spec) -> Spec:
         ArgumentError: specs that differ in anything but their generators.
     """
     if not specs or not all(isinstance(spec, Spec) for spec in specs):
-        raise ArgumentError("`specs` must be one spec or more")
+        raise ArgumentError("must be one spec or more", "specs")
     parts: list[Generator] = []
     for number, spec in enumerate(specs):
         for field in ("instances", "val_instances", "shape", "seed", "format_version"):
@@ -307,7 +290,7 @@ MAKERS: Final = {"perlin": "vpngen.spec:perlin", "fractal": "vpngen.systems:frac
 def make(generator: str) -> Callable[..., Spec]:
     """The function that makes specs of a generator. Raises ArgumentError for an unknown one."""
     if generator not in MAKERS:
-        raise ArgumentError(f"`generator` (={generator!r}) must be one of {', '.join(MAKERS)}")
+        raise ArgumentError(f"must be one of {', '.join(MAKERS)}", "generator", generator)
     module, _, function = MAKERS[generator].partition(":")
     made: Callable[..., Spec] = getattr(importlib.import_module(module), function)
     return made

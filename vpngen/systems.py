@@ -74,7 +74,7 @@ def fractal(
         raise ArgumentError(f"`{unknown[0]}` is not an argument of the fractal generator; it has {', '.join(CHOICES)}")
     whole = isinstance(categories, (int, np.integer)) and not isinstance(categories, bool)
     if categories is not None and not (whole and 1 <= categories <= MOST_CATEGORIES):
-        raise ArgumentError(f"`categories` (={categories!r}) must be an integer from 1 to {MOST_CATEGORIES:,}")
+        raise ArgumentError(f"must be an integer from 1 to {MOST_CATEGORIES:,}", "categories", categories)
     # What else is wrong is told before a search, which can take minutes.
     n = int(categories or (1000 if ifs_dir is None else 1))
     unknown_yet = _fractal.Fractal((1,) * n, attempts=(0,) * n, search_seed=search_seed, **choices)
@@ -195,12 +195,12 @@ def write_found(path: Path, seed: int, found: list[tuple[int, int]]) -> None:
 def read_folder(folder: Path, categories: int | None = None) -> tuple[str, tuple[int, ...]]:
     """The `table` and `sizes` of `Fractal` from a folder of CSV files, and of its subfolders. Raises ArgumentError."""
     if not folder.is_dir():
-        raise ArgumentError(f"`ifs_dir` (={str(folder)!r}) is not a folder")
+        raise ArgumentError("is not a folder", "ifs_dir", str(folder))
     files = sorted(folder.rglob("*.csv"), key=lambda path: (path.name, str(path)))
     if not files:
-        raise ArgumentError(f"`ifs_dir` (={str(folder)!r}) holds no .csv files")
+        raise ArgumentError("holds no .csv files", "ifs_dir", str(folder))
     if categories is not None and categories > len(files):
-        raise ArgumentError(f"`categories` (={categories}) is more than `ifs_dir` holds, which is {len(files)}")
+        raise ArgumentError(f"is more than `ifs_dir` holds, which is {len(files)}", "categories", categories)
     tables = [read_system(path) for path in files[:categories]]
     return base64.b64encode(b"".join(t.tobytes() for t in tables)).decode(), tuple(len(t) for t in tables)
 

@@ -62,7 +62,7 @@ def choose(name: str) -> Backend:
     base, colon, device = name.partition(":") if isinstance(name, str) else ("", "", "")
     numbered = base in WITH_DEVICES and device.isascii() and device.isdigit() and len(device) < 4
     if base not in BACKENDS or (colon and not numbered):
-        raise ArgumentError(f"`backend` (={name!r}) must be auto or one of {', '.join(BACKENDS)}, or cuda:N for card N")
+        raise ArgumentError(f"must be auto or one of {', '.join(BACKENDS)}, or cuda:N for card N", "backend", name)
     return load(name)
 
 

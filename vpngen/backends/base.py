@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vpngen.errors import ArgumentError
-from vpngen.generators import Pixels, Rows, Shape
+from vpngen.floats import F32
+from vpngen.generators import Params, Pixels, Shape
 
-F32 = npt.NDArray[np.float32]
 WHOLE: Final = np.array([[0, 1, 0, 0, 0]], np.int32)
 """The window of a whole video, packed; shape (1, 5)."""
 
@@ -24,7 +24,7 @@ class Backend(ABC):
 
     @abstractmethod
     def render(
-        self, generator: str, rows: Rows, windows: npt.NDArray[np.int32], out: Pixels, threads: int | None
+        self, generator: str, rows: Params, windows: npt.NDArray[np.int32], out: Pixels, threads: int | None
     ) -> None:
         """Fill `out` (N, T, Y, X), C-contiguous, with the windows (N, 5) of the videos `rows` (N,).
 
@@ -33,23 +33,23 @@ class Backend(ABC):
         """
 
     def render_device(
-        self, generator: str, rows: Rows, windows: npt.NDArray[np.int32], out: Any, shape: tuple[int, ...]
+        self, generator: str, rows: Params, windows: npt.NDArray[np.int32], out: Any, shape: tuple[int, ...]
     ) -> None:
         """Fill `out`, an array of `shape` (..., T, Y, X) that is not NumPy's; raise ArgumentError where it cannot be."""
-        raise ArgumentError(f"`out` is a {type(out).__name__}; the {self.name} backend renders into NumPy arrays")
+        raise ArgumentError(f"is a {type(out).__name__}; the {self.name} backend renders into NumPy arrays", "out")
 
     @abstractmethod
-    def extremes(self, generator: str, rows: Rows, shape: Shape, threads: int | None) -> tuple[F32, F32]:
+    def extremes(self, generator: str, rows: Params, shape: Shape, threads: int | None) -> tuple[F32, F32]:
         """The least and greatest value (N,) of whole videos of `shape` (t, y, x) at gain 1 and bias 0."""
 
-    def fill(self, rows: Rows, enough: int | None = None) -> npt.NDArray[np.int64]:
+    def fill(self, rows: Params, enough: int | None = None) -> npt.NDArray[np.int64]:
         """What the search for fractals asks of rows (N,) of `fractal`: (N, 2), see `vpngen.generators.fractal.filled`.
 
         With `enough`, what comes after the first that fills so many pixels is not looked at and stays 0.
         """
         raise ArgumentError(f"the {self.name} backend does not search for fractals; use numba")
 
-    def videos(self, generator: str, rows: Rows, shape: Shape, threads: int | None) -> Iterator[Pixels]:
+    def videos(self, generator: str, rows: Params, shape: Shape, threads: int | None) -> Iterator[Pixels]:
         """Whole videos of `shape` (t, y, x), one after the other; each is valid until the next is asked for."""
         video = np.empty((1, *shape), np.uint8)
         for i in range(len(rows)):

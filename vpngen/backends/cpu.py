@@ -18,8 +18,9 @@ import numpy.typing as npt
 from llvmlite import binding
 
 from vpngen.backends import numba_fractal, numba_perlin
-from vpngen.backends.base import F32, Backend
-from vpngen.generators import Pixels, Rows, Shape
+from vpngen.backends.base import Backend
+from vpngen.floats import F32
+from vpngen.generators import Params, Pixels, Shape
 from vpngen.units import usable_cpus
 
 _KERNELS: dict[str, Any] = {"perlin": numba_perlin, "fractal": numba_fractal}
@@ -51,12 +52,12 @@ class Numba(Backend):
     name: ClassVar[str] = "numba"
 
     def render(
-        self, generator: str, rows: Rows, windows: npt.NDArray[np.int32], out: Pixels, threads: int | None
+        self, generator: str, rows: Params, windows: npt.NDArray[np.int32], out: Pixels, threads: int | None
     ) -> None:
         """See `Backend.render`."""
         self._run(generator, rows, windows, out.reshape(-1), out.shape[1:], _NO_EXTREMES, threads)
 
-    def extremes(self, generator: str, rows: Rows, shape: Shape, threads: int | None) -> tuple[F32, F32]:
+    def extremes(self, generator: str, rows: Params, shape: Shape, threads: int | None) -> tuple[F32, F32]:
         """See `Backend.extremes`."""
         plain = rows.copy()
         plain["gain"], plain["bias"] = 1, 0
@@ -67,7 +68,7 @@ class Numba(Backend):
         each = found.reshape(len(rows), blocks, 2)
         return each[..., 0].min(axis=1), each[..., 1].max(axis=1)
 
-    def fill(self, rows: Rows, enough: int | None = None) -> npt.NDArray[np.int64]:
+    def fill(self, rows: Params, enough: int | None = None) -> npt.NDArray[np.int64]:
         """See `Backend.fill`; always one thread."""
         found = np.zeros((len(rows), 2), np.int64)
         numba_fractal.fill(rows, found, 0, len(rows), 2**62 if enough is None else enough)
@@ -75,7 +76,7 @@ class Numba(Backend):
 
     @staticmethod
     def _run(
-        generator: str, rows: Rows, windows: npt.NDArray[np.int32], out: Pixels, extent: tuple[int, ...],
+        generator: str, rows: Params, windows: npt.NDArray[np.int32], out: Pixels, extent: tuple[int, ...],
         extremes: F32, threads: int | None,
     ) -> None:  # fmt: skip
         kernel = _KERNELS[generator]

@@ -1,6 +1,6 @@
 """The CUDA backend: the kernels of `kernels/`, compiled by NVRTC through CuPy, on any tensor of the card.
 
-Rows (at most 256 bytes a video) and windows (20 bytes) go up; what is random is hashed on the card and pixels are born
+Params (at most 256 bytes a video) and windows (20 bytes) go up; what is random is hashed on the card and pixels are born
 there. The arithmetic of launches, `plan_perlin` and `plan_fractal`, needs no card and is tested without one. A new generator
 is a plan, a line in `PROGRAMS` and its files in `kernels/`.
 """
@@ -20,9 +20,11 @@ from typing import Any, ClassVar, Final
 import numpy as np
 import numpy.typing as npt
 
-from vpngen.backends.base import F32, WHOLE, Backend
+from vpngen import floats
+from vpngen.backends.base import WHOLE, Backend
 from vpngen.errors import ArgumentError, MissingError, RunError
-from vpngen.generators import GENERATORS, Pixels, Rows, Shape
+from vpngen.floats import F32
+from vpngen.generators import GENERATORS, Params, Pixels, Shape
 from vpngen.generators import fractal as _fractal
 from vpngen.generators import perlin as _perlin
 
@@ -38,7 +40,7 @@ TERMS: Final = _perlin.MAX_TERMS
 SHARED_POINTS: Final = 768
 """Lattice points for which a term's shared memory has room at least, where its block has use for them."""
 MOST_ROWS: Final = 64
-"""Rows of a block, at most: more of them would need more lattice lines than shared memory holds."""
+"""Params of a block, at most: more of them would need more lattice lines than shared memory holds."""
 
 # Of kernels/fractal.cuh: a test compares these too.
 CHUNKS: Final = 128
@@ -113,7 +115,7 @@ class LaunchPlan:
     scratch: tuple[int, ...] = ()
 
 
-def plan_perlin(rows: Rows, extent: Shape, card: Card) -> list[LaunchPlan]:
+def plan_perlin(rows: Params, extent: Shape, card: Card) -> list[LaunchPlan]:
     """The launch for windows of `extent` (T, Y, X) of the videos `rows` (N,), mixed as they come.
 
     Its numbers are the rows of a block and, for each term, the lattice points that its shared memory holds.
@@ -141,7 +143,7 @@ def plan_perlin(rows: Rows, extent: Shape, card: Card) -> list[LaunchPlan]:
     return [LaunchPlan(len(rows), extent, (render,), (tile_rows, *capacity))]
 
 
-def plan_fractal(rows: Rows, extent: Shape, card: Card) -> list[LaunchPlan]:
+def plan_fractal(rows: Params, extent: Shape, card: Card) -> list[LaunchPlan]:
     """Launches for windows of `extent` (T, Y, X) of the videos `rows` (N,), as many at a time as the scratch has room for.
 
     Their numbers are the places for the points of a window, and the pixels of a block.
@@ -180,7 +182,7 @@ def plan_fractal(rows: Rows, extent: Shape, card: Card) -> list[LaunchPlan]:
 
 def _series() -> Iterator[str]:
     """The coefficients of sine and cosine."""
-    for name, values in {"SIN": _perlin.SIN, "COS": _perlin.COS}.items():
+    for name, values in {"SIN": floats.SIN, "COS": floats.COS}.items():
         yield from (f"-D{name}_{i}={float(c).hex()}f" for i, c in enumerate(values))
 
 
@@ -195,7 +197,7 @@ class Program:
     """
 
     source: str
-    plan: Callable[[Rows, Shape, Card], list[LaunchPlan]]
+    plan: Callable[[Params, Shape, Card], list[LaunchPlan]]
     options: tuple[str, ...] = ()
 
 
@@ -288,7 +290,7 @@ class Cuda(Backend):
             raise MissingError("backend 'cuda' finds no card; use backend='numba'")
         if not 0 <= device < cards:
             raise ArgumentError(
-                f"`backend` names card {device}, but this machine has {cards} (cuda:0 to cuda:{cards - 1})"
+                f"names card {device}, but this machine has {cards} (cuda:0 to cuda:{cards - 1})", "backend"
             )
         properties = cupy.cuda.runtime.getDeviceProperties(device)
         capability = (properties["major"], properties["minor"])
@@ -327,7 +329,7 @@ class Cuda(Backend):
     # --- the interface of every backend
 
     def render(
-        self, generator: str, rows: Rows, windows: npt.NDArray[np.int32], out: Pixels, threads: int | None
+        self, generator: str, rows: Params, windows: npt.NDArray[np.int32], out: Pixels, threads: int | None
     ) -> None:
         """See `Backend.render`; `threads` plays no part. A batch that the card cannot hold goes in pieces."""
         if not out.size:
@@ -344,7 +346,7 @@ class Cuda(Backend):
                 pixels[: len(part)].get(out=part)
 
     def render_device(
-        self, generator: str, rows: Rows, windows: npt.NDArray[np.int32], out: Any, shape: tuple[int, ...]
+        self, generator: str, rows: Params, windows: npt.NDArray[np.int32], out: Any, shape: tuple[int, ...]
     ) -> None:
         """See `Backend.render_device`: on torch's current stream for its tensors, else CuPy's, without waiting for it."""
         with (
@@ -356,7 +358,7 @@ class Cuda(Backend):
                 extent = (shape[-3], shape[-2], shape[-1])
                 self._launch(self._prepare(generator, rows, windows, extent), pixels.reshape(-1, *extent))
 
-    def extremes(self, generator: str, rows: Rows, shape: Shape, threads: int | None) -> tuple[F32, F32]:
+    def extremes(self, generator: str, rows: Params, shape: Shape, threads: int | None) -> tuple[F32, F32]:
         """See `Backend.extremes`; of perlin alone, the one generator that needs them."""
         plain = rows.copy()
         plain["gain"], plain["bias"] = 1, 0
@@ -377,7 +379,7 @@ class Cuda(Backend):
             low[i : i + VIDEOS_A_PASS], high[i : i + VIDEOS_A_PASS] = each[..., 0].min(axis=1), each[..., 1].max(axis=1)
         return low, high
 
-    def videos(self, generator: str, rows: Rows, shape: Shape, threads: int | None) -> Iterator[Pixels]:
+    def videos(self, generator: str, rows: Params, shape: Shape, threads: int | None) -> Iterator[Pixels]:
         """See `Backend.videos`: while the caller packs a video, the card renders the next into pinned memory."""
         what = f"{generator} of videos of {shape} into pinned memory"
         buffers = min(2, len(rows))
@@ -406,8 +408,8 @@ class Cuda(Backend):
 
     # --- device memory
 
-    def prepare(self, rows: Rows, windows: npt.NDArray[np.int32], extent: Shape, generator: str = "perlin") -> Batch:
-        """Rows (N,) and windows (N, 5) on the card, ready for `launch` on any stream, any number of times.
+    def prepare(self, rows: Params, windows: npt.NDArray[np.int32], extent: Shape, generator: str = "perlin") -> Batch:
+        """Params (N,) and windows (N, 5) on the card, ready for `launch` on any stream, any number of times.
 
         The batch must live until its launches, and the CUDA graphs that captured them, are done. Where its generator has
         scratch memory (`fractal`), the batch holds it, so its launches must follow one another: on one stream, or with events.
@@ -433,7 +435,7 @@ class Cuda(Backend):
         with self._on_card(what) as cupy, _stream_of(cupy, out, self.device):
             self._launch(batch, self._adopt(out, (batch.n, *batch.extent)))
 
-    def _prepare(self, generator: str, rows: Rows, windows: npt.NDArray[np.int32], extent: Shape) -> Batch:
+    def _prepare(self, generator: str, rows: Params, windows: npt.NDArray[np.int32], extent: Shape) -> Batch:
         """The batch, with memory of the current stream."""
         plans = PROGRAMS[generator].plan(rows, extent, self.card)
         for step in (step for plan in plans for step in plan.steps):
@@ -445,7 +447,7 @@ class Cuda(Backend):
         cupy = _cupy()
         buffers = zip(*(plan.scratch for plan in plans), strict=True)  # the parts follow one another: they share them
         scratch = tuple(cupy.empty(max(1, *sizes), np.uint8) for sizes in buffers)
-        dtype = GENERATORS[generator].row_dtype  # the C struct; np.concatenate can drop bytes between fields
+        dtype = GENERATORS[generator].params_dtype  # the C struct; np.concatenate can drop bytes between fields
         packed = np.ascontiguousarray(rows, dtype).view(np.uint8).reshape(len(rows), dtype.itemsize)
         places = np.ascontiguousarray(windows, np.int32)
         parts, first = [], 0

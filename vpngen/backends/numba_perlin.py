@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from vpngen import rng
+from vpngen import floats, rng
 from vpngen.backends.simd import (
     LANES,
     fma,
@@ -63,8 +63,8 @@ W0, W1 = u32(rng.WEYL_0), u32(rng.WEYL_1)
 ROUNDS = rng.ROUNDS
 LATTICE = rng.purpose_word(rng.PURPOSE_LATTICE, 0)
 SPHERE, LINEAR = perlin.GRADIENTS.index("sphere"), perlin.FADES.index("linear")
-S0, S1, S2, S3 = perlin.SIN
-C0, C1, C2, C3, C4 = perlin.COS
+S0, S1, S2, S3 = floats.SIN
+C0, C1, C2, C3, C4 = floats.COS
 
 
 @njit(**_OPTIONS)

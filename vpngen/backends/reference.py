@@ -7,8 +7,9 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from vpngen.backends.base import F32, Backend
-from vpngen.generators import GENERATORS, Pixels, Rows, Shape
+from vpngen.backends.base import Backend
+from vpngen.floats import F32
+from vpngen.generators import GENERATORS, Params, Pixels, Shape
 from vpngen.generators.fractal import filled
 
 BLOCK = 16
@@ -21,7 +22,7 @@ class Reference(Backend):
     name: ClassVar[str] = "reference"
 
     def render(
-        self, generator: str, rows: Rows, windows: npt.NDArray[np.int32], out: Pixels, threads: int | None
+        self, generator: str, rows: Params, windows: npt.NDArray[np.int32], out: Pixels, threads: int | None
     ) -> None:
         """See `Backend.render`; always one thread."""
         _, frames, height, width = out.shape
@@ -33,7 +34,7 @@ class Reference(Backend):
                 level = np.clip(np.floor(grey), 0, 255).astype(np.uint8)
                 video[i : i + BLOCK] = level[:, :, ::-1] if flip else level
 
-    def extremes(self, generator: str, rows: Rows, shape: Shape, threads: int | None) -> tuple[F32, F32]:
+    def extremes(self, generator: str, rows: Params, shape: Shape, threads: int | None) -> tuple[F32, F32]:
         """See `Backend.extremes`; always one thread."""
         plain = rows.copy()
         plain["gain"], plain["bias"] = 1, 0
@@ -44,7 +45,7 @@ class Reference(Backend):
             low[n], high[n] = min(b.min() for b in blocks), max(b.max() for b in blocks)
         return low, high
 
-    def fill(self, rows: Rows, enough: int | None = None) -> npt.NDArray[np.int64]:
+    def fill(self, rows: Params, enough: int | None = None) -> npt.NDArray[np.int64]:
         """See `Backend.fill`."""
         found = np.zeros((len(rows), 2), np.int64)
         for n, row in enumerate(rows):

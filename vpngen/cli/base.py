@@ -7,7 +7,6 @@ import inspect
 import itertools
 import json
 import os
-import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from vpngen import __version__
-from vpngen.errors import MissingError, RunError, VpngenError
+from vpngen.errors import ArgumentError, MissingError, RunError, VpngenError
 
 EXIT_CODES = (
     "Exit codes: 0 done, 1 failed, 2 bad argument, 3 conflict with what is on disk, 4 something is missing here."
@@ -147,7 +146,7 @@ class Command(_Help, click.Command):
             if (name := (error.name or "").partition(".")[0]) not in TRAINING:
                 raise
             raise MissingError(f"{name} is not installed; give: pip install 'vpngen[train]'") from None
-        except VpngenError as error:
+        except ArgumentError as error:
             words = [(p, p.opts[-1] if isinstance(p, click.Option) else _word(p)) for p in self.get_params(ctx)]
             typed = {str(p.name): word for p, word in words} | {_key(p): word for p, word in words}
             for name, option in (("name", "model"), ("stages", "freeze"), ("split", "splits"), ("seed", "run_seed")):
@@ -156,8 +155,9 @@ class Command(_Help, click.Command):
             typed["path"] = typed.get("weights") or typed.get("out") or typed.get("store_path", "path")
             if ctx.params.get("show_d") is not None:
                 typed["temporal"] = "--show-d"
-            error.args = (re.sub(r"`(\w+)`", lambda m: f"`{typed.get(m[1], m[1])}`", str(error)),)
-            raise
+            if error.argument is None:
+                raise
+            raise ArgumentError(error.problem, typed.get(error.argument, error.argument), error.value) from error
 
 
 def _key(param: click.Parameter) -> str:

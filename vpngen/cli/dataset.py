@@ -91,7 +91,7 @@ def no_dataset(options: dict[str, Any], beside: str) -> None:
     """Raise ArgumentError if there is a dataset option beside something that says itself what the dataset is."""
     for name in take_given(options):
         option = "spec" if name == "spec_files" else name
-        raise ArgumentError(f"`{option}` cannot be given beside {beside}; leave one of them out")
+        raise ArgumentError(f"cannot be given beside {beside}; leave one of them out", option)
 
 
 def take_spec(options: dict[str, Any]) -> tuple[Spec, str]:
@@ -103,7 +103,7 @@ def take_spec(options: dict[str, Any]) -> tuple[Spec, str]:
     if files:
         if preset is not None or given:
             other = "preset" if preset is not None else next(iter(given))
-            raise ArgumentError(f"`spec` names the whole dataset, so `{other}` cannot be given beside it")
+            raise ArgumentError(f"names the whole dataset, so `{other}` cannot be given beside it", "spec")
         specs = [_read_spec(file) for file in files]
         spec = mixed(*specs) if len(specs) > 1 else specs[0]
         return spec, f"{spec.generator.name}-{spec.fingerprint[:8]}"
@@ -128,13 +128,13 @@ def _generator(preset: str | None, given: dict[str, Any]) -> str:
     if preset is not None and preset not in PRESETS:
         return own  # whoever makes it says so
     if asked not in (None, own):
-        raise ArgumentError(f"`generator` (={asked!r}) cannot be given beside `preset` (={preset!r}), a set of {own!r}")
+        raise ArgumentError(f"cannot be given beside `preset` (={preset!r}), a set of {own!r}", "generator", asked)
     for name in given:
         if (of := OWNERS[name]) not in (None, own):
             remedy = f"give `--generator {of}`, or leave it out" if preset is None else "leave one of them out"
-            raise ArgumentError(f"`{name}` is an option of the {of} generator, and this set is of {own!r}; {remedy}")
+            raise ArgumentError(f"is an option of the {of} generator, and this set is of {own!r}; {remedy}", name)
     if "ifs_dir" in given and "search_seed" in given:
-        raise ArgumentError("`search_seed` is of a search, and `ifs_dir` takes its place; leave one of them out")
+        raise ArgumentError("is of a search, and `ifs_dir` takes its place; leave one of them out", "search_seed")
     return own
 
 
@@ -160,7 +160,7 @@ def _read_spec(file: TextIO) -> Spec:
             fields = fields["spec"]
         return Spec.from_dict(fields)
     except (ValueError, TypeError, RecursionError) as error:  # ArgumentError among them
-        raise ArgumentError(f"`spec` (={file.name!r}) holds no spec as JSON: {error}") from None
+        raise ArgumentError(f"holds no spec as JSON: {error}", "spec", file.name) from None
 
 
 def warm(spec: Spec, backend: str) -> Backend:

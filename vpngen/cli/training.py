@@ -231,11 +231,11 @@ def finetune(
     holdout = options.pop("holdout")
     base = _take_data(options)
     if not 0 <= holdout < 1:
-        raise ArgumentError(f"`holdout` (={holdout}) must be a share in [0, 1)")
+        raise ArgumentError("must be a share in [0, 1)", "holdout", holdout)
     if min(seeds) < 0:
-        raise ArgumentError(f"`seeds` (={seeds}) must be at least 0")
+        raise ArgumentError("must be at least 0", "seeds", seeds)
     if len(set(splits)) != len(splits) or len(set(seeds)) != len(seeds):
-        raise ArgumentError(f"`splits` (={splits}) and `seeds` (={seeds}) must each be different numbers")
+        raise ArgumentError(f"and `seeds` (={seeds}) must each be different numbers", "splits", splits)
     from dataclasses import replace
 
     from vpngen.train import runs
@@ -311,15 +311,15 @@ def evaluate(
     else:
         base = None
     if splits is not None and len(splits) not in (1, len(weights)):
-        raise ArgumentError(f"`splits` (={splits}) must be one for all, or one for each of {len(weights)} WEIGHTS")
+        raise ArgumentError(f"must be one for all, or one for each of {len(weights)} WEIGHTS", "splits", splits)
     if results is not None and len(weights) > 1:
-        raise ArgumentError(f"`results` are those of one network, and {len(weights)} are given")
+        raise ArgumentError(f"are those of one network, and {len(weights)} are given", "results")
     from dataclasses import replace
 
+    from vpngen.files import write_json
+    from vpngen.models.weights import read_weights
     from vpngen.train import runs
     from vpngen.train.evaluation import summary
-    from vpngen.train.files import write_json
-    from vpngen.train.weights import read_weights
 
     wanted = []
     for i, given in enumerate(weights):
@@ -490,7 +490,7 @@ def _decoders(asked: int | None) -> int:
     from vpngen.units import usable_cpus
 
     if asked is not None and asked < 0:
-        raise ArgumentError(f"`decoders` (={asked}) must be at least 0")
+        raise ArgumentError("must be at least 0", "decoders", asked)
     return min(8, usable_cpus() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))) if asked is None else asked
 
 
@@ -522,7 +522,7 @@ def _take_levels(given: dict[str, Any], begin: Start) -> dict[str, Any]:
     levels |= {name: KNOWN[value][name] if value in LEVELS else value for name, value in said.items()}
     for name, three in levels.items():
         if len(three) != 3:
-            raise ArgumentError(f"`{name}` (={three}) must be three numbers, of red, green and blue")
+            raise ArgumentError("must be three numbers, of red, green and blue", name, three)
     return levels
 
 
@@ -532,7 +532,7 @@ def _take_data(options: dict[str, Any]) -> Data:
     kind, root, annotations = (options.pop(name) for name in ("kind", "root", "annotations"))
     for name, value in (("data", kind), ("videos", root)):
         if value is None:
-            raise ArgumentError(f"`{name}` is missing: give --data KIND and --videos FOLDER")
+            raise ArgumentError("is missing: give --data KIND and --videos FOLDER", name)
     return Data(kind, root, annotations)
 
 

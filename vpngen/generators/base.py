@@ -10,13 +10,12 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
+from vpngen.checks import Shape
 from vpngen.errors import ArgumentError
 
-Shape = tuple[int, int, int]
-"""Video shape (t, y, x): frames, height and width in pixels."""
 Pixels = npt.NDArray[np.uint8]
-Rows = np.ndarray[Any, np.dtype[np.void]]
-"""Recipes, one packed record a video; the dtype is the generator's `row_dtype`."""
+Params = np.ndarray[Any, np.dtype[np.void]]
+"""Recipes, one packed record a video; the dtype is the generator's `params_dtype`."""
 
 
 class Parameter(NamedTuple):
@@ -35,7 +34,7 @@ class Generator(ABC):
     """A family of formulas. Subclasses are frozen dataclasses; their fields are the parameters."""
 
     name: ClassVar[str]
-    row_dtype: ClassVar[np.dtype[np.void]]
+    params_dtype: ClassVar[np.dtype[np.void]]
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
@@ -76,7 +75,7 @@ class Generator(ABC):
         """`category_id` as one of the labels. Raises ArgumentError outside [0, n_categories)."""
         integer = isinstance(category_id, (int, np.integer)) and not isinstance(category_id, bool)
         if not integer or not 0 <= category_id < self.n_categories:
-            raise ArgumentError(f"`category_id` (={category_id!r}) must be an integer in [0, {self.n_categories})")
+            raise ArgumentError(f"must be an integer in [0, {self.n_categories})", "category_id", category_id)
         return int(category_id)
 
     @abstractmethod
@@ -84,22 +83,22 @@ class Generator(ABC):
         """Raise ArgumentError unless videos of `shape` (t, y, x) can be made."""
 
     @abstractmethod
-    def rows(
+    def params(
         self,
         shape: Shape,
         keys: npt.NDArray[np.uint32],
         category_ids: npt.NDArray[np.int64],
         instances: npt.NDArray[np.int64],
-    ) -> Rows:
-        """The recipes of videos: a record of `row_dtype` for each key (N, 2), category id (N,) and number within it (N,)."""
+    ) -> Params:
+        """The recipes of videos: a record of `params_dtype` for each key (N, 2), category id (N,) and number within it (N,)."""
 
     @abstractmethod
-    def parameters(self, shape: Shape, rows: Rows) -> dict[str, Parameter]:
+    def parameters(self, shape: Shape, rows: Params) -> dict[str, Parameter]:
         """The parameters of videos in the words of the paper, for storing beside the pixels; axis 0 is the sample."""
 
     @classmethod
     @abstractmethod
-    def check_rows(cls, rows: Rows) -> None:
+    def check_params(cls, rows: Params) -> None:
         """Raise ArgumentError unless rows (N,) that came from outside are safe to hand to a compiled kernel."""
 
     @property
@@ -107,7 +106,7 @@ class Generator(ABC):
         """Whether rows are complete only after `with_extremes`."""
         return False
 
-    def with_extremes(self, rows: Rows, low: npt.NDArray[np.float32], high: npt.NDArray[np.float32]) -> Rows:
+    def with_extremes(self, rows: Params, low: npt.NDArray[np.float32], high: npt.NDArray[np.float32]) -> Params:
         """`rows` completed by the least and greatest value (N,) that each video takes at gain 1 and bias 0."""
         raise NotImplementedError
 

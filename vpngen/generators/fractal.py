@@ -36,9 +36,10 @@ import numpy as np
 import numpy.typing as npt
 
 from vpngen import rng
+from vpngen.checks import Shape
 from vpngen.errors import ArgumentError
-from vpngen.generators.base import Generator, Parameter, Rows, Shape
-from vpngen.generators.perlin import F32, fma
+from vpngen.floats import F32, fma
+from vpngen.generators.base import Generator, Parameter, Params
 
 MOST_MAPS: Final = 7
 """A system has 2 to 7 maps."""
@@ -113,9 +114,9 @@ def thresholds(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.uint32]:
     return np.minimum(np.floor(total[:, :-1] / whole * 2**32), 2**32 - 1).astype(np.uint32)
 
 
-def trials(systems: Systems, keys: npt.NDArray[np.uint32]) -> Rows:
-    """Rows (N,) that draw systems (N,) as the search does: points on the canvas of `SEARCH_SHAPE`."""
-    rows = np.zeros(len(keys), Fractal.row_dtype)
+def trials(systems: Systems, keys: npt.NDArray[np.uint32]) -> Params:
+    """Params (N,) that draw systems (N,) as the search does: points on the canvas of `SEARCH_SHAPE`."""
+    rows = np.zeros(len(keys), Fractal.params_dtype)
     rows["key"], rows["maps"] = keys, systems.maps
     rows["thresholds"], rows["count"] = systems.thresholds, systems.count
     rows["frames"], rows["height"], rows["width"] = SEARCH_SHAPE
@@ -164,7 +165,7 @@ class Fractal(Generator):
     """
 
     name: ClassVar[str] = "fractal"
-    row_dtype: ClassVar[np.dtype[np.void]] = np.dtype(
+    params_dtype: ClassVar[np.dtype[np.void]] = np.dtype(
         {
             "names": [
                 "key", "maps", "thresholds", "count", "frames", "height", "width", "points_per_frame", "trail", "pad",
@@ -196,7 +197,7 @@ class Fractal(Generator):
         def integer(name: str, least: int, most: int) -> None:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not least <= value <= most:
-                raise ArgumentError(f"`{name}` (={value!r}) must be an integer from {least} to {most}")
+                raise ArgumentError(f"must be an integer from {least} to {most}", name, value)
             object.__setattr__(self, name, int(value))
 
         def integers(name: str, least: int, most: int) -> None:
@@ -204,7 +205,7 @@ class Fractal(Generator):
             values = tuple(values) if isinstance(values, list) else values
             whole = isinstance(values, tuple) and all(isinstance(v, int) and not isinstance(v, bool) for v in values)
             if not whole or not all(least <= v <= most for v in values):
-                raise ArgumentError(f"`{name}` must be a list of integers from {least} to {most}")
+                raise ArgumentError(f"must be a list of integers from {least} to {most}", name)
             object.__setattr__(self, name, values)
 
         integer("search_seed", 0, 2**64 - 1)
@@ -216,19 +217,19 @@ class Fractal(Generator):
         integers("attempts", 0, 2**32 - 1)
         integers("sizes", 1, MOST_MAPS)
         if not self.variants or not all(v & 1 for v in self.variants):
-            raise ArgumentError("`variants` must have an odd number for each category: bit 0 is the system itself")
+            raise ArgumentError("must have an odd number for each category: bit 0 is the system itself", "variants")
         if not isinstance(self.table, str):
-            raise ArgumentError(f"`table` (={self.table!r}) must be text: base64 of float32 numbers")
+            raise ArgumentError("must be text: base64 of float32 numbers", "table", self.table)
         one = bool(self.attempts) != bool(self.table) == bool(self.sizes)
         if not one or len(self.attempts or self.sizes) != len(self.variants):
             raise ArgumentError("`attempts`, or `table` and `sizes`, must give one system for each of `variants`")
         if isinstance(self.weight, bool) or not isinstance(self.weight, (int, float)) or not 0 <= self.weight < 0.5:
-            raise ArgumentError(f"`weight` (={self.weight!r}) must be a number from 0 to below 0.5")
+            raise ArgumentError("must be a number from 0 to below 0.5", "weight", self.weight)
         object.__setattr__(self, "weight", float(self.weight))
         if not isinstance(self.flips, bool):
-            raise ArgumentError(f"`flips` (={self.flips!r}) must be true or false")
+            raise ArgumentError("must be true or false", "flips", self.flips)
         if self.draw not in DRAWS:
-            raise ArgumentError(f"`draw` (={self.draw!r}) must be one of {', '.join(DRAWS)}")
+            raise ArgumentError(f"must be one of {', '.join(DRAWS)}", "draw", self.draw)
         if self.table:
             self._given()  # raises where it cannot be read
 
@@ -248,7 +249,7 @@ class Fractal(Generator):
         try:
             (number,) = category
         except (TypeError, ValueError):
-            raise ArgumentError(f"`category` (={category!r}) must be (number of the system,)") from None
+            raise ArgumentError("must be (number of the system,)", "category", category) from None
         return self.category(number)[0]
 
     @functools.cached_property
@@ -262,10 +263,10 @@ class Fractal(Generator):
         try:
             numbers = np.frombuffer(base64.b64decode(self.table, validate=True), "<f4")
         except (TypeError, ValueError, binascii.Error):
-            raise ArgumentError("`table` must be base64 of float32 numbers") from None
+            raise ArgumentError("must be base64 of float32 numbers", "table") from None
         if len(numbers) != 7 * sum(self.sizes) or not np.isfinite(numbers).all():
             raise ArgumentError(
-                f"`table` must hold seven finite numbers for each of the {sum(self.sizes)} maps of `sizes`"
+                f"must hold seven finite numbers for each of the {sum(self.sizes)} maps of `sizes`", "table"
             )
         if np.abs(numbers.reshape(-1, 7)[:, :6]).max() > MOST_PARAMETER:
             raise ArgumentError(f"the parameters in `table` must lie between -{MOST_PARAMETER} and {MOST_PARAMETER}")
@@ -281,7 +282,7 @@ class Fractal(Generator):
         """Raise ArgumentError unless videos of `shape` (t, y, x) can be made."""
         frames, height, width = shape
         if min(height, width) <= 2 * self.pad:
-            raise ArgumentError(f"`pad` (={self.pad}) leaves nothing of frames of {height} x {width}")
+            raise ArgumentError(f"leaves nothing of frames of {height} x {width}", "pad", self.pad)
         if frames * self.points_per_frame > MOST_POINTS:
             raise ArgumentError(
                 f"{frames} frames of `points_per_frame` (={self.points_per_frame}) are more than {MOST_POINTS:,} points"
@@ -289,19 +290,19 @@ class Fractal(Generator):
 
     # --- recipes
 
-    def rows(
+    def params(
         self,
         shape: Shape,
         keys: npt.NDArray[np.uint32],
         category_ids: npt.NDArray[np.int64],
         instances: npt.NDArray[np.int64],
-    ) -> Rows:
-        """See `Generator.rows`."""
+    ) -> Params:
+        """See `Generator.params`."""
         systems, (frames, height, width) = self.systems, shape
         bits = (np.array(self.variants)[category_ids, None] >> np.arange(VARIANTS)) & 1
         usable = bits.sum(axis=1)
         nth = instances % usable
-        rows = np.zeros(len(keys), self.row_dtype)
+        rows = np.zeros(len(keys), self.params_dtype)
         rows["variant"] = np.argmax((np.cumsum(bits, axis=1) == nth[:, None] + 1), axis=1)
         rows["flips"] = instances // usable % 4 if self.flips else 0
         rows["key"] = keys
@@ -313,8 +314,8 @@ class Fractal(Generator):
         return rows
 
     @classmethod
-    def check_rows(cls, rows: Rows) -> None:
-        """See `Generator.check_rows`."""
+    def check_params(cls, rows: Params) -> None:
+        """See `Generator.check_params`."""
         for row in rows:
             sizes = [int(row[name]) for name in ("frames", "height", "width", "points_per_frame")]
             good = all(1 <= s <= MOST_POINTS for s in sizes) and max(sizes[:3]) <= 65536
@@ -325,7 +326,7 @@ class Fractal(Generator):
             if not good or not (np.abs(row["maps"]) <= 2 * MOST_PARAMETER).all():
                 raise ArgumentError(f"a recipe of the {cls.name} generator has fields that it never has: {row}")
 
-    def parameters(self, shape: Shape, rows: Rows) -> dict[str, Parameter]:
+    def parameters(self, shape: Shape, rows: Params) -> dict[str, Parameter]:
         """`variant`, `flips`, `maps` (number of them) and `key` (sample, word) of each video."""
         return {
             "variant": Parameter(
@@ -354,7 +355,7 @@ class Fractal(Generator):
 
 @functools.lru_cache(maxsize=2)  # of one video, frames are asked for some at a time
 def _drawn(record: bytes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    return drawn(np.frombuffer(record, Fractal.row_dtype)[0])
+    return drawn(np.frombuffer(record, Fractal.params_dtype)[0])
 
 
 def orbit(row: np.void) -> tuple[F32, F32, int]:

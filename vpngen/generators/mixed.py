@@ -9,8 +9,9 @@ from typing import Any, ClassVar, Final, Self
 import numpy as np
 import numpy.typing as npt
 
+from vpngen.checks import Shape
 from vpngen.errors import ArgumentError
-from vpngen.generators.base import Generator, Parameter, Rows, Shape
+from vpngen.generators.base import Generator, Parameter, Params
 from vpngen.generators.fractal import Fractal
 from vpngen.generators.perlin import Perlin
 
@@ -31,7 +32,7 @@ class Mixed(Generator):
     """
 
     name: ClassVar[str] = "mixed"
-    row_dtype: ClassVar[np.dtype[np.void]] = np.dtype(
+    params_dtype: ClassVar[np.dtype[np.void]] = np.dtype(
         {
             "names": ["kind", "part", "reserved", "row"],  # a gap would not be copied, and bytes are a promise
             "formats": ["<i4", "<i4", ("<i4", (2,)), f"V{MOST_BYTES}"],
@@ -44,7 +45,7 @@ class Mixed(Generator):
 
     def __post_init__(self) -> None:
         if not isinstance(self.parts, tuple) or not self.parts or not all(isinstance(p, KINDS) for p in self.parts):
-            raise ArgumentError(f"`parts` must be a list of {' or '.join(kind.name for kind in KINDS)} generators")
+            raise ArgumentError(f"must be a list of {' or '.join(kind.name for kind in KINDS)} generators", "parts")
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
@@ -90,7 +91,7 @@ class Mixed(Generator):
         """The inverse of `category`. Raises ArgumentError where this set has no such category."""
         known = isinstance(category, tuple) and len(category) > 1 and isinstance(category[0], (int, np.integer))
         if not known or isinstance(category[0], bool) or category[0] not in range(len(self.parts)):
-            raise ArgumentError(f"`category` (={category!r}) must be (number of the part, then its category there)")
+            raise ArgumentError("must be (number of the part, then its category there)", "category", category)
         before = sum(part.n_categories for part in self.parts[: category[0]])
         return before + self.parts[category[0]].category_id(category[1:])
 
@@ -101,37 +102,37 @@ class Mixed(Generator):
 
     # --- recipes
 
-    def rows(
+    def params(
         self,
         shape: Shape,
         keys: npt.NDArray[np.uint32],
         category_ids: npt.NDArray[np.int64],
         instances: npt.NDArray[np.int64],
-    ) -> Rows:
-        """See `Generator.rows`."""
-        rows, first = np.zeros(len(keys), self.row_dtype), 0
+    ) -> Params:
+        """See `Generator.params`."""
+        rows, first = np.zeros(len(keys), self.params_dtype), 0
         for number, part in enumerate(self.parts):
             mine = (category_ids >= first) & (category_ids < first + part.n_categories)
-            theirs = part.rows(shape, keys[mine], category_ids[mine] - first, instances[mine])
+            theirs = part.params(shape, keys[mine], category_ids[mine] - first, instances[mine])
             rows["kind"][mine], rows["part"][mine] = KINDS.index(type(part)), number
             pack(rows, mine, theirs)
             first += part.n_categories
         return rows
 
     @classmethod
-    def check_rows(cls, rows: Rows) -> None:
-        """See `Generator.check_rows`."""
+    def check_params(cls, rows: Params) -> None:
+        """See `Generator.check_params`."""
         if not np.isin(rows["kind"], range(len(KINDS))).all():
             raise ArgumentError(f"a recipe of the mixed generator is of kind {rows['kind'].tolist()}")
         for kind, _, part in split(rows):
-            kind.check_rows(part)
+            kind.check_params(part)
 
     @property
     def needs_extremes(self) -> bool:
         """Whether any part needs them."""
         return any(part.needs_extremes for part in self.parts)
 
-    def parameters(self, shape: Shape, rows: Rows) -> dict[str, Parameter]:
+    def parameters(self, shape: Shape, rows: Params) -> dict[str, Parameter]:
         """Those of each part under its name, zero where a video is of another: perlin_frequency, fractal_variant, ..."""
         names = [part.name for part in self.parts]
         found = {"part": Parameter(rows["part"].copy(), (), ", ".join(f"{i} {name}" for i, name in enumerate(names)))}
@@ -148,23 +149,23 @@ class Mixed(Generator):
     def reference(row: np.void, t: npt.NDArray[np.int64], y: npt.NDArray[np.int64], x: npt.NDArray[np.int64]) -> Any:
         """That of the row's generator."""
         kind = KINDS[row["kind"]]
-        return kind.reference(np.frombuffer(row["row"].tobytes(), kind.row_dtype, 1)[0], t, y, x)
+        return kind.reference(np.frombuffer(row["row"].tobytes(), kind.params_dtype, 1)[0], t, y, x)
 
 
-def pack(rows: Rows, which: npt.NDArray[Any], theirs: Rows) -> None:
+def pack(rows: Params, which: npt.NDArray[Any], theirs: Params) -> None:
     """Put rows of one generator into those rows of the mixture."""
     packed = np.zeros((len(theirs), MOST_BYTES), np.uint8)
     packed[:, : theirs.dtype.itemsize] = np.ascontiguousarray(theirs).view(np.uint8).reshape(-1, theirs.dtype.itemsize)
     rows["row"][which] = packed.view(f"V{MOST_BYTES}")[:, 0]
 
 
-def unpack(rows: Rows, kind: type[Generator]) -> Rows:
+def unpack(rows: Params, kind: type[Generator]) -> Params:
     """The rows of one generator that rows of the mixture hold."""
     bytes_ = np.ascontiguousarray(rows["row"]).view(np.uint8).reshape(len(rows), MOST_BYTES)
-    return np.ascontiguousarray(bytes_[:, : kind.row_dtype.itemsize]).view(kind.row_dtype)[:, 0]
+    return np.ascontiguousarray(bytes_[:, : kind.params_dtype.itemsize]).view(kind.params_dtype)[:, 0]
 
 
-def split(rows: Rows) -> Iterator[tuple[type[Generator], npt.NDArray[np.int64], Rows]]:
+def split(rows: Params) -> Iterator[tuple[type[Generator], npt.NDArray[np.int64], Params]]:
     """Each generator that rows of the mixture are of, which they are, and its own rows."""
     for number in np.unique(rows["kind"]):
         which = np.flatnonzero(rows["kind"] == number)

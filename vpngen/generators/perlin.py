@@ -38,10 +38,10 @@ import numpy as np
 import numpy.typing as npt
 
 from vpngen import rng
+from vpngen.checks import Shape
 from vpngen.errors import ArgumentError
-from vpngen.generators.base import Generator, Parameter, Rows, Shape
-
-F32 = npt.NDArray[np.float32]
+from vpngen.floats import F32, fma, lerp, sine_cosine
+from vpngen.generators.base import Generator, Parameter, Params
 
 DIVISIONS: Final = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 16, 20, 24, 30, 40, 48, 60, 80, 120, 240)
 """The spatial divisions of section 3.2: the 20 divisors of 240."""
@@ -99,8 +99,10 @@ def factor_categories(n: int) -> tuple[int, int]:
     if n < 1 or not pairs(n):
         near = sorted((m for m in range(1, most * most + 1) if pairs(m)), key=lambda m: (abs(m - n), m))[:4]
         raise ArgumentError(
-            f"`categories` (={n}) must be a x b with both from 1 to {most}, the numbers of divisions along x and y; "
-            f"the nearest that are: {', '.join(map(str, sorted(near)))}"
+            f"must be a x b with both from 1 to {most}, the numbers of divisions along x and y; "
+            f"the nearest that are: {', '.join(map(str, sorted(near)))}",
+            "categories",
+            n,
         )
     return pairs(n)[-1]
 
@@ -116,9 +118,9 @@ def _integers(name: str, values: Any) -> tuple[int, ...]:
     except TypeError:
         items = ()
     if isinstance(values, str) or not items or not all(map(fits, items)):
-        raise ArgumentError(f"`{name}` (={values!r}) must be a list of positive integers, none above {MOST}")
+        raise ArgumentError(f"must be a list of positive integers, none above {MOST}", name, values)
     if len(set(items)) != len(items):
-        raise ArgumentError(f"`{name}` (={items!r}) names a value twice")
+        raise ArgumentError("names a value twice", name, items)
     return tuple(int(v) for v in items)
 
 
@@ -149,7 +151,7 @@ class Perlin(Generator):
     """
 
     name: ClassVar[str] = "perlin"
-    row_dtype: ClassVar[np.dtype[np.void]] = np.dtype(
+    params_dtype: ClassVar[np.dtype[np.void]] = np.dtype(
         [
             ("key", "<u4", (2,)),
             ("gain", "<f4"),
@@ -190,33 +192,36 @@ class Perlin(Generator):
         }  # fmt: skip
         for field, allowed in choices.items():
             if getattr(self, field) not in allowed:
-                raise ArgumentError(f"`{field}` (={getattr(self, field)!r}) must be one of {', '.join(allowed)}")
+                raise ArgumentError(f"must be one of {', '.join(allowed)}", field, getattr(self, field))
         if not isinstance(self.loop, bool):
-            raise ArgumentError(f"`loop` (={self.loop!r}) must be true or false")
+            raise ArgumentError("must be true or false", "loop", self.loop)
         if (
             not isinstance(self.noise_terms, int)
             or isinstance(self.noise_terms, bool)
             or not 0 <= self.noise_terms < MAX_TERMS
         ):
-            raise ArgumentError(f"`noise_terms` (={self.noise_terms!r}) must be 0, 1 or 2")
+            raise ArgumentError("must be 0, 1 or 2", "noise_terms", self.noise_terms)
         try:
             amplitudes = tuple(float(a) for a in self.noise_amplitudes)
         except (TypeError, ValueError, OverflowError):
-            raise ArgumentError(f"`noise_amplitudes` (={self.noise_amplitudes!r}) must be a list of numbers") from None
+            raise ArgumentError("must be a list of numbers", "noise_amplitudes", self.noise_amplitudes) from None
         object.__setattr__(self, "noise_amplitudes", amplitudes)
         if not amplitudes or not all(0 < a and (self.noise_terms + 1) * a < 1 for a in amplitudes):
             raise ArgumentError(
-                f"`noise_amplitudes` (={amplitudes}) must all be above 0 and below 1 / {self.noise_terms + 1}, so that "
-                f"0 < a_k < a_1 = 1 - sum a_k with {self.noise_terms} noise terms (equation 2)"
+                f"must all be above 0 and below 1 / {self.noise_terms + 1}, so that "
+                f"0 < a_k < a_1 = 1 - sum a_k with {self.noise_terms} noise terms (equation 2)",
+                "noise_amplitudes",
+                amplitudes,
             )
         if len(set(amplitudes)) != len(amplitudes):
-            raise ArgumentError(f"`noise_amplitudes` (={amplitudes}) names a value twice")
+            raise ArgumentError("names a value twice", "noise_amplitudes", amplitudes)
         if self.loop and self.temporal_unit == "period" and self.noise_terms:
             for d in self.temporal:
                 if not any(d % f == 0 for f in self.noise_frequencies):
                     raise ArgumentError(
-                        f"`loop` with D = {d} needs a noise frequency that divides it; "
-                        f"`noise_frequencies` is {self.noise_frequencies}"
+                        f"with D = {d} needs a noise frequency that divides it; "
+                        f"`noise_frequencies` is {self.noise_frequencies}",
+                        "loop",
                     )
 
     # --- categories: id = (index of D * number of W + index of W) * number of H + index of H
@@ -239,8 +244,9 @@ class Perlin(Generator):
             i, j, k = self.divisions_x.index(w), self.divisions_y.index(h), self.temporal.index(d)
         except (ValueError, TypeError):
             raise ArgumentError(
-                f"`category` (={category!r}) must be (W, H, D) with W in {self.divisions_x}, H in {self.divisions_y}, "
-                f"D in {self.temporal}"
+                f"must be (W, H, D) with W in {self.divisions_x}, H in {self.divisions_y}, D in {self.temporal}",
+                "category",
+                category,
             ) from None
         return (k * len(self.divisions_x) + i) * len(self.divisions_y) + j
 
@@ -259,20 +265,21 @@ class Perlin(Generator):
         for field, axis, size, values in wanted:
             if bad := [v for v in values if size % v]:
                 raise ArgumentError(
-                    f"`{field}` has {', '.join(map(str, bad))}, which does not divide the {axis} of {size}; "
-                    f"change the {axis} or give `{field}` without it"
+                    f"has {', '.join(map(str, bad))}, which does not divide the {axis} of {size}; "
+                    f"change the {axis} or give `{field}` without it",
+                    field,
                 )
 
     # --- recipes
 
-    def rows(
+    def params(
         self,
         shape: Shape,
         keys: npt.NDArray[np.uint32],
         category_ids: npt.NDArray[np.int64],
         instances: npt.NDArray[np.int64],
-    ) -> Rows:
-        """See `Generator.rows`; the instances of a category differ by their keys alone."""
+    ) -> Params:
+        """See `Generator.params`; the instances of a category differ by their keys alone."""
         n = len(keys)
         rest, h = np.divmod(np.asarray(category_ids, np.int64), len(self.divisions_y))
         d, w = np.divmod(rest, len(self.divisions_x))
@@ -293,7 +300,7 @@ class Perlin(Generator):
             amplitude[:, k] = np.asarray(self.noise_amplitudes)[rng.choose(words[:, 3], len(self.noise_amplitudes))]
         amplitude[:, 0] = 1 - amplitude[:, 1:].sum(axis=1)
 
-        rows = np.zeros(n, self.row_dtype)
+        rows = np.zeros(n, self.params_dtype)
         rows["key"] = keys
         rows["gain"], rows["bias"] = 127.5, 128.0
         rows["gradients"], rows["fade"] = GRADIENTS.index(self.gradients), FADES.index(self.fade)
@@ -313,7 +320,7 @@ class Perlin(Generator):
                 rows["wrap"][:, k] = f[:, 2] if self.loop else 0
         return rows
 
-    def parameters(self, shape: Shape, rows: Rows) -> dict[str, Parameter]:
+    def parameters(self, shape: Shape, rows: Params) -> dict[str, Parameter]:
         """`frequency` (sample, term, axis), `amplitude` (sample, term) and `key` (sample, word) of each video."""
         terms = 1 + self.noise_terms
         cell = rows["cell"][:, :terms].astype(np.int64)
@@ -332,10 +339,10 @@ class Perlin(Generator):
         }  # fmt: skip
 
     @classmethod
-    def check_rows(cls, rows: Rows) -> None:
+    def check_params(cls, rows: Params) -> None:
         """Raise ArgumentError unless kernels stay within their memory on rows (N,), and their numbers are finite."""
         for row in rows.tolist():
-            fields = dict(zip(cls.row_dtype.names or (), row, strict=True))
+            fields = dict(zip(cls.params_dtype.names or (), row, strict=True))
             terms = fields["terms"]
             good = 1 <= terms <= MAX_TERMS and all(
                 1 <= size <= MOST for cell in fields["cell"][:terms] for size in cell
@@ -351,7 +358,7 @@ class Perlin(Generator):
         """Whether the grey mapping depends on the extremes of each video."""
         return self.grey == "stretch"
 
-    def with_extremes(self, rows: Rows, low: F32, high: F32) -> Rows:
+    def with_extremes(self, rows: Params, low: F32, high: F32) -> Params:
         """`rows` with the gain and bias that map the extremes `low` and `high` (N,) of v to grey levels 0 and 255.
 
         A video without contrast becomes grey 128 throughout; so does one whose contrast is under 1/1024, an eighth of a
@@ -384,28 +391,6 @@ class Perlin(Generator):
         return grey
 
 
-def fma(a: npt.ArrayLike, b: npt.ArrayLike, c: npt.ArrayLike) -> F32:
-    """a * b + c of float32 arrays, rounded once.
-
-    The product is exact in float64. The sum is rounded to odd (Boldo and Melquiond, "Emulation of a FMA and
-    correctly rounded sums", 2008): the second rounding, to float32, then gives what hardware gives, without exception.
-    """
-    product = np.asarray(a, np.float64) * np.asarray(b, np.float64)
-    addend = np.asarray(c, np.float64)
-    total = np.asarray(product + addend)
-    back = total - product
-    error = (product - (total - back)) + (addend - back)
-    bits = total.view(np.int64)
-    outward = np.where((error > 0) == (total > 0), 1, -1)
-    odd = np.where((error != 0) & (bits & 1 == 0), bits + outward, bits)
-    return np.asarray(odd).view(np.float64).astype(np.float32)
-
-
-def lerp(a: F32, b: F32, s: npt.ArrayLike) -> F32:
-    """a + s (b - a)."""
-    return fma(s, b - a, a)
-
-
 def fraction(row: np.void, i: npt.NDArray[np.int64], size: int) -> F32:
     """Where sample `i` lies in its cell of `size` samples: float32 in [0, 1)."""
     phase: np.float32 = row["phase"]
@@ -417,25 +402,6 @@ def fade(row: np.void, f: F32) -> F32:
     if FADES[row["fade"]] == "linear":
         return f
     return f * f * f * fma(f, fma(f, np.float32(6), np.float32(-15)), np.float32(10))
-
-
-# sin and cos of (pi / 2) f for f in [-1/2, 1/2]: their Taylor coefficients in f, good to 3.3e-7.
-SIN: Final = [np.float32((-1) ** i * (math.pi / 2) ** (2 * i + 1) / math.factorial(2 * i + 1)) for i in range(4)]
-COS: Final = [np.float32((-1) ** i * (math.pi / 2) ** (2 * i) / math.factorial(2 * i)) for i in range(5)]
-
-
-def sine_cosine(angle: npt.NDArray[np.uint32]) -> tuple[F32, F32]:
-    """Sine and cosine of 2 pi (angle - 8192) / 65536 for integers in [0, 65536): float32, no libm in any backend.
-
-    The top two bits choose the quadrant; the rest is an offset from its middle.
-    """
-    f = (np.asarray(angle & 16383, np.float32) - np.float32(8192)) * np.float32(1 / 16384)
-    z = f * f
-    s = f * fma(z, fma(z, fma(z, SIN[3], SIN[2]), SIN[1]), SIN[0])
-    c = fma(z, fma(z, fma(z, fma(z, COS[4], COS[3]), COS[2]), COS[1]), COS[0])
-    quarter, half = (angle >> 14) & 1 == 1, angle >> 15 == 1
-    s, c = np.where(quarter, c, s), np.where(quarter, -s, c)
-    return np.where(half, -s, s), np.where(half, -c, c)
 
 
 def gradients(row: np.void, k: int, p: int, count: int, q: npt.ArrayLike, r: npt.ArrayLike) -> tuple[F32, F32, F32]:
@@ -528,7 +494,7 @@ def from_counts(
     """
     if isinstance(temporal, str):
         if temporal not in TEMPORAL:
-            raise ArgumentError(f"`temporal` (={temporal!r}) must be one of {', '.join(TEMPORAL)} or numbers of frames")
+            raise ArgumentError(f"must be one of {', '.join(TEMPORAL)} or numbers of frames", "temporal", temporal)
         temporal = TEMPORAL[temporal]
     elif isinstance(temporal, (int, np.integer)) and not isinstance(temporal, bool):
         temporal = (int(temporal),)
@@ -540,14 +506,14 @@ def from_counts(
         divisions = "spread"
     if divisions_x is None or divisions_y is None:
         if isinstance(categories, bool) or not isinstance(categories, int):
-            raise ArgumentError(f"`categories` (={categories!r}) must be an integer")
+            raise ArgumentError("must be an integer", "categories", categories)
         given = divisions_x if divisions_x is not None else divisions_y
         if given is not None:
             given = _integers("divisions_x" if divisions_x is not None else "divisions_y", given)
             a, rest = divmod(categories, max(len(given), 1))
             if rest or not a:
                 raise ArgumentError(
-                    f"`categories` (={categories}) must be a multiple of the {len(given)} divisions that are listed"
+                    f"must be a multiple of the {len(given)} divisions that are listed", "categories", categories
                 )
             b = a
         else:

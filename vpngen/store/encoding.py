@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from vpngen.backends import Backend
-from vpngen.generators import Pixels, Rows
+from vpngen.generators import Params, Pixels
 from vpngen.rendering import recipes, videos
 from vpngen.store.formula import decode_recipe, encode_recipe, recipe_bytes
 from vpngen.store.layout import Plan
@@ -117,7 +117,7 @@ class RecipeEncoding(Encoding):
         """See `Encoding.together`."""
         return 1 if self.plan.spec.generator.needs_extremes else TOGETHER
 
-    def contents(self, split: str, indices: Sequence[int], renderer: Backend, threads: int = 1) -> Iterator[Rows]:
+    def contents(self, split: str, indices: Sequence[int], renderer: Backend, threads: int = 1) -> Iterator[Params]:
         """See `Encoding.contents`."""
         for first in range(0, len(indices), self.together):
             some = np.array(indices[first : first + self.together])
@@ -125,16 +125,16 @@ class RecipeEncoding(Encoding):
             for i in range(len(rows)):
                 yield rows[i : i + 1]
 
-    def encode(self, content: Rows) -> list[Chunk]:
+    def encode(self, content: Params) -> list[Chunk]:
         """See `Encoding.encode`."""
         return [encode_recipe(content, self.plan.spec.format_version)]
 
-    def decode(self, chunks: list[bytes]) -> Rows:
+    def decode(self, chunks: list[bytes]) -> Params:
         """See `Encoding.decode`."""
         (chunk,) = chunks
         return decode_recipe(chunk, self.plan.spec.generator.name, self.plan.spec.format_version)
 
-    def agree(self, stored: Rows, content: Rows) -> bool:
+    def agree(self, stored: Params, content: Params) -> bool:
         """See `Encoding.agree`."""
         return stored.tobytes() == content.tobytes()
 

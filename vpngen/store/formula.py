@@ -1,6 +1,6 @@
 """The formula codec: a chunk is the recipe of one video. Decoding renders it, and a partial read renders only its window.
 
-An encoded chunk is HEADER (magic, format version, bytes of the row), the row as the generator's `row_dtype` lays it out,
+An encoded chunk is HEADER (magic, format version, bytes of the row), the row as the generator's `params_dtype` lays it out,
 little-endian, and the crc32c of both. The checksum is part of the chunk because zarr decodes in part only where no
 bytes-to-bytes codec follows.
 
@@ -24,7 +24,7 @@ from zarr.registry import register_codec
 
 from vpngen import backends
 from vpngen.errors import ArgumentError, RunError
-from vpngen.generators import GENERATORS, Rows
+from vpngen.generators import GENERATORS, Params
 from vpngen.rendering import paint
 from vpngen.spec import FORMAT_VERSION, MAX_SIDE, check_version
 
@@ -51,16 +51,16 @@ class DamageError(RunError, ValueError):
 
 def recipe_bytes(generator: str) -> int:
     """The size of every chunk of a generator."""
-    return HEADER.size + GENERATORS[generator].row_dtype.itemsize + _CHECKSUM.size
+    return HEADER.size + GENERATORS[generator].params_dtype.itemsize + _CHECKSUM.size
 
 
-def encode_recipe(row: Rows, version: int) -> tuple[bytes, bytes]:
+def encode_recipe(row: Params, version: int) -> tuple[bytes, bytes]:
     """The chunk of a video with the row (1,), as (payload, checksum)."""
     payload = HEADER.pack(MAGIC, version, row.dtype.itemsize) + row.tobytes()
     return payload, _CHECKSUM.pack(crc32c(payload))
 
 
-def decode_recipe(chunk: bytes, generator: str, version: int) -> Rows:
+def decode_recipe(chunk: bytes, generator: str, version: int) -> Params:
     """The row (1,) in a chunk, safe to hand to a kernel.
 
     Raises:
@@ -84,12 +84,12 @@ def decode_recipe(chunk: bytes, generator: str, version: int) -> Rows:
     if there != version:
         check_version(there)
         damaged(f"it is of format version {there}, its array of {version}")
-    dtype = GENERATORS[generator].row_dtype
+    dtype = GENERATORS[generator].params_dtype
     if size != dtype.itemsize or len(payload) != HEADER.size + size:
         damaged(f"its recipe has {size} bytes in place of {dtype.itemsize}")
     row = np.frombuffer(payload, dtype, 1, HEADER.size).copy()  # aligned and writeable, as kernels are compiled for
     try:
-        GENERATORS[generator].check_rows(row)
+        GENERATORS[generator].check_params(row)
     except ArgumentError as error:
         damaged(str(error))
     return row
@@ -137,7 +137,7 @@ class _Cut(NamedTuple):
 def cut(selection: Any, shape: tuple[int, ...]) -> _Cut:
     """The smallest window that covers a selection, as zarr makes them, from a video of `shape` (1, T, Y, X).
 
-    Frames that a slice steps over are left out. Rows and columns between the chosen ones are not, nor is what lies
+    Frames that a slice steps over are left out. Params and columns between the chosen ones are not, nor is what lies
     between the places that arrays of integers or booleans name.
 
     Raises:
@@ -175,8 +175,10 @@ class FormulaCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin, ArrayByte
         check_version(self.format_version)
         if not isinstance(self.generator, str) or self.generator not in GENERATORS:
             raise ArgumentError(
-                f"`generator` (={self.generator!r}) of the codec {NAME} must be one of {', '.join(GENERATORS)}; newer "
-                f"ones need a newer vpngen: pip install --upgrade vpngen"
+                f"of the codec {NAME} must be one of {', '.join(GENERATORS)}; newer "
+                f"ones need a newer vpngen: pip install --upgrade vpngen",
+                "generator",
+                self.generator,
             )
 
     # --- JSON both ways

@@ -74,18 +74,16 @@ class Layout:
     def __init__(self, codec: str = "none", shard_videos: int | None = None, chunk_frames: int | None = None) -> None:
         """None: what is usual for the codec. Raises ArgumentError."""
         if not isinstance(codec, str) or codec not in CODECS:
-            raise ArgumentError(f"`codec` (={codec!r}) must be one of {', '.join(CODECS)}")
+            raise ArgumentError(f"must be one of {', '.join(CODECS)}", "codec", codec)
         object.__setattr__(self, "codec", codec)
         given = {"shard_videos": shard_videos, "chunk_frames": chunk_frames}
         for name, usual in _USUAL[codec].items():
             value = given[name] if given[name] is not None else usual
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 65536:
-                raise ArgumentError(f"`{name}` (={value!r}) must be an integer from 1 to 65536")
+                raise ArgumentError("must be an integer from 1 to 65536", name, value)
             object.__setattr__(self, name, value)
         if codec == "formula" and self.chunk_frames != MAX_SIDE:
-            raise ArgumentError(
-                f"`chunk_frames` (={chunk_frames!r}) must be {MAX_SIDE}, the whole video, for codec formula"
-            )
+            raise ArgumentError(f"must be {MAX_SIDE}, the whole video, for codec formula", "chunk_frames", chunk_frames)
 
 
 @dataclass(frozen=True)
@@ -139,7 +137,7 @@ def parse_slice(text: str) -> tuple[int, int]:
     digits = len(text) <= 20 and text.isascii() and left.isdigit() and right.isdigit()
     if digits and 1 <= int(left) <= int(right):
         return int(left), int(right)
-    raise ArgumentError(f"`slice` (={text!r}) must be I/N with 1 <= I <= N, such as 1/4, 2/4, 3/4 and 4/4")
+    raise ArgumentError("must be I/N with 1 <= I <= N, such as 1/4, 2/4, 3/4 and 4/4", "slice", text)
 
 
 def all_shards(spec: Spec, layout: Layout) -> Iterator[Shard]:
@@ -154,7 +152,7 @@ def store_plan(spec: Spec, layout: Layout, part: tuple[int, int] = (1, 1)) -> Pl
     """Slice I of N of the store: every N-th shard from the I-th on. Raises ArgumentError."""
     i, n = part
     if not isinstance(i, int) or not isinstance(n, int) or not 1 <= i <= n:
-        raise ArgumentError(f"`slice` (={i}/{n}) must be I/N with integers 1 <= I <= N")
+        raise ArgumentError(f"(={i}/{n}) must be I/N with integers 1 <= I <= N", "slice")
     shards = sum(-(-spec.n_videos(split) // layout.shard_videos) for split in spec.splits)
     if shards > MOST_SHARDS:
         raise ArgumentError(
@@ -197,14 +195,14 @@ def build_skeleton(root: Path, spec: Spec, layout: Layout) -> None:
         zarr.consolidate_metadata(group.store)
 
 
-def label_table(spec: Spec, indices: npt.ArrayLike) -> Parameter:
+def label_table(spec: Spec, split: str, indices: npt.ArrayLike) -> Parameter:
     """The labels of videos (N,), as they are stored."""
-    return Parameter(spec.labels(indices).astype(np.int32), (), "category id of each video")
+    return Parameter(spec.labels(indices, split).astype(np.int32), (), "category id of each video")
 
 
 def tables(spec: Spec, split: str, indices: npt.ArrayLike) -> dict[str, Parameter]:
     """What is stored of videos (N,) beside their pixels: `label`, and the parameters of the generator."""
-    return {"label": label_table(spec, indices), **spec.parameters(indices, split)}
+    return {"label": label_table(spec, split, indices), **spec.parameters(indices, split)}
 
 
 def create_arrays(

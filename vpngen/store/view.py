@@ -69,7 +69,7 @@ def open(path_or_spec: str | Path | Spec, split: str = "train") -> View:
         store = str(path)
     spec.split_id(split)
     if split not in spec.splits:
-        raise ArgumentError(f"`split` (={split!r}) is empty in {where}; it has {', '.join(spec.splits)}")
+        raise ArgumentError(f"is empty in {where}; it has {', '.join(spec.splits)}", "split", split)
     arrays = dict(zarr.open_group(store, path=split, mode="r").arrays())
     video, label = arrays.pop("video"), arrays.pop("label")
     return View(path, spec, layout, split, video, label, arrays)

@@ -124,7 +124,7 @@ class SpecStore(Store):
     def _draw_table(self, split: str, number: int, labels: bool) -> dict[str, bytes]:
         first = number * FRESH_CHUNK
         indices = np.arange(first, min(first + FRESH_CHUNK, self.spec.n_videos(split)))
-        made = {"label": label_table(self.spec, indices)} if labels else self.spec.parameters(indices, split)
+        made = {"label": label_table(self.spec, split, indices)} if labels else self.spec.parameters(indices, split)
         drawn = {}
         for name, (values, _, _) in made.items():
             chunk = np.zeros((FRESH_CHUNK, *values.shape[1:]), values.dtype.newbyteorder("<"))

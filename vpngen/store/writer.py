@@ -104,8 +104,9 @@ def write(
     plan = store_plan(spec, Layout(codec, shard_videos), part)
     if overwrite and part[1] > 1:
         raise ArgumentError(
-            f"`overwrite` replaces the whole store, also what the other slices did, so it cannot be given with "
-            f"`slice` (={part[0]}/{part[1]}); remove the store by hand, then start the slices"
+            f"replaces the whole store, also what the other slices did, so it cannot be given with "
+            f"`slice` (={part[0]}/{part[1]}); remove the store by hand, then start the slices",
+            "overwrite",
         )
     _check_name(path)
     root = Path(os.path.realpath(path))  # a link to a folder on another disk stays, the store comes where it points
@@ -141,7 +142,7 @@ def worker_count(workers: int | None) -> int:
     if workers is None:
         return usable_cpus()
     if isinstance(workers, bool) or not isinstance(workers, int) or not 1 <= workers <= 1024:
-        raise ArgumentError(f"`workers` (={workers!r}) must be an integer from 1 to 1024")
+        raise ArgumentError("must be an integer from 1 to 1024", "workers", workers)
     return workers
 
 
@@ -152,9 +153,9 @@ def _check_name(path: str | Path) -> None:
     try:
         str(path).encode()
     except UnicodeEncodeError:
-        raise ArgumentError(f"`path` (={str(path)!r}) is not valid UTF-8; Zarr stores need a path that is") from None
+        raise ArgumentError("is not valid UTF-8; Zarr stores need a path that is", "path", str(path)) from None
     if "\0" in str(path):
-        raise ArgumentError(f"`path` (={str(path)!r}) must not contain a zero byte")
+        raise ArgumentError("must not contain a zero byte", "path", str(path))
 
 
 def check_place(root: Path, plan: Plan, overwrite: bool) -> None:
@@ -190,7 +191,7 @@ def check_place(root: Path, plan: Plan, overwrite: bool) -> None:
 def _check_writable(root: Path) -> None:
     folder = root if root.is_dir() else _existing(root.absolute().parent)
     if not folder.is_dir():
-        raise ArgumentError(f"`path` (={str(root)!r}): {str(folder)!r} is a file, not a folder")
+        raise ArgumentError(f"cannot be made: {str(folder)!r} is a file, not a folder", "path", root)
     if not os.access(folder, os.W_OK | os.X_OK):
         raise MissingError(f"`path` (={str(root)!r}): no permission to write in {str(folder)!r}; choose another path")
 

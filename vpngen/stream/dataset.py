@@ -15,10 +15,11 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from vpngen import backends, rendering, store
+from vpngen.checks import flag, integer, shape
 from vpngen.errors import ArgumentError, ConflictError, MissingError
 from vpngen.generators import Shape
 from vpngen.sampling import MOST_SAMPLES, Augment, Deal, Sampling, augmentation
-from vpngen.spec import MAX_SIDE, Spec
+from vpngen.spec import Spec
 from vpngen.store import ClipReader
 from vpngen.stream.makers import Batch, Buffers, Card, Processor, Shared, resized, to_device
 from vpngen.stream.place import MOST_EPOCHS, Control, Position
@@ -107,35 +108,35 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
     ) -> None:
         self.spec, self._reader = _source(source, split)
         self.split = split
-        self.batch_size = count_of("batch_size", batch_size, 1, 2**20)
+        self.batch_size = integer("batch_size", batch_size, 1, 2**20)
         videos = self.spec.n_videos(split)
         if not videos:
-            raise ArgumentError(f"`split` (={split!r}) holds no videos; this set has {', '.join(self.spec.splits)}")
+            raise ArgumentError(f"holds no videos; this set has {', '.join(self.spec.splits)}", "split", split)
         if isinstance(length, str) and length not in ("epoch", "infinite"):
-            raise ArgumentError(f"`length` (={length!r}) must be epoch, infinite or a number of samples")
+            raise ArgumentError("must be epoch, infinite or a number of samples", "length", length)
         samples = {"epoch": videos, "infinite": None}[length] if isinstance(length, str) else length
         self.sampling = Sampling(
             videos,
             self.spec.shape,
-            clip_shape(clip),
+            shape("clip", clip),
             augmentation(augment),
-            None if samples is None else count_of("length", samples, 1, 2**48),
+            None if samples is None else integer("length", samples, 1, 2**48),
             flag("shuffle", shuffle),
-            count_of("seed", seed, 0, 2**64 - 1),
+            integer("seed", seed, 0, 2**64 - 1),
         )
         self.length = length
         self.drop_last = flag("drop_last", drop_last)
         self.channels = channels
         if channels not in (1, 3) or isinstance(channels, bool):
-            raise ArgumentError(f"`channels` (={channels!r}) must be 1 or 3")
+            raise ArgumentError("must be 1 or 3", "channels", channels)
         self.dtype = _dtype(dtype)
         self.mean, self.std = _levels("mean", mean, channels), _levels("std", std, channels)
         if not all(s > 0 for s in self.std):
-            raise ArgumentError(f"`std` (={std!r}) must be above 0")
+            raise ArgumentError("must be above 0", "std", std)
         self.parameters = flag("parameters", parameters)
         self.device = _device(device)
-        self.threads = None if threads is None else count_of("threads", threads, 1, 4096)
-        self.prefetch = None if prefetch is None else count_of("prefetch", prefetch, 0, 4096)
+        self.threads = None if threads is None else integer("threads", threads, 1, 4096)
+        self.prefetch = None if prefetch is None else integer("prefetch", prefetch, 0, 4096)
         self._given = given_ranks(rank, world_size)
         self._sent: tuple[int, int] | None = None
         if self.sampling.length is not None and self.batch_size * (self._given or (0, 1))[1] > self.sampling.length:
@@ -161,7 +162,7 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
     def _refuse_batch(self, ranks: int) -> None:
         on = f" on each of {ranks} ranks" if ranks > 1 else ""
         raise ArgumentError(
-            f"`batch_size` (={self.batch_size}){on} is more than the epoch holds, which is {self.sampling.length} samples"
+            f"is more than the epoch holds{on}, which is {self.sampling.length} samples", "batch_size", self.batch_size
         )
 
     def _ranks(self) -> tuple[int, int]:
@@ -175,7 +176,7 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
 
         Reaches the workers of a DataLoader, persistent ones too, when their next iteration begins.
         """
-        epoch = count_of("epoch", epoch, 0, self._last_epoch)
+        epoch = integer("epoch", epoch, 0, self._last_epoch)
         untouched, at = self._control.pending()
         self._place(epoch, at[1] if untouched and at[0] == epoch else 0)
 
@@ -255,7 +256,7 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
 
     def _read_state(self, state: Mapping[str, Any]) -> Position:
         if not isinstance(state, Mapping) or "vpngen_stream" not in state:
-            raise ArgumentError(f"`state` is not that of a ClipStream: {str(state)[:200]}")
+            raise ArgumentError(f"is not that of a ClipStream: {str(state)[:200]}", "state")
         if state["vpngen_stream"] != STATE_FORM:
             raise ArgumentError(
                 f"the state is of form {state['vpngen_stream']!r}, which this vpngen does not know; "
@@ -265,14 +266,14 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
         try:
             most = MOST_SAMPLES if self.sampling.length is None else self.sampling.length
             at = Position(
-                count_of("epoch", state["epoch"], 0, self._last_epoch), count_of("sample", state["sample"], 0, most)
+                integer("epoch", state["epoch"], 0, self._last_epoch), integer("sample", state["sample"], 0, most)
             )
             if "worker" in state:
                 w = state["worker"]
-                done = count_of("batches", w["batches"], 0, MOST_SAMPLES)
+                done = integer("batches", w["batches"], 0, MOST_SAMPLES)
                 at = dataclasses.replace(at, worker=(w["id"], w["of"]), ranks=w["ranks"], batches=done)
         except (KeyError, TypeError, ValueError) as error:
-            raise ArgumentError(f"`state` is damaged: {error}") from None
+            raise ArgumentError(f"is damaged: {error}", "state") from None
         return at
 
     def _who(self) -> tuple[int | None, int]:
@@ -336,7 +337,7 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
             numbers = self.sampling.numbers(at.epoch, np.concatenate([np.arange(a, b) for a, b in parts]))
             index = self.sampling.indices(numbers)
             windows, side = self.sampling.windows(numbers)
-            rows = self.spec.rows(index, self.split)
+            rows = self.spec.params(index, self.split)
             first = 0
             for a, b in parts:
                 one = slice(first, first + b - a)
@@ -401,7 +402,7 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
         return self.batch_size * int(np.prod(self.sampling.clip)) * planes * self.dtype.itemsize
 
     def _labels(self, batch: Batch) -> torch.Tensor:
-        return torch.from_numpy(self.spec.labels(batch.index))
+        return torch.from_numpy(self.spec.labels(batch.index, self.split))
 
     def _recipe(self, batch: Batch) -> dict[str, torch.Tensor]:
         """The third entry of a batch."""
@@ -420,7 +421,7 @@ def _source(source: Any, split: str) -> tuple[Spec, ClipReader | None]:
         source.split_id(split)
         return source, None
     if not isinstance(source, (str, Path)):
-        raise ArgumentError(f"`source` (={source!r}) must be a Spec, or the path of a store")
+        raise ArgumentError("must be a Spec, or the path of a store", "source", source)
     spec, layout = store.read_spec(source)
     spec.split_id(split)
     if not store.is_complete(source):
@@ -431,32 +432,10 @@ def _source(source: Any, split: str) -> tuple[Spec, ClipReader | None]:
     return spec, None if layout.codec == "formula" else ClipReader(source, split)
 
 
-def count_of(name: str, value: Any, least: int, most: int) -> int:
-    """`value` as an integer from `least` to `most`. Raises ArgumentError."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not least <= value <= most:
-        raise ArgumentError(f"`{name}` (={value!r}) must be an integer from {least} to {most}")
-    return int(value)
-
-
-def flag(name: str, value: Any) -> bool:
-    """`value`, if it is true or false. Raises ArgumentError."""
-    if not isinstance(value, bool):
-        raise ArgumentError(f"`{name}` (={value!r}) must be true or false")
-    return value
-
-
-def clip_shape(clip: Any) -> Shape:
-    """`clip` as (t, y, x). Raises ArgumentError."""
-    if not isinstance(clip, (tuple, list)) or len(clip) != 3:
-        raise ArgumentError(f"`clip` (={clip!r}) must be (frames, height, width)")
-    t, y, x = (count_of("clip", v, 1, MAX_SIDE) for v in clip)
-    return t, y, x
-
-
 def _dtype(value: Any) -> torch.dtype:
     name = str(value).removeprefix("torch.")
     if name not in DTYPES:
-        raise ArgumentError(f"`dtype` (={value!r}) must be one of {', '.join(DTYPES)}")
+        raise ArgumentError(f"must be one of {', '.join(DTYPES)}", "dtype", value)
     return DTYPES[name]
 
 
@@ -465,16 +444,14 @@ def _levels(name: str, value: Any, channels: int) -> tuple[float, ...]:
     values = tuple(value) if isinstance(value, (tuple, list)) else (value,) * channels
     numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) and np.isfinite(v) for v in values)
     if len(values) != channels or not numbers:
-        raise ArgumentError(
-            f"`{name}` (={value!r}) must be a finite number, or {channels} of them, one for each channel"
-        )
+        raise ArgumentError(f"must be a finite number, or {channels} of them, one for each channel", name, value)
     return tuple(map(float, values))
 
 
 def given_ranks(rank: Any, world_size: Any) -> tuple[int, int] | None:
     """Both as integers; None where neither is given. Raises ArgumentError."""
     if (rank is None) != (world_size is None):
-        raise ArgumentError(f"`rank` (={rank!r}) and `world_size` (={world_size!r}) go together; give both or neither")
+        raise ArgumentError(f"and `world_size` (={world_size!r}) go together; give both or neither", "rank", rank)
     return None if rank is None else _rank("argument", rank, world_size)
 
 
@@ -501,10 +478,10 @@ def ranks_here(given: tuple[int, int] | None) -> tuple[int, int]:
 
 
 def _rank(where: str, rank: Any, size: Any) -> tuple[int, int]:
-    size = count_of("world_size", size, 1, 2**31)
+    size = integer("world_size", size, 1, 2**31)
     if isinstance(rank, bool) or not isinstance(rank, (int, np.integer)) or not 0 <= rank < size:
         raise ArgumentError(
-            f"`rank` (={rank!r}, from the {where}) must be an integer from 0 to {size - 1}, below `world_size`"
+            f"(={rank!r}, from the {where}) must be an integer from 0 to {size - 1}, below `world_size`", "rank"
         )
     return int(rank), size
 
@@ -525,7 +502,7 @@ def check_state(state: Mapping[str, Any], fingerprint: str, settings: Mapping[st
     """
     theirs, settings_there = state.get("fingerprint"), state.get("settings")
     if not isinstance(settings_there, Mapping) or set(settings_there) != set(settings):
-        raise ArgumentError(f"`state` is damaged: its settings are {settings_there!r}")
+        raise ArgumentError(f"is damaged: its settings are {settings_there!r}", "state")
     if theirs != fingerprint:
         raise ConflictError(
             f"the state is of another {data}: its fingerprint is {str(theirs)[:12]}..., that of this one "
@@ -549,7 +526,7 @@ def _device(value: Any) -> torch.device:
     except (RuntimeError, TypeError):
         device = torch.device("meta")
     if device.type not in ("cpu", "cuda"):
-        raise ArgumentError(f"`device` (={value!r}) must be auto, cpu, cuda or cuda:N")
+        raise ArgumentError("must be auto, cpu, cuda or cuda:N", "device", value)
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise MissingError(
@@ -557,6 +534,8 @@ def _device(value: Any) -> torch.device:
                 f"or give device='cpu'"
             )
         if device.index is not None and device.index >= torch.cuda.device_count():
-            raise ArgumentError(f"`device` (={value!r}): this machine has {torch.cuda.device_count()} cards")
+            raise ArgumentError(
+                f"must be a GPU of this machine, which has {torch.cuda.device_count()}", "device", value
+            )
         backends.choose(f"cuda:{device.index or 0}")
     return device

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from vpngen.checks import integer
 from vpngen.errors import ArgumentError, MissingError
 from vpngen.spec import Spec
-from vpngen.stream.dataset import ClipStream, count_of
+from vpngen.stream.dataset import ClipStream
 from vpngen.stream.ring import Ring
 
 SPARE_SLOTS = 3
@@ -116,11 +117,11 @@ def loader(
     if isinstance(source, ClipStream):
         if options or batch_size not in (None, source.batch_size):
             given = ", ".join(options) or "batch_size"
-            raise ArgumentError(f"`source` is a ClipStream already; give `{given}` where that is made")
+            raise ArgumentError(f"is a ClipStream already; give `{given}` where that is made", "source")
         stream = source
     else:
         stream = ClipStream(source, 128 if batch_size is None else batch_size, **options)
-    count_of("processes", processes, 0, 4096)
+    integer("processes", processes, 0, 4096)
     if processes == 0:
         return ClipLoader(stream)
     if stream.device.type == "cuda":
@@ -130,5 +131,5 @@ def loader(
         )
     if start_method is not None and start_method not in torch.multiprocessing.get_all_start_methods():
         known = ", ".join(torch.multiprocessing.get_all_start_methods())
-        raise ArgumentError(f"`start_method` (={start_method!r}) must be one of {known}")
+        raise ArgumentError(f"must be one of {known}", "start_method", start_method)
     return ClipLoader(stream, num_workers=processes, persistent_workers=True, multiprocessing_context=start_method)

@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import get_worker_info
 
 from vpngen import backends
-from vpngen.generators import Rows
+from vpngen.generators import Params
 from vpngen.stream.ring import Parcel, Ring, shared_bytes
 from vpngen.units import usable_cpus
 
@@ -39,7 +39,7 @@ class Batch:
     index: npt.NDArray[np.int64]
     windows: npt.NDArray[np.int32]
     side: npt.NDArray[np.int64]
-    rows: Rows
+    rows: Params
 
 
 class Processor:

@@ -16,12 +16,12 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from vpngen.datasets.clips import DAMAGED
+from vpngen.datasets.workers import lost_worker
 from vpngen.errors import ArgumentError, MissingError, RunError
+from vpngen.files import write_json
 from vpngen.train import ranks
-from vpngen.train.clips import DAMAGED
-from vpngen.train.files import write_json
 from vpngen.train.fitting import normalised, placed
-from vpngen.train.workers import lost_worker
 
 FORM: Final = 1
 SHOWN: Final = 5
@@ -176,8 +176,9 @@ class Evaluation:
                 known = known.split(".")[0]  # as they do
             if (other := owners.setdefault(known, name)) != name:
                 raise ArgumentError(
-                    f"`results` cannot tell the videos {other!r} and {name!r} apart: 3D-ResNets-PyTorch calls both {known!r}; "
-                    f"take the figures of vpngen"
+                    f"cannot tell the videos {other!r} and {name!r} apart: 3D-ResNets-PyTorch calls both {known!r}; "
+                    f"take the figures of vpngen",
+                    "results",
                 )
             if name in predictions:
                 named[known] = predictions[name]["top"]
@@ -463,15 +464,17 @@ def _score(
             for clips, numbers in windows:
                 if clips.ndim != 5 or numbers.shape != (len(clips),) or numbers.dtype != torch.int64:
                     raise ArgumentError(
-                        f"`windows` must give clips (N, 3, T, H, W) and int64 numbers (N,), not {tuple(clips.shape)} and "
-                        f"{numbers.dtype} {tuple(numbers.shape)}"
+                        f"must give clips (N, 3, T, H, W) and int64 numbers (N,), not {tuple(clips.shape)} and "
+                        f"{numbers.dtype} {tuple(numbers.shape)}",
+                        "windows",
                     )
                 if not len(clips):
                     continue
                 if numbers.min() < 0 or numbers.max() >= len(sums.names):
                     raise ArgumentError(
-                        f"`windows` gives numbers from {int(numbers.min())} to {int(numbers.max())}, and there are "
-                        f"{len(sums.names)} videos, numbered from 0"
+                        f"gives numbers from {int(numbers.min())} to {int(numbers.max())}, and there are "
+                        f"{len(sums.names)} videos, numbered from 0",
+                        "windows",
                     )
                 with torch.autocast(device.type, torch.bfloat16, enabled=amp):
                     logits = model(normalised(clips, device, mean, std))
@@ -479,8 +482,9 @@ def _score(
                 if not isinstance(logits, torch.Tensor) or logits.shape != wanted:
                     what = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
                     raise ArgumentError(
-                        f"`model` must give logits (N, classes), here {wanted}, and gives {what}; is its head made for "
-                        f"these classes?"
+                        f"must give logits (N, classes), here {wanted}, and gives {what}; is its head made for "
+                        f"these classes?",
+                        "model",
                     )
                 scores = logits.float().softmax(1).to("cpu", non_blocking=True)
                 event = None
@@ -499,21 +503,22 @@ def _score(
 
 def _check(labels: npt.NDArray[np.int64], classes: Sequence[str], names: tuple[str, ...], unnamed: bool) -> None:
     if not len(labels):
-        raise ArgumentError("`labels` is empty; there must be a video at least")
+        raise ArgumentError("is empty; there must be a video at least", "labels")
     if not classes or len(set(classes)) != len(classes) or not all(isinstance(c, str) for c in classes):
-        raise ArgumentError(f"`classes` must be different names, one at least, not {list(classes)[:10]}")
+        raise ArgumentError(f"must be different names, one at least, not {list(classes)[:10]}", "classes")
     if labels.min() < 0 or labels.max() >= len(classes):
         raise ArgumentError(
-            f"`labels` must be from 0 to {len(classes) - 1}, as there are {len(classes)} classes; they are from "
-            f"{labels.min()} to {labels.max()}"
+            f"must be from 0 to {len(classes) - 1}, as there are {len(classes)} classes; they are from "
+            f"{labels.min()} to {labels.max()}",
+            "labels",
         )
     if len(names) != len(labels):
-        raise ArgumentError(f"`ids` has {len(names)} names for {len(labels)} videos; give one each")
+        raise ArgumentError(f"has {len(names)} names for {len(labels)} videos; give one each", "ids")
     if len(set(names)) != len(names):
         twice = next(name for i, name in enumerate(names) if name in names[:i])
-        raise ArgumentError(f"`ids` names two videos {twice!r}; give each a name of its own")
+        raise ArgumentError(f"names two videos {twice!r}; give each a name of its own", "ids")
     if unnamed:
-        raise ArgumentError("`faults` and `short` name videos by their ids; give `ids` too")
+        raise ArgumentError("and `short` name videos by their ids; give `ids` too", "faults")
 
 
 # --- over splits and seeds
@@ -629,20 +634,22 @@ def summary(evaluations: Mapping[tuple[int, int], Evaluation]) -> Summary:
             means could not be compared.
     """
     if not evaluations:
-        raise ArgumentError("`evaluations` is empty; give at least one")
+        raise ArgumentError("is empty; give at least one", "evaluations")
     splits, seeds = (tuple(sorted({key[i] for key in evaluations})) for i in range(2))
     missing = [(split, seed) for seed in seeds for split in splits if (split, seed) not in evaluations]
     if missing:
         raise ArgumentError(
-            f"`evaluations` lacks split {missing[0][0]} of seed {missing[0][1]}; a mean over splits needs the same ones for "
-            f"every seed: {', '.join(map(str, splits))}"
+            f"lacks split {missing[0][0]} of seed {missing[0][1]}; a mean over splits needs the same ones for "
+            f"every seed: {', '.join(map(str, splits))}",
+            "evaluations",
         )
     first = next(iter(evaluations.values()))
     for (split, seed), one in evaluations.items():
         if one.classes != first.classes:
             raise ArgumentError(
-                f"`evaluations` are of different classes: {len(first.classes)} in one, {len(one.classes)} in that of split "
-                f"{split}, seed {seed}; give those of one set"
+                f"are of different classes: {len(first.classes)} in one, {len(one.classes)} in that of split "
+                f"{split}, seed {seed}; give those of one set",
+                "evaluations",
             )
     return Summary(
         splits,

@@ -21,10 +21,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from vpngen import checks
 from vpngen.errors import ArgumentError, MissingError
+from vpngen.files import replace
 from vpngen.spec import Spec
 from vpngen.train.evaluation import Evaluation, summary
-from vpngen.train.files import replace
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -92,8 +93,10 @@ def first_kernel(state: Mapping[str, Any], layer: str | None = None) -> tuple[st
     if layer is not None:
         if layer not in convolutions:
             raise ArgumentError(
-                f"`layer` (={layer!r}) must name the weights of a convolution in time and space: "
-                f"{', '.join(list(convolutions)[:8]) or 'there are none'}"
+                f"must name the weights of a convolution in time and space: "
+                f"{', '.join(list(convolutions)[:8]) or 'there are none'}",
+                "layer",
+                layer,
             )
         return layer, _array(state[layer])
     if "conv1.weight" in convolutions:
@@ -154,7 +157,7 @@ def filters(
     In a .png a network is a row of panels, one for each frame of its filters; in a .gif it is one panel, beside the others.
 
     Args:
-        weights: .safetensors or .pth files, see `vpngen.train.weights.read_weights`.
+        weights: .safetensors or .pth files, see `vpngen.models.weights.read_weights`.
         out: ends in .png or .gif.
         titles: what stands above each; None for the names of the files, or of their folders where those are all alike.
         layer: the name of other weights than those `first_kernel` finds.
@@ -171,9 +174,9 @@ def filters(
     target = _target(out, (".png", ".gif"))
     names = _titles(titles, _names(paths), "weights")
     still = target.suffix.lower() == ".png"
-    scale = _count("scale", (4 if still else 7) if scale is None else scale, 64)
+    scale = checks.integer("scale", (4 if still else 7) if scale is None else scale, 1, 64)
     if isinstance(fps, bool) or not isinstance(fps, (int, float)) or not 0.1 <= fps <= 50:
-        raise ArgumentError(f"`fps` (={fps!r}) must be from 0.1 to 50")
+        raise ArgumentError("must be from 0.1 to 50", "fps", fps)
     panels: list[tuple[str, str, Tiles]] = []
     for path, title in zip(paths, names, strict=True):
         name, kernel = _read_kernel(path, layer)
@@ -189,7 +192,7 @@ def filters(
 
 
 def _read_kernel(path: Path, layer: str | None) -> tuple[str, Kernel]:
-    from vpngen.train.weights import read_weights
+    from vpngen.models.weights import read_weights
 
     state, _ = read_weights(path)
     try:
@@ -201,7 +204,9 @@ def _read_kernel(path: Path, layer: str | None) -> tuple[str, Kernel]:
 def _grid(drawn: Tiles, columns: int | None, scale: int) -> Tiles:
     """Tiles (F, T, Y, X, 3) as one picture for each frame: (T, Y', X', 3), each pixel `scale` wide, with gaps."""
     count, frames, height, width, _ = drawn.shape
-    columns = math.ceil(math.sqrt(count)) if columns is None else min(_count("columns", columns, 4096), count)
+    columns = (
+        math.ceil(math.sqrt(count)) if columns is None else min(checks.integer("columns", columns, 1, 4096), count)
+    )
     rows = -(-count // columns)
     high, wide = height * scale + GUTTER, width * scale + GUTTER
     picture = np.empty((frames, rows * high - GUTTER, columns * wide - GUTTER, 3), np.uint8)
@@ -357,7 +362,7 @@ def curves(
     paths = _paths("runs", runs)
     target = _target(out, PLOTS)
     if metric is not None and metric not in METRICS:
-        raise ArgumentError(f"`metric` (={metric!r}) must be one of {', '.join(METRICS)}")
+        raise ArgumentError(f"must be one of {', '.join(METRICS)}", "metric", metric)
     logs = [_read_log(path) for path in paths]
     names = _titles(labels, _run_labels(logs), "runs")
     if metric is None and len(logs) > 1:
@@ -371,7 +376,7 @@ def curves(
             if not log.has(metric):
                 known = [m for m in METRICS if log.has(m)]
                 raise ArgumentError(
-                    f"`metric` (={metric!r}) is not in {str(log.path)!r}, which has {', '.join(known) or 'nothing'}"
+                    f"is not in {str(log.path)!r}, which has {', '.join(known) or 'nothing'}", "metric", metric
                 )
         with _canvas(target, 1, 6.4, 4.2) as (axes,):
             for i, (log, name) in enumerate(zip(logs, names, strict=True)):
@@ -534,13 +539,13 @@ def sweep(
         MissingError: matplotlib is not installed, or no space is left.
     """
     if x not in SIZES:
-        raise ArgumentError(f"`x` (={x!r}) must be one of {', '.join(SIZES)}")
+        raise ArgumentError(f"must be one of {', '.join(SIZES)}", "x", x)
     if series not in ("target", "model"):
-        raise ArgumentError(f"`series` (={series!r}) must be target or model")
+        raise ArgumentError("must be target or model", "series", series)
     target = _target(out, PLOTS)
     found = [_point(path, series) for path in _evaluations(_paths("points", points))]
     if found and figure not in found[0].evaluation.figures:
-        raise ArgumentError(f"`figure` (={figure!r}) must be one of {', '.join(found[0].evaluation.figures)}")
+        raise ArgumentError(f"must be one of {', '.join(found[0].evaluation.figures)}", "figure", figure)
     lines = _lines(found, x, figure)
     with _canvas(target, 1, 6.4, 4.2) as (axes,):
         _draw_sweep(axes, lines, x, figure)
@@ -685,16 +690,16 @@ def _canvas(target: Path, columns: int, width: float, height: float) -> Iterator
 def _paths(name: str, given: Files | Sequence[Files]) -> list[Path]:
     paths = [Path(given)] if isinstance(given, (str, os.PathLike)) else [Path(p) for p in given]
     if not paths:
-        raise ArgumentError(f"`{name}` is empty; give at least one")
+        raise ArgumentError("is empty; give at least one", name)
     return paths
 
 
 def _target(out: Files, suffixes: Sequence[str]) -> Path:
     target = Path(out)
     if target.suffix.lower() not in suffixes:
-        raise ArgumentError(f"`out` (={str(target)!r}) must end in one of {', '.join(suffixes)}")
+        raise ArgumentError(f"must end in one of {', '.join(suffixes)}", "out", str(target))
     if target.is_dir():
-        raise ArgumentError(f"`out` (={str(target)!r}) is a folder; give a file in it")
+        raise ArgumentError("is a folder; give a file in it", "out", str(target))
     return target
 
 
@@ -718,9 +723,3 @@ def _names(paths: Sequence[Path], always_folder: bool = False) -> list[str]:
         if len(set(names)) == len(names):
             return names
     return ["/".join(own) for own in parts]
-
-
-def _count(name: str, value: object, most: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 1 <= value <= most:
-        raise ArgumentError(f"`{name}` (={value!r}) must be an integer from 1 to {most}")
-    return int(value)

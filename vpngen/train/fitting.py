@@ -22,13 +22,13 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from vpngen.datasets.workers import lost_worker
 from vpngen.errors import ArgumentError, ConflictError, MissingError, RunError
+from vpngen.files import replace
+from vpngen.models.weights import freeze
 from vpngen.store.locks import try_lock
 from vpngen.train import ranks
-from vpngen.train.files import replace
 from vpngen.train.recipes import Recipe
-from vpngen.train.weights import freeze
-from vpngen.train.workers import lost_worker
 
 Row = dict[str, Any]
 COLUMNS: Final = (
@@ -199,13 +199,14 @@ def fit(
     loss did not improve for 10 epochs in a row.
     """
     if isinstance(accumulate, bool) or not isinstance(accumulate, int) or not 1 <= accumulate <= 2**20:
-        raise ArgumentError(f"`accumulate` (={accumulate!r}) must be an integer of at least 1")
+        raise ArgumentError("must be an integer of at least 1", "accumulate", accumulate)
     for name, batches in (("train", train), ("val", val)):
         wanted = ("__len__", "__iter__", "set_epoch", "state_dict", "load_state_dict")
         if batches is not None and (lacking := [each for each in wanted if not hasattr(batches, each)]):
             raise ArgumentError(
-                f"`{name}` ({type(batches).__name__}) has no {', '.join(lacking)}, which `vpngen.loader` and VideoLoader have, so that "
-                f"a run can go on where it was stopped; see `vpngen.train.fitting.Batches`"
+                f"({type(batches).__name__}) has no {', '.join(lacking)}, which `vpngen.loader` and VideoLoader have, so that "
+                f"a run can go on where it was stopped; see `vpngen.train.fitting.Batches`",
+                name,
             )
     where, mode = ranks.choose_device(device), model.training
     run = _Run(
@@ -251,7 +252,7 @@ class _Run:
             self.model.compile(dynamic=False)  # batches have one or two sizes, and the first may be that of validation
         trained = [p for p in self.model.parameters() if p.requires_grad]
         if not trained:
-            raise ArgumentError(f"`freeze` (={recipe.freeze}) leaves nothing to train")
+            raise ArgumentError("leaves nothing to train", "freeze", recipe.freeze)
         self.optimiser = torch.optim.SGD(
             trained, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.nesterov
         )
@@ -308,7 +309,7 @@ class _Run:
         try:
             json.dumps(self.metadata)
         except (TypeError, ValueError) as error:
-            raise ArgumentError(f"`metadata` must be plain JSON: {error}") from None
+            raise ArgumentError(f"must be plain JSON: {error}", "metadata") from None
         if importlib.util.find_spec("safetensors") is None:
             raise MissingError("weights are written by safetensors; install it with: pip install 'vpngen[train]'")
         self.out.mkdir(parents=True, exist_ok=True)
@@ -361,7 +362,7 @@ class _Run:
             raise self.diverged(f"weights are no numbers any more at step {self.step}")
         states = ranks.gathered(_random_state(self.device) if random is None else random)
         place = train.state_dict() if self.sums.steps else None
-        from vpngen.train.models import reference_arch
+        from vpngen.models.resnet import reference_arch
 
         content = {
             "vpngen_checkpoint": CHECKPOINT_FORM,
@@ -468,8 +469,8 @@ class _Run:
             ranks.on_main(partial(self._finish, self.out))
 
     def _finish(self, out: Path) -> None:
+        from vpngen.models.resnet import reference_arch
         from vpngen.train import weights
-        from vpngen.train.models import reference_arch
 
         figures = {k: v for k, v in self.rows[-1].items() if v is not None} if self.rows else {}
         # What was done, which another rate or fewer epochs of a command that came after the end do not change.
@@ -561,8 +562,9 @@ class _Run:
         for batch, asked, given in self.fed(train):
             if not self.sums.steps and batch is not None and len(batch[1]) * ranks.world()[1] != self.recipe.batch:
                 raise ArgumentError(
-                    f"`train` gives batches of {len(batch[1])} on each of {ranks.world()[1]} ranks, and the `batch` of the recipe is "
-                    f"{self.recipe.batch} over all"
+                    f"gives batches of {len(batch[1])} on each of {ranks.world()[1]} ranks, and the `batch` of the recipe is "
+                    f"{self.recipe.batch} over all",
+                    "train",
                 )
             self.restore_random()  # a DataLoader drew a number to begin with, which in the middle of an epoch it had before
             now = time.perf_counter()
@@ -593,7 +595,7 @@ class _Run:
         stopped = self.read(flying, watch)[1]
         self.sums.seconds = before + time.perf_counter() - begun
         if not self.sums.clips:
-            raise ArgumentError(f"`batch` (={self.recipe.batch}) leaves no whole batch in an epoch")
+            raise ArgumentError("leaves no whole batch in an epoch", "batch", self.recipe.batch)
         self.check_mean()
         return stopped
 
@@ -712,7 +714,7 @@ class _Run:
                     self.stop(train, random)
         loss, top1, top5, clips_seen = ranks.total(torch.cat([sums, sums.new_tensor([clips_seen])])).tolist()
         if not clips_seen:
-            raise ArgumentError("`val` gives no batches")
+            raise ArgumentError("gives no batches", "val")
         if not math.isfinite(loss):
             raise self.diverged(f"the validation loss is {loss} after epoch {self.epoch + 1}")
         return {"val_loss": loss / clips_seen, "val_top1": top1 / clips_seen, "val_top5": top5 / clips_seen}

@@ -45,7 +45,7 @@ def joined(device: str = "auto", *, patience: float = 600.0) -> Iterator[torch.d
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size > 1 and str(device).startswith("cuda:"):
-        raise ArgumentError(f"`device` (={str(device)!r}): each rank takes a card of its own; give cuda, or auto")
+        raise ArgumentError("must be cuda or auto, as each rank takes a GPU of its own", "device", str(device))
     where = choose_device(device)
     started = size > 1 and not dist.is_initialized()
     if started:
@@ -83,7 +83,7 @@ def choose_device(device: str | torch.device) -> torch.device:
     except (RuntimeError, TypeError):
         chosen = torch.device("meta")
     if chosen.type not in ("cpu", "cuda"):
-        raise ArgumentError(f"`device` (={str(device)!r}) must be auto, cpu, cuda or cuda:N")
+        raise ArgumentError("must be auto, cpu, cuda or cuda:N", "device", str(device))
     if chosen.type == "cpu":
         return chosen
     if not torch.cuda.is_available():

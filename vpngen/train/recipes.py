@@ -56,10 +56,10 @@ class Recipe:
         for name, low, high in (("batch", 1, 2**20), ("epochs", 1, 10**6), ("patience", 1, 10**6), ("freeze", 0, 99)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-                raise ArgumentError(f"`{name}` (={value!r}) must be an integer from {low} to {high}")
+                raise ArgumentError(f"must be an integer from {low} to {high}", name, value)
         for name in ("lr", "momentum", "weight_decay", "factor"):
             if isinstance(getattr(self, name), bool) or not isinstance(getattr(self, name), (int, float)):
-                raise ArgumentError(f"`{name}` (={getattr(self, name)!r}) must be a number")
+                raise ArgumentError("must be a number", name, getattr(self, name))
         for name, what, good in (
             ("lr", "above 0, up to 1e38", 0 < self.lr <= 1e38),
             ("momentum", "in [0, 1)", 0 <= self.momentum < 1),
@@ -67,22 +67,22 @@ class Recipe:
             ("factor", "in (0, 1)", 0 < self.factor < 1),
         ):
             if not good or not math.isfinite(getattr(self, name)):
-                raise ArgumentError(f"`{name}` (={getattr(self, name)!r}) must be a number {what}")
+                raise ArgumentError(f"must be a number {what}", name, getattr(self, name))
         if self.nesterov and not self.momentum:
-            raise ArgumentError(f"`nesterov` needs a `momentum` (={self.momentum}) above 0")
+            raise ArgumentError(f"needs a `momentum` (={self.momentum}) above 0", "nesterov")
         if (
             isinstance(self.clip, str)
             or len(self.clip) != 3
             or not all(isinstance(n, int) and n > 0 for n in self.clip)
         ):
-            raise ArgumentError(f"`clip` (={self.clip!r}) must be (frames, height, width)")
+            raise ArgumentError("must be (frames, height, width)", "clip", self.clip)
         object.__setattr__(self, "clip", tuple(self.clip))
         object.__setattr__(self, "mean", tuple(self.mean))
         object.__setattr__(self, "std", tuple(self.std))
         if len(self.mean) != 3 or len(self.std) != 3 or not all(math.isfinite(m) for m in self.mean):
-            raise ArgumentError(f"`mean` (={self.mean!r}) and `std` (={self.std!r}) must be three numbers each")
+            raise ArgumentError(f"and `std` (={self.std!r}) must be three numbers each", "mean", self.mean)
         if not all(math.isfinite(s) and s > 0 for s in self.std):
-            raise ArgumentError(f"`std` (={self.std!r}) must be above 0")
+            raise ArgumentError("must be above 0", "std", self.std)
         augmentation(self.augment)
 
     def to_dict(self) -> dict[str, Any]:

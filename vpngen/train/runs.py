@@ -8,7 +8,6 @@ import functools
 import hashlib
 import json
 import platform
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,19 +17,19 @@ import torch
 from torch import nn
 
 from vpngen import __version__, store
-from vpngen.errors import ArgumentError, ConflictError, VpngenError
+from vpngen.datasets.clips import VideoLoader, WindowLoader
+from vpngen.datasets.videos import VideoSet, hold_out, read_videos
+from vpngen.errors import ArgumentError, ConflictError
+from vpngen.files import write_json
+from vpngen.models.resnet import MODELS, create_model
+from vpngen.models.weights import freeze, inflate, load_weights, read_weights, recognize
 from vpngen.sampling import AUGMENTATIONS, Augment
 from vpngen.spec import Spec
 from vpngen.stream import ClipLoader, loader
 from vpngen.train import ranks
-from vpngen.train.clips import VideoLoader, WindowLoader
 from vpngen.train.evaluation import Evaluation, evaluate
-from vpngen.train.files import write_json
 from vpngen.train.fitting import CHECKPOINT, Progress, Row, fit
-from vpngen.train.models import MODELS, create_model
 from vpngen.train.recipes import Recipe
-from vpngen.train.videos import VideoSet, hold_out, read_videos
-from vpngen.train.weights import freeze, inflate, load_weights, read_weights, recognize
 
 DEFAULT_MODEL = "r3d50"
 """That of Kataoka et al., WACV 2022, section 4."""
@@ -88,7 +87,7 @@ class Start:
 
     def __post_init__(self) -> None:
         if self.weights is not None and self.inflate is not None:
-            raise ArgumentError("`from` and `inflate` both say what the weights are; leave one of them out")
+            raise ArgumentError("and `inflate` both say what the weights are; leave one of them out", "from")
 
     @functools.cached_property
     def parent(self) -> dict[str, Any] | None:
@@ -106,8 +105,10 @@ class Start:
         name = self.model or known.get("name", None if self.weights else DEFAULT_MODEL)
         if name is None:
             raise ArgumentError(
-                f"`from` (={str(self.weights)!r}) holds weights of none of the networks here, and does not say of which; give "
-                f"`model`, or, if they are of images, give the file as `inflate`"
+                "holds weights of none of the networks here, and does not say of which; give "
+                "`model`, or, if they are of images, give the file as `inflate`",
+                "from",
+                str(self.weights),
             )
         options = self.options
         if options is None:
@@ -135,8 +136,7 @@ class Start:
         if self.weights is not None:
             load_weights(model, self.weights, head="replace")
         if self.inflate is not None:
-            file = f"`inflate` (={str(self.inflate)!r})"
-            with _calling(path="`inflate`", state=file, load_weights="`from`"):
+            with _calling(path="inflate", state="inflate"):
                 inflate(model, read_weights(self.inflate)[0])
             parent = {"stage": "inflation", **_file(self.inflate)}
         freeze(model, frozen)
@@ -149,9 +149,9 @@ def _calling(**arguments: str) -> Iterator[None]:
     """Errors speak of these arguments in place of those of the function that raises them."""
     try:
         yield
-    except VpngenError as error:
-        error.args = (re.sub(r"`(\w+)`", lambda m: arguments.get(m[1], m[0]), str(error)),)
-        raise
+    except ArgumentError as error:
+        name = error.argument or ""
+        raise ArgumentError(error.problem, arguments.get(name, error.argument), error.value) from error
 
 
 @dataclass(frozen=True)
@@ -250,7 +250,7 @@ def initialize(
 
         plenty = samples or spec.n_videos()
         if recipe.batch > plenty:
-            raise ArgumentError(f"`batch` (={recipe.batch}) is more than an epoch holds, which is {plenty:,} clips")
+            raise ArgumentError(f"is more than an epoch holds, which is {plenty:,} clips", "batch", recipe.batch)
         train = clips(
             source,
             "train",
@@ -314,7 +314,7 @@ def finetune(
         batch = per_rank(recipe)
         if recipe.batch > len(train_set.videos):
             raise ArgumentError(
-                f"`batch` (={recipe.batch}) is more than the {len(train_set.videos):,} training videos of {data.kind}"
+                f"is more than the {len(train_set.videos):,} training videos of {data.kind}", "batch", recipe.batch
             )
         _try(model, metadata["model"], recipe.clip, device)
         how: dict[str, Any] = {
@@ -441,14 +441,16 @@ def _try(model: nn.Module, about: Mapping[str, Any], clip: tuple[int, int, int],
             logits = model.eval()(torch.zeros(1, 3, *clip, device=device))
     except Exception as error:  # whatever a network may do
         raise ArgumentError(
-            f"`clip` (={shape}): {about['name']} cannot take such clips ({type(error).__name__}: {error})"
+            f"is a shape of clips that {about['name']} cannot take ({type(error).__name__}: {error})", "clip", shape
         ) from error
     finally:
         model.train(mode)
     if not isinstance(logits, torch.Tensor) or logits.shape != (1, about["num_classes"]):
         what = tuple(logits.shape) if isinstance(logits, torch.Tensor) else f"a {type(logits).__name__}"
         raise ArgumentError(
-            f"`name` (={about['name']!r}) must give logits (N, {about['num_classes']}), and gives {what} for a clip of {shape}"
+            f"must give logits (N, {about['num_classes']}), and gives {what} for a clip of {shape}",
+            "name",
+            about["name"],
         )
 
 
@@ -495,7 +497,7 @@ def per_rank(recipe: Recipe) -> int:
     """Clips of a batch on each rank. Raises ArgumentError if they cannot be shared evenly."""
     size = ranks.world()[1]
     if recipe.batch % size:
-        raise ArgumentError(f"`batch` (={recipe.batch}) must be a multiple of the {size} ranks that share it")
+        raise ArgumentError(f"must be a multiple of the {size} ranks that share it", "batch", recipe.batch)
     return recipe.batch // size
 
 

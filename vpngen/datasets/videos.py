@@ -104,12 +104,12 @@ def read_videos(
             files that could be the same video, or two videos that could be the same file.
     """
     if kind not in READERS:
-        raise ArgumentError(f"`kind` (={kind!r}) must be one of {', '.join(KINDS)}")
+        raise ArgumentError(f"must be one of {', '.join(KINDS)}", "kind", kind)
     if subset not in SUBSETS:
-        raise ArgumentError(f"`subset` (={subset!r}) must be one of {', '.join(SUBSETS)}")
+        raise ArgumentError(f"must be one of {', '.join(SUBSETS)}", "subset", subset)
     most = SPLITS if kind in ("ucf101", "hmdb51") else 1
     if isinstance(split, bool) or not isinstance(split, int) or not 1 <= split <= most:
-        raise ArgumentError(f"`split` (={split!r}) of {kind} must be {f'from 1 to {most}' if most > 1 else '1'}")
+        raise ArgumentError(f"of {kind} must be {f'from 1 to {most}' if most > 1 else '1'}", "split", split)
     root = Path(root)
     if not root.is_dir():
         raise ConflictError(f"`root` (={str(root)!r}) is not a folder; give the one that holds the videos")
@@ -150,9 +150,9 @@ def hold_out(videos: VideoSet, share: float, seed: int) -> tuple[VideoSet, Video
         ArgumentError: a share or a seed out of range; nothing that could be put aside.
     """
     if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share < 1:
-        raise ArgumentError(f"`share` (={share!r}) must be between 0 and 1")
+        raise ArgumentError("must be between 0 and 1", "share", share)
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
-        raise ArgumentError(f"`seed` (={seed!r}) must be an integer in [0, 2**64)")
+        raise ArgumentError("must be an integer in [0, 2**64)", "seed", seed)
     labels: dict[str, set[int]] = defaultdict(set)
     for video in videos.videos:
         labels[video.group].add(video.label)
@@ -204,7 +204,7 @@ def _folder_of(root: Path, given: Path | None, names: Sequence[str], file: str) 
         if any(place.glob(file)):
             return place
     if given is None:
-        raise ArgumentError(f"`annotations` must be given: there is no {file} in {', '.join(map(str, places))}")
+        raise ArgumentError(f"must be given: there is no {file} in {', '.join(map(str, places))}", "annotations")
     raise ConflictError(f"`annotations` (={str(given)!r}) has no {file}; it has {_listed(given)}")
 
 
@@ -421,9 +421,9 @@ def _file_of(root: Path, given: Path | None, pattern: str) -> Path:
         if len(found) == 1:
             return found[0]
         if found:
-            raise ArgumentError(f"`annotations` must be one of {', '.join(map(str, found))}")
+            raise ArgumentError(f"must be one of {', '.join(map(str, found))}", "annotations")
     if given is None:
-        raise ArgumentError(f"`annotations` must be given: there is no {pattern} in {', '.join(map(str, places))}")
+        raise ArgumentError(f"must be given: there is no {pattern} in {', '.join(map(str, places))}", "annotations")
     raise ConflictError(f"`annotations` (={str(given)!r}) has no {pattern}; it has {_listed(given)}")
 
 
@@ -527,7 +527,7 @@ def _kinetics_tables(place: Path) -> dict[str, Path]:
         for name, words in NAMES.items():
             of_it = [p for p in tables if re.search(rf"(^|[_-])({'|'.join(words)})([_.-]|$)", p.name.lower())]
             if name not in chosen and len(of_it) > 1:
-                raise ArgumentError(f"`annotations` must be one of {', '.join(map(str, of_it))}")
+                raise ArgumentError(f"must be one of {', '.join(map(str, of_it))}", "annotations")
             if of_it:
                 chosen.setdefault(name, of_it[0])
         if len(chosen) == len(NAMES):
@@ -538,7 +538,7 @@ def _kinetics_tables(place: Path) -> dict[str, Path]:
 def _kinetics_rows(path: Path, subset: str) -> dict[str, list[tuple[str, str, str, str]]]:
     """Subset -> (label, YouTube id, name of the file without suffix, the same with times of fewest digits) of each row.
 
-    Rows without a subset are of `subset`.
+    Params without a subset are of `subset`.
     """
     rows: dict[str, list[tuple[str, str, str, str]]] = defaultdict(list)
     try:
@@ -639,7 +639,7 @@ def _images_of(root: Path, name: str, entry: Mapping[str, Any], labels: Iterable
 
 def _folder(root: Path, given: Path | None, subset: str, split: int) -> VideoSet:
     if given is not None:
-        raise ArgumentError(f"`annotations` (={str(given)!r}) are not for the kind `folder`, whose folders say all")
+        raise ArgumentError("are not for the kind `folder`, whose folders say all", "annotations", str(given))
     parts = {
         "train": root / "train",
         "val": next((p for p in (root / "val", root / "test") if p.is_dir()), root / "val"),

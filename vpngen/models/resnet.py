@@ -108,20 +108,20 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.shortcut not in ("A", "B"):
-            raise ArgumentError(f"`shortcut` (={self.shortcut!r}) must be A (zeros) or B (a convolution)")
+            raise ArgumentError("must be A (zeros) or B (a convolution)", "shortcut", self.shortcut)
         for name in ("in_channels", "stem_frames", "stem_stride"):
             check_count(name, getattr(self, name))
         if not isinstance(self.max_pool, bool):
-            raise ArgumentError(f"`max_pool` (={self.max_pool!r}) must be True or False")
+            raise ArgumentError("must be True or False", "max_pool", self.max_pool)
         numeric = isinstance(self.width, (int, float)) and not isinstance(self.width, bool)
         if not numeric or not 0 < self.width <= STEM:
-            raise ArgumentError(f"`width` (={self.width!r}) must be a number above 0 and up to {STEM}")
+            raise ArgumentError(f"must be a number above 0 and up to {STEM}", "width", self.width)
 
     def planes(self, count: int, groups: int = 1) -> int:
         """`count` at this width, and at least one for each group. Raises ArgumentError where that leaves none."""
         planes = int(count * self.width)
         if planes < groups:
-            raise ArgumentError(f"`width` (={self.width!r}) must be at least {groups / count:g} for this model")
+            raise ArgumentError(f"must be at least {groups / count:g} for this model", "width", self.width)
         return planes
 
 
@@ -176,22 +176,20 @@ def _find(name: str) -> tuple[Family, int]:
         for depth in family.depths:
             if name == f"{prefix}{depth}":
                 return family, depth
-    raise ArgumentError(
-        f"`name` (={name!r}) must be one of {', '.join(MODELS)}, or of the form package.module:callable"
-    )
+    raise ArgumentError(f"must be one of {', '.join(MODELS)}, or of the form package.module:callable", "name", name)
 
 
 def check_count(name: str, value: Any) -> None:
     """Raises ArgumentError unless `value` is a count."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST:
-        raise ArgumentError(f"`{name}` (={value!r}) must be an integer from 1 to {MOST:,}")
+        raise ArgumentError(f"must be an integer from 1 to {MOST:,}", name, value)
 
 
 def _foreign(name: str, num_classes: int, options: Mapping[str, Any]) -> nn.Module:
     """What `package.module:callable` makes. Raises as `create_model`."""
     home, _, path = name.partition(":")
     if not all(part.isidentifier() for part in (*home.split("."), *path.split("."))):
-        raise ArgumentError(f"`name` (={name!r}) must be one of MODELS, or of the form package.module:callable")
+        raise ArgumentError("must be one of MODELS, or of the form package.module:callable", "name", name)
     try:
         factory: Any = importlib.import_module(home)
     except Exception as error:  # whatever a module may do when it is imported
@@ -201,20 +199,20 @@ def _foreign(name: str, num_classes: int, options: Mapping[str, Any]) -> nn.Modu
         ) from error
     for part in path.split("."):
         if not hasattr(factory, part):
-            raise ArgumentError(f"`name` (={name!r}): {home} has no {path}")
+            raise ArgumentError(f"is not there: {home} has no {path}", "name", name)
         factory = getattr(factory, part)
     if not callable(factory):
-        raise ArgumentError(
-            f"`name` (={name!r}): {path} cannot be called; it must be a function or class that makes a model"
-        )
+        raise ArgumentError("cannot be called; it must be a function or class that makes a model", "name", name)
     signature = inspect.signature(factory)
     taken = [p.name for p in signature.parameters.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
     counts = [c for c in CLASS_COUNTS if c in taken][:1] or list(CLASS_COUNTS if open_ended else ())
     if not counts:
         raise ArgumentError(
-            f"`name` (={name!r}): {path} takes no class count; it needs a parameter called {', '.join(CLASS_COUNTS[:-1])} or "
-            f"{CLASS_COUNTS[-1]}, and has {', '.join(taken) or 'none'}"
+            "takes no class count; it needs a parameter called {', '.join(CLASS_COUNTS[:-1])} or "
+            f"{CLASS_COUNTS[-1]}, and has {', '.join(taken) or 'none'}",
+            "name",
+            name,
         )
     for count in counts:
         if count in options:

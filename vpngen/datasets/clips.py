@@ -22,14 +22,16 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
+from vpngen.checks import flag, integer
+from vpngen.checks import shape as clip_shape
+from vpngen.datasets import decoding, workers
+from vpngen.datasets.decoding import Footage, Frames, UnreadableError
+from vpngen.datasets.videos import Video, VideoSet
 from vpngen.errors import ArgumentError, RunError, VpngenError
 from vpngen.generators import Shape
 from vpngen.sampling import Augment, Deal, Sampling, augmentation
 from vpngen.spec import MAX_SIDE
-from vpngen.stream.dataset import check_state, clip_shape, count_of, flag, given_ranks, ranks_here
-from vpngen.train import decoding, workers
-from vpngen.train.decoding import Footage, Frames, UnreadableError
-from vpngen.train.videos import Video, VideoSet
+from vpngen.stream.dataset import check_state, given_ranks, ranks_here
 
 X10_SCALE: Final = 7 / 8
 """What of the short side is cut where no scales are said, except from the centre. The recipe of seed 000 cuts 112 pixels; the usual
@@ -242,18 +244,18 @@ class VideoLoader:
         start_method: str | None = None,
     ) -> None:
         if not videos.videos:
-            raise ArgumentError("`videos` is an empty set")
+            raise ArgumentError("is an empty set", "videos")
         self.videos = videos
-        self.batch_size = count_of("batch_size", batch_size, 1, 2**20)
+        self.batch_size = integer("batch_size", batch_size, 1, 2**20)
         self.drop_last = flag("drop_last", drop_last)
         self.faults: dict[str, str] = {}
         self._given = given_ranks(rank, world_size)
         self._cutting = _Cutting(
             videos,
-            clip_shape(clip),
+            clip_shape("clip", clip),
             _relative(augmentation(augment)),
             flag("shuffle", shuffle),
-            count_of("seed", seed, 0, 2**64 - 1),
+            integer("seed", seed, 0, 2**64 - 1),
         )
         self._plans = _Plans()
         self._loader = _loader(_Clips(self._cutting), workers, start_method, pin_memory, sampler=self._plans)
@@ -272,8 +274,9 @@ class VideoLoader:
         if self.drop_last and self.batch_size * ranks > n:
             on = f" on each of {ranks} ranks" if ranks > 1 else ""
             raise ArgumentError(
-                f"`batch_size` (={self.batch_size}){on} is more than the set has, which is {n} videos; give a smaller one, or "
-                f"drop_last=False"
+                f"{on} is more than the set has, which is {n} videos; give a smaller one, or drop_last=False",
+                "batch_size",
+                self.batch_size,
             )
         return Deal(start, n, self.batch_size, ranks, self.drop_last)
 
@@ -306,7 +309,7 @@ class VideoLoader:
 
     def set_epoch(self, epoch: int) -> None:
         """The next iteration is this epoch, from its beginning, or from where `load_state_dict` left it. Raises ArgumentError."""
-        count_of("epoch", epoch, 0, MOST_EPOCH)
+        integer("epoch", epoch, 0, MOST_EPOCH)
         self._next = (epoch, self._next[1] if self._next[0] == epoch else 0)
         self._at = None
 
@@ -329,13 +332,13 @@ class VideoLoader:
             ConflictError: the state of another set of videos, or of a loader with other arguments.
         """
         if not isinstance(state, Mapping) or state.get("vpngen_videos") != STATE_FORM:
-            raise ArgumentError(f"`state` is not that of a VideoLoader of this vpngen: {str(state)[:200]}")
+            raise ArgumentError(f"is not that of a VideoLoader of this vpngen: {str(state)[:200]}", "state")
         check_state(state, self.fingerprint, self._settings(), "set of videos", "loader")
         try:
-            epoch = count_of("epoch", state["epoch"], 0, MOST_EPOCH)
-            sample = count_of("sample", state["sample"], 0, len(self.videos.videos))
+            epoch = integer("epoch", state["epoch"], 0, MOST_EPOCH)
+            sample = integer("sample", state["sample"], 0, len(self.videos.videos))
         except (KeyError, ArgumentError) as error:
-            raise ArgumentError(f"`state` is damaged: {error}") from None
+            raise ArgumentError(f"is damaged: {error}", "state") from None
         self._next, self._at = (epoch, sample), None
 
     @functools.cached_property
@@ -420,9 +423,9 @@ class WindowLoader:
         self.faults: dict[str, str] = {}
         self.short: set[str] = set()
         self._given = given_ranks(rank, world_size)
-        shape = clip_shape(clip)
-        stride = shape[0] if stride is None else count_of("stride", stride, 1, MAX_SIDE)
-        self._windows = _Windows(videos, count_of("batch_size", batch_size, 1, 2**20), shape, stride)
+        shape = clip_shape("clip", clip)
+        stride = shape[0] if stride is None else integer("stride", stride, 1, MAX_SIDE)
+        self._windows = _Windows(videos, integer("batch_size", batch_size, 1, 2**20), shape, stride)
         self._reading = workers, start_method, pin_memory
         _loader(self._windows, *self._reading)
 
@@ -541,10 +544,10 @@ def _relative(augment: Augment) -> Augment:
 def _loader(
     dataset: Any, count: int, start_method: str | None, pin_memory: bool, persistent: bool = True, **options: Any
 ) -> Any:
-    count = count_of("workers", count, 0, 4096)
+    count = integer("workers", count, 0, 4096)
     known = torch.multiprocessing.get_all_start_methods()
     if start_method is not None and start_method not in known:
-        raise ArgumentError(f"`start_method` (={start_method!r}) must be one of {', '.join(known)}")
+        raise ArgumentError(f"must be one of {', '.join(known)}", "start_method", start_method)
     if count:
         options |= {
             "persistent_workers": persistent,

@@ -34,12 +34,7 @@ def replace(path: Path) -> Iterator[Path]:
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
         partial.replace(path)
-        if os.name == "posix":
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        sync_folder(path.parent)
     except Exception as error:
         if no_space(error):
             raise MissingError(
@@ -51,10 +46,26 @@ def replace(path: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
+def write(path: Path, data: bytes) -> None:
+    """Write `data`, whole or not at all. Raises MissingError."""
+    with replace(path) as partial:
+        partial.write_bytes(data)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as JSON, whole or not at all. Raises MissingError."""
     with replace(path) as partial:
         partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder durable, where the system can."""
+    with contextlib.suppress(OSError):
+        fd = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
 
 
 def _alive(pid: str) -> bool:

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from vpngen.errors import ArgumentError, ConflictError, MissingError
-from vpngen.train.files import replace
-from vpngen.train.models import BLOCKS, FAMILIES, MODELS, STEM, DenseNet, check_count, create_model, reference_arch
+from vpngen.files import replace
+from vpngen.models.resnet import BLOCKS, FAMILIES, MODELS, STEM, DenseNet, check_count, create_model, reference_arch
 
 METADATA: Final = "vpngen"
 """The key that our metadata is under, in the header of a .safetensors file and in a .pth file."""
@@ -57,7 +57,8 @@ def find_head(model: nn.Module) -> tuple[str, nn.Linear | nn.Conv3d]:
     head = _head(_bare(model))
     if head is None:
         raise ArgumentError(
-            f"`model` ({type(model).__name__}) has neither a torch.nn.Linear nor a 1 x 1 x 1 convolution that could be its classifier"
+            f"({type(model).__name__}) has neither a torch.nn.Linear nor a 1 x 1 x 1 convolution that could be its classifier",
+            "model",
         )
     return head
 
@@ -105,7 +106,7 @@ def freeze(model: nn.Module, stages: int) -> None:
         ArgumentError: `stages` is negative or more than there are, or no stages are found.
     """
     if isinstance(stages, bool) or not isinstance(stages, int) or stages < 0:
-        raise ArgumentError(f"`stages` (={stages!r}) must be 0 for none, or a number of stages")
+        raise ArgumentError("must be 0 for none, or a number of stages", "stages", stages)
     if stages == 0:
         return
     model = _bare(model)
@@ -113,7 +114,7 @@ def freeze(model: nn.Module, stages: int) -> None:
     names = _stages(model, head)
     if stages > len(names):
         there = f"has {len(names)}: {', '.join(names)}" if names else "has no numbered stages, as layer1, layer2"
-        raise ArgumentError(f"`stages` (={stages}) is more than {type(model).__name__} has to freeze; it {there}")
+        raise ArgumentError(f"is more than {type(model).__name__} has to freeze; it {there}", "stages", stages)
     # The classifier with whatever layers lead to it: as much of its branch as the stages have no part in.
     branch = next(b for b in itertools.accumulate(head.split("."), "{}.{}".format) if not _within(names[-1], b))
     end = [*names, branch][stages]
@@ -191,7 +192,7 @@ def save_reference(
     Args:
         path: where to.
         model: its names are those of a model that is neither parallel nor compiled.
-        arch: see `vpngen.train.models.reference_arch`; who resumes must have the same.
+        arch: see `vpngen.models.resnet.reference_arch`; who resumes must have the same.
         epoch: that was finished last, counted from 1.
         optimizer: for who resumes.
         scheduler: likewise.
@@ -216,7 +217,7 @@ def _json(metadata: Mapping[str, Any]) -> str:
     try:
         return json.dumps(dict(metadata))
     except (TypeError, ValueError) as error:
-        raise ArgumentError(f"`metadata` must be what JSON can hold: {error}") from error
+        raise ArgumentError(f"must be what JSON can hold: {error}", "metadata") from error
 
 
 def on_cpu(value: Any) -> Any:
@@ -275,9 +276,9 @@ def read_weights(path: str | Path) -> tuple[State, dict[str, Any]]:
         with path.open("rb") as file:
             start = file.read(9)
     except FileNotFoundError:
-        raise ArgumentError(f"`path` (={str(path)!r}): there is no such file") from None
+        raise ArgumentError("does not exist", "path", path) from None
     except OSError as error:
-        raise ArgumentError(f"`path` (={str(path)!r}) cannot be read: {error.strerror}") from None
+        raise ArgumentError(f"cannot be read: {error.strerror}", "path", str(path)) from None
     if start[8:] == b"{":  # behind the length of the header
         state, metadata = _read_safetensors(path)
     elif start.startswith((b"PK", b"\x80")):
@@ -355,7 +356,7 @@ def load_weights(model: nn.Module, path: str | Path, *, head: str = "keep") -> d
         MissingError: as `read_weights`.
     """
     if head not in HEADS:
-        raise ArgumentError(f"`head` (={head!r}) must be one of {', '.join(HEADS)}")
+        raise ArgumentError(f"must be one of {', '.join(HEADS)}", "head", head)
     model = _bare(model)
     state, metadata = read_weights(path)
     real = model.state_dict()
@@ -551,19 +552,20 @@ def inflate(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     flat, solid = _plain(state), model.state_dict()
     head = find_head(model)[0]
     if any(v.ndim == 5 for v in flat.values()):
-        raise ArgumentError("`state` has kernels in time already; `load_weights` takes it as it is")
+        raise ArgumentError("has kernels in time already; `load_weights` takes it as it is", "state")
     if any(n.startswith("conv1_s.") for n in solid):
         raise ArgumentError(
-            "`model` has its convolutions split into space and time, (2+1)D, and a 2D network has no kernels of such shapes; "
-            "inflate into one of r3d"
+            "has its convolutions split into space and time, (2+1)D, and a 2D network has no kernels of such shapes; "
+            "inflate into one of r3d",
+            "model",
         )
     if not any(n.startswith("layer1.") for n in solid) or not any(n.startswith("layer1.") for n in flat):
-        raise ArgumentError("`model` and `state` must both be ResNets, with names as conv1, bn1, layer1.0.conv1")
+        raise ArgumentError("and `state` must both be ResNets, with names as conv1, bn1, layer1.0.conv1", "model")
     wanted = {n: v for n, v in solid.items() if not _within(n, head) and not n.endswith(COUNTED)}
     given = {n: v for n, v in flat.items() if not _within(n, head) and not n.endswith(COUNTED)}
     projected = [n for n in given if ".downsample." in n]
     if projected and not any(".downsample." in n for n in wanted):
-        raise ArgumentError(f"`model` has shortcuts A, with no place for `{projected[0]}`; it needs shortcut=B")
+        raise ArgumentError(f"has shortcuts A, with no place for `{projected[0]}`; it needs shortcut=B", "model")
     if differing := _differences(given, _flattened(wanted)):
         made = _fitting(flat, flat=True)
         options = "" if made is None else "".join(f", {k}={v}" for k, v in made["options"].items())

@@ -1,0 +1,1 @@
+"""Ways to run a plan: which executor renders its shards."""

@@ -1,0 +1,1 @@
+"""What a network learns: the list of tasks."""
