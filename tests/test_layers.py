@@ -13,7 +13,7 @@ import vpngen
 
 LAYERS = [
     {"errors", "rng", "units", "lazy"},
-    {"checks", "files", "floats"},
+    {"checks", "fields", "files", "floats"},
     {"generators"},
     {"spec"},
     {"backends", "looks", "sampling"},

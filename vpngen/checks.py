@@ -26,7 +26,7 @@ def is_integer(value: Any) -> bool:
 def integer(name: str, value: Any, least: int, most: int | None = None) -> int:
     """`value` as an integer from `least` to `most`; None for no upper limit. Raises ArgumentError."""
     if not is_integer(value) or value < least or (most is not None and value > most):
-        allowed = f"of at least {least}" if most is None else f"from {least} to {most:,}"
+        allowed = f"of at least {least}" if most is None else f"from {least} to {most}"
         raise ArgumentError(f"must be an integer {allowed}", name, value)
     return int(value)
 
@@ -62,7 +62,7 @@ def shape(name: str, value: Any) -> Shape:
     if not isinstance(value, (tuple, list)) or len(value) != 3:
         raise ArgumentError("must be (frames, height, width)", name, value)
     if not all(is_integer(side) and 1 <= side <= MAX_SIDE for side in value):
-        raise ArgumentError(f"must be integers from 1 to {MAX_SIDE:,}", name, value)
+        raise ArgumentError(f"must be integers from 1 to {MAX_SIDE}", name, value)
     t, y, x = map(int, value)
     return t, y, x
 
