@@ -298,10 +298,10 @@ def test_a_reader_without_vpngen_is_told_which_codec_it_lacks(path: Path) -> Non
             try:
                 opened()
             except ValueError as error:
-                print(type(error).__name__, error)
+                print(type(error).__name__, "vpngen.formula" in str(error))
         print(zarr.open_array(sys.argv[1] + "/train/label", mode="r")[...].tolist())
     """
-    told = "UnknownCodecError Unknown codec: 'vpngen.formula'"
+    told = "UnknownCodecError True"
     labels = str(SPEC.labels(np.arange(18)).tolist())
     assert python(code, path, folders=()).splitlines() == [told, told, labels]
 
