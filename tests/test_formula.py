@@ -327,7 +327,7 @@ def test_json_both_ways_and_copies() -> None:
         ({"generator": "plasma", "format_version": 1}, r"`generator` \(='plasma'\).*perlin.*pip install --upgrade vpngen"),
         ({"generator": ["perlin"], "format_version": 1}, r"`generator` \(=\['perlin'\]\)"),
         ({"generator": "perlin", "format_version": "1"}, "`format_version` .*must be an integer"),
-        ({"generator": "perlin", "format_version": 0}, "`format_version` .*must be from 1"),
+        ({"generator": "perlin", "format_version": 0}, "`format_version` .*must be an integer from 1"),
         ({"generator": "perlin"}, "has `generator` and `format_version`"),
         ({"generator": "perlin", "format_version": 1, "more": 1}, "has `generator` and `format_version`"),
         ("perlin", "has `generator` and `format_version`"),
