@@ -25,7 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 from vpngen.datasets.workers import lost_worker
 from vpngen.errors import ArgumentError, ConflictError, MissingError, RunError
 from vpngen.files import replace
-from vpngen.models.weights import freeze
+from vpngen.models import freeze
 from vpngen.store.locks import try_lock
 from vpngen.train import ranks
 from vpngen.train.recipes import Recipe
@@ -362,7 +362,7 @@ class _Run:
             raise self.diverged(f"weights are no numbers any more at step {self.step}")
         states = ranks.gathered(_random_state(self.device) if random is None else random)
         place = train.state_dict() if self.sums.steps else None
-        from vpngen.models.resnet import reference_arch
+        from vpngen.models.base import reference_arch
 
         content = {
             "vpngen_checkpoint": CHECKPOINT_FORM,
@@ -469,8 +469,8 @@ class _Run:
             ranks.on_main(partial(self._finish, self.out))
 
     def _finish(self, out: Path) -> None:
-        from vpngen.models.resnet import reference_arch
-        from vpngen.train import weights
+        from vpngen.models import weights
+        from vpngen.models.base import reference_arch
 
         figures = {k: v for k, v in self.rows[-1].items() if v is not None} if self.rows else {}
         # What was done, which another rate or fewer epochs of a command that came after the end do not change.

@@ -21,8 +21,8 @@ from vpngen.datasets.clips import VideoLoader, WindowLoader
 from vpngen.datasets.videos import VideoSet, hold_out, read_videos
 from vpngen.errors import ArgumentError, ConflictError
 from vpngen.files import write_json
-from vpngen.models.resnet import MODELS, create_model
-from vpngen.models.weights import freeze, inflate, load_weights, read_weights, recognize
+from vpngen.models import MODELS, create_model, freeze, inflate, load_weights, read_weights
+from vpngen.models.weights import recognize
 from vpngen.sampling import AUGMENTATIONS, Augment
 from vpngen.spec import Spec
 from vpngen.stream import ClipLoader, loader
