@@ -43,7 +43,6 @@ def make(
     progress: Progress | None = None,
     *,
     ifs_dir: str | Path | None = None,
-    search_seed: int = 0,
     **choices: Any,
 ) -> dict[str, Any]:
     """The fields of `vpngen.generators.Fractal` with so many systems, for videos of `shape` (t, y, x).
@@ -54,25 +53,26 @@ def make(
         progress: called with (categories found, categories) while a search runs.
         ifs_dir: a folder of FractalDB's category files, in place of a search: one CSV a category, in the order of their
             names, a row of a, b, c, d, e, f, probability for each map.
-        search_seed: of the categories, in [0, 2**64).
-        choices: the other fields: weight, flips, draw, points_per_frame, trail, pad, level.
+        choices: the other fields: search_seed (without `ifs_dir`), weight, flips, draw, points_per_frame, trail, pad, level.
 
     Raises:
         ArgumentError: counts out of range, files that are no systems.
         MissingError: the numba backend, which searches, cannot run here.
     """
+    if ifs_dir is not None and "search_seed" in choices:
+        raise ArgumentError("is of a search, and `ifs_dir` takes its place; leave one of them out", "search_seed")
     n = 1000 if ifs_dir is None else 1
     if categories is not None:
         categories = n = checks.integer("categories", categories, 1, MOST_CATEGORIES)
     # What else is wrong is said before a search, which can take minutes.
-    fields = {"search_seed": search_seed, **choices}
+    fields = dict(choices)
     unknown_yet = _fractal.Fractal((1,) * n, attempts=(0,) * n, **fields)
     unknown_yet.check(shape)
     if ifs_dir is not None:
         fields["table"], fields["sizes"] = read_folder(Path(ifs_dir), categories)
         plain = _fractal.Fractal((1,) * len(fields["sizes"]), **fields)
         return {"variants": tuple(_variants(plain.systems, plain.weight, Path(ifs_dir), progress)), **fields}
-    fields["attempts"], variants = search(n, int(search_seed), progress)
+    fields["attempts"], variants = search(n, unknown_yet.search_seed, progress)
     if unknown_yet.weight != USUAL_WEIGHT:
         found = _fractal.Fractal(variants, **fields)
         variants = tuple(_variants(found.systems, found.weight, None, progress))

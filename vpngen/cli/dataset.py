@@ -43,18 +43,18 @@ class _DatasetOptions(OptionsOf):
         """See `OptionsOf.made`."""
         kinds = _kinds()
         presets = {name: kind for kind in kinds.values() for name in kind.presets}
-        kind = presets.get(_typed(typed, "--preset")) or kinds.get(_typed(typed, "--generator")) or [*kinds.values()][0]
+        first = next(iter(kinds.values()))
+        kind = presets.get(_typed(typed, "--preset")) or kinds.get(_typed(typed, "--generator")) or first
         more = "`vpngen render --generator NAME --help`" if self.train else "--generator NAME --help"
         options: list[click.Parameter] = [
             DatasetOption(["--preset"], metavar="NAME", shell_complete=_complete_presets, help="A set of the paper, see `vpngen info --presets`; options beside it override it."),
             DatasetOption(["--spec", "spec_files"], multiple=True, type=click.File(encoding="utf-8"), help="A spec as JSON, as `vpngen info --format json` prints it; - for stdin. Several are mixed: the labels of the first, then those of the next."),
-            DatasetOption(["--generator"], type=click.Choice(list(kinds)), help=f"The formula. Its options: {more}.  [default: {next(iter(kinds))}]"),
+            DatasetOption(["--generator"], type=click.Choice(list(kinds)), help=f"The formula. Its options: {more}.  [default: {first.name}]"),
         ]  # fmt: skip
         common = {f.name for f in kind.counts}
         for field in kind.counts:
-            renamed = self.train and field.name == "seed"
-            name = field._replace(name="data_seed") if renamed else field
-            options += made_options([name], DatasetOption, key=field.name)
+            name = "data_seed" if self.train and field.name == "seed" else field.name
+            options += made_options([field._replace(name=name)], DatasetOption, key=field.name)
         own = [f for f in kind.options() if f.name not in common]
         options += made_options(own, DatasetOption, of=kind.name, hidden=self.train)
         for other in kinds.values():

@@ -378,7 +378,10 @@ class Fractal(Generator):
         points = shape[0] * self.points_per_frame
         return [
             ("systems", f"{len(usable):,} {source}, of {_span(self.systems.count.tolist())} maps"),
-            ("variants", f"{_span(usable)} of {VARIANTS} a system: itself, and a to f times {', '.join(some)} or {last}"),
+            (
+                "variants",
+                f"{_span(usable)} of {VARIANTS} a system: itself, and a to f times {', '.join(some)} or {last}",
+            ),
             ("flips", f"{'yes' if self.flips else 'no'}: {flipped}"),
             ("draw", f"{self.draw}: {pattern}, grey {self.level} on 0, with a margin of {self.pad}"),
             ("points", f"{self.points_per_frame:,} a frame, {points:,} a video; a frame shows those of {shown}"),
