@@ -60,7 +60,7 @@ def make(
         MissingError: the numba backend, which searches, cannot run here.
     """
     if ifs_dir is not None and "search_seed" in choices:
-        raise ArgumentError("is of a search, and `ifs_dir` takes its place; leave one of them out", "search_seed")
+        raise ArgumentError("is of a search, and category files take its place; leave one of them out", "search_seed")
     n = 1000 if ifs_dir is None else 1
     if categories is not None:
         categories = n = checks.integer("categories", categories, 1, MOST_CATEGORIES)
@@ -187,7 +187,7 @@ def read_folder(folder: Path, categories: int | None = None) -> tuple[str, tuple
     if not paths:
         raise ArgumentError("holds no .csv files", "ifs_dir", str(folder))
     if categories is not None and categories > len(paths):
-        raise ArgumentError(f"is more than `ifs_dir` holds, which is {len(paths)}", "categories", categories)
+        raise ArgumentError(f"is more than the folder holds, which is {len(paths)}", "categories", categories)
     tables = [read_system(path) for path in paths[:categories]]
     return base64.b64encode(b"".join(t.tobytes() for t in tables)).decode(), tuple(len(t) for t in tables)
 
@@ -231,10 +231,8 @@ def _variants(systems: _fractal.Systems, weight: float, folder: Path | None, pro
         system = _fractal.Systems(systems.count[i : i + 1], systems.maps[i : i + 1], systems.thresholds[i : i + 1])
         usable = usable_variants(system, _fractal.candidates(0, [i], [0])[1], weight, backend)
         if folder is not None and not usable & 1:
-            raise ArgumentError(
-                f"category {i} of `ifs_dir` (={str(folder)!r}) never fills: its points leave, or fall on less than a hundredth "
-                f"of the canvas"
-            )
+            why = "its points leave, or fall on less than a hundredth of the canvas"
+            raise ArgumentError(f"holds a category that never fills, number {i}: {why}", "ifs_dir", str(folder))
         return usable | 1
 
     return _in_parallel(one, range(len(systems.count)), progress)

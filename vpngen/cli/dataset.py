@@ -74,7 +74,7 @@ def _kinds() -> dict[str, type[Generator]]:
 def _typed(typed: tuple[str, ...], option: str) -> str:
     """The value of an option among arguments that are not parsed yet; nothing where it is not given."""
     found = ""
-    for word, following in zip(typed, (*typed[1:], ""), strict=True):
+    for word, following in zip(typed, [*typed[1:], ""], strict=False):
         name, sign, value = word.partition("=")
         if name == option:
             found = value if sign else following
@@ -124,8 +124,8 @@ def take_spec(options: dict[str, Any]) -> tuple[Spec, str]:
     files, preset = given.pop("spec_files", ()), given.pop("preset", None)
     if files:
         if preset is not None or given:
-            other = "preset" if preset is not None else next(iter(given))
-            raise ArgumentError(f"names the whole dataset, so `{other}` cannot be given beside it", "spec")
+            other = "preset" if preset is not None else _named(next(iter(given)))
+            raise ArgumentError("cannot be given beside --spec, which names the whole dataset", other)
         specs = [_read_spec(file) for file in files]
         spec = mixed(*specs) if len(specs) > 1 else specs[0]
         return spec, f"{spec.generator.name}-{spec.fingerprint[:8]}"
@@ -155,7 +155,7 @@ def _generator(preset: str | None, given: dict[str, Any]) -> str:
             return own  # whoever makes it says so
         own = presets()[preset]["generator"]
     if asked not in (None, own):
-        raise ArgumentError(f"cannot be given beside `preset` (={preset!r}), a set of {own!r}", "generator", asked)
+        raise ArgumentError(f"cannot be given beside --preset {preset}, a set of {own!r}", "generator", asked)
     known = {f.name for f in kinds[own].options()}
     for name in given:
         if name not in known:

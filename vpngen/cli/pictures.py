@@ -27,7 +27,7 @@ def _source(store_path: str | None, backend: str, split: str, options: dict[str,
     if store_path is None:
         spec, _ = take_spec(options)
         if split not in spec.splits:
-            raise ArgumentError("holds no videos; give `val_instances`", "split", split)
+            raise ArgumentError("holds no videos; give --val-instances", "split", split)
         with compiling():
             warm(spec, backend)
         return spec, functools.partial(render_pixels, spec, backend=backend)

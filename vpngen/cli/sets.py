@@ -150,8 +150,8 @@ def info(store_path: str | None, presets: bool, form: str, **options: Any) -> No
 
     if presets:
         if store_path is not None:
-            raise ArgumentError("STORE cannot be given beside `presets`; leave one of them out")
-        no_dataset(options, "`presets`")
+            raise ArgumentError("STORE cannot be given beside --presets; leave one of them out")
+        no_dataset(options, "--presets")
         known = {name: Spec.preset(name) for name in all_presets()}
         about = {name: fields["about"] for name, fields in all_presets().items()}
         listed = {n: {**_facts(s), "about": about[n]} for n, s in known.items()}

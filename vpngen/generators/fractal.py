@@ -305,9 +305,8 @@ class Fractal(Generator):
         if min(height, width) <= 2 * self.pad:
             raise ArgumentError(f"leaves nothing of frames of {height} x {width}", "pad", self.pad)
         if frames * self.points_per_frame > MOST_POINTS:
-            raise ArgumentError(
-                f"{frames} frames of `points_per_frame` (={self.points_per_frame}) are more than {MOST_POINTS:,} points"
-            )
+            problem = f"is more than {MOST_POINTS:,} points in {frames} frames"
+            raise ArgumentError(problem, "points_per_frame", self.points_per_frame)
 
     # --- params
 

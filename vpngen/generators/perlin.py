@@ -334,7 +334,7 @@ class Perlin(Generator):
             if bad := [v for v in values if size % v]:
                 raise ArgumentError(
                     f"has {', '.join(map(str, bad))}, which does not divide the {axis} of {size}; "
-                    f"change the {axis} or give `{name}` without it",
+                    f"change the {axis}, or leave it out",
                     name,
                 )
 
