@@ -78,6 +78,10 @@ class Generator(ABC):
             raise ArgumentError(f"must be an integer in [0, {self.n_categories})", "category_id", category_id)
         return int(category_id)
 
+    def members(self) -> list[tuple[int, Generator]]:
+        """The generators whose labels these are, each with the first of them: of a mixture its parts."""
+        return [(0, self)]
+
     @abstractmethod
     def check(self, shape: Shape) -> None:
         """Raise ArgumentError unless videos of `shape` (t, y, x) can be made."""

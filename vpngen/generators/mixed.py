@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Self
@@ -94,6 +95,11 @@ class Mixed(Generator):
             raise ArgumentError("must be (number of the part, then its category there)", "category", category)
         before = sum(part.n_categories for part in self.parts[: category[0]])
         return before + self.parts[category[0]].category_id(category[1:])
+
+    def members(self) -> list[tuple[int, Generator]]:
+        """The parts, each with the first of its labels."""
+        sizes = [part.n_categories for part in self.parts]
+        return list(zip(itertools.accumulate(sizes, initial=0), self.parts, strict=False))
 
     def check(self, shape: Shape) -> None:
         """Raise ArgumentError unless all parts can make videos of `shape` (t, y, x)."""

@@ -302,7 +302,7 @@ class Perlin(Generator):
 
         rows = np.zeros(n, self.params_dtype)
         rows["key"] = keys
-        rows["gain"], rows["bias"] = 127.5, 128.0
+        rows["gain"], rows["bias"] = (1, 0) if self.needs_extremes else (127.5, 128)
         rows["gradients"], rows["fade"] = GRADIENTS.index(self.gradients), FADES.index(self.fade)
         rows["phase"] = 0.5 * PHASES.index(self.phase)
         rows["terms"] = 1 + self.noise_terms
