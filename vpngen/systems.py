@@ -142,9 +142,7 @@ def accepted(category: int, seed: int, backend: Any) -> int:
     )
 
 
-def usable_variants(
-    systems: _fractal.Systems, keys: npt.NDArray[np.uint32], weight: float, backend: Any
-) -> int:
+def usable_variants(systems: _fractal.Systems, keys: npt.NDArray[np.uint32], weight: float, backend: Any) -> int:
     """The bits of the variants of one system (1,) whose orbits stay near the origin and fill a hundredth of the canvas."""
     weighted = np.repeat(_fractal.trials(systems, keys), _fractal.VARIANTS)
     weighted["maps"] *= _fractal.factors(weight)[:, None, :]

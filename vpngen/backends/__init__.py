@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
-from vpngen.backends.base import Backend, kernels
+from vpngen.backends.base import Backend, Windows, kernels
 from vpngen.errors import ArgumentError, MissingError
 from vpngen.floats import F32
 from vpngen.generators import Generator, Params, Pixels, Shape
@@ -45,15 +44,11 @@ class Auto(Backend):
         """See `Backend.require`."""
         self.of(generator)
 
-    def render(
-        self, generator: str, params: Params, windows: npt.NDArray[np.int32], out: Pixels, threads: int | None
-    ) -> None:
+    def render(self, generator: str, params: Params, windows: Windows, out: Pixels, threads: int | None) -> None:
         """See `Backend.render`."""
         self.of(generator).render(generator, params, windows, out, threads)
 
-    def render_device(
-        self, generator: str, params: Params, windows: npt.NDArray[np.int32], out: Any, shape: tuple[int, ...]
-    ) -> None:
+    def render_device(self, generator: str, params: Params, windows: Windows, out: Any, shape: tuple[int, ...]) -> None:
         """See `Backend.render_device`."""
         self.of(generator).render_device(generator, params, windows, out, shape)
 

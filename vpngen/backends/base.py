@@ -14,6 +14,8 @@ from vpngen.errors import ArgumentError, MissingError
 from vpngen.floats import F32
 from vpngen.generators import Params, Pixels, Shape
 
+Windows = npt.NDArray[np.int32]
+"""What a batch shows of each video, (N, 5): t0, step, y0, x0 and flip, see `Backend.render`."""
 WHOLE: Final = np.array([[0, 1, 0, 0, 0]], np.int32)
 """The window of a whole video, packed; shape (1, 5)."""
 
@@ -52,18 +54,14 @@ class Backend(ABC):
         kernels(self.name, generator)
 
     @abstractmethod
-    def render(
-        self, generator: str, params: Params, windows: npt.NDArray[np.int32], out: Pixels, threads: int | None
-    ) -> None:
+    def render(self, generator: str, params: Params, windows: Windows, out: Pixels, threads: int | None) -> None:
         """Fill `out` (N, T, Y, X), C-contiguous, with the windows (N, 5) of the videos `params` (N,).
 
         The columns of a window are t0, step, y0, x0, flip: pixel (i, j, k) of its output is that of frame
         t0 + i * step, row y0 + j and column x0 + k, or x0 + X - 1 - k if flip is 1. Nothing is checked here.
         """
 
-    def render_device(
-        self, generator: str, params: Params, windows: npt.NDArray[np.int32], out: Any, shape: tuple[int, ...]
-    ) -> None:
+    def render_device(self, generator: str, params: Params, windows: Windows, out: Any, shape: tuple[int, ...]) -> None:
         """Fill `out`, an array of `shape` (..., T, Y, X) that is not NumPy's; raise ArgumentError where it cannot be."""
         raise ArgumentError(f"is a {type(out).__name__}; the {self.name} backend renders into NumPy arrays", "out")
 

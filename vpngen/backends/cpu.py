@@ -25,10 +25,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 from llvmlite import binding
 
-from vpngen.backends.base import WHOLE, Backend, kernels
+from vpngen.backends.base import WHOLE, Backend, Windows, kernels
 from vpngen.floats import F32
 from vpngen.generators import Params, Pixels, Shape
 from vpngen.units import usable_cpus
@@ -54,9 +53,7 @@ class Numba(Backend):
 
     name: ClassVar[str] = "numba"
 
-    def render(
-        self, generator: str, params: Params, windows: npt.NDArray[np.int32], out: Pixels, threads: int | None
-    ) -> None:
+    def render(self, generator: str, params: Params, windows: Windows, out: Pixels, threads: int | None) -> None:
         """See `Backend.render`."""
         module, threads = kernels(self.name, generator), threads or usable_cpus()
         flat, extent = out.reshape(-1), out.shape[1:]

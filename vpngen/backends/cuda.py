@@ -24,9 +24,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import numpy as np
-import numpy.typing as npt
 
-from vpngen.backends.base import WHOLE, Backend, kernels
+from vpngen.backends.base import WHOLE, Backend, Windows, kernels
 from vpngen.errors import ArgumentError, MissingError, RunError
 from vpngen.floats import F32
 from vpngen.generators import GENERATORS, Params, Pixels, Shape
@@ -199,7 +198,7 @@ class Cuda(Backend):
         self.architecture = f"sm_{capability[0]}{capability[1]}"
         self.gpu = Gpu(int(properties["multiProcessorCount"]), int(properties["sharedMemPerBlockOptin"]))
         self._modules: dict[str, Any] = {}
-        self._kernels: dict[str, Any] = {}
+        self._kernels: dict[tuple[str, str], Any] = {}
 
     @contextmanager
     def _on_gpu(self, what: str) -> Iterator[Any]:
@@ -218,9 +217,7 @@ class Cuda(Backend):
 
     # --- the interface of every backend
 
-    def render(
-        self, generator: str, params: Params, windows: npt.NDArray[np.int32], out: Pixels, threads: int | None
-    ) -> None:
+    def render(self, generator: str, params: Params, windows: Windows, out: Pixels, threads: int | None) -> None:
         """See `Backend.render`; `threads` plays no part. A batch that the GPU cannot hold goes in pieces."""
         if not out.size:
             return
@@ -235,9 +232,7 @@ class Cuda(Backend):
                 self._launch(batch, pixels[: len(part)])
                 pixels[: len(part)].get(out=part)
 
-    def render_device(
-        self, generator: str, params: Params, windows: npt.NDArray[np.int32], out: Any, shape: tuple[int, ...]
-    ) -> None:
+    def render_device(self, generator: str, params: Params, windows: Windows, out: Any, shape: tuple[int, ...]) -> None:
         """See `Backend.render_device`: on torch's current stream for its tensors, else CuPy's, without waiting for it."""
         with (
             self._on_gpu(f"{generator} of {len(params)} windows into {shape}") as cupy,
@@ -297,7 +292,7 @@ class Cuda(Backend):
 
     # --- device memory
 
-    def prepare(self, generator: str, params: Params, windows: npt.NDArray[np.int32], extent: Shape) -> Batch:
+    def prepare(self, generator: str, params: Params, windows: Windows, extent: Shape) -> Batch:
         """Params (N,) and windows (N, 5) on the GPU, ready for `launch` on any stream, any number of times.
 
         The batch must live until its launches, and the CUDA graphs that captured them, are done. Where its generator has
@@ -324,7 +319,7 @@ class Cuda(Backend):
         with self._on_gpu(what) as cupy, _stream_of(cupy, out, self.device):
             self._launch(batch, self._adopt(out, (batch.n, *batch.extent)))
 
-    def _prepare(self, generator: str, params: Params, windows: npt.NDArray[np.int32], extent: Shape) -> Batch:
+    def _prepare(self, generator: str, params: Params, windows: Windows, extent: Shape) -> Batch:
         """The batch, with memory of the current stream."""
         plans = kernels(self.name, generator, "plan")(params, extent, self.gpu)
         for step in (step for plan in plans for step in plan.steps):
@@ -349,7 +344,7 @@ class Cuda(Backend):
     def _adopt(self, out: Any, shape: tuple[int, ...]) -> Any:
         """`out` as a CuPy array that shares its memory. A copy would be filled in its place without a word."""
         cupy = _cupy()
-        what = f"`out` must be a contiguous writeable uint8 array of shape {shape} on GPU {self.device}"
+        what = f"must be a contiguous writeable uint8 array of shape {shape} on GPU {self.device}"
         try:
             if isinstance(out, cupy.ndarray):
                 pixels = out
@@ -357,20 +352,20 @@ class Cuda(Backend):
                 pointer, fixed = out.__cuda_array_interface__["data"]
                 home = cupy.cuda.runtime.pointerGetAttributes(pointer).device if pointer else self.device
                 if home != self.device or fixed:
-                    raise ArgumentError(f"{what}; it is {'read-only' if fixed else f'on GPU {home}'}")
+                    raise ArgumentError(f"{what}; it is {'read-only' if fixed else f'on GPU {home}'}", "out")
                 pixels = cupy.asarray(out)
             elif hasattr(out, "__dlpack__"):
                 pixels = cupy.from_dlpack(out)
             else:
-                raise ArgumentError(f"{what}, not a {type(out).__name__}")
+                raise ArgumentError(f"{what}, not a {type(out).__name__}", "out")
         except ArgumentError:
             raise
         except (TypeError, ValueError, AttributeError, RuntimeError, BufferError) as error:
-            raise ArgumentError(f"{what}; this {type(out).__name__} cannot be taken: {error}") from None
+            raise ArgumentError(f"{what}; this {type(out).__name__} cannot be taken: {error}", "out") from None
         if pixels.device.id != self.device:
-            raise ArgumentError(f"{what}; it is on GPU {pixels.device.id}")
+            raise ArgumentError(f"{what}; it is on GPU {pixels.device.id}", "out")
         if pixels.dtype != np.uint8 or pixels.shape != shape or not pixels.flags.c_contiguous:
-            raise ArgumentError(f"{what}, not {pixels.dtype} {pixels.shape} with strides {pixels.strides}")
+            raise ArgumentError(f"{what}, not {pixels.dtype} {pixels.shape} with strides {pixels.strides}", "out")
         return pixels
 
     def _launch(self, batch: Batch, target: Any) -> None:
@@ -391,7 +386,7 @@ class Cuda(Backend):
             kernel((step.blocks,), (step.threads,), arguments, shared_mem=step.shared_bytes)
 
     def _kernel(self, generator: str, name: str) -> Any:
-        if name not in self._kernels:
+        if (generator, name) not in self._kernels:
             cupy = _cupy()
             try:
                 if generator not in self._modules:
@@ -402,8 +397,8 @@ class Cuda(Backend):
                 kernel.max_dynamic_shared_size_bytes = self.gpu.shared_bytes
             except (cupy.cuda.compiler.CompileException, cupy.cuda.driver.CUDADriverError, OSError) as error:
                 raise RunError(f"{name} does not compile or load for {self.architecture}: {error}") from error
-            self._kernels[name] = kernel
-        return self._kernels[name]
+            self._kernels[generator, name] = kernel
+        return self._kernels[generator, name]
 
 
 def describe() -> list[tuple[str, str]]:

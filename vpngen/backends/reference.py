@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
-from vpngen.backends.base import Backend
+from vpngen.backends.base import Backend, Windows
 from vpngen.floats import F32
 from vpngen.generators import GENERATORS, Params, Pixels, Shape
 
@@ -23,9 +22,7 @@ class Reference(Backend):
     def require(self, generator: str) -> None:
         """See `Backend.require`."""
 
-    def render(
-        self, generator: str, params: Params, windows: npt.NDArray[np.int32], out: Pixels, threads: int | None
-    ) -> None:
+    def render(self, generator: str, params: Params, windows: Windows, out: Pixels, threads: int | None) -> None:
         """See `Backend.render`; always one thread."""
         _, frames, height, width = out.shape
         for one, window, video in zip(params, windows.tolist(), out, strict=True):

@@ -149,7 +149,7 @@ def _storing(emit: Emit) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             lanes = emit(builder, args[2])
             place = _pointer(context, builder, signature.args[0], args[0], args[1], lanes.type)
-            builder.store(lanes, place, align=lanes.type.element.width // 8)
+            builder.store(lanes, place, align=1 if lanes.type == _BYTES else 4)
             return context.get_dummy_value()
 
         return types.void(array, types.intp, value), codegen
