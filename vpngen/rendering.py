@@ -197,7 +197,7 @@ def render(
         raise ArgumentError(f"the windows of one call must have the same extent, not {sorted(extents)}")
     shape = (len(indices), *extents.pop())
     target = shape[1:] if single else shape
-    chosen = backends.choose(backend)
+    chosen = backends.choose(backend, spec.generator)
     origins = np.array([w for w, _ in packed], np.int32).reshape(-1, len(WINDOW_FIELDS))
     out = np.empty(target, np.uint8) if out is None else out
     here = isinstance(out, np.ndarray)

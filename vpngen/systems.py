@@ -110,7 +110,7 @@ def search(
 
 
 def _search(first: int, last: int, seed: int, progress: Progress | None) -> list[tuple[int, int]]:
-    backend = backends.load("numba")
+    backend = backends.kernels("numba", "fractal")
 
     def one(category: int) -> tuple[int, int]:
         attempt = accepted(category, seed, backend)
@@ -120,7 +120,7 @@ def _search(first: int, last: int, seed: int, progress: Progress | None) -> list
     return _in_parallel(one, range(first, last), progress)
 
 
-def accepted(category: int, seed: int, backend: backends.Backend) -> int:
+def accepted(category: int, seed: int, backend: Any) -> int:
     """The first attempt of a category that the search accepts. Raises RunError where it gives up."""
     enough = int(np.ceil(_fractal.FILL_RATE * _fractal.SEARCH_SHAPE[1] * _fractal.SEARCH_SHAPE[2]))
     for start in range(0, MOST_ATTEMPTS, ATTEMPTS_AT_ONCE):
@@ -133,9 +133,7 @@ def accepted(category: int, seed: int, backend: backends.Backend) -> int:
     )
 
 
-def usable_variants(
-    systems: _fractal.Systems, keys: npt.NDArray[np.uint32], weight: float, backend: backends.Backend
-) -> int:
+def usable_variants(systems: _fractal.Systems, keys: npt.NDArray[np.uint32], weight: float, backend: Any) -> int:
     """The bits of the variants of one system (1,) whose orbits stay near the origin and fill a hundredth of the canvas."""
     weighted = np.repeat(_fractal.trials(systems, keys), _fractal.VARIANTS)
     weighted["maps"] *= _fractal.factors(weight)[:, None, :]
@@ -225,7 +223,7 @@ def read_system(path: Path) -> npt.NDArray[np.float32]:
 
 def _variants(systems: _fractal.Systems, weight: float, folder: Path | None, progress: Progress | None) -> list[int]:
     """The bits of the usable variants of each system; those of `folder` must be usable themselves."""
-    backend = backends.load("numba")
+    backend = backends.kernels("numba", "fractal")
 
     def one(i: int) -> int:
         system = _fractal.Systems(systems.count[i : i + 1], systems.maps[i : i + 1], systems.thresholds[i : i + 1])

@@ -370,7 +370,7 @@ class Perlin(Generator):
 
         params = np.zeros(n, self.params_dtype)
         params["key"] = keys
-        params["gain"], params["bias"] = 127.5, 128.0
+        params["gain"], params["bias"] = (1, 0) if self.needs_extremes else (127.5, 128)
         params["gradients"], params["fade"] = GRADIENTS.index(self.gradients), FADES.index(self.fade)
         params["phase"] = 0.5 * PHASES.index(self.phase)
         params["terms"] = 1 + self.noise_terms
