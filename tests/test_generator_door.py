@@ -115,7 +115,7 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> Spec:
 
 def test_the_toy_renders_like_any_other(toy: Spec) -> None:
     whole = np.stack([vpngen.render(toy, i) for i in range(15)])
-    assert len({video.tobytes() for video in whole}) > 10 and set(np.unique(whole)) == {0, 255}
+    assert len({video.tobytes() for video in whole}) > 6 and set(np.unique(whole)) == {0, 255}
     window = Window(t=(2, 19, 3), y=(1, 9), x=(5, 40), flip=True)
     for threads in (1, 2, 5):
         assert np.array_equal(vpngen.render(toy, range(15), threads=threads), whole)

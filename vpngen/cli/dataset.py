@@ -201,4 +201,4 @@ def warm(spec: Spec, backend: str) -> Backend:
     frame = Window(t=(0, 1), y=(0, 1), x=(0, 1))
     for first, _ in spec.generator.members():
         render(spec, first, frame, backend=backend, threads=1, out=np.empty((1, 1, 1), np.uint8))
-    return backends.choose(backend)
+    return backends.choose(backend, spec.generator)
