@@ -19,9 +19,9 @@ import pytest
 from PIL import Image
 
 import vpngen
-from vpngen import looks, preview
+from vpngen import preview
 from vpngen.errors import ArgumentError, MissingError, RunError
-from vpngen.generators import Pixels
+from vpngen.generators import Generator, Perlin, Pixels
 
 # Height, width, the numbers of W, H and D all differ, and W is not in order, so that nothing can be swapped unseen.
 SPEC = vpngen.perlin(
@@ -415,13 +415,15 @@ def test_tiles_of_a_page_fill_it_and_are_not_reduced_for_little() -> None:
     assert [width(4, side) for side in (30, 240, 300, 301)] == [30, 240, 300, 240]
 
 
-def test_a_generator_without_a_look_is_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(looks, "LOOKS", {})
+def test_a_generator_without_a_look_of_its_own_is_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("caption", "plane", "still"):
+        monkeypatch.setattr(Perlin, name, getattr(Generator, name))
     assert preview.caption(SPEC, 5) == ("train 5", "category 5:  (6, 8, 4)")
     picture = preview.mosaic(SPEC, SOURCE, still=True, tile=48)
     for i in range(12):
         find(picture, video(i)[4:5])
-    assert ("noise_terms", "0") in looks.facts(SPEC) and ("divisions_x", "4, 2, 6") in looks.facts(SPEC)
+    facts = SPEC.generator.facts(SPEC.shape)
+    assert ("noise_terms", "0") in facts and ("divisions_x", "4, 2, 6") in facts
 
 
 # --- both at once
@@ -553,8 +555,11 @@ NAMES = [("a", "b")]
         (r"`videos` must be uint8", lambda p: preview.grid([NOISE.astype(int)], NAMES)),
         (r"`numbers` has 2 entries for strips of 7", lambda p: preview.contact_sheet([NOISE], NAMES, [0, 1])),
         (r"`temporal` \(=16\) .*\(4, 8\)", lambda p: preview.preview_mosaic(p / "v.png", SPEC, SOURCE, temporal=16)),
-        (r"`instance` \(=2\) must be in \[0, 2\)", lambda p: preview.mosaic(SPEC, SOURCE, instance=2)),
-        (r"`instance` \(=1\) must be in \[0, 1\)", lambda p: preview.mosaic(SPEC, SOURCE, instance=1, split="val")),
+        (r"`instance` \(=2\) must be an integer from 0 to 1", lambda p: preview.mosaic(SPEC, SOURCE, instance=2)),
+        (
+            r"`instance` \(=1\) must be an integer from 0 to 0",
+            lambda p: preview.mosaic(SPEC, SOURCE, instance=1, split="val"),
+        ),
         (r"`tile` \(=0\)", lambda p: preview.mosaic(SPEC, SOURCE, tile=0)),
         (r"`tile` \(=0\)", lambda p: preview.mosaic(FRACTALS, SOURCE, tile=0)),
         (r"`page` \(=0\) must be an integer of at least 1", lambda p: preview.mosaic(FRACTALS, SOURCE, page=0)),
@@ -566,7 +571,10 @@ NAMES = [("a", "b")]
         (r"`page` \(=1\) is of pages", lambda p: preview.preview_mosaic(p / "v.png", SPEC, SOURCE, page=1)),
         (r"`temporal` \(=8\) .* Video Fractal has none", lambda p: preview.mosaic(FRACTALS, SOURCE, temporal=8)),
         (r"`temporal` \(=16\) .*\(4, 8\)", lambda p: preview.mosaic(BOTH, SOURCE, temporal=16)),
-        (r"`instance` \(=30\) must be in \[0, 30\)", lambda p: preview.mosaic(FRACTALS, SOURCE, instance=30)),
+        (
+            r"`instance` \(=30\) must be an integer from 0 to 29",
+            lambda p: preview.mosaic(FRACTALS, SOURCE, instance=30),
+        ),
     ],
 )
 def test_bad_arguments_are_named(tmp_path: Path, message: str, call: Callable[[Path], object]) -> None:
