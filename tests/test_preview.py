@@ -28,7 +28,6 @@ SPEC = vpngen.perlin(
     instances=2, val_instances=1, shape=(9, 48, 36),
     divisions_x=(4, 2, 6), divisions_y=(3, 8), temporal=(4, 8), noise_terms=0,
 )  # fmt: skip
-SOURCE = functools.partial(vpngen.render, SPEC, backend="reference")
 NOISE = np.random.default_rng(0).integers(0, 256, (7, 37, 23), np.uint8)
 
 
@@ -37,12 +36,16 @@ BOTH = vpngen.mixed(dataclasses.replace(SPEC, instances=30), FRACTALS)
 """Labels 0 to 11 are those of SPEC, 12 to 18 those of FRACTALS."""
 
 
-def source(spec: vpngen.Spec) -> preview.Source:
-    return functools.partial(vpngen.render, spec, backend="reference")
-
-
+@functools.cache
 def video(index: int, split: str = "train", spec: vpngen.Spec = SPEC) -> Pixels:
     return vpngen.render(spec, index, split=split, backend="reference")
+
+
+def source(spec: vpngen.Spec) -> preview.Source:
+    return lambda index, window, /, *, split: window.of(video(index, split, spec))
+
+
+SOURCE = source(SPEC)
 
 
 def decode(path: Path) -> tuple[tuple[str, str, float], Pixels]:
@@ -207,7 +210,7 @@ def test_a_failed_png_leaves_what_exists(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(Image.Image, "save", full)
     (tmp_path / "v.png").write_text("old")
-    with pytest.raises(RunError, match=r"v\.png could not be written: .*No space left"):
+    with pytest.raises(MissingError, match=r"no space is left to write .*v\.png"):
         preview.save(tmp_path / "v.png", NOISE[:1])
     assert os.listdir(tmp_path) == ["v.png"] and (tmp_path / "v.png").read_text() == "old"
 
@@ -528,12 +531,12 @@ NAMES = [("a", "b")]
         (r"must end in one of", lambda p: preview.save(p / "v", NOISE)),
         (r"`path` .*folder that does not exist; create .*none", lambda p: preview.save(p / "none" / "v.mkv", NOISE)),
         (r"`path` .*is a folder", lambda p: ((p / "v.gif").mkdir(), preview.save(p / "v.gif", NOISE))),
-        (r"`fps` \(=0\) must be from 0\.1 to 1000", lambda p: preview.save(p / "v.mkv", NOISE, 0)),
+        (r"`fps` \(=0\) must be a number from 0\.1 to 1000", lambda p: preview.save(p / "v.mkv", NOISE, 0)),
         (r"`fps` \(=-5\)", lambda p: preview.save(p / "v.mp4", NOISE, -5)),
         (r"`fps` \(=nan\)", lambda p: preview.save(p / "v.mp4", NOISE, float("nan"))),
         (r"`fps` \(=inf\)", lambda p: preview.save(p / "v.mp4", NOISE, float("inf"))),
         (r"`fps` \(='25'\)", lambda p: preview.save(p / "v.mp4", NOISE, "25")),
-        (r"`fps` \(=60\) must be from 0\.1 to 50 in a \.gif", lambda p: preview.save(p / "v.gif", NOISE, 60)),
+        (r"`fps` \(=60\) must be a number from 0\.1 to 50 in a \.gif", lambda p: preview.save(p / "v.gif", NOISE, 60)),
         (r"`picture` .*not float64", lambda p: preview.save(p / "v.mkv", NOISE / 255)),
         (r"`picture` .*\(37, 23\)", lambda p: preview.save(p / "v.mkv", NOISE[0])),
         (r"`picture` .*\(0, 37, 23\)", lambda p: preview.save(p / "v.mkv", NOISE[:0])),

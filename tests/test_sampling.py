@@ -53,7 +53,7 @@ def test_an_order_of_any_size_is_computed_per_position(n: int, seed: int, data: 
     assert [int(rng.permute(p, n, seed, 3)) for p in positions] == there.tolist()
 
 
-@pytest.mark.parametrize("n", [2, 3, 4, 5, 6])
+@pytest.mark.parametrize("n", [2, 3, 4, 5])
 def test_all_orders_of_a_few_are_equally_likely(n: int) -> None:
     trials = 200 * math.factorial(n)
     orders = rng.permute(np.tile(np.arange(n), (trials, 1)), n, 1, np.arange(trials)[:, None])
@@ -61,7 +61,7 @@ def test_all_orders_of_a_few_are_equally_likely(n: int) -> None:
     assert fair([found[p] for p in itertools.permutations(range(n))])
 
 
-@pytest.mark.parametrize("n", [7, 20, 64, 65, 100])
+@pytest.mark.parametrize("n", [7, 20, 64, 65])
 def test_any_two_positions_go_to_any_two_places(n: int) -> None:
     trials = 20 * n * (n - 1)
     places = rng.permute(np.tile([0, n - 1], (trials, 1)), n, 2, np.arange(trials)[:, None])
