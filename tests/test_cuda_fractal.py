@@ -203,14 +203,26 @@ def batches(draw: st.DrawFn) -> tuple[Any, list[tuple[int, ...]], Extent]:
 
 @settings(max_examples=120)
 @given(batches(), st.integers(0, 2), st.sampled_from([None, None, 16, 48, 272, 4096]), st.integers(0, 15))
-def test_host_build_gives_the_bytes_of_the_reference(
+def test_host_build_gives_the_bytes_of_numba(
     host: Host, batch: tuple[Any, list[tuple[int, ...]], Extent], order: int, run: int | None, offset: int
 ) -> None:
     rows, windows, extent = batch
     Fractal.check_params(rows)
-    assert np.array_equal(
-        host.render(rows, windows, extent, order, run, offset), reference(rows, np.array(windows, np.int32), extent)
+    expected = reference(rows, np.array(windows, np.int32), extent, "numba")
+    assert np.array_equal(host.render(rows, windows, extent, order, run, offset), expected)
+
+
+@pytest.mark.parametrize("trail", [0, 3])
+@pytest.mark.parametrize("number", range(len(SYSTEMS)))
+def test_host_build_and_numba_give_the_bytes_of_the_reference(host: Host, number: int, trail: int) -> None:
+    """Of each of the systems above, in patches and in points."""
+    rows = joined(
+        [rows_of((7, 30, 44), points_per_frame=257, trail=trail, draw=d, **SYSTEMS[number]) for d in fractal.DRAWS]
     )
+    windows = np.array([(1, 2, 3, 4, 0), (0, 2, 5, 0, 1)], np.int32)
+    expected = reference(rows, windows, (3, 25, 40))
+    assert np.array_equal(reference(rows, windows, (3, 25, 40), "numba"), expected)
+    assert np.array_equal(host.render(rows, windows, (3, 25, 40)), expected)
 
 
 @pytest.mark.parametrize("trail", [0, 3])
@@ -221,7 +233,7 @@ def test_more_points_than_a_block_draws(host: Host, trail: int) -> None:
         assert int(rows["frames"][0] * rows["points_per_frame"][0]) > most * fractal.CHUNK
         windows = np.array([WHOLE, (0, 1, 0, 0, 1)], np.int32)
         found = host.render(rows, windows, (5, 30, 40), order=2)
-        assert np.array_equal(found, reference(rows, windows, (5, 30, 40)))
+        assert np.array_equal(found, reference(rows, windows, (5, 30, 40), "numba"))
 
 
 @example(254, 1)
@@ -234,7 +246,7 @@ def test_long_trails_and_large_steps(host: Host, trail: int, step: int) -> None:
     shape = (3 * step + 270, 24, 20)
     rows = rows_of(shape, points_per_frame=3, trail=trail, **SIERPINSKI)
     windows = np.array([(260, step, 2, 1, 0)], np.int32)
-    assert np.array_equal(host.render(rows, windows, (4, 20, 19)), reference(rows, windows, (4, 20, 19)))
+    assert np.array_equal(host.render(rows, windows, (4, 20, 19)), reference(rows, windows, (4, 20, 19), "numba"))
 
 
 def test_orbits_that_shrink_into_subnormal_numbers_and_grow_out_of_them(host: Host) -> None:
