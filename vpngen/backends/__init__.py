@@ -9,8 +9,6 @@ import os
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-import numpy as np
-
 from vpngen.backends.base import Backend, Windows, kernels
 from vpngen.errors import ArgumentError, MissingError
 from vpngen.floats import F32
