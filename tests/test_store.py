@@ -26,7 +26,7 @@ import vpngen
 from vpngen import ArgumentError, Spec
 from vpngen.store import CODECS, Layout, is_complete, read_spec, store_plan
 from vpngen.store.layout import all_shards
-from vpngen.store.shard import MISSING, decode_chunk, read_chunk
+from vpngen.store.packing import MISSING, decode_chunk, read_chunk
 
 SETS = {
     "padded": small(),  # 20 frames are two chunks of 16, and the last shard of each split is not full
@@ -134,7 +134,7 @@ def big(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 def test_every_backend_writes_the_same_files(tmp_path: Path) -> None:
     for codec in CODECS:
         write(small(), tmp_path / f"reference-{codec}", codec=codec)
-        write(small(), tmp_path / f"numba-{codec}", codec=codec, backend="numba", workers=2)
+        write(small(), tmp_path / f"numba-{codec}", codec=codec, backend="numba", threads=2)
         assert tree(tmp_path / f"reference-{codec}") == tree(tmp_path / f"numba-{codec}")
 
 
@@ -149,7 +149,7 @@ def test_any_spec(spec: Spec, codec: str, shard_videos: int, tmp_path_factory: p
     np.testing.assert_array_equal(
         open_array(path / "train" / "video")[last], vpngen.render(spec, last, backend="numba")
     )
-    assert vpngen.verify(path, backend="numba", render=True, workers=1).problems == ()
+    assert vpngen.verify(path, backend="numba", render=True, threads=1).problems == ()
     shutil.rmtree(path)
 
 
@@ -231,13 +231,13 @@ def test_open(stored: tuple[Spec, str, Path]) -> None:
 
 def test_an_unfinished_split_says_so(tmp_path: Path) -> None:
     spec, path = tiny(), tmp_path / "set.zarr"
-    write(spec, path, part=(1, 3))
+    write(spec, path, slice=(1, 3))
     assert not vpngen.open(path).finished() and not vpngen.open(path, "val").finished()
     assert not is_complete(path)
-    write(spec, path, part=(2, 3))
+    write(spec, path, slice=(2, 3))
     assert vpngen.open(path).finished() and not vpngen.open(path, "val").finished()
     assert not is_complete(path)
-    write(spec, path, part=(3, 3))
+    write(spec, path, slice=(3, 3))
     assert vpngen.open(path, "val").finished()
     assert is_complete(path)
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from vpngen.errors import ArgumentError
+from vpngen.units import usable_cpus
 
 Shape = tuple[int, int, int]
 """(t, y, x) of a video or clip: frames, height and width in pixels."""
@@ -29,6 +30,11 @@ def integer(name: str, value: Any, least: int, most: int | None = None) -> int:
         allowed = f"of at least {least}" if most is None else f"from {least} to {most}"
         raise ArgumentError(f"must be an integer {allowed}", name, value)
     return int(value)
+
+
+def thread_count(value: Any) -> int:
+    """The argument `threads`, from 1 to 1024; None for all processors that this process may use. Raises ArgumentError."""
+    return usable_cpus() if value is None else integer("threads", value, 1, 1024)
 
 
 def is_number(value: Any) -> bool:

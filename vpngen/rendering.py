@@ -68,7 +68,7 @@ class Window:
         return part[:, :, ::-1] if flip else part
 
 
-def recipes(
+def params_of(
     spec: Spec, indices: npt.NDArray[np.int64], split: str, backend: backends.Backend, threads: int | None
 ) -> Params:
     """The complete rows (N,) of videos (N,); a pass over each video where its grey mapping asks for that."""
@@ -200,13 +200,13 @@ def render(
         out = np.empty(target, np.uint8)
     elif not isinstance(out, np.ndarray):
         paint(
-            chosen, spec.generator.name, recipes(spec, indices, split, chosen, threads), origins, out, threads, target
+            chosen, spec.generator.name, params_of(spec, indices, split, chosen, threads), origins, out, threads, target
         )
         return out
     elif out.shape != target or out.dtype != np.uint8 or not out.flags.c_contiguous or not out.flags.writeable:
         raise ArgumentError(
             f"must be a writeable C-contiguous uint8 array of shape {target}, not {out.dtype} {out.shape}", "out"
         )
-    rows = recipes(spec, indices, split, chosen, threads)
+    rows = params_of(spec, indices, split, chosen, threads)
     paint(chosen, spec.generator.name, rows, origins, out.reshape(shape), threads)
     return out

@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from vpngen.errors import RunError
 from vpngen.generators import Pixels
-from vpngen.store.layout import Shard, read_spec, store_plan
-from vpngen.store.shard import chunk_place, decode_chunk, read_index
+from vpngen.store.layout import Plan, Shard, read_spec, store_plan
+from vpngen.store.packing import chunk_place, decode_chunk, read_index
 
 OPEN_SHARDS: Final = 128
 
@@ -49,14 +49,12 @@ class ClipReader:
             RunError: a shard is damaged or cannot be read.
         """
         if threads == 1 or len(indices) == 1:
-            for i in range(len(indices)):
-                self._read_one(int(indices[i]), windows[i].tolist(), out[i])
+            for video, window, place in zip(indices.tolist(), windows.tolist(), out, strict=True):
+                self._read_one(video, window, place)
             return
-        with ThreadPoolExecutor(min(threads, len(indices))) as crew:
-            for done in [
-                crew.submit(self._read_one, int(indices[i]), windows[i].tolist(), out[i]) for i in range(len(indices))
-            ]:
-                done.result()
+        with ThreadPoolExecutor(min(threads, len(indices))) as pool:
+            for _ in pool.map(self._read_one, indices.tolist(), windows.tolist(), out):
+                pass
 
     def _read_one(self, video: int, window: list[int], out: Pixels) -> None:
         t0, step, y0, x0, flip = window
@@ -69,7 +67,7 @@ class ClipReader:
             i = 0
             while i < len(out):
                 chunk, t = divmod(t0 + i * step, chunk_frames)
-                entry = shard.index[at * self._plan.chunks_a_video + chunk]
+                entry = shard.index[at, chunk]
                 pixels = self._chunk(shard.fd, entry).reshape(chunk_frames, height, width)
                 part = pixels[t::step, y0 : y0 + out.shape[1], x0 : x0 + out.shape[2]][: len(out) - i]
                 out[i : i + len(part)] = part[:, :, ::-1] if flip else part
@@ -95,8 +93,7 @@ class ClipReader:
         with self._lock:
             shard = self._open.get(number)
             if shard is None:
-                chunks = self.layout.shard_videos * self._plan.chunks_a_video
-                shard = self._open[number] = _OpenShard(self.path / key, chunks)
+                shard = self._open[number] = _OpenShard(self.path / key, self._plan)
                 if len(self._open) > OPEN_SHARDS:
                     self._open.popitem(last=False)
             self._open.move_to_end(number)
@@ -106,9 +103,9 @@ class ClipReader:
 class _OpenShard:
     """A file and its index; closed when nobody holds it any more."""
 
-    def __init__(self, path: Path, chunks: int) -> None:
+    def __init__(self, path: Path, plan: Plan) -> None:
         self.fd = os.open(path, os.O_RDONLY)
-        self.index = read_index(self.fd, chunks)[0]
+        self.index = read_index(self.fd, plan)[0]
 
     def __del__(self) -> None:
         if hasattr(self, "fd"):

@@ -1,4 +1,4 @@
-"""What the chunks of a video are, one class for each kind: pixels, packed or not, or the recipe that makes them."""
+"""What the chunks of a video are, one class for each kind: pixels, packed or not, or the parameters that make them."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import numpy as np
 
 from vpngen.backends import Backend
 from vpngen.generators import Params, Pixels
-from vpngen.rendering import recipes, videos
-from vpngen.store.formula import decode_recipe, encode_recipe, recipe_bytes
+from vpngen.rendering import params_of, videos
+from vpngen.store.formula import decode_params, encode_params, params_bytes
 from vpngen.store.layout import Plan
-from vpngen.store.shard import CRC_BYTES, INDEX_BYTES, Chunk, decode_chunk, encode_video
+from vpngen.store.packing import CRC_BYTES, INDEX_BYTES, Chunk, decode_chunk, encode_video
 
 TOGETHER: Final = 256
-"""Recipes drawn at a time: arithmetic on arrays, where a single one costs hundreds of times its share."""
+"""Videos whose parameters are drawn at a time: arithmetic on arrays, where one alone costs hundreds of times its share."""
 
 
 @dataclass(frozen=True)
 class Encoding(ABC):
     """How the videos of a plan become chunks, and chunks what they hold.
 
-    What they hold, the content of a video, is its pixels (T, Y, X), or its row (1,).
+    What they hold, the content of a video, is its pixels (T, Y, X), or its parameters (1,).
     """
 
     plan: Plan
@@ -82,7 +82,7 @@ class PixelEncoding(Encoding):
     def contents(self, split: str, indices: Sequence[int], renderer: Backend, threads: int = 1) -> Iterator[Pixels]:
         """See `Encoding.contents`."""
         spec = self.plan.spec
-        rows = recipes(spec, np.array(indices), split, renderer, threads)
+        rows = params_of(spec, np.array(indices), split, renderer, threads)
         return videos(renderer, spec.generator.name, rows, spec.shape, threads)
 
     def encode(self, content: Pixels) -> list[Chunk]:
@@ -99,13 +99,13 @@ class PixelEncoding(Encoding):
         return np.array_equal(flat[: content.size], content.ravel()) and not flat[content.size :].any()
 
 
-class RecipeEncoding(Encoding):
-    """Codec `formula`: one chunk a video. Nothing is rendered, unless the recipe depends on the extremes of the video."""
+class ParamsEncoding(Encoding):
+    """Codec `formula`: one chunk a video. Nothing is rendered, unless the parameters depend on the extremes of the video."""
 
     @property
     def most_bytes(self) -> int:
         """See `Encoding.most_bytes`."""
-        return recipe_bytes(self.plan.spec.generator.name) + INDEX_BYTES
+        return params_bytes(self.plan.spec.generator.name) + INDEX_BYTES
 
     @property
     def exact(self) -> bool:
@@ -121,18 +121,18 @@ class RecipeEncoding(Encoding):
         """See `Encoding.contents`."""
         for first in range(0, len(indices), self.together):
             some = np.array(indices[first : first + self.together])
-            rows = recipes(self.plan.spec, some, split, renderer, threads)
+            rows = params_of(self.plan.spec, some, split, renderer, threads)
             for i in range(len(rows)):
                 yield rows[i : i + 1]
 
     def encode(self, content: Params) -> list[Chunk]:
         """See `Encoding.encode`."""
-        return [encode_recipe(content, self.plan.spec.format_version)]
+        return [encode_params(content, self.plan.spec.format_version)]
 
     def decode(self, chunks: list[bytes]) -> Params:
         """See `Encoding.decode`."""
         (chunk,) = chunks
-        return decode_recipe(chunk, self.plan.spec.generator.name, self.plan.spec.format_version)
+        return decode_params(chunk, self.plan.spec.generator.name, self.plan.spec.format_version)
 
     def agree(self, stored: Params, content: Params) -> bool:
         """See `Encoding.agree`."""
@@ -140,7 +140,7 @@ class RecipeEncoding(Encoding):
 
 
 ENCODINGS: Final[dict[str, type[Encoding]]] = {
-    "none": PixelEncoding, "zstd": PixelEncoding, "formula": RecipeEncoding,
+    "none": PixelEncoding, "zstd": PixelEncoding, "formula": ParamsEncoding,
 }  # fmt: skip
 
 

@@ -55,7 +55,7 @@ def lock_folder(path: Path) -> int | None:
 
 
 def open_partial(final: Path) -> int:
-    """The empty partial file of a shard, open and locked.
+    """The partial file of a shard, open and locked; a killed writer may have left something in it.
 
     Raises:
         ConflictError: another process is writing this shard.
@@ -72,7 +72,6 @@ def open_partial(final: Path) -> int:
                 )
             with contextlib.suppress(FileNotFoundError):  # its last owner gave it its name before we locked it
                 if os.path.samestat(os.stat(path), os.fstat(fd)):
-                    os.ftruncate(fd, 0)
                     return fd
         except BaseException:
             os.close(fd)
