@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -110,6 +111,11 @@ def index_of(root: Path, plan: Plan, shard: Shard) -> tuple[npt.NDArray[np.uint6
     """The index of a shard, (videos, chunks of a video, 2) of offset and size, and its bytes."""
     with open(root / shard.key, "rb") as file:
         return read_index(file.fileno(), plan)
+
+
+def taken(data: Iterable[bytes | memoryview]) -> bytes:
+    """The bytes of a shard; a piece of them is valid until the next is asked for."""
+    return b"".join(bytes(piece) for piece in data)
 
 
 def mtimes(root: Path) -> dict[str, int]:

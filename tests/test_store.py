@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import shutil
 from collections.abc import Callable
 from itertools import chain
@@ -24,7 +25,7 @@ from strategies import SPECS, brief, spans
 
 import vpngen
 from vpngen import ArgumentError, Spec
-from vpngen.store import CODECS, Layout, is_complete, read_spec, store_plan
+from vpngen.store import CODECS, ClipReader, Layout, clips, is_complete, read_spec, store_plan
 from vpngen.store.layout import all_shards
 from vpngen.store.packing import MISSING, decode_chunk, read_chunk
 
@@ -240,6 +241,31 @@ def test_an_unfinished_split_says_so(tmp_path: Path) -> None:
     write(spec, path, slice=(3, 3))
     assert vpngen.open(path, "val").finished()
     assert is_complete(path)
+
+
+@pytest.mark.parametrize("codec", ["none", "zstd"])
+def test_a_clip_reader_keeps_few_shards_open(codec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ones read last; and what is read is right after a shard was closed and opened again, by several threads too."""
+    spec, path = tiny(), tmp_path / "set.zarr"
+    write(spec, path, codec=codec, shard_videos=1)
+    opened: list[str] = []
+    real = os.open
+    monkeypatch.setattr(os, "open", lambda name, *rest: opened.append(str(name)) or real(name, *rest))
+    monkeypatch.setattr(clips, "OPEN_SHARDS", 2)
+    reader, window = ClipReader(path, "train"), np.array([[3, 2, 1, 4, 1]], np.int32)
+
+    def read(*videos: int, threads: int = 1) -> None:
+        found = np.empty((len(videos), 8, 6, 7), np.uint8)
+        reader.read(np.array(videos), window.repeat(len(videos), 0), found, threads)
+        np.testing.assert_array_equal(found, pixels(spec)[list(videos), 3:19:2, 1:7, 4:11][..., ::-1])
+
+    for video in (0, 1, 0, 2, 0, 1):
+        read(video)
+    assert [name[-7] for name in opened] == ["0", "1", "2", "1"]
+    read(*[v % 6 for v in range(0, 60, 7)], threads=4)
+    for links in (Path("/proc/self/fd"),) if Path("/proc/self/fd").is_dir() else ():
+        held = [os.readlink(link) for link in links.iterdir() if link.is_symlink()]
+        assert len([name for name in held if str(path) in name]) == 2
 
 
 # --- zarr-python as the second writer

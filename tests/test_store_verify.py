@@ -446,7 +446,7 @@ def forge(path: Path, plan: Plan, shard: Shard, change: Callable[[int, npt.NDArr
 
 def store_shard(path: Path, plan: Plan, shard: Shard, videos: Iterable[list[Chunk]]) -> None:
     data = ShardData(plan, shard, videos)
-    (path / shard.key).write_bytes(b"".join(data))
+    (path / shard.key).write_bytes(stores.taken(data))
     record_file(path, shard).write_bytes(data.record)
 
 

@@ -74,6 +74,8 @@ def decode_chunk(
 class ShardData:
     """The bytes of a shard file, piece by piece: the chunks of its videos as they come, then the index.
 
+    A piece is valid until the next is asked for; a target copies what it keeps.
+
     The digest is the sha256 of the checksums of the chunks, in order, and the index: it pins every chunk without
     hashing the pixels twice.
 
@@ -98,7 +100,8 @@ class ShardData:
                 places[i, k] = self.size, len(payload) + CRC_BYTES
                 checksums.append(checksum)
                 self.size += len(payload) + CRC_BYTES
-                yield payload
+                with memoryview(payload) as piece:  # closed afterwards: renderers use their memory again
+                    yield piece
                 yield checksum
             if self._each is not None:
                 self._each(self.size - before)

@@ -44,7 +44,13 @@ class Target(ABC):
 
     @abstractmethod
     def put(self, shard: Shard, data: Iterable[bytes | memoryview]) -> None:
-        """Store the bytes of a claimed shard, piece by piece; put again, they replace the first. Raises RunError."""
+        """Store the bytes of a claimed shard; put again, they replace the first.
+
+        Each piece is valid until the next is asked for. What asking for it raises, this raises.
+
+        Raises:
+            RunError: the place failed.
+        """
 
     @abstractmethod
     def publish(self, shard: Shard, record: bytes) -> None:
