@@ -15,12 +15,13 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 from numcodecs import zstd
-from vpngen.store.shard import ShardWriter, encode_video
 
 import vpngen
 from benchmarks import common
 from benchmarks.common import Cost, cpu_seconds, spread, table
-from vpngen.store.layout import CHUNK_FRAMES, SHARD_VIDEOS, ZSTD_LEVEL, Layout, build_skeleton
+from vpngen.store import LocalTarget, Plan, store_plan
+from vpngen.store.layout import CHUNK_FRAMES, SHARD_VIDEOS, ZSTD_LEVEL, Layout
+from vpngen.store.packing import ShardData, encode_video
 
 TITLE = "Writing Zarr"
 PLAIN, PLAIN_2 = "plain loop", "plain loops in two threads"

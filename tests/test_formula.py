@@ -283,7 +283,7 @@ def test_an_installed_vpngen_is_found_by_its_entry_point(path: Path, installed: 
     assert python(code, path, folders=(installed, HOME)).split() == [expected] * 4
 
 
-def test_a_reader_without_vpngen_is_told_which_codec_it_lacks(path: Path) -> None:
+def test_a_reader_without_vpngen_gets_an_error_that_names_the_codec(path: Path) -> None:
     code = """
         import importlib.metadata, sys
         class Absent:
@@ -390,7 +390,7 @@ def test_a_chunk_is_read_back() -> None:
     assert row.dtype == Perlin.params_dtype and row.shape == (1,) and row.flags.aligned and row.flags.writeable
 
 
-def test_no_flipped_bit_is_a_recipe() -> None:
+def test_no_flipped_bit_is_read() -> None:
     for bit in range(8 * len(CHUNK)):
         damaged = bytearray(CHUNK)
         damaged[bit // 8] ^= 1 << bit % 8
@@ -398,7 +398,7 @@ def test_no_flipped_bit_is_a_recipe() -> None:
             decode_params(bytes(damaged), "perlin", 1)
 
 
-def test_no_other_length_is_a_recipe() -> None:
+def test_no_other_length_is_read() -> None:
     for size in range(len(CHUNK)):
         with pytest.raises(formula.DamageError, match="damaged"):
             decode_params(CHUNK[:size], "perlin", 1)
@@ -419,7 +419,7 @@ def test_headers_that_are_not_ours() -> None:
     assert issubclass(formula.DamageError, ValueError) and issubclass(formula.DamageError, RunError)
 
 
-# --- rows from outside: right checksums over numbers that no recipe has
+# --- rows from outside: right checksums over numbers that no parameters have
 
 
 WRONG: dict[str, list[Any]] = {
@@ -436,7 +436,7 @@ WRONG: dict[str, list[Any]] = {
 
 
 @pytest.mark.parametrize("field", WRONG)
-def test_no_kernel_sees_a_recipe_that_could_not_be(field: str, rendered: list[tuple[int, ...]]) -> None:
+def test_no_kernel_sees_parameters_that_could_not_be(field: str, rendered: list[tuple[int, ...]]) -> None:
     for value in WRONG[field]:
         row = SPEC.params([5])
         row[field].reshape(-1)[-1 if field in ("cell", "wrap", "amplitude") else 0] = value
@@ -558,14 +558,14 @@ def test_what_passes_the_check_of_fractals_can_be_rendered(row: Params, data: st
 
 
 def place_of(store: Path, video: int) -> tuple[Path, int, int]:
-    """File, offset and size of the recipe of a video."""
+    """File, offset and size of the parameters of a video."""
     plan = plan_of(SPEC, "formula")
     shard = next(s for s in plan.shards if s.split == "train" and video in s.videos)
     offset, size = stores.index_of(store, plan, shard)[0][video - shard.first, 0].tolist()
     return store / shard.key, offset, size
 
 
-def test_a_damaged_recipe_hits_its_video_alone(own: Path) -> None:
+def test_a_damaged_chunk_hits_its_video_alone(own: Path) -> None:
     file, offset, size = place_of(own, 6)
     data = bytearray(file.read_bytes())
     data[offset + size // 2] ^= 8
@@ -576,7 +576,7 @@ def test_a_damaged_recipe_hits_its_video_alone(own: Path) -> None:
     np.testing.assert_array_equal(array[5, 3], pixels(SPEC)[5, 3])
 
 
-def test_a_recipe_that_is_missing_from_its_shard_is_an_error(own: Path) -> None:
+def test_a_chunk_that_is_missing_from_its_shard_is_an_error(own: Path) -> None:
     plan = plan_of(SPEC, "formula")
     file, *_ = place_of(own, 6)
     index, data = stores.index_of(own, plan, plan.shards[1])
@@ -599,7 +599,7 @@ def test_a_chunk_of_a_newer_format_is_refused(own: Path) -> None:
 
 
 def test_pixels_cannot_be_written(own: Path) -> None:
-    """Zeros neither, which zarr would take for the fill value and remove the recipe."""
+    """Zeros neither, which zarr would take for the fill value and remove the parameters."""
     before = tree(own)
     array = zarr.open_array(own / "train" / "video", mode="r+")
     for selection, value in (((0,), 0), ((0,), 7), ((slice(0, 4),), 0), ((..., 0), 1), ((0, 0, 0, 0), 0), ((...,), 0)):
@@ -616,7 +616,7 @@ def test_pixels_cannot_be_written(own: Path) -> None:
 
 
 def test_a_formula_is_small(tmp_path: Path) -> None:
-    """Bytes a video: its recipe, its place in the index, its share of labels and parameters; 22 MB would be 131,072 times 168."""
+    """Bytes a video: its chunk, its place in the index, its share of labels and parameters; 22 MB would be 131,072 times 168."""
     spec = Spec.preset("vpn-256x512", instances=16)
     vpngen.write(spec, tmp_path / "set.zarr", codec="formula", backend="reference")
     files = [p for p in (tmp_path / "set.zarr").rglob("*") if p.is_file()]
@@ -624,7 +624,7 @@ def test_a_formula_is_small(tmp_path: Path) -> None:
     assert len(files) == 2 * spec.n_videos() // 1024 + 4 + 7
 
 
-def test_stretched_greys_are_in_the_recipe(tmp_path: Path) -> None:
+def test_stretched_greys_are_in_the_parameters(tmp_path: Path) -> None:
     spec = tiny(grey="stretch")
     write(spec, tmp_path / "set.zarr", codec="formula")
     write(spec, tmp_path / "again.zarr", codec="formula", backend="numba", threads=2)
@@ -635,7 +635,7 @@ def test_stretched_greys_are_in_the_recipe(tmp_path: Path) -> None:
     assert vpngen.verify(tmp_path / "set.zarr", render=True, backend="reference").problems == ()
 
 
-def test_a_store_of_pixels_is_no_store_of_recipes(own: Path) -> None:
+def test_a_store_of_pixels_is_no_store_of_parameters(own: Path) -> None:
     with pytest.raises(ConflictError) as told:
         write(SPEC, own, codec="zstd")
     for line in ("codec: formula on disk, zstd asked for", "chunk_frames: 65536 on disk, 16 asked for"):

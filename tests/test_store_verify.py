@@ -50,7 +50,7 @@ def store(whole: tuple[str, Path], tmp_path: Path) -> Path:
 
 @pytest.fixture
 def rendered(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """Grows by the recipe of every video that the reference renders."""
+    """Grows by the parameters of every video that the reference renders."""
     found: list[bytes] = []
     real = Reference.render
 
@@ -74,7 +74,7 @@ def flip(path: Path, bit: int) -> None:
         file.write(bytes([byte ^ 1 << bit % 8]))
 
 
-def recipes_of(shard: Shard, videos: tuple[int, ...]) -> list[bytes]:
+def params_of(shard: Shard, videos: tuple[int, ...]) -> list[bytes]:
     return [row.tobytes() for row in SPEC.params(np.array(videos, np.int64), shard.split)]
 
 
@@ -134,7 +134,7 @@ def test_every_flipped_bit_is_found(whole: tuple[str, Path], data: st.DataObject
 
 
 @each_codec
-def test_flipped_bits_are_mended(store: Path, whole: tuple[str, Path], rendered: list[bytes]) -> None:
+def test_flipped_bits_are_repaired(store: Path, whole: tuple[str, Path], rendered: list[bytes]) -> None:
     """One in each file but zarr.json, and all at once; only the videos that were hit are rendered."""
     names = sorted(str(p.relative_to(store)) for p in store.rglob("*") if p.is_file())
     expected: dict[str, set[int]] = {}
@@ -166,18 +166,18 @@ def test_only_damaged_videos_are_rendered(
     found = check(store, repair=True, render=render)
     assert [(p.path, p.split, p.videos, p.repaired) for p in found.problems] == [(SHARD.key, "train", hit, True)]
     if not render:
-        assert sorted(rendered) == sorted(recipes_of(SHARD, hit) if whole[0] != "formula" else [])
+        assert sorted(rendered) == sorted(params_of(SHARD, hit) if whole[0] != "formula" else [])
     assert tree(store) == tree(whole[1])
     assert check(store, render=True).problems == ()
 
 
 @each_codec
 def test_a_damaged_checksum_hits_its_video_alone(store: Path, whole: tuple[str, Path], rendered: list[bytes]) -> None:
-    """Then the digest says nothing of the other videos, until the mended shard comes to it."""
+    """Then the digest says nothing of the other videos, until the repaired shard comes to it."""
     index, _ = stores.index_of(store, plan_of(SPEC, whole[0]), SHARD)
     flip(store / SHARD.key, 8 * (int(index[2, -1].sum()) - 1))
     assert [p.videos for p in check(store, repair=True).problems] == [(2,)]
-    assert rendered == (recipes_of(SHARD, (2,)) if whole[0] != "formula" else [])
+    assert rendered == (params_of(SHARD, (2,)) if whole[0] != "formula" else [])
     assert tree(store) == tree(whole[1])
 
 
@@ -260,7 +260,7 @@ def test_damaged_files(damage: str, store: Path, other: Path, whole: tuple[str, 
     rendered.clear()
     found = check(store, repair=True)
     assert found.whole and [p.videos for p in found.problems] == [videos]
-    assert sorted(rendered) == sorted(recipes_of(SHARD, videos))
+    assert sorted(rendered) == sorted(params_of(SHARD, videos))
     assert tree(store) == tree(whole[1])
     assert check(store, render=True).problems == ()
 

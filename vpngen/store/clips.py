@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -34,11 +34,8 @@ class ClipReader:
         self._lock = threading.Lock()
         self._mine = threading.local()
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "split": self.split}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
+    def __reduce__(self) -> tuple[type[ClipReader], tuple[Path, str]]:
+        return ClipReader, (self.path, self.split)
 
     def read(
         self, indices: npt.NDArray[np.int64], windows: npt.NDArray[np.int32], out: Pixels, threads: int = 1

@@ -25,24 +25,18 @@ class Encoding(ABC):
     """How the videos of a plan become chunks, and chunks what they hold.
 
     What they hold, the content of a video, is its pixels (T, Y, X), or its parameters (1,).
+
+    Attributes:
+        plan: whose videos.
+        most_bytes: bytes that a video takes of a shard at most, with its checksums and its part of the index.
+        exact: whether every video takes that much.
+        together: how many contents are made at a time.
     """
 
     plan: Plan
-
-    @property
-    @abstractmethod
-    def most_bytes(self) -> int:
-        """Bytes that a video takes of a shard at most, with its checksums and its part of the index."""
-
-    @property
-    @abstractmethod
-    def exact(self) -> bool:
-        """Whether every video takes that much."""
-
-    @property
-    @abstractmethod
-    def together(self) -> int:
-        """How many contents are made at a time."""
+    most_bytes: int
+    exact: bool = True
+    together: int = 1
 
     @abstractmethod
     def contents(self, split: str, indices: Sequence[int], renderer: Backend, threads: int = 1) -> Iterator[Any]:
@@ -63,21 +57,6 @@ class Encoding(ABC):
 
 class PixelEncoding(Encoding):
     """Codecs `none` and `zstd`: chunks of frames."""
-
-    @property
-    def most_bytes(self) -> int:
-        """See `Encoding.most_bytes`."""
-        return self.plan.chunks_a_video * (self.plan.chunk_bytes + CRC_BYTES + INDEX_BYTES)
-
-    @property
-    def exact(self) -> bool:
-        """See `Encoding.exact`."""
-        return self.plan.layout.codec == "none"
-
-    @property
-    def together(self) -> int:
-        """See `Encoding.together`."""
-        return 1
 
     def contents(self, split: str, indices: Sequence[int], renderer: Backend, threads: int = 1) -> Iterator[Pixels]:
         """See `Encoding.contents`."""
@@ -102,21 +81,6 @@ class PixelEncoding(Encoding):
 class ParamsEncoding(Encoding):
     """Codec `formula`: one chunk a video. Nothing is rendered, unless the parameters depend on the extremes of the video."""
 
-    @property
-    def most_bytes(self) -> int:
-        """See `Encoding.most_bytes`."""
-        return params_bytes(self.plan.spec.generator.name) + INDEX_BYTES
-
-    @property
-    def exact(self) -> bool:
-        """See `Encoding.exact`."""
-        return True
-
-    @property
-    def together(self) -> int:
-        """See `Encoding.together`."""
-        return 1 if self.plan.spec.generator.needs_extremes else TOGETHER
-
     def contents(self, split: str, indices: Sequence[int], renderer: Backend, threads: int = 1) -> Iterator[Params]:
         """See `Encoding.contents`."""
         for first in range(0, len(indices), self.together):
@@ -139,11 +103,11 @@ class ParamsEncoding(Encoding):
         return stored.tobytes() == content.tobytes()
 
 
-ENCODINGS: Final[dict[str, type[Encoding]]] = {
-    "none": PixelEncoding, "zstd": PixelEncoding, "formula": ParamsEncoding,
-}  # fmt: skip
-
-
 def encoding(plan: Plan) -> Encoding:
     """How the videos of a plan are stored."""
-    return ENCODINGS[plan.layout.codec](plan)
+    generator, codec = plan.spec.generator, plan.layout.codec
+    if codec == "formula":
+        together = 1 if generator.needs_extremes else TOGETHER
+        return ParamsEncoding(plan, params_bytes(generator.name) + INDEX_BYTES, together=together)
+    most_bytes = plan.chunks_a_video * (plan.chunk_bytes + CRC_BYTES + INDEX_BYTES)
+    return PixelEncoding(plan, most_bytes, exact=codec == "none")

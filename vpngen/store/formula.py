@@ -137,7 +137,7 @@ class _Cut(NamedTuple):
 def cut(selection: Any, shape: tuple[int, ...]) -> _Cut:
     """The smallest window that covers a selection, as zarr makes them, from a video of `shape` (1, T, Y, X).
 
-    Frames that a slice steps over are left out. Params and columns between the chosen ones are not, nor is what lies
+    Frames that a slice steps over are left out. Rows and columns between the chosen ones are not, nor is what lies
     between the places that arrays of integers or booleans name.
 
     Raises:

@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator, Iterable
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import numpy as np
-from zarr.abc.store import OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
+from zarr.abc.store import Store
+from zarr.storage import MemoryStore
 
 from vpngen import backends
 from vpngen.errors import ArgumentError
@@ -29,7 +30,6 @@ TOGETHER: Final = 64
 """Videos whose parameters are drawn at a time: that costs little more than for one, and the next videos are often read next."""
 KEPT: Final = 256
 """Batches of parameters and chunks of tables that are kept, the ones read last: some megabytes."""
-METADATA: Final = "zarr.json"
 
 
 class SpecStore(Store):
@@ -83,7 +83,8 @@ class SpecStore(Store):
                 return None
             slow = place[1] == "video" and self.spec.generator.needs_extremes
             data = await asyncio.to_thread(self._bytes, *place) if slow else self._bytes(*place)
-        return prototype.buffer.from_bytes(_ranged(data, byte_range))
+        held = MemoryStore({key: prototype.buffer.from_bytes(data)}, read_only=True)
+        return await held.get(key, prototype, byte_range)
 
     async def get_partial_values(
         self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
@@ -178,16 +179,6 @@ def _chunk_names(counts: tuple[int, ...]) -> Iterable[str]:
     """The chunks of an array that is divided along its first axis alone."""
     rest = ".0" * (len(counts) - 1)
     return (f"c.{number}{rest}" for number in range(counts[0] if counts else 0))
-
-
-def _ranged(data: bytes, byte_range: ByteRequest | None) -> bytes:
-    if isinstance(byte_range, RangeByteRequest):
-        return data[byte_range.start : byte_range.end]
-    if isinstance(byte_range, OffsetByteRequest):
-        return data[byte_range.offset :]
-    if isinstance(byte_range, SuffixByteRequest):
-        return data[max(0, len(data) - byte_range.suffix) :]
-    return data
 
 
 @functools.lru_cache(8)
