@@ -22,7 +22,7 @@ from strategies import brief
 import vpngen
 from vpngen import ConflictError, RunError
 from vpngen.backends.reference import Reference
-from vpngen.store import CODECS, Plan, Problem, Shard, Verified, read_spec, verifier
+from vpngen.store import CODECS, Plan, Problem, Shard, Verified, read_spec
 from vpngen.store.encoding import encoding
 from vpngen.store.packing import Chunk, ShardData, crc32c, encode_video
 
@@ -418,15 +418,6 @@ def test_what_a_living_writer_has_in_hand_stays(store: Path) -> None:
         with pytest.raises(ConflictError, match="another process is writing"):
             check(store, repair=True)
         assert (store / problem.path).read_bytes() == b"half a shard"
-
-
-def test_a_writer_that_came_to_life_meanwhile(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It was dead when it was looked at, and took its file up before the repair."""
-    monkeypatch.setattr(verifier, "live_partials", lambda _: iter(()))
-    with stores.hold(store, SHARD):
-        (problem,) = check(store, repair=True).problems
-        assert "running" in problem.what and not problem.repaired
-        assert (store / problem.path).exists()
 
 
 # --- with rendering: pixels that are wrong, though every checksum, the digest and the record are right

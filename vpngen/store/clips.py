@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
-from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -30,8 +30,7 @@ class ClipReader:
         self.path, self.split = Path(path).absolute(), split
         self.spec, self.layout = read_spec(self.path)
         self._plan = store_plan(self.spec, self.layout)
-        self._open: OrderedDict[int, _OpenShard] = OrderedDict()
-        self._lock = threading.Lock()
+        self._shard = functools.lru_cache(OPEN_SHARDS)(functools.partial(_OpenShard, self._plan))
         self._mine = threading.local()
 
     def __reduce__(self) -> tuple[type[ClipReader], tuple[Path, str]]:
@@ -60,7 +59,7 @@ class ClipReader:
         number, at = divmod(video, self.layout.shard_videos)
         key = Shard(self.split, number, 0, 0).key
         try:
-            shard = self._shard(number, key)
+            shard = self._shard(self.path / key)
             i = 0
             while i < len(out):
                 chunk, t = divmod(t0 + i * step, chunk_frames)
@@ -86,21 +85,11 @@ class ClipReader:
             raise ValueError("the chunk is cut short")
         return decode_chunk(packed, self.layout.codec, self._plan.chunk_bytes, mine.pixels)
 
-    def _shard(self, number: int, key: str) -> _OpenShard:
-        with self._lock:
-            shard = self._open.get(number)
-            if shard is None:
-                shard = self._open[number] = _OpenShard(self.path / key, self._plan)
-                if len(self._open) > OPEN_SHARDS:
-                    self._open.popitem(last=False)
-            self._open.move_to_end(number)
-            return shard
-
 
 class _OpenShard:
     """A file and its index; closed when nobody holds it any more."""
 
-    def __init__(self, path: Path, plan: Plan) -> None:
+    def __init__(self, plan: Plan, path: Path) -> None:
         self.fd = os.open(path, os.O_RDONLY)
         self.index = read_index(self.fd, plan)[0]
 

@@ -241,6 +241,9 @@ def _create_arrays(
     serializer = FormulaCodec(spec.generator.name, spec.format_version) if layout.codec == "formula" else BytesCodec()
     zstd: list[Any] = [ZstdCodec(level=ZSTD_LEVEL)]
     compressors = {"none": [Crc32cCodec()], "zstd": [*zstd, Crc32cCodec()], "formula": []}
+    shared: dict[str, Any] = {
+        "filters": [], "fill_value": 0, "chunk_key_encoding": {"name": "default", "separator": "."}
+    }  # fmt: skip
     arrays = {}
     arrays["video"] = group.create_array(
         "video",
@@ -250,9 +253,7 @@ def _create_arrays(
         shards=(layout.shard_videos, padded, height, width) if files else None,
         serializer=serializer,
         compressors=compressors[layout.codec],
-        filters=[],
-        fill_value=0,
-        chunk_key_encoding={"name": "default", "separator": "."},
+        **shared,
         dimension_names=("sample", "t", "y", "x"),
         attributes={"about": "grey levels; index = instance * categories + category"},
     )
@@ -264,9 +265,7 @@ def _create_arrays(
             chunks=(TABLE_CHUNK if files else FRESH_CHUNK, *values.shape[1:]),
             serializer=BytesCodec(),
             compressors=[*zstd, Crc32cCodec()] if files else [],
-            filters=[],
-            fill_value=0,
-            chunk_key_encoding={"name": "default", "separator": "."},
+            **shared,
             dimension_names=("sample", *dims),
             attributes={"about": about},
             config={"write_empty_chunks": True},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from vpngen.backends import Backend
 from vpngen.checks import thread_count
 from vpngen.store.encoding import encoding
 from vpngen.store.layout import Plan, Shard, read_record, read_spec, skeleton, store_plan
-from vpngen.store.locks import PARTIAL, live_partials, remove_dead
+from vpngen.store.locks import PARTIAL, is_live
 from vpngen.store.packing import CRC_BYTES, Chunk, ShardData, read_chunk, read_index, shard_digest
 from vpngen.store.shards import render_shard
 from vpngen.store.targets.local import LocalTarget, disk_errors, write_file
@@ -205,15 +206,13 @@ def _check_skeleton(root: Path, plan: Plan, repair: bool) -> list[Problem]:
                     (root / name).parent.mkdir(parents=True, exist_ok=True)
                     write_file(root / name, fresh[name])
             problems.append(Problem(name, what, repaired=repair))
-    live = dict(p for f in {(root / s.key).parent for s in plan.shards} for p in live_partials(f))
     there = {str(p.relative_to(root)) for p in root.rglob("*") if p.is_file() or p.is_symlink()}
     for name in sorted(there.difference(fresh, *((s.key, s.record) for s in plan.shards))):
         if name.endswith(PARTIAL):
-            alive = live.get(root / name, False)
-            if repair and not alive:
-                with disk_errors(root / name):
-                    alive = not remove_dead(root / name)
-            if alive:
+            live = False
+            with disk_errors(root / name) if repair else contextlib.suppress(OSError):
+                live = is_live(root / name, remove=repair)
+            if live:
                 problems.append(Problem(name, "is being written by a process that is running"))
             else:
                 problems.append(Problem(name, "left by a writer that was killed", repaired=repair))

@@ -19,7 +19,7 @@ from typing import Final
 from vpngen import files
 from vpngen.errors import ArgumentError, ConflictError, MissingError, RunError
 from vpngen.store.layout import Plan, Shard, differences, is_finished, read_spec, skeleton
-from vpngen.store.locks import PARTIAL, live_partials, lock_folder, open_partial
+from vpngen.store.locks import PARTIAL, is_live, lock_folder, open_partial
 from vpngen.store.targets.base import Target
 
 SPARE_BYTES: Final = 64 * 2**20
@@ -59,9 +59,10 @@ class LocalTarget(Target):
         except ConflictError as error:
             raise ConflictError(f"{error}; it was left untouched: choose another path, or remove it by hand") from None
         if overwrite:
-            for partial, alive in (p for folder in root.glob("*/video") for p in live_partials(folder)):
-                if alive:
-                    raise ConflictError(f"another process is writing {partial}; it was left untouched")
+            for partial in root.glob(f"*/video/c.*{PARTIAL}"):
+                with contextlib.suppress(OSError):
+                    if is_live(partial):
+                        raise ConflictError(f"another process is writing {partial}; it was left untouched")
             return
         there, wanted = ({**s.to_dict(), **asdict(how)} for s, how in ((spec, layout), (plan.spec, plan.layout)))
         if lines := differences(there, wanted):
