@@ -143,6 +143,14 @@ def test_the_bytes_of_a_shard_are_those_of_its_file(tmp_path: Path) -> None:
             assert data.size == len(content) == sum(taken) + index and len(taken) == shard.count
 
 
+def test_a_piece_that_is_kept_without_a_copy_is_an_error() -> None:
+    """Its memory is used again for the next video: without the error a target would store that one twice."""
+    for codec in ("none", "zstd"):
+        plan = plan_of(SPEC, codec)
+        with pytest.raises(ValueError, match="released"):
+            b"".join(render_shard(plan, plan.shards[0], Reference()))
+
+
 def test_a_target_without_a_limit_has_room() -> None:
     check_space(Dictionary(), plan_of(SPEC), plan_of(SPEC).shards, needed=10**18)
 
