@@ -147,7 +147,7 @@ def test_a_piece_that_is_kept_without_a_copy_is_an_error() -> None:
     """Its memory is used again for the next video: without the error a target would store that one twice."""
     for codec in ("none", "zstd"):
         plan = plan_of(SPEC, codec)
-        with pytest.raises(ValueError, match="released"):
+        with pytest.raises((TypeError, ValueError), match="memoryview"):
             b"".join(render_shard(plan, plan.shards[0], Reference()))
 
 
