@@ -31,12 +31,15 @@ from commands import Result, Run, end_of, process
 from PIL import Image
 
 import vpngen
-from vpngen import Spec, cli, health, store, systems, terminal
+from vpngen import Spec, cli, health, store, systems, terminal, writing
 from vpngen import preview as pictures
 from vpngen.backends import BACKENDS
 from vpngen.cli import base, sets
 from vpngen.errors import MissingError
+from vpngen.executors.base import Progress
 from vpngen.spec import presets
+from vpngen.store import place
+from vpngen.store.targets import local
 
 SMALL = (
     "--shape", "16x60x48", "--divisions-x", "2,4", "--divisions-y", "3,6", "--noise-terms", "0", "--instances", "3",
@@ -87,7 +90,7 @@ def ifs_dir(folder: str | Path, *files: str) -> None:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A complete store of `SMALL`, not to be changed."""
     path = tmp_path_factory.mktemp("finished") / "small.zarr"
-    vpngen.write(small_spec(), path, shard_videos=4, backend="reference", workers=1)
+    vpngen.write(small_spec(), path, shard_videos=4, backend="reference", threads=1)
     return path
 
 
@@ -239,7 +242,7 @@ def test_version(run: Run) -> None:
     ],
 )
 def test_default_name(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: list[str], name: str) -> None:
-    monkeypatch.setattr(store, "estimate", lambda *_: store.Estimate(1, 1.0, 1.0))
+    monkeypatch.setattr(place, "estimate", lambda *_: place.Estimate(1, 1.0, 1.0))
     result = run("render", "--dry-run", "--format", "json", *args)
     assert result.code == 0, result.err
     assert re.fullmatch(rf"{name}\.zarr", result.json["path"])
@@ -402,8 +405,8 @@ BAD: list[tuple[str, str]] = [
     ("render --grey pink", "'--grey': 'pink' is not one of 'fixed', 'stretch'"),
     ("render --preset nope", "`--preset` (='nope') is unknown; known: vpn-256x512, vpn-400x200; vpn-high-freq"),
     ("render --backend nope --dry-run", "`--backend` (='nope') must be auto or one of; numba, reference"),
-    ("render --workers 0", "`--workers` (=0) must be an integer from 1 to"),
-    ("render --workers 1000000", "`--workers` (=1000000) must be an integer from 1 to"),
+    ("render --threads 0", "`--threads` (=0) must be an integer from 1 to"),
+    ("render --threads 1000000", "`--threads` (=1000000) must be an integer from 1 to"),
     ("render --shard-videos 0", "`--shard-videos` (=0) must be an integer from 1 to"),
     ("render --codec lz4", "'--codec': 'lz4' is not one of 'none', 'zstd'"),
     ("render --slice 0/4", "`--slice` (='0/4') must be I/N with 1 <= I <= N, such as 1/4"),
@@ -427,7 +430,7 @@ BAD: list[tuple[str, str]] = [
     ("info --presets small.zarr", "STORE cannot be given beside --presets"),
     ("verify", "Missing argument 'STORE'"),
     ("verify absent.zarr", "there is nothing at 'absent.zarr'"),
-    ("verify small.zarr --workers -1", "`--workers` (=-1) must be an integer from 1 to"),
+    ("verify small.zarr --threads -1", "`--threads` (=-1) must be an integer from 1 to"),
     ("verify small.zarr --render --backend nope", "`--backend` (='nope') must be auto or one of; numba, reference"),
     ("preview absent.zarr", "there is nothing at 'absent.zarr'"),
     ("preview small.zarr -o x.jpg", "`--out` (='x.jpg') must end in one of .mp4, .mkv, .gif, .png"),
@@ -524,9 +527,9 @@ def test_a_formula_from_render_to_repair(run: Run, finished: Path, tmp_path: Pat
     assert "codec formula, 1024 videos a shard" in run("info", "a.zarr").out
     for extra in ((), ("--render",)):
         assert run("verify", "a.zarr", *extra).code == 0
-    for name, path in (("recipes.png", "a.zarr"), ("pixels.png", finished)):
+    for name, path in (("formula.png", "a.zarr"), ("pixels.png", finished)):
         assert run("preview", path, "-o", name).code == 0
-    assert Path("recipes.png").read_bytes() == Path("pixels.png").read_bytes()
+    assert Path("formula.png").read_bytes() == Path("pixels.png").read_bytes()
     whole = stores.tree(tmp_path / "a.zarr")
     shard = tmp_path / "a.zarr" / "train" / "video" / "c.0.0.0.0"
     data = bytearray(shard.read_bytes())
@@ -585,8 +588,8 @@ def test_slices_make_one_store(run: Run, finished: Path, tmp_path: Path) -> None
         assert report.json["finished"] is False
     assert report.json["rendered"] == 8  # shards 0 and 3 of four
     again = run("render", "a.zarr", *SMALL, *SHARDS, "--slice", "1/3")
-    assert again.out == "a.zarr: nothing to do, 8 were there; the store is not complete yet: other slices are owed\n"
-    last = run("render", "a.zarr", *SMALL, *SHARDS, "--slice", "3/3", "--workers", "2", "--format", "json")
+    assert again.out == "a.zarr: nothing to do, 8 were there; the store is not complete yet: other slices are pending\n"
+    last = run("render", "a.zarr", *SMALL, *SHARDS, "--slice", "3/3", "--threads", "2", "--format", "json")
     assert (last.json["rendered"], last.json["kept"], last.json["finished"]) == (4, 0, True)
     assert stores.tree(tmp_path / "a.zarr") == stores.tree(finished)
 
@@ -636,13 +639,13 @@ def test_an_empty_path_is_not_the_default_one(run: Run, tmp_path: Path) -> None:
 
 
 def test_dry_run_says_much_and_does_nothing(run: Run, tmp_path: Path) -> None:
-    args = ("render", "sub/a.zarr", *SMALL, *SHARDS, "--dry-run", "--workers", "3")
+    args = ("render", "sub/a.zarr", *SMALL, *SHARDS, "--dry-run", "--threads", "3")
     text, report = run(*args), run(*args, "--format", "json")
     assert text.code == report.code == 0
     assert not os.listdir(tmp_path)
     plan = report.json
     assert plan["path"] == os.path.join("sub", "a.zarr")
-    assert (plan["videos"], plan["kept"], plan["workers"]) == (16, 0, 3)
+    assert (plan["videos"], plan["kept"], plan["threads"]) == (16, 0, 3)
     assert (plan["fits"], plan["problem"], plan["reclaimed_bytes"]) == (True, None, 0)
     assert plan["raw_bytes"] == 16 * 16 * 60 * 48 == small_spec().nbytes
     assert plan["raw_bytes"] < plan["estimated_bytes"] < 1.01 * plan["raw_bytes"]
@@ -652,15 +655,15 @@ def test_dry_run_says_much_and_does_nothing(run: Run, tmp_path: Path) -> None:
     assert lines["videos"] == "16 to render"
     assert lines["pixels"] == "737 kB"
     assert lines["fits"] == "yes"
-    assert "with 3 workers" in lines["time"]
+    assert "with 3 threads" in lines["time"]
 
 
-def test_dry_run_counts_what_is_owed(run: Run, small: Path) -> None:
+def test_dry_run_counts_what_is_pending(run: Run, small: Path) -> None:
     (small / "train" / "video" / "c.1.0.0.0.done").unlink()
     before = stores.tree(small)
     args = ("render", small, *SMALL, *SHARDS, "--dry-run", "--format", "json")
-    owed = run(*args).json
-    assert (owed["videos"], owed["kept"], owed["raw_bytes"]) == (4, 12, 4 * 16 * 60 * 48)
+    pending = run(*args).json
+    assert (pending["videos"], pending["kept"], pending["raw_bytes"]) == (4, 12, 4 * 16 * 60 * 48)
     part = run(*args, "--slice", "2/2").json
     assert (part["videos"], part["kept"]) == (4, 4)
     anew = run(*args, "--overwrite").json
@@ -672,7 +675,7 @@ def test_dry_run_counts_what_is_owed(run: Run, small: Path) -> None:
 
 def test_a_disk_that_is_too_small(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(tmp_path)
-    free = store.writer.SPARE_BYTES + 400_000
+    free = local.SPARE_BYTES + 400_000
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=free))
     plan = run("render", "a.zarr", *SMALL, "--dry-run", "--format", "json")
     assert (plan.code, plan.json["fits"], plan.json["free_bytes"]) == (0, False, 400_000)
@@ -697,7 +700,7 @@ def test_info_of_a_store_complete_or_not(run: Run, small: Path) -> None:
     assert whole.json == {
         "generator": "perlin", "categories": 4, "instances": 3, "val_instances": 1, "videos": 16,
         "bytes": small_spec().nbytes, "fingerprint": small_spec().fingerprint, "spec": small_spec().to_dict(),
-        "path": str(small), "codec": "none", "stored_bytes": size, "shards": 4, "shards_owed": 0, "finished": True,
+        "path": str(small), "codec": "none", "stored_bytes": size, "shards": 4, "shards_pending": 0, "finished": True,
     }  # fmt: skip
     text = run("info", "small.zarr").out
     for line in ("store small.zarr: complete", "categories 4", "videos train 12 (3 a category); val 4 (1 a category)",
@@ -705,9 +708,9 @@ def test_info_of_a_store_complete_or_not(run: Run, small: Path) -> None:
                  "divisions_x 2, 4", "noise_terms 0"):  # fmt: skip
         assert line in re.sub(r" +", " ", text).splitlines()
     (small / "val" / "video" / "c.0.0.0.0.done").unlink()
-    assert "small.zarr: 1 of 4 shards are owed: give `vpngen render` again" in run("info", "small.zarr").out
+    assert "small.zarr: 1 of 4 shards are pending: give `vpngen render` again" in run("info", "small.zarr").out
     part = run("info", small, "--format", "json").json
-    assert (part["shards_owed"], part["finished"]) == (1, False)
+    assert (part["shards_pending"], part["finished"]) == (1, False)
 
 
 def test_info_lists_the_presets(run: Run) -> None:
@@ -756,7 +759,7 @@ def test_verify_finds_and_mends(run: Run, small: Path) -> None:
     whole = run("verify", "small.zarr")
     assert (whole.code, whole.err) == (0, "")
     assert re.fullmatch(r"small\.zarr: 16 videos, 73\d kB read; whole\n", whole.out)
-    assert run("verify", small, "--render", "--workers", "2").code == 0
+    assert run("verify", small, "--render", "--threads", "2").code == 0
     shard = small / "train" / "video" / "c.2.0.0.0"
     data = bytearray(shard.read_bytes())
     data[100] ^= 1
@@ -1019,7 +1022,7 @@ class Clock:
 def test_without_a_terminal_progress_is_a_line_a_minute(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(step=13)  # five videos go into a minute
     monkeypatch.setattr(terminal, "time", clock)
-    result = run("render", "a.zarr", *SMALL, *SHARDS, "--workers", "1", "--format", "json")
+    result = run("render", "a.zarr", *SMALL, *SHARDS, "--threads", "1", "--format", "json")
     assert result.json["rendered"] == 16
     lines = result.err.splitlines()
     assert lines[0] == "5 of 16 videos, 0.0769 a second, 230 kB, 2 min 23 s left"
@@ -1094,7 +1097,7 @@ def test_progress_without_any_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", None)
     monkeypatch.setattr(terminal, "QUIET_SECONDS", 0)
     with terminal.videos_progress() as show:
-        show(store.Progress(1, 2, 3))
+        show(Progress(1, 2, 3))
 
 
 def test_compiling_is_announced_when_it_takes_long(
@@ -1126,7 +1129,7 @@ def on_terminal(folder: Path, columns: int, term: str) -> tuple[Result, str]:
     main, side = pty.openpty()
     fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     env = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")}
-    args = ("render", "a.zarr", *SMALL, *SHARDS, "--backend", "reference", "--workers", "1", "--format", "json")
+    args = ("render", "a.zarr", *SMALL, *SHARDS, "--backend", "reference", "--threads", "1", "--format", "json")
     running = process(*args, cwd=folder, stderr=side, env={**env, "TERM": term})
     os.close(side)
     shown = read_all(main)
@@ -1158,7 +1161,7 @@ def test_a_terminal_that_cannot_erase_gets_lines(tmp_path: Path) -> None:
 
 LONG = ("--shape", "16x48x48", "--divisions", "2,4,8", "--noise-frequencies", "1,2,4", "--instances", "16")
 """144 videos, which the reference takes seconds for."""
-LONG_RUN = ("render", "long.zarr", *LONG, *SHARDS, "--backend", "reference", "--workers", "2")
+LONG_RUN = ("render", "long.zarr", *LONG, *SHARDS, "--backend", "reference", "--threads", "2")
 
 
 @pytest.fixture(scope="module")
@@ -1249,7 +1252,7 @@ def send(number: signal.Signals) -> Callable[..., None]:
 def test_what_a_stopped_command_advises(
     run: Run, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int, word: str
 ) -> None:
-    monkeypatch.setattr(store, "write", send(number))
+    monkeypatch.setattr(writing, "write", send(number))
     monkeypatch.setattr(pictures, "preview", send(number))
     assert run("render", "a.zarr", *SMALL) == (code, "", f"{word}. {GO_ON}\n")
     over = run("render", "a.zarr", *SMALL, "--overwrite")

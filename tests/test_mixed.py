@@ -241,7 +241,7 @@ def test_a_batch_of_one_kind_is_rendered_straight_into_its_place(monkeypatch: py
 def test_stores_of_mixtures(name: str, codec: str, tmp_path: Path) -> None:
     spec = dataclasses.replace(MIXTURES[name], instances=2, val_instances=1)
     write(spec, tmp_path / "set.zarr", codec=codec)
-    write(spec, tmp_path / "again.zarr", codec=codec, backend="numba", workers=2)
+    write(spec, tmp_path / "again.zarr", codec=codec, backend="numba", threads=2)
     assert tree(tmp_path / "set.zarr") == tree(tmp_path / "again.zarr")
     for split in spec.splits:
         view = vpngen.open(tmp_path / "set.zarr", split)
@@ -252,7 +252,7 @@ def test_stores_of_mixtures(name: str, codec: str, tmp_path: Path) -> None:
         np.testing.assert_array_equal(view.label[...], spec.labels(indices))
         for parameter, (values, _, _) in spec.parameters(indices, split).items():
             np.testing.assert_array_equal(view.parameters[parameter][...], values)
-    assert vpngen.verify(tmp_path / "set.zarr", backend="numba", render=True, workers=1).problems == ()
+    assert vpngen.verify(tmp_path / "set.zarr", backend="numba", render=True, threads=1).problems == ()
 
 
 def test_a_store_that_is_nowhere() -> None:

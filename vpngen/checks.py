@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from vpngen.errors import ArgumentError
+from vpngen.units import usable_cpus
 
 Shape = tuple[int, int, int]
 """(t, y, x) of a video or clip: frames, height and width in pixels."""
@@ -37,6 +38,11 @@ def integers(name: str, values: Any, least: int, most: int) -> tuple[int, ...]:
     if not listed or not all(is_integer(v) and least <= v <= most for v in values):
         raise ArgumentError(f"must be a list of integers from {least} to {most}", name, values)
     return tuple(map(int, values))
+
+
+def thread_count(value: Any) -> int:
+    """The argument `threads`, from 1 to 1024; None for all processors that this process may use. Raises ArgumentError."""
+    return usable_cpus() if value is None else integer("threads", value, 1, 1024)
 
 
 def is_number(value: Any) -> bool:

@@ -71,7 +71,7 @@ class Window:
         return part[:, :, ::-1] if flip else part
 
 
-def recipes(
+def params_of(
     spec: Spec, indices: npt.NDArray[np.int64], split: str, backend: backends.Backend, threads: int | None
 ) -> Params:
     """The complete params (N,) of videos (N,); a pass over each video where its grey mapping asks for that."""
@@ -206,7 +206,7 @@ def render(
         raise ArgumentError(
             f"must be a writeable C-contiguous uint8 array of shape {target}, not {out.dtype} {out.shape}", "out"
         )
-    params, name = recipes(spec, indices, split, chosen, threads), spec.generator.name
+    params, name = params_of(spec, indices, split, chosen, threads), spec.generator.name
     if here:
         paint(chosen, name, params, origins, out.reshape(shape), threads)
     else:

@@ -17,7 +17,7 @@ from vpngen.units import duration_text, number_text, size_text
 
 if TYPE_CHECKING:
     from vpngen import train
-    from vpngen.store import Progress
+    from vpngen.executors.base import Progress
 
 QUIET_SECONDS = 60.0
 """Between two lines where there is no terminal."""
