@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 from vpngen import __version__, store
+from vpngen.datasets import VideoSet, hold_out, read_videos
 from vpngen.datasets.clips import VideoLoader, WindowLoader
-from vpngen.datasets.videos import VideoSet, hold_out, read_videos
 from vpngen.errors import ArgumentError, ConflictError
 from vpngen.files import write_json
 from vpngen.models.resnet import MODELS, create_model
