@@ -152,7 +152,7 @@ def test_clips_begin_at_any_time_and_short_videos_loop(filmed: VideoSet) -> None
         every = range(max(n - 15, 1))  # the last start too
         assert set(starts[video]) <= set(every) and len(starts[video]) > 0.7 * len(every)
     assert set(starts[0]) == set(range(9)) and set(starts[4]) == {0, 1}
-    assert not loader.faults
+    assert not loader.failures
 
 
 @pytest.mark.parametrize("step", [3, (1, 2, 5)])
@@ -288,8 +288,8 @@ def test_seeds_and_epochs_differ(tiny: VideoSet) -> None:
 
 @pytest.mark.parametrize("first", [0, 2])
 def test_resuming_twice_with_other_workers(first: int, tiny: VideoSet) -> None:
-    def loader(workers: int) -> VideoLoader:
-        return VideoLoader(tiny, 4, clip=(2, 8, 8), seed=9, workers=workers)
+    def loader(num_workers: int) -> VideoLoader:
+        return VideoLoader(tiny, 4, clip=(2, 8, 8), seed=9, num_workers=num_workers)
 
     def take(from_: Any, n: int) -> list[Any]:
         return [next(from_) for _ in range(n)]
@@ -319,12 +319,14 @@ def test_workers_change_nothing(method: str, filmed: VideoSet, tmp_path: Path) -
     )
     options: dict[str, Any] = {"clip": (4, 8, 8), "seed": 2, "drop_last": False}
     alone = VideoLoader(videos, 2, **options)
-    several = VideoLoader(videos, 2, workers=2 if method == "fork" else 1, start_method=method, **options)
+    several = VideoLoader(
+        videos, 2, num_workers=2 if method == "fork" else 1, multiprocessing_context=method, **options
+    )
     for _ in range(3):
         assert same(list(alone), list(several))
     next(iter(several))  # an iteration that is left in the middle is over
     next(iter(alone))
-    assert same(list(alone), list(several)) and several.faults == alone.faults and set(alone.faults) == {"bad"}
+    assert same(list(alone), list(several)) and several.failures == alone.failures and set(alone.failures) == {"bad"}
 
 
 def test_the_random_numbers_of_the_model_are_left_alone(tiny: VideoSet) -> None:
@@ -346,7 +348,7 @@ def test_workers_go_with_who_wants_their_batches(make: Any, filmed: VideoSet) ->
     gc.disable()
     try:
         for taken in (1, 3):
-            loader = make(filmed, 2, clip=(4, 8, 8), workers=2)
+            loader = make(filmed, 2, clip=(4, 8, 8), num_workers=2)
             it = iter(loader)
             for _ in range(taken):
                 next(it)
@@ -361,7 +363,7 @@ def test_workers_go_with_who_wants_their_batches(make: Any, filmed: VideoSet) ->
         nothing = as_set([Path("nowhere") / str(i) for i in range(3)])
         if make is VideoLoader:  # of which the other makes no error
             with contextlib.suppress(RunError):
-                next(iter(make(nothing, 2, workers=1)))
+                next(iter(make(nothing, 2, num_workers=1)))
             assert not set(multiprocessing.active_children()) - before
     finally:
         gc.enable()
@@ -381,7 +383,7 @@ if __name__ == "__main__":
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda n, _: heard.add(n))
     videos = VideoSet("x", "train", 1, ("a",), tuple(Video(p, Path(p), 0, p) for p in paths))
-    loader = {"clips": VideoLoader, "windows": WindowLoader}[make](videos, 2, clip=(4, 8, 8), workers=2, start_method=method)
+    loader = {"clips": VideoLoader, "windows": WindowLoader}[make](videos, 2, clip=(4, 8, 8), num_workers=2, multiprocessing_context=method)
     print("ready", flush=True)
     count = sum(len(batch) for batch, _ in loader)
     it = iter(loader)
@@ -446,7 +448,7 @@ def test_few_batches_wait_in_memory(make: Any, filmed: VideoSet, monkeypatch: py
 
     monkeypatch.setattr(clips, "DataLoader", Noted)
     for count in (0, 1, 2):
-        make(filmed, 2, workers=count)
+        make(filmed, 2, num_workers=count)
         assert not made[-1].pin_memory and made[-1].prefetch_factor == {0: None, 1: 2, 2: 1}[count]
     make(filmed, 2, pin_memory=True)
     assert made[-1].pin_memory
@@ -543,24 +545,24 @@ def test_what_cannot_be_read_is_replaced_by_the_next_of_the_order(patchy: VideoS
     loader = VideoLoader(patchy, 9, clip=(2, 8, 8), shuffle=False)
     ((batch, labels),) = loader
     assert which(batch) == [0, 3, 3, 3, 4, 6, 6, 8, 8] and labels.tolist() == [v % 3 for v in which(batch)]
-    assert set(loader.faults) == {"v1", "v2", "v5", "v7"}
-    assert "No such file" in loader.faults["v2"] and str(patchy.videos[1].path) in loader.faults["v1"]
+    assert set(loader.failures) == {"v1", "v2", "v5", "v7"}
+    assert "No such file" in loader.failures["v2"] and str(patchy.videos[1].path) in loader.failures["v1"]
     # pixel for pixel as if the one that was read had stood there
     there = as_set([patchy.videos[i].path for i in which(batch)])
     ((other, _),) = VideoLoader(there, 9, clip=(2, 8, 8), shuffle=False)
     assert torch.equal(batch, other)
     loader = VideoLoader(patchy, 4, clip=(2, 8, 8), drop_last=False, seed=4)
-    order = [int(i) for i in loader._cutting.order.indices(np.arange(9))]
+    order = [int(i) for i in loader._clips.order.indices(np.arange(9))]
     told = [v for videos, _ in seen(loader) for v in videos]
     good = {0, 3, 4, 6, 8}
     assert told == [next(order[(k + j) % 9] for j in range(9) if order[(k + j) % 9] in good) for k in range(9)]
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_nothing_that_can_be_read_is_said(workers: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_nothing_that_can_be_read_is_said(num_workers: int, tmp_path: Path) -> None:
     videos = as_set([tmp_path / f"{i}.mkv" for i in range(300)])
     with pytest.raises(RunError, match="none of 100 videos in a row can be read") as error:
-        next(iter(VideoLoader(videos, 2, workers=workers)))
+        next(iter(VideoLoader(videos, 2, num_workers=num_workers)))
     assert "Traceback" not in str(error.value) and ".mkv cannot be read: No such file" in str(error.value)
 
 
@@ -572,7 +574,7 @@ def test_a_damaged_clip_loops_what_is_left(tmp_path: Path) -> None:
     ((batch, _),) = loader
     reds = batch[0, 0].float().mean((1, 2)) / 4
     assert (reds - torch.tensor([0, 1, 4, 5, 6, 7, 8, 9, 0, 1])).abs().max() < 1
-    assert loader.faults["v0"].startswith("damaged: ") and "image_00003.jpg" in loader.faults["v0"]
+    assert loader.failures["v0"].startswith("damaged: ") and "image_00003.jpg" in loader.failures["v0"]
 
 
 def test_faults_depend_on_no_earlier_reading(tmp_path: Path) -> None:
@@ -658,8 +660,8 @@ def test_a_fingerprint_tells_what_the_videos_are(changes: dict[str, Any], tiny: 
         ({"shuffle": 1}, "`shuffle`"),
         ({"drop_last": None}, "`drop_last`"),
         ({"pin_memory": None}, "`pin_memory`"),
-        ({"workers": -1}, "`workers`"),
-        ({"workers": 1, "start_method": "thread"}, "`start_method`"),
+        ({"num_workers": -1}, "`num_workers`"),
+        ({"num_workers": 1, "multiprocessing_context": "thread"}, "`multiprocessing_context`"),
         ({"rank": 0}, "go together"),
         ({"rank": 2, "world_size": 2}, "`rank`"),
         ({"rank": 0, "world_size": 8}, "on each of 8 ranks"),
@@ -668,7 +670,10 @@ def test_a_fingerprint_tells_what_the_videos_are(changes: dict[str, Any], tiny: 
 def test_arguments_are_checked(changes: dict[str, Any], match: str, tiny: VideoSet) -> None:
     with pytest.raises(ArgumentError, match=match):
         VideoLoader(tiny, **{"batch_size": 4, **changes})
-    if set(changes) <= {"clip", "workers", "start_method", "pin_memory", "rank", "world_size"} and "8" not in match:
+    if (
+        set(changes) <= {"clip", "num_workers", "multiprocessing_context", "pin_memory", "rank", "world_size"}
+        and "8" not in match
+    ):
         with pytest.raises(ArgumentError, match=match):
             WindowLoader(tiny, **{"batch_size": 4, **changes})
 
@@ -703,7 +708,7 @@ def test_windows_are_all_of_every_video(size: int, stride: int | None, filmed: V
     loader = WindowLoader(filmed, 5, clip=(size, 12, 12), stride=stride)
     expected = [(i, w) for i, n in enumerate(FRAMES) for w in sliding(n, size, stride or size)]
     assert windows(loader) == expected
-    assert loader.short == {f"v{i}" for i, n in enumerate(FRAMES) if n < size} and not loader.faults
+    assert loader.short == {f"v{i}" for i, n in enumerate(FRAMES) if n < size} and not loader.failures
     sizes = [len(numbers) for _, numbers in loader]
     assert sizes[:-1] == [5] * (len(sizes) - 1) and 1 <= sizes[-1] <= 5
 
@@ -718,30 +723,35 @@ def test_windows_are_the_middle_of_the_short_side(filmed: VideoSet) -> None:
                 assert np.abs(mine - cut_by_pillow(frame, 1, "c", False, 20)).max() <= 1
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_ranks_and_workers_share_the_videos(workers: int, filmed: VideoSet) -> None:
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_ranks_and_workers_share_the_videos(num_workers: int, filmed: VideoSet) -> None:
     expected = [(i, w) for i, n in enumerate(FRAMES) for w in sliding(n, 8, 8)]
-    found = [windows(WindowLoader(filmed, 3, clip=(8, 4, 4), workers=workers, rank=r, world_size=3)) for r in range(3)]
+    found = [
+        windows(WindowLoader(filmed, 3, clip=(8, 4, 4), num_workers=num_workers, rank=r, world_size=3))
+        for r in range(3)
+    ]
     assert sorted(w for mine in found for w in mine) == sorted(expected)
     for r, mine in enumerate(found):
         assert {i for i, _ in mine} == set(range(r, len(FRAMES), 3))
         for i in {i for i, _ in mine}:
             assert [w for j, w in mine if j == i] == [w for j, w in expected if j == i]  # in order
-    again = WindowLoader(filmed, 3, clip=(8, 4, 4), workers=workers, rank=0, world_size=3)
+    again = WindowLoader(filmed, 3, clip=(8, 4, 4), num_workers=num_workers, rank=0, world_size=3)
     assert windows(again) == windows(again) == found[0]
 
 
 def test_more_workers_than_videos(filmed: VideoSet) -> None:
-    assert windows(WindowLoader(part(filmed, 1), 8, clip=(8, 4, 4), workers=2)) == [(0, w) for w in sliding(24, 8, 8)]
+    assert windows(WindowLoader(part(filmed, 1), 8, clip=(8, 4, 4), num_workers=2)) == [
+        (0, w) for w in sliding(24, 8, 8)
+    ]
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_windows_of_a_patchy_set(workers: int, patchy: VideoSet) -> None:
-    loader = WindowLoader(patchy, 4, clip=(3, 8, 8), workers=workers)
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_windows_of_a_patchy_set(num_workers: int, patchy: VideoSet) -> None:
+    loader = WindowLoader(patchy, 4, clip=(3, 8, 8), num_workers=num_workers)
     assert [i for i, _ in windows(loader)] == [0, 3, 4, 6, 8]
-    assert set(loader.faults) == {"v1", "v2", "v5", "v7"} and "No such file" in loader.faults["v2"]
-    nothing = WindowLoader(VideoSet("x", "val", 1, ("a",), patchy.videos[1:3]), 4, workers=workers)
-    assert list(nothing) == [] and set(nothing.faults) == {"v1", "v2"}
+    assert set(loader.failures) == {"v1", "v2", "v5", "v7"} and "No such file" in loader.failures["v2"]
+    nothing = WindowLoader(VideoSet("x", "val", 1, ("a",), patchy.videos[1:3]), 4, num_workers=num_workers)
+    assert list(nothing) == [] and set(nothing.failures) == {"v1", "v2"}
 
 
 def test_windows_of_segments_and_folders(tmp_path: Path) -> None:
@@ -756,7 +766,7 @@ def test_windows_of_segments_and_folders(tmp_path: Path) -> None:
     ]  # fmt: skip
     reds = batch[3, 0].float().mean((1, 2)) / 4
     assert (reds - torch.arange(2, 10)).abs().max() < 1
-    assert loader.short == {"a/2"} and set(loader.faults) == {"a/1"} and "holds no frame" in loader.faults["a/1"]
+    assert loader.short == {"a/2"} and set(loader.failures) == {"a/1"} and "holds no frame" in loader.failures["a/1"]
 
 
 def test_windows_of_a_damaged_video(tmp_path: Path) -> None:
@@ -774,7 +784,7 @@ def test_windows_of_a_damaged_video(tmp_path: Path) -> None:
     for segment in (None, (0.0, 9.0)):
         loader = WindowLoader(as_set([path], segment=segment), 9, clip=(8, 4, 4))
         assert windows(loader) == [(0, [left[k] for k in w]) for w in sliding(29, 8, 8)]
-        assert loader.faults["v0"].startswith("damaged: ")
+        assert loader.failures["v0"].startswith("damaged: ")
     ffmpeg(
         "-i",
         film(tmp_path / "b.mkv", plate(0, 30)),
@@ -789,7 +799,7 @@ def test_windows_of_a_damaged_video(tmp_path: Path) -> None:
     whole = (tmp_path / "b.mp4").read_bytes()
     (tmp_path / "b.mp4").write_bytes(whole[: len(whole) // 2])
     loader = WindowLoader(as_set([tmp_path / "b.mp4"]), 9, clip=(8, 4, 4))
-    assert 1 <= len(torch.cat([b for b, _ in loader])) < 4 and loader.faults["v0"].startswith("damaged: ")
+    assert 1 <= len(torch.cat([b for b, _ in loader])) < 4 and loader.failures["v0"].startswith("damaged: ")
 
 
 def test_each_file_is_decoded_once_and_no_further_than_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -820,5 +830,5 @@ def test_numbers_of_the_seed_recipe() -> None:
     """7/8 is 112 of 128; the scales of section 3.3 on the short side of UCF-101."""
     assert clips.X10_SCALE * 128 == 112
     videos = as_set([Path("x")])
-    of = VideoLoader(videos, 1, augment="multiscale")._cutting.sampling((16, 240, 320))
+    of = VideoLoader(videos, 1, augment="multiscale")._clips.sampling((16, 240, 320))
     assert of.sides == ((240, 240), (201, 201), (169, 169), (142, 142), (120, 120))
