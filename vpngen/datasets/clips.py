@@ -280,13 +280,7 @@ class _Clips(Dataset[Any]):
     def _sample(self, number: int, index: int, failures: dict[str, str]) -> tuple[torch.Tensor, int]:
         """The clip of a sample, from its video or the next of that pass that can be read, and the label of that.
 
-        Args:
-            number: of the sample, which also decides the window.
-            index: of its video.
-            failures: get the videos that cannot be read, and why.
-
-        Raises:
-            RunError: none of many can be read.
+        Videos that cannot be read are added to `failures`. Raises RunError where none of many can be.
         """
         n = len(self.videos.videos)
         start, tried = number // n * n, min(n, MOST_IN_A_ROW)

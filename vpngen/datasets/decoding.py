@@ -127,14 +127,14 @@ def frames(
         return
     index = _index(info.path)
     start, stop = info.first + first, info.first + last
+    convert, found = _converter(), False
     for key in index.ways_to(start):
         heard: list[str] = []
-        found = False
         with contextlib.suppress(_AstrayError):
             for number, frame in _numbered(info.path, index, key, start, stop, heard):
                 if number >= start and (number - start) % step == 0:
                     found = True
-                    yield number - info.first, frame()
+                    yield number - info.first, convert(frame, index.size)
         if found or key is None:
             notes.extend(heard)
             return
@@ -367,18 +367,10 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
 def _decoded(
     path: Path, key: tuple[int, int | None] | None, notes: list[str], wanted: int | None = None
 ) -> Iterator[Any]:
-    """The frames of a file as PyAV has them, as far as they can be decoded.
+    """The frames of a file as PyAV has them, as far as they can be decoded, from a keyframe or, with None, from its beginning.
 
-    Args:
-        path: the file.
-        key: the keyframe to begin with; None for the beginning of the file.
-        notes: gets a line for each thing found damaged.
-        wanted: the stamp of the first frame that is wanted. Of those before it the ones that none is predicted from may be
-            left out, which can be half of them.
-
-    Raises:
-        UnreadableError: the file cannot be opened.
-        _AstrayError: decoding did not begin with `key`.
+    Of those before `wanted`, the stamp of the first that is wanted, the ones that none is predicted from may be left out, which
+    can be half of them. Raises UnreadableError, and _AstrayError where decoding did not begin with `key`.
     """
     errors = _errors()
     with _opened(path) as (container, video):
@@ -440,11 +432,8 @@ def _sought(container: Any, video: Any, key: tuple[int, int | None]) -> Iterator
 def _numbered(
     path: Path, index: _Index, key: tuple[int, int | None] | None, start: int, stop: int, notes: list[str]
 ) -> Iterator[tuple[int, Any]]:
-    """Numbers of frames in a file and for each a function that makes its RGB (H, W, 3): all from `start` to below `stop`.
-
-    Ascending; some from before may be among them.
-    """
-    convert, before = _converter(), -1
+    """Numbers of frames in a file, ascending, and the frames: all from `start` to below `stop`, and maybe some from before."""
+    before = -1
     wanted = None if index.stamps is None else int(index.stamps[start])
     for count, frame in enumerate(_decoded(path, key, notes, wanted)):
         number = count
@@ -454,7 +443,7 @@ def _numbered(
                 continue
         if before < number < stop:
             before = number
-            yield number, functools.partial(convert, frame, index.size)
+            yield number, frame
         if number >= stop - 1:
             return
 
