@@ -425,7 +425,7 @@ from pathlib import Path
 from vpngen.datasets import Video, VideoLoader, VideoSet, WindowLoader, workers
 
 if __name__ == "__main__":
-    workers.PATIENCE = workers.PATIENCE[0], math.inf  # nobody is killed
+    workers.TIMEOUTS = workers.TIMEOUTS[0], math.inf  # nobody is killed
     heard = set()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda n, _: heard.add(n))

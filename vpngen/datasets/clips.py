@@ -155,9 +155,8 @@ class VideoLoader(_Loader):
             integer("seed", seed, 0, SEEDS),
             flag("numbers", numbers),
         )
-        self._plans: list[
-            tuple[int, int, int]
-        ] = []  # of an iteration; no more, so that a loader that is dropped is gone
+        # What the DataLoader asks for. It knows nothing of this loader, so that one that is dropped is gone at once.
+        self._plans: list[tuple[int, int, int]] = []
         self._kept = self._reader(self._clips, persistent=True, sampler=self._plans)
         self._next = (0, 0)  # epoch and first sample of the next iteration
         self._at: tuple[int, int] | None = None  # of the one that runs
@@ -274,8 +273,8 @@ class _Clips(Dataset[Any]):
                 return error  # raised from a worker, it would drag its traceback into the message
             clips.append(clip)
             labels.append(label)
-        told = [torch.tensor([(epoch, sample) for sample in range(first, last)])] if self.numbers else []
-        return torch.stack(clips), torch.tensor(labels), *told, failures
+        extra = [torch.tensor([(epoch, sample) for sample in range(first, last)])] if self.numbers else []
+        return torch.stack(clips), torch.tensor(labels), *extra, failures
 
     def _sample(self, number: int, index: int, failures: dict[str, str]) -> tuple[torch.Tensor, int]:
         """The clip of a sample, from its video or the next of that pass that can be read, and the label of that.
@@ -469,7 +468,7 @@ class _Windows(IterableDataset[Any]):
             yield torch.cat([rest[k % len(rest)] for k in range(frames)], 1), begin == 0
 
 
-# --- what both share
+# --- pixels
 
 
 def _centre(frame: Frames, size: tuple[int, int]) -> Frames:

@@ -290,7 +290,7 @@ def _indexed(path: Path) -> _Index:
         guessed = reordered and (codec == "mpeg4" or "avi" in container.format.name.split(","))
         unit, rate = float(video.time_base or 1), video.average_rate
     stamps = sorted(stamp for stamp in shown if stamp is not None)
-    told = (
+    one_each = (
         codec in ONE_EACH
         and coded
         and not guessed
@@ -298,7 +298,7 @@ def _indexed(path: Path) -> _Index:
         and len(stamps) == len(shown) == len(set(stamps))
         and [stamp for stamp, *_ in head[:HEAD]] == stamps[: len(head[:HEAD])]
     )
-    if told and head:
+    if one_each and head:
         ascending = np.array(stamps, np.int64)
         return _Index((ascending - ascending[0]) * unit, head[0][1:], ascending, tuple(keys))
     size, times = None, []

@@ -23,7 +23,7 @@ from vpngen.datasets.base import (
     malformed,
     other_classes,
     pair,
-)  # fmt: skip
+)
 from vpngen.errors import ArgumentError, ConflictError
 
 NAMES: Final = {"train": ("train", "training"), "val": ("val", "validate", "validation", "valid")}
