@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from vpngen import ArgumentError, MissingError, RunError
+from vpngen.datasets import Video, VideoSet
 from vpngen.datasets.clips import WindowLoader
-from vpngen.datasets.videos import Video, VideoSet
 from vpngen.train.evaluation import FIGURES, NO_WINDOW, Evaluation, aligned, evaluate, ranks_of, summary
 
 Window = tuple[int, list[float]]
@@ -315,10 +315,10 @@ def test_real_files_that_are_damaged_are_scored_by_what_could_be_read(workers: i
     paths[5].unlink()
     videos = VideoSet("x", "val", 1, ("red", "other"), tuple(
         Video(f"v{i}", path, int(i > 0), str(i)) for i, path in enumerate(paths)))  # fmt: skip
-    windows = WindowLoader(videos, 3, clip=(8, 16, 16), workers=workers)
+    windows = WindowLoader(videos, 3, clip=(8, 16, 16), num_workers=workers)
     found = evaluate(
         Redness(), windows, [v.label for v in videos.videos], videos.classes, device="cpu", mean=(0.5,) * 3, std=(0.5,) * 3,
-        ids=[v.id for v in videos.videos], faults=windows.faults, short=windows.short,
+        ids=[v.id for v in videos.videos], faults=windows.failures, short=windows.short,
     )  # fmt: skip
     assert set(found.damaged) == {"v1", "v2", "v3"} and set(found.broken) == {"v4", "v5"}
     assert [v.windows for v in found.videos.values()] == [5, 5, 3, 5, 0, 0]

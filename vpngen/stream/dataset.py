@@ -232,15 +232,7 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
 
     def _settings(self) -> dict[str, Any]:
         """The arguments that decide which samples come."""
-        s = self.sampling
-        return {
-            "split": self.split,
-            "clip": list(s.clip),
-            "augment": {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(s.augment).items()},
-            "length": s.length,
-            "shuffle": s.shuffle,
-            "seed": s.seed,
-        }
+        return {"split": self.split, **self.sampling.settings()}
 
     def _state(self, at: Position) -> dict[str, Any]:
         state: dict[str, Any] = {

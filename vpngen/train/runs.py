@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 from vpngen import __version__, store
+from vpngen.datasets import VideoSet, hold_out, read_videos
 from vpngen.datasets.clips import VideoLoader, WindowLoader
-from vpngen.datasets.videos import VideoSet, hold_out, read_videos
 from vpngen.errors import ArgumentError, ConflictError
 from vpngen.files import write_json
 from vpngen.models import MODELS, create_model, freeze, inflate, load_weights, read_weights
@@ -320,7 +320,7 @@ def finetune(
         how: dict[str, Any] = {
             "clip": recipe.clip,
             "seed": seed,
-            "workers": machine.workers,
+            "num_workers": machine.workers,
             "pin_memory": device.type == "cuda",
         }
         train = VideoLoader(train_set, batch, augment=recipe.augment, **how)
@@ -333,7 +333,7 @@ def finetune(
         def keep_faults(last: bool = False) -> None:
             """All ranks call it. It is said after the first epoch that met any, and at the end if there were more."""
             nonlocal known
-            faults = {k: v for some in ranks.gathered(train.faults | val.faults) for k, v in some.items()}
+            faults = {k: v for some in ranks.gathered(train.failures | val.failures) for k, v in some.items()}
             _keep_faults(out, faults)
             if len(faults) > known and (last or not known) and say is not None and ranks.is_main():
                 videos = "1 video" if len(faults) == 1 else f"{len(faults):,} videos"
@@ -459,7 +459,7 @@ def _evaluated(
     metadata: Mapping[str, Any], scored: Callable[[int, int], None] | None,
 ) -> Evaluation:  # fmt: skip
     windows = WindowLoader(
-        videos, max(1, batch // machine.accumulate), clip=recipe.clip, workers=machine.workers,
+        videos, max(1, batch // machine.accumulate), clip=recipe.clip, num_workers=machine.workers,
         pin_memory=device.type == "cuda",
     )  # fmt: skip
     count = -(-len(videos.videos) // ranks.world()[1])
@@ -474,7 +474,7 @@ def _evaluated(
 
     return evaluate(
         model, watched(), [v.label for v in videos.videos], videos.classes, device=device, mean=recipe.mean, std=recipe.std,
-        ids=[v.id for v in videos.videos], faults=windows.faults, short=windows.short, amp=machine.amp, metadata=metadata,
+        ids=[v.id for v in videos.videos], faults=windows.failures, short=windows.short, amp=machine.amp, metadata=metadata,
     )  # fmt: skip
 
 
