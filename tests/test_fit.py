@@ -29,8 +29,11 @@ from torch import nn
 
 import vpngen
 from vpngen.errors import ArgumentError, ConflictError, MissingError, RunError
-from vpngen.train import Progress, Recipe, StoppedError, fit, read_weights
-from vpngen.train.fitting import CHECKPOINT, COLUMNS, alone, arrived, normalised
+from vpngen.models import read_weights
+from vpngen.tasks import Classify
+from vpngen.train import Progress, Recipe, StoppedError, fit
+from vpngen.train.checkpoint import CHECKPOINT, alone
+from vpngen.train.fitting import arrived, columns, normalised
 
 CLIP = (4, 16, 16)
 SPEC = vpngen.perlin(categories=4, instances=12, val_instances=2, shape=(24, 48, 48), divisions=[1, 12])
@@ -53,7 +56,7 @@ def net(classes: int = 4, *, norm: type[nn.Module] = nn.BatchNorm3d, dropout: fl
 
 
 def recipe(**changes: Any) -> Recipe:
-    return Recipe(**{"lr": 0.05, "batch": 8, "epochs": 3, "patience": 1, "clip": CLIP, **changes})
+    return Recipe(**{"lr": 0.05, "batch_size": 8, "epochs": 3, "lr_patience": 1, "clip": CLIP, **changes})
 
 
 def clips(split: str = "train", batch: int = 8, **options: Any) -> Any:
@@ -88,7 +91,7 @@ class Batches:
 
 
 def after(steps: int) -> Callable[[], bool]:
-    """`stop` that says yes from that step on."""
+    """`should_stop` that says yes from that step on."""
     left = iter(range(steps))
     return lambda: next(left, None) is None
 
@@ -125,12 +128,14 @@ def steps_on_board(out: Path) -> list[int]:
 
 
 def run(
-    out: Path | None, stop: Callable[[], bool] | None = None, **options: Any
+    out: Path | None, should_stop: Callable[[], bool] | None = None, **options: Any
 ) -> tuple[nn.Module, list[dict[str, Any]]]:
     model = options.pop("model", None) or net()
     how = {"recipe": recipe(), "device": "cpu", "metadata": METADATA, **options}
     train, val = how.pop("train", None) or clips(), how.pop("val", False)
-    rows = fit(model, train, clips("val") if val is False else val, how.pop("recipe"), out=out, stop=stop, **how)
+    rows = fit(
+        model, train, clips("val") if val is False else val, how.pop("recipe"), out=out, should_stop=should_stop, **how
+    )
     return model, rows
 
 
@@ -144,7 +149,7 @@ def test_a_network_of_the_paper_learns_a_few_clips_by_heart() -> None:
     torch.manual_seed(0)
     model = vpngen.create_model("r3d10", 4, width=0.125)
     few = Batches((shown, labels))
-    rows = fit(model, few, None, recipe(lr=0.1, epochs=25, patience=25, weight_decay=0), device="cpu")
+    rows = fit(model, few, None, recipe(lr=0.1, epochs=25, lr_patience=25, weight_decay=0), device="cpu")
     assert rows[0]["train_loss"] > 1 and rows[-1]["train_loss"] < 0.05 and rows[-1]["train_top1"] == 1
     model.eval()
 
@@ -181,7 +186,7 @@ def test_a_row_says_what_an_independent_loop_finds() -> None:
 def test_a_batch_in_parts_is_the_batch(parts: int) -> None:
     """Where no layer looks at a whole batch."""
     whole, rows = run(None, model=net(norm=nn.GroupNorm, dropout=0))
-    model, again = run(None, accumulate=parts, model=net(norm=nn.GroupNorm, dropout=0))
+    model, again = run(None, grad_accum_steps=parts, model=net(norm=nn.GroupNorm, dropout=0))
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(whole.parameters(), model.parameters(), strict=True))
     assert [r["train_top1"] for r in rows] == [r["train_top1"] for r in again]
 
@@ -193,7 +198,7 @@ def test_the_rate_is_lowered_after_so_many_epochs_without_a_better_loss(patience
     for parameter in model.parameters():
         nn.init.zeros_(parameter)
     model[1].weight.requires_grad_(False)  # equal classes: the loss is log 2 for ever
-    rows = fit(model, still, still, recipe(epochs=8, batch=2, patience=patience, factor=0.5), device="cpu")
+    rows = fit(model, still, still, recipe(epochs=8, batch_size=2, lr_patience=patience, lr_factor=0.5), device="cpu")
     assert [row["val_loss"] for row in rows] == pytest.approx([math.log(2)] * 8)
     assert [row["lr"] for row in rows] == [0.05 * 0.5 ** (max(0, epoch - 1) // patience) for epoch in range(8)]
 
@@ -223,10 +228,10 @@ def test_bytes_become_numbers_around_zero() -> None:
 def test_what_a_run_leaves(tmp_path: Path) -> None:
     model, rows = run(tmp_path)
     left = {p.name for p in tmp_path.iterdir()}
-    assert left == {CHECKPOINT, "log.csv", "tensorboard", "curves.png", "weights.safetensors", "weights.pth"}
+    assert left == {CHECKPOINT, "log.csv", "tensorboard", "weights.safetensors", "weights.pth"}
     with (tmp_path / "log.csv").open(encoding="utf-8", newline="") as file:
         logged = list(csv.DictReader(file))
-    assert tuple(logged[0]) == COLUMNS and [int(r["epoch"]) for r in logged] == [1, 2, 3]
+    assert tuple(logged[0]) == columns(Classify()) and [int(r["epoch"]) for r in logged] == [1, 2, 3]
     assert [float(r["val_loss"]) for r in logged] == pytest.approx([r["val_loss"] for r in rows], rel=1e-5)
     assert [e.value for e in board(tmp_path).Scalars("epoch/val_loss")] == pytest.approx([r["val_loss"] for r in rows])
     assert steps_on_board(tmp_path) == list(range(1, 19))
@@ -234,7 +239,7 @@ def test_what_a_run_leaves(tmp_path: Path) -> None:
         state, _ = read_weights(tmp_path / name)
         assert same({k: v.numpy() for k, v in state.items()}, weights(model))
     _, metadata = read_weights(tmp_path / "weights.safetensors")
-    assert metadata["figures"]["val_loss"] == pytest.approx(rows[-1]["val_loss"])
+    assert metadata["metrics"]["val_loss"] == pytest.approx(rows[-1]["val_loss"])
     assert {k: metadata[k] for k in METADATA} == METADATA
 
 
@@ -270,7 +275,7 @@ def test_a_stop_at_the_only_step_of_an_epoch(tmp_path: Path) -> None:
     fit(whole, one, one, recipe(), out=tmp_path / "whole", **how)
     for count in (0, 1, 2):  # before training, after the step of an epoch, after its validation
         with pytest.raises(StoppedError, match=r"stopped after step \d"):
-            fit(net(), one, one, recipe(), out=tmp_path / "parts", stop=after(count), **how)
+            fit(net(), one, one, recipe(), out=tmp_path / "parts", should_stop=after(count), **how)
         assert len(table(tmp_path / "parts")) < 3
     model = net()
     fit(model, one, one, recipe(), out=tmp_path / "parts", **how)
@@ -342,7 +347,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path: Path, whole: Wh
     ("changes", "what"),
     [
         ({"recipe": recipe(weight_decay=0.2)}, "recipe.weight_decay: 0.001 there, 0.2 here"),
-        ({"recipe": recipe(batch=4)}, "recipe.batch: 8 there, 4 here"),
+        ({"recipe": recipe(batch_size=4)}, "recipe.batch_size: 8 there, 4 here"),
         ({"model": net(classes=5)}, "model: "),
         ({"metadata": {**METADATA, "model": {**METADATA["model"], "options": {"stem_stride": 2}}}}, "model.options: "),
         ({"metadata": {**METADATA, "seed": 1}}, "seed: 0 there, 1 here"),
@@ -444,8 +449,16 @@ def test_weights_that_are_no_numbers_are_never_saved(tmp_path: Path) -> None:
     """The step that ruins them may have had a good loss, and be the last before a checkpoint."""
     one = Batches((torch.zeros((2, 3, *CLIP), dtype=torch.uint8), torch.tensor([0, 1])))
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * math.prod(CLIP), 2))
-    with pytest.raises(RunError, match="weights are no numbers any more at step 1"):
-        fit(model, one, None, recipe(lr=1e38, batch=2, weight_decay=1e3), out=tmp_path, device="cpu", metadata=METADATA)
+    with pytest.raises(RunError, match="weights are not finite any more at step 1"):
+        fit(
+            model,
+            one,
+            None,
+            recipe(lr=1e38, batch_size=2, weight_decay=1e3),
+            out=tmp_path,
+            device="cpu",
+            metadata=METADATA,
+        )
     assert not (tmp_path / CHECKPOINT).exists()
 
 
@@ -554,10 +567,10 @@ def test_waiting_hears_a_wish_to_stop() -> None:
     assert arrived(lambda: next(slow), lambda: True, 60)
 
 
-@pytest.mark.parametrize("accumulate", [0, -1, 1.5, True])
-def test_parts_that_make_no_sense(accumulate: Any) -> None:
-    with pytest.raises(ArgumentError, match="`accumulate`"):
-        run(None, accumulate=accumulate)
+@pytest.mark.parametrize("grad_accum_steps", [0, -1, 1.5, True])
+def test_parts_that_make_no_sense(grad_accum_steps: Any) -> None:
+    with pytest.raises(ArgumentError, match="`grad_accum_steps`"):
+        run(None, grad_accum_steps=grad_accum_steps)
 
 
 def test_a_network_with_nothing_to_train() -> None:
@@ -583,9 +596,9 @@ def test_the_mode_of_a_model_stays() -> None:
 
 def test_batches_of_another_size_than_the_recipe_says() -> None:
     with pytest.raises(
-        ArgumentError, match="`train` gives batches of 8 on each of 1 ranks, and the `batch` of the recipe is 16"
+        ArgumentError, match="`train` gives batches of 8 on each of 1 ranks, and the `batch_size` of the recipe is 16"
     ) as held:
-        run(None, recipe=recipe(batch=16))
+        run(None, recipe=recipe(batch_size=16))
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("vpngen-stream")], held
 
 
@@ -619,7 +632,7 @@ def test_an_epoch_without_a_batch() -> None:
 def test_a_card_that_there_is_not() -> None:
     if torch.cuda.is_available():
         pytest.skip("there is one")
-    with pytest.raises(MissingError, match="finds no card"):
+    with pytest.raises(MissingError, match="finds no GPU"):
         run(None, device="cuda")
 
 
@@ -634,7 +647,7 @@ from tests.test_fit import clips, net, recipe, SPEC, METADATA
 from vpngen.train import fit, ranks
 
 out, norm, *wish = sys.argv[1:]
-with ranks.joined("cpu", patience=30):
+with ranks.joined("cpu", timeout=30):
     rank, size = ranks.world()
     model = net(norm=getattr(nn, norm), dropout=0)
     stop = None
@@ -650,7 +663,7 @@ with ranks.joined("cpu", patience=30):
             return False
     try:
         rows = fit(model, clips(batch=8 // size), clips("val", batch=8 // size), recipe(), out=Path(out), device="cpu",
-                   metadata=METADATA, stop=stop)
+                   metadata=METADATA, should_stop=stop)
     except Exception as error:
         print(json.dumps([rank, type(error).__name__, str(error)]), flush=True)
         raise SystemExit(1)
@@ -690,7 +703,7 @@ def test_two_processes_stop_together_and_one_goes_on(tmp_path: Path) -> None:
     code, said, err = torchrun(tmp_path, str(tmp_path / "two"), "GroupNorm", "stop")
     assert code == 1, err
     assert [(name, text.split(";")[0]) for _, name, text in said] == [("StoppedError", "stopped after step 6")] * 2
-    model, _ = run(tmp_path / "two", model=net(norm=nn.GroupNorm, dropout=0), accumulate=2)
+    model, _ = run(tmp_path / "two", model=net(norm=nn.GroupNorm, dropout=0), grad_accum_steps=2)
     whole, _ = run(None, model=net(norm=nn.GroupNorm, dropout=0))
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(model.parameters(), whole.parameters(), strict=True))
 
