@@ -27,8 +27,8 @@ from vpngen.sampling import AUGMENTATIONS, Augment
 from vpngen.spec import Spec
 from vpngen.stream import ClipLoader, loader
 from vpngen.train import ranks
-from vpngen.train.evaluation import Evaluation, evaluate
 from vpngen.train.checkpoint import CHECKPOINT, Row
+from vpngen.train.evaluation import Evaluation, evaluate
 from vpngen.train.fitting import Progress, fit
 from vpngen.train.recipes import Recipe
 
@@ -252,7 +252,9 @@ def initialize(
 
         plenty = samples or spec.n_videos()
         if recipe.batch_size > plenty:
-            raise ArgumentError(f"is more than an epoch holds, which is {plenty:,} clips", "batch_size", recipe.batch_size)
+            raise ArgumentError(
+                f"is more than an epoch holds, which is {plenty:,} clips", "batch_size", recipe.batch_size
+            )
         train = clips(
             source,
             "train",
@@ -316,7 +318,9 @@ def finetune(
         batch = per_rank(recipe)
         if recipe.batch_size > len(train_set.videos):
             raise ArgumentError(
-                f"is more than the {len(train_set.videos):,} training videos of {data.kind}", "batch_size", recipe.batch_size
+                f"is more than the {len(train_set.videos):,} training videos of {data.kind}",
+                "batch_size",
+                recipe.batch_size,
             )
         _try(model, metadata["model"], recipe.clip, device)
         how: dict[str, Any] = {
