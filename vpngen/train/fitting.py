@@ -107,35 +107,21 @@ def columns(task: Task) -> tuple[str, ...]:
 
 @dataclass
 class _State:
-    """Where a run is, in plain values that the checkpoint holds.
+    """Where a run is, in plain values that the checkpoint holds."""
 
-    Attributes:
-        epoch: epochs that are over.
-        step: steps of the whole run.
-        trained: whether the epoch under way lacks but its validation.
-        steps: of the epoch under way, as what follows.
-        loss: summed over clips.
-        metric: the first of the task, summed over clips.
-        clips: over all ranks.
-        seconds: of training.
-        waited: seconds of these in which there was no batch.
-        rows: of the epochs that are over.
-        rates: the `lr` of the recipe from a step on.
-        chance: what a guess gets, see `Task.chance`; empty before the first step.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    trained: bool = False
+    epoch: int = 0  # epochs that are over
+    step: int = 0  # of the whole run
+    trained: bool = False  # whether the epoch under way lacks only its validation
+    # of the epoch under way: its steps, and sums over the clips of all ranks
     steps: int = 0
     loss: float = 0.0
-    metric: float = 0.0
+    metric: float = 0.0  # the first of the task
     clips: float = 0.0
-    seconds: float = 0.0
-    waited: float = 0.0
-    rows: list[Row] = field(default_factory=list)
-    rates: list[dict[str, Any]] = field(default_factory=list)
-    chance: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0  # of training
+    waited: float = 0.0  # seconds of these without a batch
+    rows: list[Row] = field(default_factory=list)  # of the epochs that are over
+    rates: list[dict[str, Any]] = field(default_factory=list)  # the `lr` of the recipe from a step on
+    chance: dict[str, float] = field(default_factory=dict)  # see `Task.chance`; empty before the first step
 
     def next_epoch(self) -> _State:
         """The state after this epoch."""
@@ -398,7 +384,7 @@ class _Run:
         raise StoppedError(f"stopped after step {self.state.step}{remedy}")
 
     def diverged(self, what: str) -> RunError:
-        """What there is to say where numbers end."""
+        """The error for numbers that are not finite, or absurd."""
         lower = f"give an `lr` below {self.lr:g}" + (" to go on from there" if self.folder.saved else "")
         return RunError(f"{what}: the learning rate, {self.lr:g}, may be too high; {self.folder.last_good}; {lower}")
 
