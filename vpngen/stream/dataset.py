@@ -20,7 +20,7 @@ from vpngen.sampling import MOST_SAMPLES, Augment, Deal, Sampling, augmentation
 from vpngen.spec import Spec
 from vpngen.store import ClipReader
 from vpngen.stream.batches import Content
-from vpngen.stream.makers import CpuMaker, GpuMaker
+from vpngen.stream.makers import PLANNED_CPU, PLANNED_GPU, CpuMaker, GpuMaker
 from vpngen.stream.place import MOST_EPOCHS, Control, Position
 from vpngen.stream.ring import Ring
 from vpngen.stream.tensors import device_of
@@ -308,10 +308,10 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
         self._at = at
         maker: GpuMaker | CpuMaker
         if device.type == "cuda" and self.content.reader is None:
-            maker = GpuMaker(self.content, device)
+            maker, most = GpuMaker(self.content, device), PLANNED_GPU
         else:
-            maker = CpuMaker(self.content, device, self.threads, self._ring)
-        plans = self.content.batches(at.epoch, deal, rank, share + at.batches * shares, shares, maker.planned)
+            maker, most = CpuMaker(self.content, device, self.threads, self._ring), PLANNED_CPU
+        plans = self.content.batches(at.epoch, deal, rank, share + at.batches * shares, shares, most)
         with contextlib.closing(maker.batches(plans, ahead)) as made:
             for done, batch in enumerate(made, start=at.batches + 1):
                 if worker is not None:

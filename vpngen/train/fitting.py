@@ -21,7 +21,7 @@ from vpngen.models.weights import freeze
 from vpngen.stream import tensors
 from vpngen.tasks import Classify, Task
 from vpngen.train import ranks
-from vpngen.train.checkpoint import Folder, Row, identity, of_batches, random_state, set_random_state
+from vpngen.train.checkpoint import Folder, Row, identity, random_state, set_random_state
 from vpngen.train.recipes import Recipe
 
 PRECISIONS: Final = ("auto", "bf16", "fp32")
@@ -61,21 +61,10 @@ class StoppedError(RunError):
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is, over all ranks.
+    """How far a run is, over all ranks: `train` or `val` in the epoch under way; `done` at its end, with its row.
 
-    Attributes:
-        phase: `train` or `val` in the epoch under way; `done` at its end, with its row.
-        epoch: from 1.
-        epochs: of the whole run.
-        step: that is done in this phase.
-        steps: of the whole phase.
-        lr: the learning rate.
-        loss: mean over the epoch so far.
-        metrics: the first metric of the task, mean over the epoch so far, by its name.
-        clips_per_second: in training.
-        data_wait: the share of the time that was spent waiting for batches, in [0, 1].
-        seconds: of training in this epoch.
-        row: as in log.csv.
+    Epochs count from 1. The loss and `metrics`, the first of the task by its name, are means over the epoch so far, in
+    training. `data_wait` is the share of `seconds` in which there was no batch.
     """
 
     phase: str
@@ -325,10 +314,8 @@ class _Run:
         """What must be the same for a run to go on; another rate is no other run, nor are more epochs, but for a cosine."""
         free = {"lr"} if self.recipe.schedule == "cosine" else {"lr", "epochs"}
         recipe = {k: v for k, v in self.recipe.to_dict().items() if k not in free}
-        parts = {"recipe": recipe, "task": self.task.to_dict(), "train": of_batches(self.train.state_dict())}
-        if self.val is not None:
-            parts["val"] = of_batches(self.val.state_dict())
-        return identity(self.module, parts, self.folder.metadata)
+        states = {"train": self.train.state_dict()} | ({} if self.val is None else {"val": self.val.state_dict()})
+        return identity(self.module, {"recipe": recipe, "task": self.task.to_dict()}, states, self.folder.metadata)
 
     def save(self, random: dict[str, torch.Tensor] | None = None) -> None:
         """Write the checkpoint, with these random states or those of now. All ranks call it at the same step."""
