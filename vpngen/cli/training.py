@@ -80,10 +80,10 @@ model_options = bundle(
 recipe_options = bundle(
     _how("--recipe", type=click.Choice(RECIPES), default=RECIPES[0], show_default=True, help="What the options below are by default."),
     _how("--epochs", type=int, help="At most.  [default: 200]"),
-    _how("--batch", type=int, help="Clips of a step, over all ranks.  [default: 128]"),
+    _how("--batch", "batch_size", type=int, help="Clips of a step, over all ranks.  [default: 128]"),
     _how("--lr", type=float, help="The learning rate at the start.  [default: 0.3, 0.1, 0.001]"),
-    _how("--patience", type=int, help="Epochs in a row without a better validation loss, after which it is lowered.  [default: 10]"),
-    _how("--factor", type=float, help="What it is multiplied by then.  [default: 0.1]"),
+    _how("--patience", "lr_patience", type=int, help="Epochs in a row without a better validation loss, after which it is lowered.  [default: 10]"),
+    _how("--factor", "lr_factor", type=float, help="What it is multiplied by then.  [default: 0.1]"),
     _how("--momentum", type=float, help="Of the gradients.  [default: 0.9]"),
     _how("--nesterov/--no-nesterov", default=None, help="Nesterov's momentum.  [default: no-nesterov]"),
     _how("--weight-decay", type=float, help="Per step and rate.  [default: 0.001, 0.001, 0.00001]"),
@@ -94,7 +94,7 @@ recipe_options = bundle(
     _how("--std", callback=_levels, shell_complete=complete(*LEVELS), metavar="R,G,B|NAME", help="What they are divided by then; likewise."),
 )  # fmt: skip
 RECIPE_FIELDS = (
-    "epochs", "batch", "lr", "patience", "factor", "momentum", "nesterov", "weight_decay", "clip", "augment", "freeze", "mean", "std",
+    "epochs", "batch_size", "lr", "lr_patience", "lr_factor", "momentum", "nesterov", "weight_decay", "clip", "augment", "freeze", "mean", "std",
 )  # fmt: skip
 machine_options = bundle(
     _machine("--device", default="auto", show_default=True, shell_complete=complete("auto", "cpu", "cuda"), help="auto, cpu, cuda or cuda:N; a rank of torchrun has its own card."),

@@ -27,8 +27,9 @@ from vpngen.sampling import AUGMENTATIONS, Augment
 from vpngen.spec import Spec
 from vpngen.stream import ClipLoader, loader
 from vpngen.train import ranks
+from vpngen.train.checkpoint import CHECKPOINT, Row
 from vpngen.train.evaluation import Evaluation, evaluate
-from vpngen.train.fitting import CHECKPOINT, Progress, Row, fit
+from vpngen.train.fitting import Progress, fit
 from vpngen.train.recipes import Recipe
 
 DEFAULT_MODEL = "r3d50"
@@ -66,7 +67,8 @@ class Machine:
 
     def options(self) -> dict[str, Any]:
         """What `fit` wants to know of it."""
-        return {"accumulate": self.accumulate, "compile": self.compile, "amp": self.amp}
+        precision = "auto" if self.amp is None else "bf16" if self.amp else "fp32"
+        return {"grad_accum_steps": self.accumulate, "compile": self.compile, "precision": precision}
 
 
 @dataclass(frozen=True)
@@ -249,8 +251,10 @@ def initialize(
             )  # fmt: skip
 
         plenty = samples or spec.n_videos()
-        if recipe.batch > plenty:
-            raise ArgumentError(f"is more than an epoch holds, which is {plenty:,} clips", "batch", recipe.batch)
+        if recipe.batch_size > plenty:
+            raise ArgumentError(
+                f"is more than an epoch holds, which is {plenty:,} clips", "batch_size", recipe.batch_size
+            )
         train = clips(
             source,
             "train",
@@ -265,7 +269,7 @@ def initialize(
             out, "train", metadata, {"samples": samples, "store": str(source) if isinstance(source, Path) else None}
         )
         return fit(
-            model, train, val, recipe, out=out, device=device, metadata=metadata, progress=progress, stop=stop, say=say,
+            model, train, val, recipe, out=out, device=device, metadata=metadata, progress=progress, should_stop=stop, log=say,
             **machine.options(),
         )  # fmt: skip
 
@@ -312,9 +316,11 @@ def finetune(
         model, metadata = start.build(len(train_set.classes), seed, recipe.freeze)
         metadata = _metadata("finetune", metadata, recipe, data.to_dict()) | {"classes": list(train_set.classes)}
         batch = per_rank(recipe)
-        if recipe.batch > len(train_set.videos):
+        if recipe.batch_size > len(train_set.videos):
             raise ArgumentError(
-                f"is more than the {len(train_set.videos):,} training videos of {data.kind}", "batch", recipe.batch
+                f"is more than the {len(train_set.videos):,} training videos of {data.kind}",
+                "batch_size",
+                recipe.batch_size,
             )
         _try(model, metadata["model"], recipe.clip, device)
         how: dict[str, Any] = {
@@ -347,7 +353,7 @@ def finetune(
                 keep_faults()
 
         fit(
-            model, train, val, recipe, out=out, device=device, metadata=metadata, progress=told, stop=stop, say=say,
+            model, train, val, recipe, out=out, device=device, metadata=metadata, progress=told, should_stop=stop, log=say,
             **machine.options(),
         )  # fmt: skip
         keep_faults(last=True)
@@ -496,9 +502,9 @@ def _evaluated_before(path: Path, metadata: Mapping[str, Any], videos: VideoSet)
 def per_rank(recipe: Recipe) -> int:
     """Clips of a batch on each rank. Raises ArgumentError if they cannot be shared evenly."""
     size = ranks.world()[1]
-    if recipe.batch % size:
-        raise ArgumentError(f"must be a multiple of the {size} ranks that share it", "batch", recipe.batch)
-    return recipe.batch // size
+    if recipe.batch_size % size:
+        raise ArgumentError(f"must be a multiple of the {size} ranks that share it", "batch_size", recipe.batch_size)
+    return recipe.batch_size // size
 
 
 def _val_batch(batch: int, count: int) -> tuple[int, dict[str, Any]]:
