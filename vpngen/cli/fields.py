@@ -33,7 +33,9 @@ def field_options(
         if f.type == "bool":
             yield click.option(f"--{word}/--no-{word}", f.name, default=None, cls=cls, help=shown, **more)
             continue
-        kind: dict[str, Any] = {"type": click.Choice(f.choices)} if f.choices else dict(_KINDS[f.type.removesuffix(" | None")])
+        kind: dict[str, Any] = (
+            {"type": click.Choice(f.choices)} if f.choices else dict(_KINDS[f.type.removesuffix(" | None")])
+        )
         if f.metavar is not None:
             kind["metavar"] = f.metavar
         yield click.option(f"--{word}", f.name, default=None, cls=cls, help=shown, **kind, **more)

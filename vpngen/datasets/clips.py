@@ -196,7 +196,7 @@ class VideoLoader:
     an iteration begins, from torch.distributed or what torchrun sets, and share an epoch without overlap, in equal numbers of
     batches. One iteration at a time.
 
-    A video that cannot be read is replaced by the next one of the order that can, and entered in `faults`. Where some frames of a
+    A video that cannot be read is replaced by the next one of the order that can, and entered in `failures`. Where some frames of a
     clip cannot be decoded, the others are looped, and the video is entered as damaged.
 
     Args:
@@ -209,7 +209,7 @@ class VideoLoader:
         seed: of order and windows, in [0, 2**64).
         shuffle: each epoch in an order of its own; else in the order of the set.
         drop_last: leave out the end of an epoch that does not fill a batch on every rank; else it makes smaller batches.
-        workers: processes that read; 0 reads in this one. They stay from epoch to epoch. Each has one batch in hand, so about
+        num_workers: processes that read; 0 reads in this one. They stay from epoch to epoch. Each has one batch in hand, so about
             as many batches as workers wait in memory (a single worker has two).
         pin_memory: put batches where a card fetches them without waiting; for machines with one.
         rank: this process among `world_size`, in place of what torch.distributed says; give both or neither.
@@ -217,7 +217,7 @@ class VideoLoader:
         start_method: of the workers, `fork`, `spawn` or `forkserver`; None for the system's own.
 
     Attributes:
-        faults: id of a video -> why it could not be read, or what of it is damaged, as far as this process has seen.
+        failures: id of a video -> why it could not be read, or what of it is damaged, as far as this process has seen.
 
     Yields:
         clips, uint8 RGB (N, 3, T, H, W); labels, int64 (N,).
@@ -237,7 +237,7 @@ class VideoLoader:
         seed: int = 0,
         shuffle: bool = True,
         drop_last: bool = True,
-        workers: int = 0,
+        num_workers: int = 0,
         pin_memory: bool = False,
         rank: int | None = None,
         world_size: int | None = None,
@@ -248,7 +248,7 @@ class VideoLoader:
         self.videos = videos
         self.batch_size = integer("batch_size", batch_size, 1, 2**20)
         self.drop_last = flag("drop_last", drop_last)
-        self.faults: dict[str, str] = {}
+        self.failures: dict[str, str] = {}
         self._given = given_ranks(rank, world_size)
         self._cutting = _Cutting(
             videos,
@@ -258,7 +258,7 @@ class VideoLoader:
             integer("seed", seed, 0, 2**64 - 1),
         )
         self._plans = _Plans()
-        self._loader = _loader(_Clips(self._cutting), workers, start_method, pin_memory, sampler=self._plans)
+        self._loader = _loader(_Clips(self._cutting), num_workers, start_method, pin_memory, sampler=self._plans)
         self._next = (0, 0)  # epoch and first sample of the next iteration
         self._at: tuple[int, int] | None = None  # of the one that runs
         self._deal(0, (self._given or (0, 1))[1])
@@ -302,7 +302,7 @@ class VideoLoader:
                 finally:
                     del batch  # else it and this frame hold each other, and the workers, until garbage is collected
             clips, labels, faults = batch
-            self.faults.update(faults)
+            self.failures.update(faults)
             self._at = (epoch, deal.bound(done))
             yield clips, labels
         self._at = None
@@ -389,14 +389,14 @@ class WindowLoader:
         batch_size: windows of a batch at most; a batch may span videos.
         clip: (t, y, x) of a window.
         stride: frames from one window to the next; None for `clip[0]`, so that they do not overlap.
-        workers: processes that read; 0 reads in this one. Each has one batch in hand; a single one has two.
+        num_workers: processes that read; 0 reads in this one. Each has one batch in hand; a single one has two.
         pin_memory: put batches where a card fetches them without waiting; for machines with one.
         rank: this process among `world_size`, in place of what torch.distributed says; give both or neither.
         world_size: the number of ranks.
         start_method: of the workers, `fork`, `spawn` or `forkserver`; None for the system's own.
 
     Attributes:
-        faults: id of a video -> why it could not be read, or what of it is damaged; as far as this process has seen.
+        failures: id of a video -> why it could not be read, or what of it is damaged; as far as this process has seen.
         short: ids of the videos that have fewer frames than a window, and were looped.
 
     Yields:
@@ -413,20 +413,20 @@ class WindowLoader:
         *,
         clip: Shape = (16, 112, 112),
         stride: int | None = None,
-        workers: int = 0,
+        num_workers: int = 0,
         pin_memory: bool = False,
         rank: int | None = None,
         world_size: int | None = None,
         start_method: str | None = None,
     ) -> None:
         self.videos = videos
-        self.faults: dict[str, str] = {}
+        self.failures: dict[str, str] = {}
         self.short: set[str] = set()
         self._given = given_ranks(rank, world_size)
         shape = clip_shape("clip", clip)
         stride = shape[0] if stride is None else integer("stride", stride, 1, MAX_SIDE)
         self._windows = _Windows(videos, integer("batch_size", batch_size, 1, 2**20), shape, stride)
-        self._reading = workers, start_method, pin_memory
+        self._reading = num_workers, start_method, pin_memory
         _loader(self._windows, *self._reading)
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -440,7 +440,7 @@ class WindowLoader:
                 finally:
                     del batch  # as in VideoLoader
             clips, numbers, faults, short = batch
-            self.faults.update(faults)
+            self.failures.update(faults)
             self.short.update(short)
             if len(numbers):
                 yield clips, numbers
@@ -544,7 +544,7 @@ def _relative(augment: Augment) -> Augment:
 def _loader(
     dataset: Any, count: int, start_method: str | None, pin_memory: bool, persistent: bool = True, **options: Any
 ) -> Any:
-    count = integer("workers", count, 0, 4096)
+    count = integer("num_workers", count, 0, 4096)
     known = torch.multiprocessing.get_all_start_methods()
     if start_method is not None and start_method not in known:
         raise ArgumentError(f"must be one of {', '.join(known)}", "start_method", start_method)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         inflate,
         load_weights,
         read_weights,
+        recognize,
         replace_head,
         save_reference,
         save_weights,
@@ -25,6 +26,7 @@ __all__ = [
     "inflate",
     "load_weights",
     "read_weights",
+    "recognize",
     "replace_head",
     "save_reference",
     "save_weights",
@@ -32,5 +34,5 @@ __all__ = [
 
 __getattr__, __dir__ = lazy(__name__, {
     "resnet": ("MODELS", "create_model",),
-    "weights": ("freeze", "inflate", "load_weights", "read_weights", "replace_head", "save_reference", "save_weights",),
+    "weights": ("freeze", "inflate", "load_weights", "read_weights", "recognize", "replace_head", "save_reference", "save_weights",),
 })  # fmt: skip

@@ -22,6 +22,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from vpngen import checks
 from vpngen.datasets.workers import lost_worker
 from vpngen.errors import ArgumentError, ConflictError, MissingError, RunError
 from vpngen.files import replace
@@ -68,7 +69,7 @@ class Batches(Protocol):
 
 
 class StoppedError(RunError):
-    """`stop` asked for an end; what was trained is in the checkpoint."""
+    """`should_stop` asked for an end; what was trained is in the checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -149,13 +150,13 @@ def fit(
     *,
     out: str | Path | None = None,
     device: str | torch.device = "auto",
-    accumulate: int = 1,
+    grad_accum_steps: int = 1,
     compile: bool = False,
-    amp: bool | None = None,
+    precision: str = "auto",
     metadata: Mapping[str, Any] | None = None,
     progress: Callable[[Progress], None] | None = None,
-    stop: Callable[[], bool] | None = None,
-    say: Callable[[str], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    log: Callable[[str], None] | None = None,
     checkpoint_minutes: float = 10.0,
 ) -> list[Row]:
     """Train `model`, and go on from the checkpoint in `out` where there is one; at the rate of the recipe, if that is another.
@@ -174,13 +175,13 @@ def fit(
         out: folder for checkpoint.pt, log.csv, tensorboard/, and at the end weights.safetensors, weights.pth and curves.png; None
             to write nothing.
         device: `auto` for a card if there is one; a rank of torchrun has its own.
-        accumulate: parts in which the batch of a rank goes through the network, where memory is short.
+        grad_accum_steps: parts in which the batch of a rank goes through the network, where memory is short.
         compile: whether torch.compile makes the network faster, after a minute of its own.
-        amp: whether the network reckons in bfloat16; None for yes on a card that can.
+        precision: `bf16`, `fp32`, or `auto`: bf16 on a GPU that has it.
         metadata: what weights.safetensors is to say beside the figures.
         progress: called after every step.
-        stop: asked after every step, of validation too; once it says yes on any rank the run is saved and ended.
-        say: told what people want to know once: what is trained, from where a run goes on, what is not there. On the first rank.
+        should_stop: asked after every step, of validation too; once it says yes on any rank the run is saved and ended.
+        log: gets what people want to know once: what is trained, from where a run goes on, what is not there. On the first rank.
         checkpoint_minutes: between two checkpoints inside an epoch.
 
     Returns:
@@ -193,13 +194,13 @@ def fit(
         MissingError: no space for a checkpoint, or no memory for a batch.
         RunError: the loss is no number any more or absurd, another rank is gone, or a process that makes batches; the
             checkpoint stays.
-        StoppedError: `stop` said so.
+        StoppedError: `should_stop` said so.
 
     The recipe is section 4 of Kataoka et al., WACV 2022: SGD, cross entropy, and a rate that is lowered when the validation
     loss did not improve for 10 epochs in a row.
     """
-    if isinstance(accumulate, bool) or not isinstance(accumulate, int) or not 1 <= accumulate <= 2**20:
-        raise ArgumentError("must be an integer of at least 1", "accumulate", accumulate)
+    checks.integer("grad_accum_steps", grad_accum_steps, 1, 2**20)
+    checks.one_of("precision", precision, ("auto", "bf16", "fp32"))
     for name, batches in (("train", train), ("val", val)):
         wanted = ("__len__", "__iter__", "set_epoch", "state_dict", "load_state_dict")
         if batches is not None and (lacking := [each for each in wanted if not hasattr(batches, each)]):
@@ -210,17 +211,17 @@ def fit(
             )
     where, mode = ranks.choose_device(device), model.training
     run = _Run(
-        model, recipe, where, accumulate, _bfloat16(where) if amp is None else amp, compile,
-        None if out is None else Path(out), dict(metadata or {}), say if say is not None and ranks.is_main() else lambda _: None,
+        model, recipe, where, grad_accum_steps, _bfloat16(where) if precision == "auto" else precision == "bf16", compile,
+        None if out is None else Path(out), dict(metadata or {}), log if log is not None and ranks.is_main() else lambda _: None,
     )  # fmt: skip
     try:
         with run:
-            watch = _Watch(progress or (lambda _: None), stop or (lambda: False), 60 * checkpoint_minutes)
+            watch = _Watch(progress or (lambda _: None), should_stop or (lambda: False), 60 * checkpoint_minutes)
             return run.all_epochs(train, val, watch)
     except torch.OutOfMemoryError as error:
         raise MissingError(
-            f"the card has too little memory for {recipe.batch} clips of {recipe.clip} at once; give a larger `accumulate` "
-            f"(={accumulate}), or a smaller `batch`: {str(error).splitlines()[0]}"
+            f"the card has too little memory for {recipe.batch_size} clips of {recipe.clip} at once; give a larger `grad_accum_steps` "
+            f"(={grad_accum_steps}), or a smaller `batch_size`: {str(error).splitlines()[0]}"
         ) from error
     except RuntimeError as error:
         if (killed := lost_worker(error)) is not None:
@@ -258,8 +259,8 @@ class _Run:
         )
         self.schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
             self.optimiser,
-            factor=recipe.factor,
-            patience=recipe.patience - 1,  # torch lowers at the epoch after those it is patient for
+            factor=recipe.lr_factor,
+            patience=recipe.lr_patience - 1,  # torch lowers at the epoch after those it is patient for
         )
         self.wrapped: nn.Module = self.model
         if ranks.world()[1] > 1:
@@ -469,28 +470,22 @@ class _Run:
             ranks.on_main(partial(self._finish, self.out))
 
     def _finish(self, out: Path) -> None:
+        from vpngen.models import weights
         from vpngen.models.resnet import reference_arch
-        from vpngen.train import weights
 
-        figures = {k: v for k, v in self.rows[-1].items() if v is not None} if self.rows else {}
+        metrics = {k: v for k, v in self.rows[-1].items() if v is not None} if self.rows else {}
         # What was done, which another rate or fewer epochs of a command that came after the end do not change.
         done = {"lr": self.rates[0]["lr"], "epochs": self.epoch}
         told = {
             **self.metadata,
             "recipe": {**self.recipe.to_dict(), **self.metadata.get("recipe", {}), **done},
-            "figures": figures,
+            "metrics": metrics,
         }
         if len(self.rates) > 1:
             told["rates"] = self.rates
         weights.save_weights(out / "weights.safetensors", self.model, told)
         arch = reference_arch(str(self.metadata.get("model", {}).get("name", "unknown")))
         weights.save_reference(out / "weights.pth", self.model, arch, self.epoch, self.optimiser, self.schedule, told)
-        if importlib.util.find_spec("matplotlib") is None:
-            self.say("without curves.png, since matplotlib is not installed; log.csv holds the same")
-            return
-        from vpngen.train import figures as pictures
-
-        pictures.curves([out], out / "curves.png")
 
     # --- epochs
 
@@ -505,7 +500,7 @@ class _Run:
         self.say(
             f"{self.metadata.get('model', {}).get('name', 'a network')} of {count:,} parameters on {self.device}"
             + (f" and {size - 1} more ranks" if size > 1 else "")
-            + f", {steps:,} steps of {self.recipe.batch} clips an epoch"
+            + f", {steps:,} steps of {self.recipe.batch_size} clips an epoch"
         )
         self.load(train)
         self.open_board()
@@ -560,10 +555,10 @@ class _Run:
         if not self.sums.steps:
             self.restore_random()
         for batch, asked, given in self.fed(train):
-            if not self.sums.steps and batch is not None and len(batch[1]) * ranks.world()[1] != self.recipe.batch:
+            if not self.sums.steps and batch is not None and len(batch[1]) * ranks.world()[1] != self.recipe.batch_size:
                 raise ArgumentError(
-                    f"gives batches of {len(batch[1])} on each of {ranks.world()[1]} ranks, and the `batch` of the recipe is "
-                    f"{self.recipe.batch} over all",
+                    f"gives batches of {len(batch[1])} on each of {ranks.world()[1]} ranks, and the `batch_size` of the recipe is "
+                    f"{self.recipe.batch_size} over all",
                     "train",
                 )
             self.restore_random()  # a DataLoader drew a number to begin with, which in the middle of an epoch it had before
@@ -595,7 +590,7 @@ class _Run:
         stopped = self.read(flying, watch)[1]
         self.sums.seconds = before + time.perf_counter() - begun
         if not self.sums.clips:
-            raise ArgumentError("leaves no whole batch in an epoch", "batch", self.recipe.batch)
+            raise ArgumentError("leaves no whole batch in an epoch", "batch_size", self.recipe.batch_size)
         self.check_mean()
         return stopped
 

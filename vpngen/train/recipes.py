@@ -4,86 +4,108 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from vpngen.checks import Shape, flag, integer, is_number, known, number, one_of, shape, three
 from vpngen.errors import ArgumentError
-from vpngen.generators import Shape
-from vpngen.sampling import augmentation
+from vpngen.fields import field
+from vpngen.sampling import AUGMENTATIONS, augmentation
+
+OPTIMIZERS: Final = ("sgd", "adamw")
+SCHEDULES: Final = ("plateau", "step", "cosine")
+_NUMBERS: Final[tuple[tuple[str, Callable[[float], bool], str], ...]] = (
+    ("lr", lambda v: 0 < v <= 1e38, "above 0, up to 1e38"),
+    ("momentum", lambda v: 0 <= v < 1, "in [0, 1)"),
+    ("weight_decay", lambda v: v >= 0, "of at least 0"),
+    ("lr_factor", lambda v: 0 < v < 1, "in (0, 1)"),
+    ("warmup_lr", lambda v: 0 <= v <= 1e38, "of at least 0, up to 1e38"),
+)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Stochastic gradient descent on the cross entropy, and how clips are cut.
+    """The optimizer, its learning rate over the epochs, and how clips are cut.
 
-    The defaults are those of Kataoka et al., WACV 2022, section 4.
+    The defaults are those of Kataoka et al., WACV 2022, section 4. Each field has its help, which
+    `vpngen train --help` shows.
 
-    Attributes:
-        lr: the learning rate at the start.
-        momentum: in [0, 1).
-        weight_decay: at least 0.
-        nesterov: whether the momentum is Nesterov's.
-        batch: clips of a step, over all ranks and all parts of an accumulated batch.
-        epochs: how many at most.
-        patience: epochs in a row that do not improve the validation loss, after which the rate is lowered.
-        factor: what it is multiplied by then; the papers leave it open, 3D-ResNets-PyTorch divides by ten.
-        clip: (t, y, x) of a clip.
-        augment: a name of `vpngen.sampling.AUGMENTATIONS`.
-        freeze: stages whose weights stay as they are: 0 for none, k for the stem and the stages up to the k-th.
-        mean: of red, green and blue in [0, 1].
-        std: likewise.
+    The rate after n epochs, n a fraction within an epoch where the schedule says per step:
+
+    - `plateau`: `lr`, times `lr_factor` whenever the validation loss did not improve for `lr_patience` epochs in a row. Epochs
+      of warm-up do not count.
+    - `step`: `lr`, times `lr_factor` for each of `lr_steps` that n has reached.
+    - `cosine`: lr / 2 (1 + cos(pi n / epochs)), per step: Feichtenhofer et al., ICCV 2019, section 4.
+
+    During `warmup_epochs` it rises in a line, per step, from `warmup_lr` to what the schedule has at their end: the same
+    section, after Goyal et al., arXiv:1706.02677, section 2.2.
 
     Raises:
         ArgumentError: a value out of its range.
     """
 
-    lr: float = 0.3
-    momentum: float = 0.9
-    weight_decay: float = 1e-3
-    nesterov: bool = False
-    batch: int = 128
-    epochs: int = 200
-    patience: int = 10
-    factor: float = 0.1
-    clip: Shape = (16, 112, 112)
-    augment: str = "x10"
-    freeze: int = 0
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    optimizer: str = field("sgd", "Optimizer: sgd, or adamw (Loshchilov and Hutter, ICLR 2019).", choices=OPTIMIZERS)
+    lr: float = field(0.3, "Learning rate at the start, or at the end of the warm-up.")
+    momentum: float = field(0.9, "Momentum of sgd; of adamw the first beta, the second is 0.999.")
+    nesterov: bool = field(False, "Nesterov's momentum, of sgd.")
+    weight_decay: float = field(1e-3, "Weight decay.")
+    batch_size: int = field(128, "Clips of a step, over all ranks.")
+    epochs: int = field(200, "Epochs at most.")
+    schedule: str = field("plateau", "What becomes of the learning rate.", choices=SCHEDULES)
+    lr_factor: float = field(0.1, "What plateau and step multiply the rate by; the papers leave it open.")
+    lr_patience: int = field(
+        10, "Epochs in a row without a better validation loss, after which plateau lowers the rate."
+    )
+    lr_steps: tuple[int, ...] = field((), "Epochs after which step lowers the rate.")
+    warmup_epochs: int = field(0, "Epochs in which the rate rises to that of the schedule.")
+    warmup_lr: float = field(0.0, "Learning rate at the start of the warm-up.")
+    clip: Shape = field((16, 112, 112), "Frames, height and width of a clip.")  # noqa: RUF009
+    augment: str = field("x10", "How clips are cut.", choices=tuple(AUGMENTATIONS))
+    freeze: int = field(0, "Stages whose weights stay as they are: 0 for none, k for the stem and the first k.")
+    mean: tuple[float, float, float] = field((0.5, 0.5, 0.5), "Mean of red, green and blue in [0, 1].")
+    std: tuple[float, float, float] = field((0.5, 0.5, 0.5), "Standard deviation of red, green and blue.")
 
     def __post_init__(self) -> None:
-        for name, low, high in (("batch", 1, 2**20), ("epochs", 1, 10**6), ("patience", 1, 10**6), ("freeze", 0, 99)):
+        checked: dict[str, Any] = {}
+        for name, words in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+            one_of(name, getattr(self, name), words)
+        for name, least, most in (
+            ("batch_size", 1, 2**20), ("epochs", 1, 10**6), ("lr_patience", 1, 10**6), ("warmup_epochs", 0, 10**6 - 1),
+            ("freeze", 0, 99),
+        ):  # fmt: skip
+            checked[name] = integer(name, getattr(self, name), least, most)
+        for name, good, allowed in _NUMBERS:
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-                raise ArgumentError(f"must be an integer from {low} to {high}", name, value)
-        for name in ("lr", "momentum", "weight_decay", "factor"):
-            if isinstance(getattr(self, name), bool) or not isinstance(getattr(self, name), (int, float)):
-                raise ArgumentError("must be a number", name, getattr(self, name))
-        for name, what, good in (
-            ("lr", "above 0, up to 1e38", 0 < self.lr <= 1e38),
-            ("momentum", "in [0, 1)", 0 <= self.momentum < 1),
-            ("weight_decay", "at least 0", self.weight_decay >= 0),
-            ("factor", "in (0, 1)", 0 < self.factor < 1),
-        ):
-            if not good or not math.isfinite(getattr(self, name)):
-                raise ArgumentError(f"must be a number {what}", name, getattr(self, name))
-        if self.nesterov and not self.momentum:
-            raise ArgumentError(f"needs a `momentum` (={self.momentum}) above 0", "nesterov")
-        if (
-            isinstance(self.clip, str)
-            or len(self.clip) != 3
-            or not all(isinstance(n, int) and n > 0 for n in self.clip)
-        ):
-            raise ArgumentError("must be (frames, height, width)", "clip", self.clip)
-        object.__setattr__(self, "clip", tuple(self.clip))
-        object.__setattr__(self, "mean", tuple(self.mean))
-        object.__setattr__(self, "std", tuple(self.std))
-        if len(self.mean) != 3 or len(self.std) != 3 or not all(math.isfinite(m) for m in self.mean):
-            raise ArgumentError(f"and `std` (={self.std!r}) must be three numbers each", "mean", self.mean)
-        if not all(math.isfinite(s) and s > 0 for s in self.std):
+            checked[name] = number(name, value, is_number(value) and good(value), allowed)
+        if flag("nesterov", self.nesterov) and (self.optimizer != "sgd" or not self.momentum):
+            raise ArgumentError(f"needs optimizer='sgd' and a `momentum` (={self.momentum}) above 0", "nesterov")
+        if self.warmup_epochs >= self.epochs:
+            raise ArgumentError(f"must be fewer than `epochs` (={self.epochs})", "warmup_epochs", self.warmup_epochs)
+        steps = self.lr_steps
+        if not isinstance(steps, (tuple, list)) or bool(steps) != (self.schedule == "step"):
+            raise ArgumentError("must be epochs with schedule='step', and () without it", "lr_steps", steps)
+        checked["lr_steps"] = tuple(sorted(integer("lr_steps", epoch, 1, 10**6) for epoch in steps))
+        checked |= {"clip": shape("clip", self.clip), "mean": three("mean", self.mean), "std": three("std", self.std)}
+        if not all(s > 0 for s in self.std):
             raise ArgumentError("must be above 0", "std", self.std)
         augmentation(self.augment)
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
+    def rate(self, at: float) -> float | None:
+        """The learning rate of a step that begins after `at` epochs; None where the plateau decides."""
+        if at < self.warmup_epochs:
+            end = self._scheduled(self.warmup_epochs)
+            return self.warmup_lr + (end - self.warmup_lr) * at / self.warmup_epochs
+        if self.schedule == "plateau" and at > self.warmup_epochs:
+            return None
+        return self._scheduled(at)
+
+    def _scheduled(self, at: float) -> float:
+        if self.schedule == "cosine":
+            return self.lr * (math.cos(math.pi * at / self.epochs) + 1) / 2
+        return self.lr * self.lr_factor ** sum(epoch <= at for epoch in self.lr_steps)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON has them."""
@@ -92,9 +114,7 @@ class Recipe:
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Recipe:
         """The recipe of these fields. Raises ArgumentError for a field that there is not."""
-        known = {f.name for f in dataclasses.fields(cls)}
-        if unknown := sorted(set(fields) - known):
-            raise ArgumentError(f"a recipe has no field `{unknown[0]}`; it has {', '.join(sorted(known))}")
+        known("field", fields, [f.name for f in dataclasses.fields(cls)], "a recipe")
         return cls(**fields)
 
 
