@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Collection
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ MAX_SIDE: Final = 2**16
 """The most frames, rows or columns of a video."""
 SEEDS: Final = 2**64 - 1
 """The largest seed."""
+_MOST: Final = sys.float_info.max
 
 
 def is_integer(value: Any) -> bool:
@@ -31,9 +32,16 @@ def integer(name: str, value: Any, least: int, most: int | None = None) -> int:
     return int(value)
 
 
+def integers(name: str, values: Any, least: int, most: int) -> tuple[int, ...]:
+    """`values`, a list or tuple, as integers from `least` to `most`. Raises ArgumentError."""
+    if not isinstance(values, (tuple, list)) or not all(is_integer(v) and least <= v <= most for v in values):
+        raise ArgumentError(f"must be a list of integers from {least} to {most}", name, values)
+    return tuple(map(int, values))
+
+
 def is_number(value: Any) -> bool:
     """Whether `value` is a finite number, of Python or NumPy, and no truth value."""
-    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and -_MOST <= value <= _MOST
 
 
 def number(name: str, value: Any, good: bool, allowed: str) -> float:
@@ -41,6 +49,13 @@ def number(name: str, value: Any, good: bool, allowed: str) -> float:
     if not is_number(value) or not good:
         raise ArgumentError(f"must be a number {allowed}", name, value)
     return float(value)
+
+
+def numbers(name: str, values: Any) -> tuple[float, ...]:
+    """`values`, a list or tuple, as finite numbers. Raises ArgumentError."""
+    if not isinstance(values, (tuple, list)) or not all(map(is_number, values)):
+        raise ArgumentError("must be a list of finite numbers", name, values)
+    return tuple(map(float, values))
 
 
 def flag(name: str, value: Any) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import dataclasses
 import hashlib
 import os
 from collections.abc import Callable
@@ -19,78 +18,70 @@ from typing import Any, Final, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from vpngen import backends
-from vpngen.errors import ArgumentError, RunError
-from vpngen.generators import Shape
+from vpngen import backends, checks, files
+from vpngen.errors import ArgumentError, MissingError, RunError
+from vpngen.generators import Progress, Shape
 from vpngen.generators import fractal as _fractal
-from vpngen.spec import Spec
 from vpngen.units import usable_cpus
 
 MOST_ATTEMPTS: Final = 2**16
 """Candidates of a category, of which one in fifty is accepted."""
 ATTEMPTS_AT_ONCE: Final = 64
 MOST_CATEGORIES: Final = 100_000
-CHOICES: Final = ("weight", "flips", "draw", "points_per_frame", "trail", "pad", "level")
 FORM: Final = "vpngen systems 1"
 COLUMNS: Final = "a, b, c, d, e, f, probability"
 
 USUAL_WEIGHT: Final = 0.4
 """FractalDB's best, for which the usable variants are kept with the systems."""
 
-Progress = Callable[[int, int], None]
 _T = TypeVar("_T")
 
 
-def fractal(
-    categories: int | None = None,
-    instances: int = 1000,
-    *,
-    val_instances: int = 0,
-    shape: Shape = (100, 362, 362),
-    seed: int = 0,
-    search_seed: int = 0,
-    ifs_dir: str | Path | None = None,
+def make(
+    categories: int | None,
+    shape: Shape,
     progress: Progress | None = None,
+    *,
+    ifs_dir: str | Path | None = None,
+    search_seed: int = 0,
     **choices: Any,
-) -> Spec:
-    """A Video Fractal set; the defaults are the paper's, 1,000 categories x 1,000 instances (section 5.4).
+) -> dict[str, Any]:
+    """The fields of `vpngen.generators.Fractal` with so many systems, for videos of `shape` (t, y, x).
 
     Args:
         categories: the number of iterated function systems; None for 1,000, or for all in `ifs_dir`.
-        instances: videos of each category in the train split; FractalDB has 1,000.
-        val_instances: videos of each category in the val split.
-        shape: (t, y, x) of a video: 100 frames on FractalDB's canvas of 362 x 362.
-        seed: of the instances, in [0, 2**64).
-        search_seed: of the categories, in [0, 2**64).
+        shape: of the videos.
+        progress: called with (categories found, categories) while a search runs.
         ifs_dir: a folder of FractalDB's category files, in place of a search: one CSV a category, in the order of their
             names, a row of a, b, c, d, e, f, probability for each map.
-        progress: called with (categories found, categories) while a search runs.
-        choices: the other fields of `vpngen.generators.Fractal`: weight, flips, draw, points_per_frame, trail, pad, level.
+        search_seed: of the categories, in [0, 2**64).
+        choices: the other fields: weight, flips, draw, points_per_frame, trail, pad, level.
 
     Raises:
-        ArgumentError: counts out of range, unknown names, files that are no systems.
+        ArgumentError: counts out of range, files that are no systems.
+        MissingError: the numba backend, which searches, cannot run here.
     """
-    if unknown := sorted(set(choices) - set(CHOICES)):
-        raise ArgumentError(f"`{unknown[0]}` is not an argument of the fractal generator; it has {', '.join(CHOICES)}")
-    whole = isinstance(categories, (int, np.integer)) and not isinstance(categories, bool)
-    if categories is not None and not (whole and 1 <= categories <= MOST_CATEGORIES):
-        raise ArgumentError(f"must be an integer from 1 to {MOST_CATEGORIES:,}", "categories", categories)
-    # What else is wrong is told before a search, which can take minutes.
-    n = int(categories or (1000 if ifs_dir is None else 1))
-    unknown_yet = _fractal.Fractal((1,) * n, attempts=(0,) * n, search_seed=search_seed, **choices)
-    Spec(unknown_yet, instances, val_instances, shape, seed)
+    n = 1000 if ifs_dir is None else 1
+    if categories is not None:
+        categories = n = checks.integer("categories", categories, 1, MOST_CATEGORIES)
+    # What else is wrong is said before a search, which can take minutes.
+    fields = {"search_seed": search_seed, **choices}
+    unknown_yet = _fractal.Fractal((1,) * n, attempts=(0,) * n, **fields)
+    unknown_yet.check(shape)
     if ifs_dir is not None:
-        table, sizes = read_folder(Path(ifs_dir), categories)
-        plain = _fractal.Fractal((1,) * len(sizes), table=table, sizes=sizes, **choices)
-        found = _variants(plain.systems, plain.weight, Path(ifs_dir), progress)
-        generator = _fractal.Fractal(tuple(found), table=table, sizes=sizes, **choices)
-    else:
-        attempts, variants = search(n, int(search_seed), progress)
-        generator = _fractal.Fractal(variants, attempts=attempts, search_seed=search_seed, **choices)
-        if generator.weight != USUAL_WEIGHT:
-            variants = tuple(_variants(generator.systems, generator.weight, None, progress))
-            generator = dataclasses.replace(generator, variants=variants)
-    return Spec(generator, instances, val_instances, shape, seed)
+        fields["table"], fields["sizes"] = read_folder(Path(ifs_dir), categories)
+        plain = _fractal.Fractal((1,) * len(fields["sizes"]), **fields)
+        return {"variants": tuple(_variants(plain.systems, plain.weight, Path(ifs_dir), progress)), **fields}
+    fields["attempts"], variants = search(n, int(search_seed), progress)
+    if unknown_yet.weight != USUAL_WEIGHT:
+        found = _fractal.Fractal(variants, **fields)
+        variants = tuple(_variants(found.systems, found.weight, None, progress))
+    return {"variants": variants, **fields}
+
+
+def missing() -> str | None:
+    """What is to be done where the systems that come with the package cannot be read; None where they can."""
+    return None if read_found(SHIPPED, 0) else "damaged or missing: pip install --force-reinstall vpngen"
 
 
 # --- the search
@@ -113,7 +104,7 @@ def search(
         fresh = _search(len(known), categories, seed, progress)
         known = known + fresh
         if cache:
-            with contextlib.suppress(OSError):  # a cache that cannot be written costs time, not results
+            with contextlib.suppress(OSError, MissingError):  # a cache that cannot be written costs time, not results
                 write_found(_cache(seed), seed, known)
     return tuple(a for a, _ in known[:categories]), tuple(v for _, v in known[:categories])
 
@@ -180,13 +171,9 @@ def read_found(path: Path, seed: int) -> list[tuple[int, int]]:
 
 
 def write_found(path: Path, seed: int, found: list[tuple[int, int]]) -> None:
-    """Write what a search found, in one step. Raises OSError."""
-    body = "".join(f"{attempt} {variants:07x}\n" for attempt, variants in found)
-    head = f"{FORM} seed {seed} sha256 {hashlib.sha256(body.encode()).hexdigest()}\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    beside.write_text(head + body, "ascii")
-    os.replace(beside, path)
+    """Write what a search found, in one step. Raises OSError or MissingError."""
+    body = "".join(f"{attempt} {variants:07x}\n" for attempt, variants in found).encode()
+    files.write(path, f"{FORM} seed {seed} sha256 {hashlib.sha256(body).hexdigest()}\n".encode() + body)
 
 
 # --- FractalDB's files
@@ -196,12 +183,12 @@ def read_folder(folder: Path, categories: int | None = None) -> tuple[str, tuple
     """The `table` and `sizes` of `Fractal` from a folder of CSV files, and of its subfolders. Raises ArgumentError."""
     if not folder.is_dir():
         raise ArgumentError("is not a folder", "ifs_dir", str(folder))
-    files = sorted(folder.rglob("*.csv"), key=lambda path: (path.name, str(path)))
-    if not files:
+    paths = sorted(folder.rglob("*.csv"), key=lambda path: (path.name, str(path)))
+    if not paths:
         raise ArgumentError("holds no .csv files", "ifs_dir", str(folder))
-    if categories is not None and categories > len(files):
-        raise ArgumentError(f"is more than `ifs_dir` holds, which is {len(files)}", "categories", categories)
-    tables = [read_system(path) for path in files[:categories]]
+    if categories is not None and categories > len(paths):
+        raise ArgumentError(f"is more than `ifs_dir` holds, which is {len(paths)}", "categories", categories)
+    tables = [read_system(path) for path in paths[:categories]]
     return base64.b64encode(b"".join(t.tobytes() for t in tables)).decode(), tuple(len(t) for t in tables)
 
 
@@ -254,13 +241,13 @@ def _variants(systems: _fractal.Systems, weight: float, folder: Path | None, pro
 
 
 def _in_parallel(one: Callable[[int], _T], numbers: range, progress: Progress | None) -> list[_T]:
-    """one(i) for each number, by all processors, in order; kernels release the interpreter lock."""
-    crew, results = ThreadPoolExecutor(usable_cpus()), []
+    """one(i) for each number, on all CPUs, in order; kernels release the interpreter lock."""
+    pool, results = ThreadPoolExecutor(usable_cpus()), []
     try:
-        for result in crew.map(one, numbers):
+        for result in pool.map(one, numbers):
             results.append(result)
             if progress is not None:
                 progress(numbers.start + len(results), numbers.stop)
     finally:
-        crew.shutdown(wait=True, cancel_futures=True)
+        pool.shutdown(wait=True, cancel_futures=True)
     return results
