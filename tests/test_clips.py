@@ -29,11 +29,10 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 import vpngen
+from vpngen.datasets import Video, VideoSet, clips, decoding, read_videos
 from vpngen.datasets.clips import VideoLoader, WindowLoader
-from vpngen.datasets.videos import Video, VideoSet, read_videos
 from vpngen.errors import ArgumentError, ConflictError, RunError
 from vpngen.sampling import QUARTER_OCTAVES, Augment
-from vpngen.train import clips, decoding
 
 pytest.importorskip("av")
 
@@ -371,9 +370,9 @@ def test_workers_go_with_who_wants_their_batches(make: Any, filmed: VideoSet) ->
 ALONE = """
 import json, math, signal, sys
 from pathlib import Path
-from vpngen.train import workers
+from vpngen.datasets import workers
 from vpngen.datasets.clips import VideoLoader, WindowLoader
-from vpngen.datasets.videos import Video, VideoSet
+from vpngen.datasets import Video, VideoSet
 
 if __name__ == "__main__":
     paths, make, method = json.loads(sys.argv[1])

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from vpngen.datasets import decoding
 from vpngen.datasets.decoding import Footage, UnreadableError, frames, stream, survey
 from vpngen.errors import MissingError
-from vpngen.train import decoding
 
 pytest.importorskip("av")
 

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from vpngen import ArgumentError, MissingError, RunError
+from vpngen.datasets import Video, VideoSet
 from vpngen.datasets.clips import WindowLoader
-from vpngen.datasets.videos import Video, VideoSet
 from vpngen.train.evaluation import FIGURES, NO_WINDOW, Evaluation, aligned, evaluate, ranks_of, summary
 
 Window = tuple[int, list[float]]

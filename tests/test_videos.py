@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vpngen.datasets.videos import KINDS, Video, VideoSet, hold_out, read_videos
+from vpngen.datasets import KINDS, Video, VideoSet, hold_out, read_videos
 from vpngen.errors import ArgumentError, ConflictError
 
 
@@ -713,7 +713,7 @@ def test_folders_without_videos_in_a_folder(tmp_path: Path) -> None:
 def test_a_folder_without_subsets_is_all_train(tmp_path: Path) -> None:
     put(tmp_path / "run" / "a.mp4"), put(tmp_path / "jump" / "b.mp4")
     assert [v.id for v in read_videos("folder", tmp_path).videos] == ["jump/b.mp4", "run/a.mp4"]
-    with pytest.raises(ConflictError, match="give `holdout`, a share of the training videos to put aside"):
+    with pytest.raises(ConflictError, match="give `val_fraction`, the fraction of the training videos to hold"):
         read_videos("folder", tmp_path, subset="val")
     with pytest.raises(ArgumentError, match="are not for the kind `folder`"):
         read_videos("folder", tmp_path, tmp_path)
@@ -727,10 +727,10 @@ def test_a_folder_without_subsets_is_all_train(tmp_path: Path) -> None:
     [
         ({"kind": "ucf"}, "`kind` .*'ucf'.* must be one of ucf101, hmdb51, activitynet, kinetics, json, folder"),
         ({"subset": "test"}, "`subset` .*'test'.* must be one of train, val"),
-        ({"split": 4}, "`split` .*4.* must be from 1 to 3"),
+        ({"split": 4}, "`split` .*4.* must be an integer from 1 to 3"),
         ({"split": 0}, "from 1 to 3"),
         ({"split": True}, "from 1 to 3"),
-        ({"kind": "kinetics", "split": 2}, "of kinetics must be 1"),
+        ({"kind": "kinetics", "split": 2}, "`split` .*2.* must be an integer from 1 to 1"),
     ],
 )
 def test_arguments_that_there_are_not(arguments: dict[str, Any], match: str, tmp_path: Path) -> None:
@@ -802,5 +802,5 @@ def test_every_group_is_put_aside_alike() -> None:
 )
 def test_shares_and_seeds_out_of_range(share: Any, seed: int) -> None:
     videos = VideoSet("x", "train", 1, ("a",), tuple(Video(str(i), Path(str(i)), 0, str(i)) for i in range(10)))
-    with pytest.raises(ArgumentError, match=r"share|seed"):
+    with pytest.raises(ArgumentError, match=r"`val_fraction`|`seed`"):
         hold_out(videos, share, seed)

@@ -25,8 +25,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_in
 from vpngen.checks import flag, integer
 from vpngen.checks import shape as clip_shape
 from vpngen.datasets import decoding, workers
+from vpngen.datasets.base import Video, VideoSet
 from vpngen.datasets.decoding import Footage, Frames, UnreadableError
-from vpngen.datasets.videos import Video, VideoSet
 from vpngen.errors import ArgumentError, RunError, VpngenError
 from vpngen.generators import Shape
 from vpngen.sampling import Augment, Deal, Sampling, augmentation

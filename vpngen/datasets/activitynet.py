@@ -1,0 +1,81 @@
+"""ActivityNet: each segment is a video.
+
+Annotations are the JSON file of version 1.3. Files are v_<id>.mp4 and the like in <root>, or in folders of it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from vpngen.datasets.base import Files, Layout, Listed, Video, find_lists, folders, malformed, pair
+from vpngen.errors import ArgumentError, ConflictError
+
+NAMES: Final = {"train": "training", "val": "validation"}
+"""Subset -> what the database calls it."""
+
+
+def read(root: Path, annotations: Path | None, subset: str, split: int) -> Listed:
+    """The segments of a subset; the classes are the leaves of the taxonomy, in its order."""
+    path, content = database(root, annotations, "activity_net*.json")
+    classes = leaves(path, content)
+    owners: dict[str, str] = {}
+    for name in content["database"]:
+        for stem in (f"v_{name}", name):
+            if owners.setdefault(stem, name) != name:
+                raise ConflictError(f"{path}: a file {stem} could be the video {owners[stem]} or {name}")
+    # The archives have folders of folders: v1-3/train_val.
+    places = [root]
+    for place in (root, *(root / name for name in folders(root) if name not in owners)):
+        places += [place / name for name in folders(place) if name not in owners]
+    files, videos = Files(folders=False), []
+    for name, entry in content["database"].items():
+        where = f"{path}, video {name}"
+        if not isinstance(entry, dict) or entry.get("subset") not in (*NAMES.values(), "testing"):
+            raise malformed(where, entry, "of a subset training, validation or testing")
+        if entry["subset"] != NAMES[subset]:
+            continue
+        file = files.find(places, (f"v_{name}", name), name) or root / f"v_{name}.mp4"
+        for k, annotation in enumerate(entry.get("annotations") or ()):
+            label = annotation.get("label") if isinstance(annotation, dict) else None
+            if label not in classes:
+                raise malformed(where, label, "the name of a class of the taxonomy")
+            segment = pair(where, annotation.get("segment"), float)
+            videos.append(Video(f"{name}/{k}", file, classes.index(label), name, segment))
+    return classes, videos
+
+
+def database(root: Path, given: Path | None, pattern: str) -> tuple[Path, dict[str, Any]]:
+    """The file that was given, or the only one of a pattern, and its content, whose `database` has the videos.
+
+    Raises:
+        ArgumentError: there is none, or there are several.
+        ConflictError: it cannot be read, or has no database.
+    """
+    found = [given] if given is not None and given.is_file() else find_lists(root, given, pattern)
+    if len(found) > 1:
+        raise ArgumentError(f"must be one of {', '.join(map(str, found))}", "annotations")
+    (path,) = found
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConflictError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise ConflictError(f"{path} is not JSON: {error}") from None
+    if not isinstance(content, dict) or not isinstance(content.get("database"), dict):
+        shown = sorted(content)[:5] if isinstance(content, dict) else content
+        raise malformed(str(path), shown, "a `database` of videos")
+    return path, content
+
+
+def leaves(path: Path, content: dict[str, Any]) -> list[str]:
+    """The classes of a taxonomy, in its order. Raises ConflictError."""
+    nodes, keys = content.get("taxonomy"), {"nodeId", "nodeName", "parentId"}
+    if not isinstance(nodes, list) or not all(isinstance(n, dict) and keys <= set(n) for n in nodes):
+        raise malformed(str(path), "taxonomy", "a list of nodes with nodeId, nodeName and parentId")
+    parents = {node["parentId"] for node in nodes}
+    return [str(node["nodeName"]) for node in nodes if node["nodeId"] not in parents]
+
+
+ACTIVITYNET = Layout("activitynet", "the JSON file of version 1.3", read)

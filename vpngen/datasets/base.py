@@ -1,0 +1,234 @@
+"""What a set of labelled videos is, and what the readers of published layouts share.
+
+Needs no NumPy, so that the command line can list the layouts at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from vpngen.errors import ArgumentError, ConflictError
+
+SUBSETS: Final = ("train", "val")
+SUFFIXES: Final = (
+    ".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".3gp", ".ogv",
+)  # fmt: skip
+"""Of video files."""
+BESIDE: Final = (
+    ".part", ".ytdl", ".json", ".txt", ".description", ".vtt", ".srt", ".jpg", ".jpeg", ".png", ".wav", ".mp3", ".npy", ".pkl",
+)  # fmt: skip
+"""Of files that lie beside videos of the same name. Any other suffix, or none, may be a video too."""
+SYSTEM: Final = ("__MACOSX", "lost+found", "@eaDir", "$RECYCLE.BIN", "System Volume Information")
+"""Folders that no one put there."""
+
+
+@dataclass(frozen=True)
+class Video:
+    """One video, or one segment of one.
+
+    Attributes:
+        id: unlike that of any other of its set.
+        path: a file, or a folder of JPEGs.
+        label: the number of its class.
+        group: what was cut from the same film has the same group, and should not be on both sides of a division.
+        segment: (start, end) in seconds; None for all of it.
+        frames: of a folder of JPEGs, the number of the first image and one after the last; None for all of them.
+    """
+
+    id: str
+    path: Path
+    label: int
+    group: str
+    segment: tuple[float, float] | None = None
+    frames: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class VideoSet:
+    """A list of labelled videos.
+
+    Attributes:
+        kind: one of `KINDS`.
+        subset: `train` or `val`.
+        split: from 1, of sets that are split more than once; else 1.
+        classes: names, in the order of their labels.
+        videos: in the order of the list.
+    """
+
+    kind: str
+    subset: str
+    split: int
+    classes: tuple[str, ...]
+    videos: tuple[Video, ...]
+
+
+Listed = tuple[Sequence[str], Iterable[Video]]
+"""Names of the classes, in the order of their labels, and the videos of a subset."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A way in which the videos of a set lie in folders and are listed.
+
+    Attributes:
+        name: the `kind` of `read_videos`.
+        annotations: what must be given as `annotations`, for help; empty where there is nothing to give.
+        read: a function of `root`, `annotations` (None to look for them in and beside `root`), `subset` and `split`. It opens
+            no video, and keeps those that are listed and not there. Raises ArgumentError where the annotations cannot be
+            found, ConflictError where they are malformed or contradict the folder.
+        splits: how many there are, numbered from 1.
+    """
+
+    name: str
+    annotations: str
+    read: Callable[[Path, Path | None, str, int], Listed]
+    splits: int = 1
+
+
+# --- annotations
+
+
+def malformed(where: str, what: object, wanted: str) -> ConflictError:
+    """The error that `what`, found at `where`, is not what was `wanted`."""
+    return ConflictError(f"{where}: {what!r} is not {wanted}; get the file anew")
+
+
+def find_lists(root: Path, given: Path | None, pattern: str, names: Collection[str] = ()) -> list[Path]:
+    """The files of a pattern, sorted, in the first folder that has any.
+
+    Args:
+        root: of the videos.
+        given: the folder to look in; None for `root`, and for those called `names` in it and beside it, or for its parent.
+        pattern: of their names.
+        names: of folders in which the makers of the set publish them.
+
+    Raises:
+        ArgumentError, ConflictError: there is none.
+    """
+    near = [top / name for top in (root, root.parent) for name in names] or [root.parent]
+    places = [root, *near] if given is None else [given]
+    for place in places:
+        if found := sorted(path for path in place.glob(pattern) if path.name[0] != "."):
+            return found
+    if given is None:
+        raise ArgumentError(f"must be given: there is no {pattern} in {', '.join(map(str, places))}", "annotations")
+    raise ConflictError(f"`annotations` (={str(given)!r}) has no {pattern}; it has {content(given)}")
+
+
+def lines(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """(file:line, words) of each line that is not empty. Raises ConflictError."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ConflictError(f"there is no {path}; {path.parent} has {content(path.parent)}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConflictError(f"{path} cannot be read: {error}") from None
+    for number, line in enumerate(text.splitlines(), 1):
+        if words := line.split():
+            yield f"{path}:{number}", words
+
+
+def pair(where: str, value: Any, number: Callable[[Any], Any]) -> tuple[Any, Any]:
+    """Both ends of a segment, each made by `number`. Raises ConflictError."""
+    try:
+        first, last = map(number, value)
+    except (TypeError, ValueError, OverflowError):
+        raise malformed(where, value, "a segment of two numbers") from None
+    return first, last
+
+
+# --- folders
+
+
+def entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What is in a folder. Raises ConflictError."""
+    try:
+        with os.scandir(folder) as found:
+            return list(found)
+    except OSError as error:
+        raise ConflictError(f"{folder} cannot be read: {error.strerror}") from None
+
+
+def content(folder: Path) -> str:
+    """Names of what is in a folder, some of them, for a message."""
+    return some(os.listdir(folder) if folder.is_dir() else [], 20, "nothing")
+
+
+def some(names: Iterable[str], most: int = 5, nothing: str = "none") -> str:
+    """The first names, in order, for a message."""
+    every = sorted(names)
+    return ", ".join(every[:most]) + (f" and {len(every) - most} more" if len(every) > most else "") or nothing
+
+
+def folders(root: Path) -> list[str]:
+    """Names of the folders in a folder, but for those of the system."""
+    return sorted(e.name for e in entries(root) if e.name not in SYSTEM and e.name[0] != "." and e.is_dir())
+
+
+def is_video(name: str) -> bool:
+    """Whether a file of this name is a video."""
+    return name.lower().endswith(SUFFIXES) and name[0] != "."
+
+
+def class_folders(root: Path, known: Collection[str] = ()) -> set[str]:
+    """Names of the folders in a folder that hold a video, and of the `known` ones that may hold none."""
+    return {name for name in folders(root) if name in known or any(is_video(e.name) for e in entries(root / name))}
+
+
+def other_classes(between: str, one: set[str], first: str, other: set[str], second: str, remedy: str) -> ConflictError:
+    """The error that two places `between` them have different classes: which the `first` alone has, which the `second`."""
+    return ConflictError(
+        f"{between} have different classes: {some(one - other)} {first} alone, {some(other - one)} {second} alone{remedy}"
+    )
+
+
+def check_classes(listed: set[str], lists: Path, file: Path, root: Path) -> None:
+    """Raises ConflictError where the lists, `file` in the folder `lists`, and the folder of videos have different classes."""
+    there = class_folders(root, listed) - {lists.name}
+    if listed != there:
+        remedy = "; give the folder and the lists of one and the same set"
+        raise other_classes(f"{file} and {root}", listed, "in the lists", there, "in the folder", remedy)
+
+
+class Files:
+    """Finds videos by the names of their files without suffix, looking once into each folder.
+
+    A file with the suffix of a video goes before what may be one, such as a folder of JPEGs.
+
+    Args:
+        folders: whether a folder may be a video.
+    """
+
+    def __init__(self, folders: bool) -> None:
+        self._folders = folders
+        self._known: dict[Path, dict[str, list[str]]] = {}
+
+    def _names(self, folder: Path) -> dict[str, list[str]]:
+        """Name without suffix -> the names with it."""
+        if folder not in self._known:
+            files: dict[str, list[str]] = {}
+            others: dict[str, list[str]] = {}
+            for entry in entries(folder):
+                stem, suffix = os.path.splitext(entry.name)
+                if suffix.lower() in BESIDE or (not self._folders and entry.is_dir()):
+                    continue
+                (files if suffix.lower() in SUFFIXES else others).setdefault(stem, []).append(entry.name)
+            self._known[folder] = others | files
+        return self._known[folder]
+
+    def find(self, folders: Iterable[Path], stems: Iterable[str], video: str) -> Path | None:
+        """The file of a video with one of these names; None for none. Raises ConflictError for several."""
+        return single([f / name for f in folders for stem in stems for name in self._names(f).get(stem, ())], video)
+
+
+def single(paths: Sequence[Path], video: str) -> Path | None:
+    """The one path of a video, or None; links to the same one are not several. Raises ConflictError."""
+    if len(paths) > 1 and len({path.resolve() for path in paths}) > 1:
+        raise ConflictError(
+            f"the video {video} could be {' or '.join(map(str, paths))}; leave one of them in the folder"
+        )
+    return paths[0] if paths else None

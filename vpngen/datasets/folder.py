@@ -1,0 +1,49 @@
+"""A folder of folders of videos: each is a class.
+
+There are no annotations. Files are <root>/train/<class>/... and <root>/val/<class>/... (or test), or <root>/<class>/..., which is
+all `train`, and of which `hold_out` puts a part aside. Folders without a video are no classes.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from vpngen.datasets.base import Layout, Listed, Video, class_folders, content, is_video, other_classes
+from vpngen.errors import ArgumentError, ConflictError
+
+
+def read(root: Path, annotations: Path | None, subset: str, split: int) -> Listed:
+    """The videos of a subset; the classes are in the order of their names."""
+    if annotations is not None:
+        raise ArgumentError("are not for the kind `folder`, whose folders say all", "annotations", str(annotations))
+    val = next((path for path in (root / "val", root / "test") if path.is_dir()), root / "val")
+    parts = {"train": root / "train", "val": val}
+    filled = {name: class_folders(path) for name, path in parts.items() if path.is_dir()}
+    divided = {name: parts[name] for name, classes in filled.items() if classes}
+    if not divided and subset != "train":
+        raise ConflictError(
+            f"{root} has no folder `val` or `test`, so all of it is `train`; give `val_fraction`, the fraction of the training "
+            f"videos to hold out"
+        )
+    top = divided.get(subset) if divided else root
+    if top is None:
+        raise ConflictError(
+            f"{root} has no folder `{subset}`{' or `test`' * (subset == 'val')} with videos in folders of it; it has {content(root)}"
+        )
+    known = set().union(*filled.values()) if divided else class_folders(root)
+    if len(divided) == 2:
+        train, other = (class_folders(path, known) for path in divided.values())
+        if train != other:
+            both = f"{parts['train']} and {parts['val']}"
+            raise other_classes(both, train, "in the first", other, "in the second", "")
+    classes = sorted(class_folders(top, known))
+    return classes, [
+        Video(f"{name}/{file}", top / name / file, label, f"{name}/{file}")
+        for label, name in enumerate(classes)
+        for file in sorted(os.listdir(top / name))
+        if is_video(file)
+    ]
+
+
+FOLDER = Layout("folder", "", read)

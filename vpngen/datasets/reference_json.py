@@ -1,0 +1,83 @@
+"""The JSON files of 3D-ResNets-PyTorch, whose videos are folders of JPEGs.
+
+Files are <root>/<class>/<id>/image_00001.jpg, ..., or <root>/<video_path>/... where an entry has that. Of ActivityNet with `fps`
+entered they are <root>/v_<id>/..., and each segment is a video.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from vpngen.datasets.activitynet import NAMES, database, leaves
+from vpngen.datasets.base import Layout, Listed, Video, malformed, pair, single
+from vpngen.errors import ConflictError
+
+
+def read(root: Path, annotations: Path | None, subset: str, split: int) -> Listed:
+    """The videos of a subset; the classes are `labels`, in their order, or the leaves of the taxonomy."""
+    path, content = database(root, annotations, "*.json")
+    flat = "labels" in content or "taxonomy" not in content
+    classes = content.get("labels") if flat else leaves(path, content)
+    if not isinstance(classes, list) or not classes or not all(isinstance(c, str) for c in classes):
+        raise malformed(str(path), classes, "a list of `labels`")
+    videos = []
+    for name, entry in content["database"].items():
+        where = f"{path}, video {name}"
+        given = entry.get("annotations") if isinstance(entry, dict) else None
+        if not isinstance(given, (Mapping, list)):
+            raise malformed(where, entry, "a video with `subset` and `annotations`")
+        if entry.get("subset") != NAMES[subset]:
+            continue
+        several = given if isinstance(given, list) else [given]
+        if not several or not all(isinstance(annotation, Mapping) for annotation in several):
+            raise malformed(where, given, "a video with `subset` and `annotations`")
+        if wrong := [a.get("label") for a in several if a.get("label") not in classes]:
+            raise malformed(where, wrong[0], "one of the `labels`")
+        # A list is of ActivityNet, whose segments are in seconds; else they are numbers of images.
+        images = isinstance(given, Mapping) or (flat and "fps" not in entry)
+        number = _image if images else _image_at(where, entry)
+        folder = _folder(root, name, entry, [a["label"] for a in several], flat)
+        film = re.match(r"(.*_g\d+)_c\d+$", name)
+        group = f"{several[0]['label']}/{film[1] if film else name}"
+        for k, annotation in enumerate(several):
+            segment = annotation.get("segment")
+            frames = None if segment is None and len(several) == 1 else pair(where, segment, number)
+            title = f"{name}/{k}" if len(several) > 1 else name
+            videos.append(Video(title, folder, classes.index(annotation["label"]), group, frames=frames))
+    return classes, videos
+
+
+def _image(value: Any) -> int:
+    """The number of an image. Raises ValueError unless it is whole."""
+    if int(value) != float(value):
+        raise ValueError(value)
+    return int(value)
+
+
+def _image_at(where: str, entry: Mapping[str, Any]) -> Callable[[Any], int]:
+    """What makes of seconds the number of an image, as the reference does."""
+    fps = entry.get("fps")
+    if isinstance(fps, bool) or not isinstance(fps, (int, float)) or not 0 < fps < math.inf:
+        raise ConflictError(
+            f"{where}: its segments are in seconds, and `fps` (={fps!r}) must say how many images a second has; "
+            f"add_fps_into_activitynet_json.py of 3D-ResNets-PyTorch enters it"
+        )
+    return lambda seconds: math.floor(float(seconds) * fps) + 1
+
+
+def _folder(root: Path, name: str, entry: Mapping[str, Any], labels: Iterable[str], flat: bool) -> Path:
+    """The folder of the JPEGs of a video."""
+    if "video_path" in entry:
+        return root / str(entry["video_path"])
+    places = [root / label / name for label in dict.fromkeys(labels)]
+    if not flat:
+        places = [root / f"v_{name}", root / name, *places]
+    found = [place for place in places if place.is_dir()] if len(places) > 1 else []
+    return single(found, name) or places[0]
+
+
+JSON = Layout("json", "the JSON file of 3D-ResNets-PyTorch", read)
