@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +13,7 @@ import torch
 from torch import nn
 
 from vpngen.checks import Shape
-from vpngen.errors import ArgumentError
+from vpngen.errors import ArgumentError, renamed
 from vpngen.models import MODELS, create_model, freeze, inflate, load_weights, read_weights, recognize
 from vpngen.sampling import NORMALIZATIONS
 
@@ -50,7 +49,7 @@ class ModelInit:
         """The metadata of `init_from`, which file it is, and under `model` what it is recognized as; empty without a file."""
         if self.init_from is None:
             return {}
-        with _renamed(path="init_from"):
+        with renamed(path="init_from"):
             state, metadata = read_weights(self.init_from)
         return {**metadata, "model": recognize(state, metadata) or {}, **origin(self.init_from)}
 
@@ -91,7 +90,7 @@ class ModelInit:
         torch.manual_seed(seed)
         parent = self.parent or None
         path = "inflate" if self.inflate else "init_from"
-        with _renamed(name="model", stages="freeze", path=path, state=path):
+        with renamed(name="model", stages="freeze", path=path, state=path):
             model = create_model(name, num_classes, **options)
             if self.init_from is not None:
                 load_weights(model, self.init_from, head="replace")
@@ -103,15 +102,6 @@ class ModelInit:
         about = {"name": name, "options": options, "num_classes": num_classes}
         try_clip(model, about, clip, device)
         return model, {"model": about, "parent": parent, "seed": seed}
-
-
-@contextlib.contextmanager
-def _renamed(**arguments: str) -> Iterator[None]:
-    """Errors name these arguments in place of those of the function that raises them."""
-    try:
-        yield
-    except ArgumentError as error:
-        raise ArgumentError(error.problem, arguments.get(error.argument or "", error.argument), error.value) from error
 
 
 def try_clip(model: nn.Module, about: Mapping[str, Any], clip: Shape, device: torch.device) -> None:

@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from vpngen import checks
 from vpngen.datasets import VideoSet
-from vpngen.datasets.clips import WindowLoader
+from vpngen.datasets.clips import DAMAGED, WindowLoader
 from vpngen.datasets.workers import lost_worker
 from vpngen.errors import ArgumentError, MissingError, RunError
 from vpngen.files import write_json
@@ -90,7 +90,9 @@ class Evaluation:
     @property
     def damaged(self) -> dict[str, str]:
         """id -> what of it could not be read, of those that were scored by the rest."""
-        return {name: v.problem for name, v in self.videos.items() if v.windows and v.problem is not None}
+        return {
+            n: v.problem.removeprefix(DAMAGED) for n, v in self.videos.items() if v.windows and v.problem is not None
+        }
 
     @property
     def all(self) -> Shares:
@@ -412,6 +414,11 @@ class Summary:
         return sorted({seed for _, seed in self.evaluations})
 
     @property
+    def k(self) -> int:
+        """The k of what is called top-5."""
+        return self._first.k
+
+    @property
     def _first(self) -> Evaluation:
         return next(iter(self.evaluations.values()))
 
@@ -436,7 +443,7 @@ class Summary:
         return {
             "splits": self.splits,
             "seeds": self.seeds,
-            "k": self._first.k,
+            "k": self.k,
             "metrics": {m: {"mean": self.mean(m), "std": self.std(m), "n": len(self.seeds)} for m in METRICS},
             "runs": [
                 {"split": split, "seed": seed, **one.metrics, "unreadable": len(one.unreadable)}

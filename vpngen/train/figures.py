@@ -18,7 +18,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from vpngen import checks
-from vpngen.errors import ArgumentError, MissingError
+from vpngen.errors import ArgumentError, MissingError, renamed
 from vpngen.files import replace
 from vpngen.spec import Spec
 from vpngen.train.evaluation import METRICS, Evaluation, Summary
@@ -80,7 +80,7 @@ def first_kernel(state: Mapping[str, Any], metadata: Mapping[str, Any], layer: s
     convolutions = [n for n, v in state.items() if len(v.shape) == 5 and math.prod(v.shape[2:]) > 1]
     name = layer or _first_convolution(state, metadata)
     if name is None:
-        raise ArgumentError("there is no convolution in time and space among these weights, so no first one")
+        raise ArgumentError("has no convolution in time and space", "state")
     if name not in convolutions:
         known = ", ".join(convolutions[:8]) or "there are none"
         raise ArgumentError(f"must name the weights of a convolution in time and space: {known}", "layer", name)
@@ -122,9 +122,9 @@ def tiles(kernel: Kernel) -> Pixels:
         ArgumentError: other channels, or weights that are not finite.
     """
     if kernel.shape[1] not in (1, 3):
-        raise ArgumentError(f"filters over {kernel.shape[1]} channels have no colours; those of 1 or 3 do")
+        raise ArgumentError(f"must be of 1 or 3 channels, not {kernel.shape[1]}", "kernel")
     if not np.isfinite(kernel).all():
-        raise ArgumentError("the filters hold weights that are not finite; the training diverged")
+        raise ArgumentError("is not finite; the training diverged", "kernel")
     largest = np.abs(kernel).max(axis=(1, 2, 3, 4), keepdims=True)
     shares = np.divide(kernel, largest, out=np.zeros_like(kernel), where=largest > 0)
     made = np.rint(ZERO + (ZERO - 1) * shares).astype(np.uint8)
@@ -160,11 +160,9 @@ def filters(
     still = target.suffix.lower() == ".png"
     panels: list[tuple[str, list[Image.Image]]] = []
     for path, title in zip(paths, names, strict=True):
-        try:
+        with renamed(path="weights", state=str(path), kernel=str(path)):
             name, kernel = first_kernel(*read_weights(path), layer)
             frames = _grids(tiles(kernel))
-        except ArgumentError as error:
-            raise ArgumentError(f"{str(path)!r}: {error}") from None
         panels.append((f"{title}\n{name}, {len(kernel)} filters of {' x '.join(map(str, kernel.shape[2:]))}", frames))
     with replace(target) as partial:
         if still:

@@ -20,7 +20,7 @@ from vpngen import __version__, store
 from vpngen.checks import Shape
 from vpngen.datasets import VideoLoader, VideoSet, WindowLoader
 from vpngen.datasets.config import DataConfig
-from vpngen.errors import ArgumentError, ConflictError
+from vpngen.errors import ArgumentError, ConflictError, renamed
 from vpngen.files import write_json
 from vpngen.models import create_model, load_weights, read_weights
 from vpngen.models.initial import ModelInit, origin, try_clip
@@ -31,6 +31,8 @@ from vpngen.train import ranks
 from vpngen.train.evaluation import Evaluation, score
 from vpngen.train.fitting import CHECKPOINT, Progress, Row, fit
 from vpngen.train.recipes import Recipe
+
+__all__ = ["DataConfig", "ModelInit", "Runtime", "evaluate", "finetune", "initialize"]
 
 CORNER: Final = 7 / 8
 """Part of the short side of a video that corner crops take where the paper leaves it open: 112 of 128 pixels."""
@@ -245,7 +247,8 @@ def evaluate(
 
 def fine_tuned(weights: Path) -> dict[str, Any]:
     """The metadata of fine-tuned weights. Raises ArgumentError for others, which do not say what their classes are."""
-    metadata = read_weights(weights)[1]
+    with renamed(path="weights"):
+        metadata = read_weights(weights)[1]
     if metadata.get("stage") != "finetune":
         raise ArgumentError("does not say which classes it has; give weights of `vpngen finetune`", "weights", weights)
     return metadata
