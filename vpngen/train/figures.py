@@ -263,8 +263,7 @@ def curves(
     logs = [_read_log(path) for path in paths]
     if metric is None and len(logs) == 1:
         with _canvas(target, 11.5, 3.4) as figure:
-            figure.suptitle(names[0], x=0.01, ha="left")
-            _draw_run(figure, logs[0])
+            _draw_run(figure, logs[0], names[0])
         return
     metric = metric or "val_top1"
     for log, path in zip(logs, paths, strict=True):
@@ -279,17 +278,18 @@ def curves(
         _finish(axes, AXES.get(metric, metric), metric.endswith(SHARES))
 
 
-def _draw_run(figure: Figure, log: Log) -> None:
+def _draw_run(figure: Figure, log: Log, name: str) -> None:
     """Losses, metrics and learning rate of a run."""
     left, middle, right = figure.subplots(1, 3)
-    for name, values in log.items():
-        if name.startswith(("train_", "val_")):
-            (left if name.endswith("loss") else middle).plot(log["epoch"], values, label=AXES.get(name, name))
+    for column, values in log.items():
+        if column.startswith(("train_", "val_")):
+            (left if column.endswith("loss") else middle).plot(log["epoch"], values, label=AXES.get(column, column))
     if "lr" in log:
         right.plot(log["epoch"], log["lr"], drawstyle="steps-mid")
         right.set_yscale("log")
-    _finish(left, "loss")
-    shares = [values for name, values in log.items() if name.startswith("val_") and name.endswith(SHARES)]
+        right.yaxis.set_major_formatter("{x:g}")
+    _finish(left, "loss", title=name)
+    shares = [values for column, values in log.items() if column.startswith("val_") and column.endswith(SHARES)]
     _finish(middle, "metrics", percent=bool(shares), title=f"best: {np.nanmax(shares[0]):.1%}" if shares else None)
     _finish(right, AXES["lr"])
 
@@ -300,7 +300,7 @@ def _finish(axes: Axes, words: str, percent: bool = False, title: str | None = N
 
     axes.set_xlabel("epoch")
     axes.set_ylabel(words)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     if percent:
         axes.yaxis.set_major_formatter(PercentFormatter(1))
     if title is not None:
@@ -385,13 +385,14 @@ def sweep(
     other = SIZES[1 - SIZES.index(x)]
     with _canvas(target, 6.4, 4.2) as figure:
         axes = figure.subplots()
+        _sweep_axes(axes, sorted({p.size.get(x, 0) for p in found}), x, metric)
         for name in sorted({p.series for p in found}):
             mine = [p for p in found if p.series == name]
             others = sorted({p.size[other] for p in mine if p.size})
             for value in others or [0]:
                 label = f"{name}, {value} {other}" if len(others) > 1 else name
                 _draw_line(axes, label, [p for p in mine if p.size.get(other, value) == value], x, metric)
-        _sweep_axes(axes, sorted({p.size.get(x, 0) for p in found}), x, metric)
+        _legend(axes)
 
 
 def _evaluations(paths: Sequence[Path]) -> list[Path]:
@@ -464,7 +465,6 @@ def _sweep_axes(axes: Axes, sizes: Sequence[int], x: str, metric: str) -> None:
     what = {"top1": "top-1", "top5": "top-5", "average": "mean of top-1 and top-5"}[metric.removeprefix("window_")]
     axes.set_ylabel(f"{what} of {'windows' if metric.startswith('window_') else 'videos'}")
     axes.yaxis.set_major_formatter(PercentFormatter(1))
-    _legend(axes)
 
 
 def confusion(evaluation: Files, out: Files) -> None:
