@@ -18,8 +18,9 @@ from PIL import Image
 
 import vpngen
 from vpngen import ArgumentError, MissingError
+from vpngen.models.filters import GUTTER, PAPER, SCALE, filters, first_kernel, tiles
 from vpngen.train.evaluation import Evaluation, Outcome
-from vpngen.train.figures import COLOURS, PAPER, SCALE, confusion, curves, filters, first_kernel, sweep, tiles
+from vpngen.train.figures import COLOURS, confusion, curves, sweep
 
 RNG = np.random.default_rng(0)
 
@@ -127,8 +128,6 @@ def corner(picture: Any) -> tuple[int, int]:
 
 def check_panel(picture: Any, t: int, near: int) -> None:
     """That a picture which begins at the corner of a panel shows frame `t` of `coloured`; in a GIF only nearly."""
-    from vpngen.train.figures import GUTTER
-
     side = 2 * SCALE
     there = side + GUTTER
     red = [255 if c == t else 128 for c in range(3)]

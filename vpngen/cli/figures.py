@@ -61,9 +61,9 @@ def filters(weights: tuple[Path, ...], out: Path, titles: tuple[str, ...] | None
       vpngen figure filters vpn/weights.safetensors -o filters.gif
       vpngen figure filters scratch/weights.pth vpn/weights.pth
     """
-    from vpngen.train import figures
+    from vpngen.models.filters import filters
 
-    figures.filters([weights_of(path) for path in weights], out, titles=titles, layer=layer)
+    filters([weights_of(path) for path in weights], out, titles=titles, layer=layer)
     click.echo(click.format_filename(out))
 
 
