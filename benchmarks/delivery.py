@@ -582,7 +582,7 @@ def _two(
     for name, codec in STREAMS.items():
         source, length = spec if codec is None else folder / f"{codec}.zarr", counts[name] * samples.size
         loaders[name] = vpngen.loader(
-            source, processes=WORKERS, start_method="forkserver", length=length, **_options(samples)
+            source, num_workers=WORKERS, multiprocessing_context="forkserver", length=length, **_options(samples)
         )  # fmt: skip
     loaders[THREADS] = vpngen.loader(spec, threads=WORKERS, length=counts[THREADS] * samples.size, **_options(samples))
     for name, loader in loaders.items():

@@ -18,7 +18,7 @@ BATCHES = 100_000
 WAYS = {
     "rendering, a batch in hand, two made ahead": "ClipStream(spec, 4, **options)",
     "reading a store": "ClipStream(sys.argv[2], 4, **options)",
-    "rendering in two worker processes": "vpngen.loader(ClipStream(spec, 4, **options), processes=2)",
+    "rendering in two worker processes": "vpngen.loader(ClipStream(spec, 4, **options), num_workers=2)",
 }
 CODE = """
 import json, os, pathlib, sys, warnings

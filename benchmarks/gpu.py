@@ -377,13 +377,12 @@ def check_consumers(device: Any, batches: int, batch: int = BATCH) -> int:
     for slow in (True, False):
         stream = stream_of(device, batch)
         if not slow:
-            fill = stream._fill
 
-            def late(*arguments: Any, fill: Callable[..., None] = fill) -> None:
+            def late(*arguments: Any, fill: Callable[..., None] = stream.content.fill) -> None:
                 busy(device, 5)
                 fill(*arguments)
 
-            stream._fill = late  # type: ignore[method-assign]
+            object.__setattr__(stream.content, "fill", late)
         own = torch.cuda.Stream(device) if device.type == "cuda" else None
         kept = []
         with torch.cuda.stream(own):  # which does nothing with None

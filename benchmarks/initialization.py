@@ -239,7 +239,7 @@ def train(
     first = round(DROP * epochs)
     rows = []
     for begin, count, lr in ((0, first, rate), (first, epochs - first, rate / 10)):
-        recipe = Recipe(lr=lr, epochs=count, batch=batch, patience=10**6, augment="none", **NORMAL)
+        recipe = Recipe(lr=lr, epochs=count, batch_size=batch, lr_patience=10**6, augment="none", **NORMAL)
         rows += fit(model, Later(batches, begin), val if begin else None, recipe, device=device)
     return rows
 

@@ -158,7 +158,7 @@ def measure(
     """Turns of all feeds with one network."""
     torch.manual_seed(0)
     model = create_model(name, CATEGORIES, width=plan.width)
-    recipe = Recipe(lr=0.001, epochs=1, batch=plan.batch, clip=plan.clip)
+    recipe = Recipe(lr=0.001, epochs=1, batch_size=plan.batch, clip=plan.clip)
     turns: dict[str, list[dict[str, Any]]] = {feed: [] for feed in sources}
     for turn in range(-1, rounds):
         begin = time.monotonic()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -142,6 +142,38 @@ def test_the_checker_sees(module: str, source: str) -> None:
 )
 def test_the_checker_lets_pass(module: str, source: str) -> None:
     assert violations(source, module) == []
+
+
+def circle(graph: Mapping[str, Collection[str]]) -> list[str]:
+    """Modules that import each other in a ring, the first again at the end; empty where there is none."""
+    done: set[str] = set()
+
+    def search(module: str, path: list[str]) -> list[str]:
+        if module in path:
+            return [*path[path.index(module) :], module]
+        if module not in done:
+            for name in graph.get(module, ()):
+                if found := search(name, [*path, module]):
+                    return found
+            done.add(module)
+        return []
+
+    return next((found for module in graph if (found := search(module, []))), [])
+
+
+def test_no_circles() -> None:
+    """Of imports in functions and under TYPE_CHECKING, too. `vpngen` itself is a table of contents, and left out."""
+    graph = {}
+    for module, path in MODULES.items():
+        names = [name for _, name in imports(path.read_text(encoding="utf-8"), module, path.name == "__init__.py")]
+        parents = [[".".join(name.split(".")[:n]) for n in range(name.count(".") + 1, 1, -1)] for name in names]
+        graph[module] = {next((p for p in some if p in MODULES), module) for some in parents} - {module}
+    assert circle({module: names for module, names in graph.items() if module != "vpngen"}) == []
+
+
+def test_the_search_finds_circles() -> None:
+    assert circle({"a": ["b", "c"], "b": [], "c": ["d"], "d": ["b", "c"]}) == ["c", "d", "c"]
+    assert circle({"a": ["b", "c"], "b": ["c"], "c": ["d"]}) == []
 
 
 def test_relative_imports_of_a_package_start_at_itself() -> None:

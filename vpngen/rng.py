@@ -41,6 +41,8 @@ PURPOSE_PATCH: Final = 6
 """(key of a video) -> 3 x 3 patches; counter words: point of the chunk // 8, chunk, 0."""
 PURPOSE_SYSTEM: Final = 7
 """(seed of a search) -> key of a candidate; counter words: attempt, category, 0."""
+PURPOSE_TASK: Final = 8
+"""(seed of a task) -> what it draws for a sample; counter words: sample low, sample high, epoch; the draw in the fourth word."""
 ORDER_ROUNDS: Final = 8
 ORDER_ROUNDS_FEW: Final = 24
 """For sets of up to 64, whose halves are so small that 8 rounds leave some orders likelier than others."""

@@ -121,9 +121,13 @@ def step_text(p: train.Progress) -> str:
     if math.isnan(p.loss):  # the figures of a step are read when the next is under way
         return at
     return (
-        f"{at}  loss {p.loss:.3f}  top-1 {p.top1:.1%}  lr {p.lr:g}  {number_text(p.clips_per_second)} clips/s  "
+        f"{at}  loss {p.loss:.3f}  {_metrics(p)}  lr {p.lr:g}  {number_text(p.clips_per_second)} clips/s  "
         f"{p.data_wait:.1%} waiting for data{left}"
     )
+
+
+def _metrics(p: train.Progress) -> str:
+    return "  ".join(f"{name.replace('top', 'top-')} {value:.1%}" for name, value in p.metrics.items())
 
 
 def epoch_text(p: train.Progress) -> str:
@@ -131,7 +135,7 @@ def epoch_text(p: train.Progress) -> str:
     row = p.row or {}
     val = "" if row.get("val_loss") is None else f"val loss {row['val_loss']:.3f}  top-1 {row['val_top1']:.1%}  "
     return (
-        f"epoch {p.epoch}/{p.epochs}  {val}train loss {p.loss:.3f}  top-1 {p.top1:.1%}  lr {p.lr:g}  "
+        f"epoch {p.epoch}/{p.epochs}  {val}train loss {p.loss:.3f}  {_metrics(p)}  lr {p.lr:g}  "
         f"{number_text(p.clips_per_second)} clips/s  {p.data_wait:.1%} waiting for data"
     )
 

@@ -3,8 +3,9 @@
 Sample s of epoch e is a function of (seed, e, s): `vpngen.sampling` says which video and window it is, a backend or a store
 gives the pixels. So a stream begins anywhere, on any number of ranks and workers, and holds nothing that could get lost.
 
-`dataset` is the stream, `place` says which epoch comes next, in this process and in workers, `makers` makes batches ahead,
-`loading` is the DataLoader, `ring` the memory that its workers send batches in.
+`dataset` is the stream, `place` says which epoch comes next, in this process and in workers, `batches` what a batch is and
+how it is filled, `makers` makes batches ahead, `loading` is the DataLoader, `ring` the memory that its workers send batches in,
+`tensors` the device, normalization and size of clips.
 """
 
 from vpngen.errors import MissingError

@@ -1,4 +1,4 @@
-"""The stream itself: its arguments, its place, and what a batch is made of."""
+"""The stream itself: its arguments, and its place."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from multiprocessing.context import get_spawning_popen
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from vpngen import backends, rendering, store
-from vpngen.checks import flag, integer, shape
+from vpngen import backends, store
+from vpngen.checks import SEEDS, Shape, flag, integer, is_integer, is_number, one_of, shape
 from vpngen.errors import ArgumentError, ConflictError, MissingError
-from vpngen.generators import Shape
 from vpngen.sampling import MOST_SAMPLES, Augment, Deal, Sampling, augmentation
 from vpngen.spec import Spec
 from vpngen.store import ClipReader
-from vpngen.stream.makers import Batch, Buffers, Card, Processor, Shared, resized, to_device
+from vpngen.stream.batches import Content
+from vpngen.stream.makers import CpuMaker, GpuMaker
 from vpngen.stream.place import MOST_EPOCHS, Control, Position
 from vpngen.stream.ring import Ring
+from vpngen.stream.tensors import device_of
 
 DTYPES: Final = {str(d).removeprefix("torch."): d for d in (torch.uint8, torch.float16, torch.bfloat16, torch.float32)}
 AHEAD: Final = 2
@@ -56,22 +56,24 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
         shuffle: each pass over the videos in an order of its own; else in the order of the set.
         drop_last: leave out the end of an epoch that does not fill a batch on every rank; else it makes smaller batches.
         channels: 1, or 3 for the grey repeated, which takes no memory unless `mean` or `std` differ between channels.
-        dtype: `uint8`, or `float16`, `bfloat16`, `float32` for (grey / 255 - mean) / std, reckoned in float32.
+        dtype: `uint8`, or `float16`, `bfloat16`, `float32` for (grey / 255 - mean) / std, computed in float32.
         mean: of grey in [0, 1], a number or one for each channel.
         std: likewise.
-        parameters: whether batches have a third entry, a dictionary of tensors (N, ...): `index` of the video, `window` as
-            (t0, step, y0, x0, flip), `side` as (height, width) of what is cut there, and the parameters of its recipe.
+        parameters: whether batches have a further entry, a dictionary of tensors (N, ...): `index` of the video, `window` as
+            (t0, step, y0, x0, flip), `side` as (height, width) of what is cut there, and the parameters of the video.
+        numbers: whether batches have a last entry, int64 (N, 2) in host memory: the epoch of each sample and its number in
+            that epoch, over all ranks. Random draws that are keyed by them are the same after a resume and on other ranks.
         seed: of order and augmentation, in [0, 2**64); the pixels depend on that of the spec.
-        device: where batches are: `cpu`, `cuda`, `cuda:1`, or `auto` for the current card if there is one that renders.
+        device: where batches are: `cpu`, `cuda`, `cuda:1`, or `auto` for the current GPU if there is one that renders.
         threads: CPU threads that render; None for all that this process may use, and one in a worker process.
         prefetch: batches made ahead; None for two, and none in a worker process, where the DataLoader sees to it.
         rank: this process among `world_size`, in place of what torch.distributed says; give both or neither.
         world_size: the number of ranks.
 
     Yields:
-        clips, `dtype` (N, C, T, H, W); labels, int64 (N,); with `parameters` also that dictionary.
+        clips, `dtype` (N, C, T, H, W); labels, int64 (N,); then `parameters` and `numbers`, where they are asked for.
 
-    Several batches of a card may share memory: `clone` one that you keep. Videos of `grey="stretch"` cost a pass over each
+    Several batches of a GPU may share memory: `clone` one that you keep. Videos of `grey="stretch"` cost a pass over each
     whole video; a store of codec `formula` has taken it once and for all. One iteration of a stream at a time.
 
     Raises:
@@ -99,6 +101,7 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
         mean: float | Sequence[float] = 0.5,
         std: float | Sequence[float] = 0.5,
         parameters: bool = False,
+        numbers: bool = False,
         seed: int = 0,
         device: str | torch.device = "auto",
         threads: int | None = None,
@@ -106,8 +109,7 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
         rank: int | None = None,
         world_size: int | None = None,
     ) -> None:
-        self.spec, self._reader = _source(source, split)
-        self.split = split
+        self.spec, reader = _source(source, split)
         self.batch_size = integer("batch_size", batch_size, 1, 2**20)
         videos = self.spec.n_videos(split)
         if not videos:
@@ -122,25 +124,25 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
             augmentation(augment),
             None if samples is None else integer("length", samples, 1, 2**48),
             flag("shuffle", shuffle),
-            integer("seed", seed, 0, 2**64 - 1),
+            integer("seed", seed, 0, SEEDS),
         )
-        self.length = length
         self.drop_last = flag("drop_last", drop_last)
-        self.channels = channels
-        if channels not in (1, 3) or isinstance(channels, bool):
+        if not is_integer(channels) or channels not in (1, 3):
             raise ArgumentError("must be 1 or 3", "channels", channels)
-        self.dtype = _dtype(dtype)
-        self.mean, self.std = _levels("mean", mean, channels), _levels("std", std, channels)
-        if not all(s > 0 for s in self.std):
+        of_each = _each("mean", mean, channels), _each("std", std, channels)
+        if not all(s > 0 for s in of_each[1]):
             raise ArgumentError("must be above 0", "std", std)
-        self.parameters = flag("parameters", parameters)
+        self.content = Content(
+            self.spec, split, self.sampling, reader, self.batch_size, channels,
+            DTYPES[one_of("dtype", str(dtype).removeprefix("torch."), DTYPES)], *of_each, flag("parameters", parameters),
+            flag("numbers", numbers),
+        )  # fmt: skip
         self.device = _device(device)
         self.threads = None if threads is None else integer("threads", threads, 1, 4096)
         self.prefetch = None if prefetch is None else integer("prefetch", prefetch, 0, 4096)
         self._given = given_ranks(rank, world_size)
         self._sent: tuple[int, int] | None = None
-        if self.sampling.length is not None and self.batch_size * (self._given or (0, 1))[1] > self.sampling.length:
-            self._refuse_batch((self._given or (0, 1))[1])
+        self._check_batch((self._given or (0, 1))[1])
         self._control = Control()
         self._ring: Ring | None = None
         self._at: Position | None = None
@@ -155,15 +157,16 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
         return steps
 
     def _deal(self, start: int, ranks: int) -> Deal:
-        if self.sampling.length is not None and self.batch_size * ranks > self.sampling.length:
-            self._refuse_batch(ranks)
+        self._check_batch(ranks)
         return Deal(start, self.sampling.length, self.batch_size, ranks, self.drop_last)
 
-    def _refuse_batch(self, ranks: int) -> None:
-        on = f" on each of {ranks} ranks" if ranks > 1 else ""
-        raise ArgumentError(
-            f"is more than the epoch holds{on}, which is {self.sampling.length} samples", "batch_size", self.batch_size
-        )
+    def _check_batch(self, ranks: int) -> None:
+        length = self.sampling.length
+        if length is not None and self.batch_size * ranks > length:
+            on = f" on each of {ranks} ranks" if ranks > 1 else ""
+            raise ArgumentError(
+                f"is more than the epoch holds{on}, which is {length} samples", "batch_size", self.batch_size
+            )
 
     def _ranks(self) -> tuple[int, int]:
         """(rank, world size) of this process; of a worker, those of the process that started it."""
@@ -234,7 +237,7 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
         """The arguments that decide which samples come."""
         s = self.sampling
         return {
-            "split": self.split,
+            "split": self.content.split,
             "clip": list(s.clip),
             "augment": {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(s.augment).items()},
             "length": s.length,
@@ -303,10 +306,12 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
             at = dataclasses.replace(at, worker=(share, shares), ranks=ranks)
         ahead = self.prefetch if self.prefetch is not None else 0 if worker is not None else AHEAD
         self._at = at
-        maker: Card | Processor = (
-            Card(self, device) if device.type == "cuda" and self._reader is None else Processor(self, device)
-        )
-        plans = self._plans(at, deal, rank, share, shares, maker.planned)
+        maker: GpuMaker | CpuMaker
+        if device.type == "cuda" and self.content.reader is None:
+            maker = GpuMaker(self.content, device)
+        else:
+            maker = CpuMaker(self.content, device, self.threads, self._ring)
+        plans = self.content.batches(at.epoch, deal, rank, share + at.batches * shares, shares, maker.planned)
         with contextlib.closing(maker.batches(plans, ahead)) as made:
             for done, batch in enumerate(made, start=at.batches + 1):
                 if worker is not None:
@@ -318,99 +323,15 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
             self._at = None
 
     def _here(self) -> torch.device:
-        """The device, with its number. Raises MissingError in a worker process that was to use a card."""
+        """The device, with its number. Raises MissingError in a worker process that was to use a GPU."""
         if self.device.type != "cuda":
             return self.device
         if get_worker_info() is not None:
             raise MissingError(
                 f"a stream on {self.device} cannot run in a worker process of a DataLoader: give num_workers=0 (batches are "
-                f"made ahead on the card all the same), use vpngen.loader(...), or device='cpu'"
+                f"made ahead on the GPU all the same), use vpngen.loader(...), or device='cpu'"
             )
         return torch.device("cuda", torch.cuda.current_device() if self.device.index is None else self.device.index)
-
-    def _plans(self, at: Position, deal: Deal, rank: int, share: int, shares: int, most: int) -> Iterator[Batch]:
-        """The batches of this rank and worker: worked out some at a time, few at first and then as many as pay."""
-        step, some = share + at.batches * shares, 1
-        while deal.steps is None or step < deal.steps:
-            last = step + some * shares if deal.steps is None else min(step + some * shares, deal.steps)
-            parts = [deal.batch_of(k, rank) for k in range(step, last, shares)]
-            numbers = self.sampling.numbers(at.epoch, np.concatenate([np.arange(a, b) for a, b in parts]))
-            index = self.sampling.indices(numbers)
-            windows, side = self.sampling.windows(numbers)
-            rows = self.spec.params(index, self.split)
-            first = 0
-            for a, b in parts:
-                one = slice(first, first + b - a)
-                yield Batch(b - a, index[one], windows[one], side[one], rows[one])
-                first += b - a
-            step = last if (last - step) % shares == 0 else step + len(parts) * shares
-            some = min(some * 2, max(most // self.batch_size, 1))
-
-    # --- from pixels to what is yielded
-
-    def _fill(self, batch: Batch, out: Any, backend: backends.Backend | None, threads: int) -> None:
-        """Clips (N, T, Y, X) of a batch into `out`, a uint8 tensor of the CPU or, with the backend of a card, of that card."""
-        sampling = self.sampling
-        if sampling.augment.scales is None:
-            self._cut(batch, out, backend, threads)
-            return
-        for i, (height, width) in enumerate(sampling.sides):
-            chosen = np.flatnonzero(batch.side == i)
-            if not len(chosen):
-                continue
-            part = Batch(
-                len(chosen), batch.index[chosen], batch.windows[chosen], batch.side[chosen], batch.rows[chosen]
-            )
-            cut = torch.empty((len(chosen), sampling.clip[0], height, width), dtype=torch.uint8, device=out.device)
-            self._cut(part, cut, backend, threads)
-            out[to_device(torch.from_numpy(chosen), out.device)] = resized(cut, (sampling.clip[1], sampling.clip[2]))
-
-    def _cut(self, batch: Batch, out: Any, backend: backends.Backend | None, threads: int) -> None:
-        if self._reader is not None:
-            self._reader.read(batch.index, batch.windows, out.numpy(), threads)
-            return
-        assert backend is not None
-        name, rows = self.spec.generator.name, rendering.completed(self.spec, batch.rows, backend, threads)
-        if out.is_cuda:
-            rendering.paint(backend, name, rows, batch.windows, out, threads, tuple(out.shape))
-        else:
-            rendering.paint(backend, name, rows, batch.windows, out.numpy(), threads)
-
-    def _finish(self, clips: torch.Tensor, buffers: Buffers | Shared | None = None) -> torch.Tensor:
-        """Grey (N, T, Y, X) as (N, C, T, Y, X) of the dtype asked for, on the device it is on."""
-        if self.dtype == torch.uint8:
-            return clips.unsqueeze(1).expand(-1, self.channels, -1, -1, -1)
-        # (x / 255 - mean) / std as one product and one sum in float32
-        levels = [(1 / (255 * s), -m / s) for m, s in zip(self.mean, self.std, strict=True)]
-        levels = levels[:1] if len(set(levels)) == 1 else levels
-        shape = (len(clips), len(levels), *clips.shape[1:])
-        if buffers is None:
-            out = torch.empty(shape, dtype=self.dtype, device=clips.device)
-        else:
-            out = buffers.take(shape, self.dtype)
-        step = len(clips) if clips.is_cuda else 1  # on a processor clip by clip, which stays in its cache
-        for channel, (scale, shift) in enumerate(levels):
-            base = torch.tensor(shift, dtype=torch.float32, device="cpu")  # a number, wherever it is
-            for i in range(0, len(clips), step):
-                torch.add(base, clips[i : i + step], alpha=scale, out=out[i : i + step, channel])
-        return out.expand(-1, self.channels, -1, -1, -1)
-
-    @property
-    def _batch_bytes(self) -> int:
-        """Bytes of a whole batch of clips, as they are in memory."""
-        planes = 1 if self.dtype == torch.uint8 or len({*zip(self.mean, self.std, strict=True)}) == 1 else self.channels
-        return self.batch_size * int(np.prod(self.sampling.clip)) * planes * self.dtype.itemsize
-
-    def _labels(self, batch: Batch) -> torch.Tensor:
-        return torch.from_numpy(self.spec.labels(batch.index, self.split))
-
-    def _recipe(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """The third entry of a batch."""
-        values = {"index": batch.index, "window": batch.windows, "side": np.array(self.sampling.sides)[batch.side]}
-        for name, parameter in self.spec.generator.parameters(self.spec.shape, batch.rows).items():
-            wide = parameter.values.dtype.kind == "u" and parameter.values.dtype.itemsize > 1
-            values[name] = parameter.values.astype(np.int64) if wide else parameter.values
-        return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in values.items()}
 
 
 # --- arguments
@@ -432,18 +353,10 @@ def _source(source: Any, split: str) -> tuple[Spec, ClipReader | None]:
     return spec, None if layout.codec == "formula" else ClipReader(source, split)
 
 
-def _dtype(value: Any) -> torch.dtype:
-    name = str(value).removeprefix("torch.")
-    if name not in DTYPES:
-        raise ArgumentError(f"must be one of {', '.join(DTYPES)}", "dtype", value)
-    return DTYPES[name]
-
-
-def _levels(name: str, value: Any, channels: int) -> tuple[float, ...]:
+def _each(name: str, value: Any, channels: int) -> tuple[float, ...]:
     """One number a channel."""
     values = tuple(value) if isinstance(value, (tuple, list)) else (value,) * channels
-    numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) and np.isfinite(v) for v in values)
-    if len(values) != channels or not numbers:
+    if len(values) != channels or not all(map(is_number, values)):
         raise ArgumentError(f"must be a finite number, or {channels} of them, one for each channel", name, value)
     return tuple(map(float, values))
 
@@ -452,7 +365,7 @@ def given_ranks(rank: Any, world_size: Any) -> tuple[int, int] | None:
     """Both as integers; None where neither is given. Raises ArgumentError."""
     if (rank is None) != (world_size is None):
         raise ArgumentError(f"and `world_size` (={world_size!r}) go together; give both or neither", "rank", rank)
-    return None if rank is None else _rank("argument", rank, world_size)
+    return None if rank is None else _rank(rank, world_size)
 
 
 def ranks_here(given: tuple[int, int] | None) -> tuple[int, int]:
@@ -473,16 +386,14 @@ def ranks_here(given: tuple[int, int] | None) -> tuple[int, int]:
                 f"RANK (={os.environ['RANK']!r}) and WORLD_SIZE (={os.environ['WORLD_SIZE']!r}) in the environment must be "
                 f"integers; give `rank` and `world_size` in their place"
             ) from None
-        return _rank("environment", rank, size)
+        return _rank(rank, size, "of the environment ")
     return 0, 1
 
 
-def _rank(where: str, rank: Any, size: Any) -> tuple[int, int]:
+def _rank(rank: Any, size: Any, where: str = "") -> tuple[int, int]:
     size = integer("world_size", size, 1, 2**31)
-    if isinstance(rank, bool) or not isinstance(rank, (int, np.integer)) or not 0 <= rank < size:
-        raise ArgumentError(
-            f"(={rank!r}, from the {where}) must be an integer from 0 to {size - 1}, below `world_size`", "rank"
-        )
+    if not is_integer(rank) or not 0 <= rank < size:
+        raise ArgumentError(f"{where}must be an integer from 0 to {size - 1}, below `world_size`", "rank", rank)
     return int(rank), size
 
 
@@ -515,27 +426,12 @@ def check_state(state: Mapping[str, Any], fingerprint: str, settings: Mapping[st
 
 
 def _device(value: Any) -> torch.device:
-    if value == "auto":
-        with contextlib.suppress(MissingError):
-            if torch.cuda.is_available():
-                backends.choose(f"cuda:{torch.cuda.current_device()}")
-                return torch.device("cuda")
-        return torch.device("cpu")
-    try:
-        device = torch.device(value)
-    except (RuntimeError, TypeError):
-        device = torch.device("meta")
-    if device.type not in ("cpu", "cuda"):
-        raise ArgumentError("must be auto, cpu, cuda or cuda:N", "device", value)
+    device = device_of(value)
     if device.type == "cuda":
-        if not torch.cuda.is_available():
-            raise MissingError(
-                f"`device` (={value!r}): this torch ({torch.__version__}) finds no card; install its CUDA build and the driver, "
-                f"or give device='cpu'"
-            )
-        if device.index is not None and device.index >= torch.cuda.device_count():
-            raise ArgumentError(
-                f"must be a GPU of this machine, which has {torch.cuda.device_count()}", "device", value
-            )
-        backends.choose(f"cuda:{device.index or 0}")
+        try:
+            backends.choose(f"cuda:{torch.cuda.current_device() if value == 'auto' else device.index or 0}")
+        except MissingError:
+            if value != "auto":
+                raise
+            return torch.device("cpu")
     return device

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from vpngen.checks import integer
+from vpngen.checks import integer, one_of
 from vpngen.errors import ArgumentError, MissingError
 from vpngen.spec import Spec
 from vpngen.stream.dataset import ClipStream
@@ -36,7 +36,7 @@ class ClipLoader(DataLoader[tuple[torch.Tensor, ...]]):
 
     def __init__(self, dataset: ClipStream, **options: Any) -> None:
         super().__init__(dataset, **{**options, "batch_size": None})
-        self.sampler.set_epoch = functools.partial(_told, dataset)  # type: ignore[attr-defined]
+        self.sampler.set_epoch = functools.partial(_on_set_epoch, dataset)  # type: ignore[attr-defined]
 
     def __len__(self) -> int:
         """As that of the stream."""
@@ -53,7 +53,9 @@ class ClipLoader(DataLoader[tuple[torch.Tensor, ...]]):
         deal = stream._deal(at.sample, stream._ranks()[1])
         if stream._ring is None:
             with contextlib.suppress(RuntimeError):  # too little shared memory: then batches go as any tensor goes
-                stream._ring = Ring(self.num_workers, (self.prefetch_factor or 2) + SPARE_SLOTS, stream._batch_bytes)
+                stream._ring = Ring(
+                    self.num_workers, (self.prefetch_factor or 2) + SPARE_SLOTS, stream.content.batch_bytes
+                )
         for done, batch in enumerate(super().__iter__(), start=1):
             stream._at = dataclasses.replace(at, sample=deal.bound(done))
             yield batch
@@ -75,8 +77,8 @@ class ClipLoader(DataLoader[tuple[torch.Tensor, ...]]):
         self.dataset.load_state_dict(state)
 
 
-def _told(stream: ClipStream, epoch: int) -> None:
-    """Lightning tells the epoch to samplers alone, and at the end of an epoch loads no state."""
+def _on_set_epoch(stream: ClipStream, epoch: int) -> None:
+    """Lightning gives the epoch to samplers alone, and at the end of an epoch loads no state."""
     if stream._control.untouched():
         stream.set_epoch(epoch)
 
@@ -85,14 +87,14 @@ def loader(
     source: ClipStream | Spec | str | Path,
     batch_size: int | None = None,
     *,
-    processes: int = 0,
-    start_method: str | None = None,
+    num_workers: int = 0,
+    multiprocessing_context: str | None = None,
     **options: Any,
 ) -> ClipLoader:
     """A DataLoader over a ClipStream, set up as its device wants it.
 
-    On a card the batches are born there and made ahead on a stream of their own; on the CPU a thread makes them ahead with
-    all processors, straight into the memory that is yielded; clips of a store, too, are read ahead by a thread. Worker
+    On a GPU the batches are born there and made ahead on a CUDA stream of their own; on the CPU a thread makes them ahead
+    with all cores, straight into the memory that is yielded; clips of a store, too, are read ahead by a thread. Worker
     processes are for those who need them: each of their batches goes through memory that the system has to make anew.
 
     Accelerate's `prepare` gives the loader back as it is, and Lightning saves its state with its checkpoints; there give
@@ -106,13 +108,13 @@ def loader(
     Args:
         source: a ClipStream, or what one is made from.
         batch_size: clips of a batch, on each rank; None for 128.
-        processes: worker processes; they stay from epoch to epoch.
-        start_method: of the worker processes, `fork`, `spawn` or `forkserver`; None for the system's own.
+        num_workers: worker processes; they stay from epoch to epoch.
+        multiprocessing_context: how they start, `fork`, `spawn` or `forkserver`; None for the system's own.
         options: the other arguments of ClipStream, where `source` is none.
 
     Raises:
         ArgumentError: as ClipStream; or arguments of a stream beside a stream.
-        MissingError: worker processes for a stream on a card.
+        MissingError: worker processes for a stream on a GPU.
     """
     if isinstance(source, ClipStream):
         if options or batch_size not in (None, source.batch_size):
@@ -121,15 +123,15 @@ def loader(
         stream = source
     else:
         stream = ClipStream(source, 128 if batch_size is None else batch_size, **options)
-    integer("processes", processes, 0, 4096)
-    if processes == 0:
+    if not integer("num_workers", num_workers, 0, 4096):
         return ClipLoader(stream)
     if stream.device.type == "cuda":
         raise MissingError(
-            f"`processes` (={processes}) cannot be had on {stream.device}: CUDA belongs to one process, and batches are made "
-            f"ahead on the card anyway. Leave it out, or give device='cpu'"
+            f"`num_workers` (={num_workers}) must be 0 on {stream.device}: CUDA belongs to one process, and batches are made "
+            f"ahead on the GPU anyway. Leave it out, or give device='cpu'"
         )
-    if start_method is not None and start_method not in torch.multiprocessing.get_all_start_methods():
-        known = ", ".join(torch.multiprocessing.get_all_start_methods())
-        raise ArgumentError(f"must be one of {known}", "start_method", start_method)
-    return ClipLoader(stream, num_workers=processes, persistent_workers=True, multiprocessing_context=start_method)
+    if multiprocessing_context is not None:
+        one_of("multiprocessing_context", multiprocessing_context, torch.multiprocessing.get_all_start_methods())
+    return ClipLoader(
+        stream, num_workers=num_workers, persistent_workers=True, multiprocessing_context=multiprocessing_context
+    )

@@ -1,4 +1,4 @@
-"""How batches are made: on the CPU, in a thread of its own where they are to be ahead; on a card, on a stream of its own."""
+"""How batches are made: on the CPU, in a thread of their own where they are made ahead; on a GPU, on a CUDA stream of their own."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import weakref
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,84 +15,67 @@ import torch
 from torch.utils.data import get_worker_info
 
 from vpngen import backends
-from vpngen.generators import Params
+from vpngen.stream.batches import Batch, Content
 from vpngen.stream.ring import Parcel, Ring, shared_bytes
 from vpngen.units import usable_cpus
 
-if TYPE_CHECKING:
-    from vpngen.stream.dataset import ClipStream
-
 LAUNCH_CLIPS: Final = 1024
 LAUNCH_BYTES: Final = 2**28
-"""A card renders several batches at once, up to these: a launch costs the host as much as hundreds of clips."""
+"""A GPU renders several batches at once, up to these: a launch costs the host as much as hundreds of clips."""
 LAUNCHES_AHEAD: Final = 2
-"""Launches by which the host may be ahead of the consumer's stream, whose memory cannot be used again before."""
+"""Launches by which the host may be ahead of the consumer's CUDA stream, whose memory cannot be used again before."""
 FREE_BUFFERS: Final = 8
 
 
-@dataclass(frozen=True)
-class Batch:
-    """What a batch is made of: videos (N,), their packed windows (N, 5), the `Sampling.sides` each has (N,), recipes (N,)."""
-
-    samples: int
-    index: npt.NDArray[np.int64]
-    windows: npt.NDArray[np.int32]
-    side: npt.NDArray[np.int64]
-    rows: Params
-
-
-class Processor:
-    """Makes batches on the CPU, in a thread of its own where they are to be ahead."""
+class CpuMaker:
+    """Makes batches on the CPU, in a thread of its own where they are made ahead."""
 
     planned: Final = 4096
-    """Samples whose recipes and windows are worked out at once: NumPy's cost per call is spread over them."""
+    """Samples whose windows and params are computed at once."""
 
-    def __init__(self, stream: ClipStream, device: torch.device) -> None:
-        self.stream, self.device = stream, device
+    def __init__(self, content: Content, device: torch.device, threads: int | None, ring: Ring | None) -> None:
+        self.content, self.device = content, device
         worker = get_worker_info()
-        self.backend = None if stream._reader is not None else backends.choose("numba")
-        self.threads = stream.threads or (1 if worker is not None else usable_cpus())
+        self.backend = None if content.reader is not None else backends.choose("numba")
+        self.threads = threads or (1 if worker is not None else usable_cpus())
         self.buffers = Buffers()
-        self.outgoing: Buffers | Shared = Shared(stream._ring, worker.id) if worker is not None else self.buffers
+        self.outgoing: Buffers | Shared = self.buffers if worker is None else Shared(ring, worker.id)
 
     def batches(self, plans: Iterator[Batch], ahead: int) -> Generator[tuple[Any, ...]]:
         """The batches, up to `ahead` of them made while the last is in use."""
         if not ahead:
             yield from (self.deliver(self.make(plan)) for plan in plans)
             return
-        with ThreadPoolExecutor(1, "vpngen-stream") as crew:
+        with ThreadPoolExecutor(1, "vpngen-stream") as pool:
             coming: deque[Any] = deque()
             try:
                 while True:
                     while len(coming) < ahead and (plan := next(plans, None)) is not None:
-                        coming.append(crew.submit(self.make, plan))
+                        coming.append(pool.submit(self.make, plan))
                     if not coming:
                         return
                     made = coming.popleft().result()
                     if (another := next(plans, None)) is not None:
-                        coming.append(crew.submit(self.make, another))
+                        coming.append(pool.submit(self.make, another))
                     yield self.deliver(made)
             finally:
                 for one in coming:
                     one.cancel()
 
     def make(self, plan: Batch) -> tuple[Any, ...]:
-        """One batch in host memory: pinned if it goes on to a card, shared if it goes to another process."""
+        """One batch in host memory: pinned if it goes on to a GPU, shared if it goes to another process."""
+        content, to_gpu = self.content, self.device.type == "cuda"
+        shape = (len(plan), *content.sampling.clip)
         with torch.inference_mode(False):  # what is made ahead may be used outside of where it was asked for
-            return self._make(plan)
-
-    def _make(self, plan: Batch) -> tuple[Any, ...]:
-        stream = self.stream
-        shape = (plan.samples, *stream.sampling.clip)
-        to_card, plain = self.device.type == "cuda", stream.dtype == torch.uint8
-        if to_card:
-            clips = torch.empty(shape, dtype=torch.uint8, pin_memory=True, device="cpu")
-        else:
-            clips = (self.outgoing if plain else self.buffers).take(shape, torch.uint8)
-        stream._fill(plan, clips, self.backend, self.threads)
-        if not to_card:
-            clips = stream._finish(clips, self.outgoing)
-        return (clips, stream._labels(plan), *([stream._recipe(plan)] if stream.parameters else []))
+            if to_gpu:
+                clips = torch.empty(shape, dtype=torch.uint8, pin_memory=True, device="cpu")
+            else:
+                plain = content.dtype == torch.uint8
+                clips = (self.outgoing if plain else self.buffers).take(shape, torch.uint8)
+            content.fill(plan, clips, self.backend, self.threads)
+            if not to_gpu:
+                clips = content.shown(clips, self.outgoing.take)
+            return (clips, *content.beside(plan))
 
     def deliver(self, made: tuple[Any, ...]) -> tuple[Any, ...]:
         """The batch where it was asked for, or in a worker, as it is sent from there."""
@@ -101,13 +83,12 @@ class Processor:
             return (self.outgoing.parcel(made[0]), *made[1:])
         if self.device.type != "cuda":
             return made
-        moved = [to_device(part, self.device) for part in made]
-        moved[0] = self.stream._finish(moved[0])
-        return tuple(moved)
+        clips, *rest = self.content.moved(made, self.device)
+        return (self.content.shown(clips), *rest)
 
 
-class Card:
-    """Makes batches on a card, on a stream of its own, so that they are ready when the consumer's stream gets there.
+class GpuMaker:
+    """Makes batches on a GPU, on a CUDA stream of its own, so that they are ready when the consumer's stream gets there.
 
     Torch owns all memory: what was filled on one stream and is used on another is known to its allocator (`record_stream`).
     The host waits for nothing but a consumer that is launches behind; and for videos with `grey="stretch"`, whose extremes
@@ -115,15 +96,16 @@ class Card:
     """
 
     planned: Final = 1024
-    """As `Processor.planned`; in the thread of the consumer."""
+    """As `CpuMaker.planned`; in the thread of the consumer."""
 
-    def __init__(self, stream: ClipStream, device: torch.device) -> None:
-        self.stream, self.device = stream, device
+    def __init__(self, content: Content, device: torch.device) -> None:
+        self.content, self.device = content, device
         self.backend = backends.choose(f"cuda:{device.index}")
         self.side = _side_stream(device.index)
-        pixels = max(height * width for height, width in (*stream.sampling.sides, stream.sampling.clip[1:]))
-        clip_bytes = stream.sampling.clip[0] * pixels * max(stream.dtype.itemsize, 4 if stream.sampling.scaled else 1)
-        self.group = max(1, min(LAUNCH_CLIPS // stream.batch_size, LAUNCH_BYTES // (clip_bytes * stream.batch_size)))
+        sampling, size = content.sampling, content.batch_size
+        pixels = max(height * width for height, width in (*sampling.sides, sampling.clip[1:]))
+        clip_bytes = sampling.clip[0] * pixels * max(content.dtype.itemsize, 4 if sampling.scaled else 1)
+        self.group = max(1, min(LAUNCH_CLIPS // size, LAUNCH_BYTES // (clip_bytes * size)))
 
     def batches(self, plans: Iterator[Batch], ahead: int) -> Generator[tuple[Any, ...]]:
         """The batches, up to `ahead` of them or the rest of a launch made while the last is in use."""
@@ -146,40 +128,35 @@ class Card:
             current = torch.cuda.current_stream(self.device)
             current.wait_event(ready)
             for tensor in (t for part in made for t in (part.values() if isinstance(part, dict) else [part])):
-                tensor.record_stream(current)
+                if tensor.is_cuda:
+                    tensor.record_stream(current)
             yield made
 
     def make(self, plans: list[Batch]) -> list[tuple[tuple[Any, ...], Any]]:
         """Several batches from one launch, each with the event after which it is there."""
-        stream = self.stream
-        whole = Batch(
-            sum(p.samples for p in plans),
-            np.concatenate([p.index for p in plans]),
-            np.concatenate([p.windows for p in plans]),
-            np.concatenate([p.side for p in plans]),
-            np.concatenate([p.rows for p in plans]),
-        )
+        content, whole = self.content, Batch.joined(plans)
         with torch.inference_mode(False), torch.cuda.device(self.device), torch.cuda.stream(self.side):
-            clips = torch.empty((whole.samples, *stream.sampling.clip), dtype=torch.uint8, device=self.device)
-            stream._fill(whole, clips, self.backend, 1)
-            clips = stream._finish(clips)
-            labels = to_device(stream._labels(whole), self.device)
-            recipe = to_device(stream._recipe(whole), self.device) if stream.parameters else {}
+            clips = torch.empty((len(whole), *content.sampling.clip), dtype=torch.uint8, device=self.device)
+            content.fill(whole, clips, self.backend, 1)
+            parts = [content.shown(clips), *content.moved(content.beside(whole), self.device)]
             ready = torch.cuda.Event()  # type: ignore[no-untyped-call]
             ready.record(self.side)
         made, first = [], 0
         for plan in plans:
-            one = slice(first, first + plan.samples)
-            extra = [{name: value[one] for name, value in recipe.items()}] if stream.parameters else []
-            made.append(((clips[one], labels[one], *extra), ready))
-            first += plan.samples
+            one = slice(first, first + len(plan))
+            made.append((tuple(_part(part, one) for part in parts), ready))
+            first += len(plan)
         return made
 
 
+def _part(part: Any, one: slice) -> Any:
+    return {name: value[one] for name, value in part.items()} if isinstance(part, dict) else part[one]
+
+
 @functools.cache
-def _side_stream(card: int) -> torch.cuda.Stream:
+def _side_stream(device: int) -> torch.cuda.Stream:
     """One stream for all iterations: what memory a stream has used, the allocator keeps for that stream."""
-    return torch.cuda.Stream(card)  # type: ignore[no-untyped-call]
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 class Buffers:
@@ -225,33 +202,3 @@ class Shared:
 def _give_back(free: list[npt.NDArray[np.uint8]], memory: npt.NDArray[np.uint8]) -> None:
     if len(free) < FREE_BUFFERS:
         free.append(memory)
-
-
-def to_device(part: Any, device: torch.device) -> Any:
-    """A tensor, or each of a dictionary, on that device; the host does not wait."""
-    if isinstance(part, dict):
-        return {name: to_device(value, device) for name, value in part.items()}
-    return part.to(device, non_blocking=True)
-
-
-def resized(clips: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """uint8 (N, T, Y, X) at another size (y, x): bilinear with antialiasing, as image libraries do it.
-
-    On a card the levels are rounded once and not after each axis, and may differ by one from those of a processor.
-    """
-    n, frames, *there = clips.shape
-    if tuple(there) == size:
-        return clips
-
-    def scaled(images: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.interpolate(images, list(size), mode="bilinear", antialias=True)
-
-    if clips.is_cuda:
-        return scaled(clips.float()).round_().clamp_(0, 255).to(torch.uint8)
-    flat = clips.reshape(n * frames, *there)
-    most = n * frames // 4 * 4
-    fours = scaled(flat[:most].view(-1, 4, *there)).view(
-        -1, *size
-    )  # four frames as the channels of one image: 7 times faster
-    rest = scaled(flat[most:].view(-1, 1, *there)).view(-1, *size)
-    return torch.cat([fours, rest]).view(n, frames, *size)

@@ -1,1 +1,18 @@
-"""What a network learns: the list of tasks."""
+"""What a network is trained to do. A task is a file here and a line in the list."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vpngen.lazy import lazy
+
+if TYPE_CHECKING:
+    from vpngen.tasks.base import Task
+    from vpngen.tasks.classify import Classify
+
+__all__ = ["Classify", "Task"]
+
+__getattr__, __dir__ = lazy(__name__, {
+    "base": ("Task",),
+    "classify": ("Classify",),
+})  # fmt: skip

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from vpngen.errors import ArgumentError, MissingError, RunError
+from vpngen.errors import ArgumentError, RunError
+from vpngen.stream.tensors import device_of
 
 LETTING_GO = 0.5
 """Seconds until the threads of gloo have let go of what they sent. DDP keeps them beyond the end of their group, and one that
@@ -32,16 +33,16 @@ def is_main() -> bool:
 
 
 @contextlib.contextmanager
-def joined(device: str = "auto", *, patience: float = 600.0) -> Iterator[torch.device]:
+def joined(device: str = "auto", *, timeout: float = 600.0) -> Iterator[torch.device]:
     """Join the other ranks that torchrun started, if it did; gives the device of this one.
 
     Args:
-        device: `auto` for a card if there is one, `cpu`, `cuda` or `cuda:N`; under torchrun each rank has a card of its own.
-        patience: seconds that a rank waits for the others before it gives up.
+        device: `auto` for a GPU if there is one, `cpu`, `cuda` or `cuda:N`; under torchrun each rank has a GPU of its own.
+        timeout: seconds that a rank waits for the others before it gives up.
 
     Raises:
-        ArgumentError: no such device, or one card for all ranks.
-        MissingError: a card is asked for and there is none, or fewer than ranks on this machine.
+        ArgumentError: no such device, or one GPU for all ranks.
+        MissingError: a GPU is asked for and there is none, or fewer than ranks on this machine.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size > 1 and str(device).startswith("cuda:"):
@@ -49,11 +50,9 @@ def joined(device: str = "auto", *, patience: float = 600.0) -> Iterator[torch.d
     where = choose_device(device)
     started = size > 1 and not dist.is_initialized()
     if started:
-        card = where.type == "cuda"
+        gpu = where.type == "cuda"
         dist.init_process_group(
-            "nccl" if card else "gloo",
-            timeout=datetime.timedelta(seconds=patience),
-            device_id=where if card else None,
+            "nccl" if gpu else "gloo", timeout=datetime.timedelta(seconds=timeout), device_id=where if gpu else None
         )
     try:
         yield where
@@ -70,34 +69,19 @@ def joined(device: str = "auto", *, patience: float = 600.0) -> Iterator[torch.d
 
 
 def choose_device(device: str | torch.device) -> torch.device:
-    """The device that is meant, a rank's own under torchrun; a card is also made the current one.
+    """The device that is meant, a rank's own under torchrun; a GPU is also made the current one.
 
     Raises:
         ArgumentError: no such device.
-        MissingError: there is no such card.
+        MissingError: there is no such GPU.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        chosen = torch.device(device)
-    except (RuntimeError, TypeError):
-        chosen = torch.device("meta")
-    if chosen.type not in ("cpu", "cuda"):
-        raise ArgumentError("must be auto, cpu, cuda or cuda:N", "device", str(device))
-    if chosen.type == "cpu":
-        return chosen
-    if not torch.cuda.is_available():
-        raise MissingError(
-            f"`device` (={str(device)!r}): this torch ({torch.__version__}) finds no card; install its CUDA build and the "
-            f"driver, or give cpu"
-        )
-    number: int | None = chosen.index
-    if number is None and int(os.environ.get("WORLD_SIZE", "1")) > 1 and "LOCAL_RANK" in os.environ:
-        number = int(os.environ["LOCAL_RANK"])
-    if number is not None and number >= torch.cuda.device_count():
-        raise MissingError(f"`device`: card {number} is asked for, and this machine has {torch.cuda.device_count()}")
-    chosen = torch.device("cuda", torch.cuda.current_device() if number is None else number)
-    torch.cuda.set_device(chosen)
+    chosen = device_of(device)
+    if chosen.type == "cuda":
+        number: int | None = chosen.index
+        if number is None and int(os.environ.get("WORLD_SIZE", "1")) > 1 and "LOCAL_RANK" in os.environ:
+            number = device_of(f"cuda:{os.environ['LOCAL_RANK']}").index
+        chosen = torch.device("cuda", torch.cuda.current_device() if number is None else number)
+        torch.cuda.set_device(chosen)
     return chosen
 
 
@@ -130,11 +114,11 @@ def on_main(work: Callable[[], object]) -> None:
             work()
         except Exception as error:
             failure = error
-    told = gathered(None if failure is None else f"{type(failure).__name__}: {failure}")[0]
+    message = gathered(None if failure is None else f"{type(failure).__name__}: {failure}")[0]
     if failure is not None:
         raise failure
-    if told is not None:
-        raise RunError(f"the first rank failed: {told}")
+    if message is not None:
+        raise RunError(f"the first rank failed: {message}")
 
 
 def share_buffers(model: torch.nn.Module) -> None:

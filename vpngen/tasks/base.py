@@ -1,0 +1,106 @@
+"""What every task is: from clips to inputs and targets, from outputs to a loss and metrics."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from vpngen import rng
+from vpngen.checks import Shape
+
+
+class HasClip(Protocol):
+    """A recipe, as far as a task looks at it."""
+
+    @property
+    def clip(self) -> Shape:
+        """(t, y, x) of what the network sees."""
+
+
+@dataclass(frozen=True)
+class Task(ABC):
+    """What `vpngen.train.fit` trains a network to do: a frozen dataclass, whose fields are recorded in the checkpoint.
+
+    Attributes:
+        name: in files and messages.
+        metrics: the names of what `score` gives. Of each there is a column `val_NAME` in log.csv; of the first also
+            `train_NAME`.
+        needs_numbers: whether `prepare` draws at random; the loader must then be made with `numbers=True`.
+    """
+
+    name: ClassVar[str]
+    metrics: ClassVar[tuple[str, ...]]
+    needs_numbers: ClassVar[bool] = False
+
+    def shape(self, recipe: HasClip) -> Shape:
+        """(t, y, x) of the clips that the loader must give, for a recipe whose network sees `recipe.clip`."""
+        return recipe.clip
+
+    def around(self, network: nn.Module) -> nn.Module:
+        """The module that is trained: `network` with what the task puts around it. Only `network` is kept at the end.
+
+        Every weight of it that asks for gradients must play a part in the outputs.
+        """
+        return network
+
+    @abstractmethod
+    def prepare(
+        self, clips: torch.Tensor, labels: torch.Tensor | None, numbers: torch.Tensor | None
+    ) -> tuple[torch.Tensor, Any]:
+        """Inputs and targets of some samples of a batch; it must not matter which others are with them.
+
+        Args:
+            clips: float32 (N, 3, T, H, W), normalised, on the device.
+            labels: int64 (N,) on the device; None where the loader has none.
+            numbers: int64 (N, 2) in host memory: the epoch of each sample and its number in that epoch, for `words`; None
+                unless `needs_numbers`.
+
+        Returns:
+            What goes through the module, and what `loss` and `score` get beside its outputs.
+        """
+
+    @abstractmethod
+    def loss(self, outputs: Any, targets: Any) -> torch.Tensor:
+        """The loss in float32, summed over the samples; `fit` divides by those of the whole batch. Outputs may be bfloat16."""
+
+    @abstractmethod
+    def score(self, outputs: Any, targets: Any) -> torch.Tensor:
+        """(len(metrics),): each metric, summed over the samples."""
+
+    @abstractmethod
+    def chance(self, outputs: Any) -> Mapping[str, float]:
+        """What a guess gets: the mean `loss`, and each metric by its name."""
+
+    @staticmethod
+    def words(seed: int, numbers: torch.Tensor, draw: int = 0) -> rng.Words:
+        """Random words that belong to the samples: the same after a resume, on other ranks, in other batches.
+
+        >>> import torch
+        >>> from vpngen import rng
+        >>> rng.choose(Task.words(0, torch.tensor([[0, 7], [1, 7]]))[:, 0], 2).tolist()  # 0 or 1 for each sample
+        [1, 0]
+
+        Args:
+            seed: in [0, 2**64), a field of the task.
+            numbers: as `prepare` gets them.
+            draw: in [0, 2**16), tells apart what is drawn for one sample.
+
+        Returns:
+            uint32 (N, 4), uniform; `vpngen.rng.choose` makes integers of them.
+        """
+        epoch, sample = numbers.cpu().numpy().astype(np.uint64).T
+        counter = np.empty((len(numbers), 4), np.uint64)
+        counter[:, 0], counter[:, 1] = sample & np.uint64(0xFFFFFFFF), sample >> np.uint64(32)
+        counter[:, 2], counter[:, 3] = epoch, rng.purpose_word(rng.PURPOSE_TASK, draw)
+        return rng.philox4x32(counter, [seed & 0xFFFFFFFF, seed >> 32])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The name and the fields."""
+        return {"name": self.name, **dataclasses.asdict(self)}

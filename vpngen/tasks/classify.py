@@ -1,0 +1,44 @@
+"""Name the class of a clip: cross entropy, as all papers on video recognition have it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from vpngen.errors import ArgumentError
+from vpngen.tasks.base import Task
+
+
+@dataclass(frozen=True)
+class Classify(Task):
+    """Name the class of a clip by the largest of the logits (N, classes); top-5 is top-n where there are n < 5 classes."""
+
+    name: ClassVar[str] = "classify"
+    metrics: ClassVar[tuple[str, ...]] = ("top1", "top5")
+
+    def prepare(
+        self, clips: torch.Tensor, labels: torch.Tensor | None, numbers: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Clips and labels as they are. Raises ArgumentError where there are no labels."""
+        if labels is None:
+            raise ArgumentError("is the task, and the batches have no labels", "classify")
+        return clips, labels
+
+    def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """The sum of the cross entropies."""
+        return nn.functional.cross_entropy(outputs.float(), targets, reduction="sum")
+
+    def score(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """How many samples are right, and how many have the right class among the best five."""
+        best = outputs.float().topk(min(5, outputs.shape[1])).indices == targets[:, None]
+        return torch.stack([best[:, 0].sum(), best.sum()])
+
+    def chance(self, outputs: torch.Tensor) -> Mapping[str, float]:
+        """Of a guess among all classes."""
+        classes = outputs.shape[1]
+        return {"loss": math.log(classes), "top1": 1 / classes, "top5": min(5, classes) / classes}

@@ -1,0 +1,259 @@
+"""The folder of a run: its lock, checkpoint, log, and the weights that it leaves."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import importlib.util
+import io
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import nn
+
+from vpngen.errors import ArgumentError, ConflictError, MissingError
+from vpngen.files import replace, write
+from vpngen.models.resnet import reference_arch
+from vpngen.models.weights import Stateful, save_reference, save_weights
+from vpngen.store.locks import try_lock
+from vpngen.train import ranks
+
+Row = dict[str, Any]
+CHECKPOINT: Final = "checkpoint.pt"
+FORM: Final = 1
+
+
+class Folder:
+    """Where a run keeps its files. Ranks share it, and the first of them writes. Without a path nothing is written.
+
+    Attributes:
+        path: the folder.
+        metadata: what the weights say beside what `finish` is given.
+        log: gets messages for people.
+        saved: what the last checkpoint is of, in words; None before the first.
+    """
+
+    def __init__(self, path: Path | None, metadata: Mapping[str, Any], log: Callable[[str], None]) -> None:
+        self.path, self.metadata, self.log = path, dict(metadata), log
+        self.saved: str | None = None
+        self._board: Any = None
+        self._open = contextlib.ExitStack()
+
+    def __enter__(self) -> None:
+        if self.path is None:
+            return
+        try:
+            json.dumps(self.metadata)
+        except (TypeError, ValueError) as error:
+            raise ArgumentError(f"must be plain JSON: {error}", "metadata") from None
+        if importlib.util.find_spec("safetensors") is None:
+            raise MissingError("weights are written by safetensors; install it with: pip install 'vpngen[train]'")
+        self.path.mkdir(parents=True, exist_ok=True)
+        ranks.on_main(partial(self._open.enter_context, alone(self.path)))
+
+    def __exit__(self, *_: object) -> None:
+        if self._board is not None:
+            self._board.close()
+        self._open.close()
+
+    @property
+    def last_good(self) -> str:
+        """Where the last checkpoint is."""
+        if self.path is None or self.saved is None:
+            return "no checkpoint was written yet"
+        return f"the last good checkpoint is {str(self.path / CHECKPOINT)!r}, of {self.saved}"
+
+    @property
+    def remedy(self) -> str:
+        """How one goes on after a failure."""
+        return f"{self.last_good}; the same command goes on from there" if self.saved else self.last_good
+
+    # --- the checkpoint
+
+    def save(self, content: Mapping[str, Any], at: str) -> None:
+        """Write the checkpoint, which is of `at`. All ranks call it. Raises MissingError for a full disk."""
+        if self.path is not None:
+            save = partial(_save, self.path / CHECKPOINT, {"vpngen_checkpoint": FORM, "arch": self._arch, **content})
+            ranks.on_main(save)
+            self.saved = at
+
+    def load(self, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The content of the checkpoint; None where there is none. All ranks call it.
+
+        Raises:
+            ConflictError: it is damaged, not seen by all ranks, or has other `settings`.
+        """
+        if self.path is None:
+            return None
+        path = self.path / CHECKPOINT
+        found = ranks.gathered(path.exists())
+        if not any(found):
+            return None
+        if not all(found):
+            raise ConflictError(
+                f"{str(path)!r} is seen by {sum(found)} of {len(found)} ranks; `out` must be a folder that all of them share"
+            )
+        try:
+            content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            form = content["vpngen_checkpoint"]
+        except Exception as error:
+            raise ConflictError(
+                f"{str(path)!r} is no checkpoint of a run, or damaged; move it away to begin again"
+            ) from error
+        if form != FORM:
+            raise ConflictError(f"{str(path)!r} is of form {form!r}, which this vpngen does not know; upgrade it")
+        there = content["settings"]
+        different = [
+            f"{key}: {there.get(key, 'nothing')} there, {settings.get(key, 'nothing')} here"
+            for key in sorted({*there, *settings})
+            if there.get(key) != settings.get(key)
+        ]
+        if different:
+            raise ConflictError(
+                f"the run in {str(path.parent)!r} is another one:\n  " + "\n  ".join(different) + "\n"
+                "give its own options to go on with it, or another folder"
+            )
+        return content
+
+    @property
+    def _arch(self) -> str:
+        return reference_arch(str(self.metadata.get("model", {}).get("name", "unknown")))
+
+    # --- the log
+
+    def open_board(self, step: int) -> None:
+        """Begin TensorBoard's events, where that is installed; those of `step` and after it are taken back."""
+        if self.path is None or not ranks.is_main():
+            return
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            self.log("without TensorBoard's files, since tensorboard is not installed; log.csv holds the same")
+        else:
+            self._board = SummaryWriter(str(self.path / "tensorboard"), purge_step=step)
+
+    def add(self, prefix: str, values: Mapping[str, Any], step: int) -> None:
+        """Add the numbers among `values` to TensorBoard's events."""
+        for name, value in values.items() if self._board is not None else ():
+            if isinstance(value, (int, float)):
+                self._board.add_scalar(f"{prefix}/{name}", value, step)
+
+    def write_log(self, columns: Sequence[str], rows: Sequence[Row]) -> None:
+        """Write log.csv."""
+        if self.path is not None:
+            text = io.StringIO()
+            writer = csv.DictWriter(text, columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+            ranks.on_main(partial(write, self.path / "log.csv", text.getvalue().encode()))
+
+    # --- the end
+
+    def finish(
+        self,
+        network: nn.Module,
+        metadata: Mapping[str, Any],
+        epoch: int,
+        optimizer: Stateful,
+        scheduler: Stateful | None,
+    ) -> None:
+        """Write the weights, weights.safetensors and weights.pth, and what they say of themselves."""
+        if self.path is not None:
+            out, about = self.path, {**self.metadata, **metadata}
+
+            def both() -> None:
+                save_weights(out / "weights.safetensors", network, about)
+                save_reference(out / "weights.pth", network, self._arch, epoch, optimizer, scheduler, about)
+
+            ranks.on_main(both)
+
+
+def _save(path: Path, content: Mapping[str, Any]) -> None:
+    with replace(path) as partial, partial.open("wb") as file:  # by a path, torch hides why it failed
+        torch.save(content, file)
+
+
+@contextlib.contextmanager
+def alone(folder: Path, timeout: float = 10.0) -> Iterator[None]:
+    """Hold the lock of a run's folder. Worker processes of a run that was killed may hold it for some seconds more.
+
+    Raises:
+        ConflictError: another process holds it for `timeout` seconds.
+    """
+    fd = None
+    with contextlib.suppress(OSError):  # systems where folders cannot be opened, or locked
+        fd = os.open(folder, os.O_RDONLY)
+        last = time.monotonic() + timeout
+        while not try_lock(fd):
+            if time.monotonic() > last:
+                os.close(fd)
+                raise ConflictError(f"another process trains in {str(folder)!r}; wait for it, or give another folder")
+            time.sleep(0.1)
+    try:
+        yield
+    finally:
+        if fd is not None:
+            os.close(fd)
+
+
+# --- what a run is
+
+
+def identity(module: nn.Module, parts: Mapping[str, Mapping[str, Any]], metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """What must be the same for a run to go on, in plain values.
+
+    Args:
+        module: whose names and shapes count.
+        parts: name of a part, such as its recipe -> its settings.
+        metadata: stage, seed, model and parent count.
+    """
+    shapes = "\n".join(f"{name} {tuple(value.shape)}" for name, value in module.state_dict().items())
+    parent = metadata.get("parent")
+    origin = {key: value for key, value in (parent or {}).items() if key != "file"}  # wherever that lies
+    return {
+        "model": _digest(shapes),
+        "frozen": sum(not p.requires_grad for p in module.parameters()),
+        **{key: metadata[key] for key in ("stage", "seed") if key in metadata},
+        "initialized from": "nothing" if parent is None else _digest(json.dumps(origin, sort_keys=True, default=str)),
+        **{
+            f"{part}.{key}": value
+            for part, settings in {**parts, "model": metadata.get("model") or {}}.items()
+            for key, value in settings.items()
+        },
+    }
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def of_batches(state: Mapping[str, Any]) -> dict[str, Any]:
+    """What the state of a loader says of what it is, and not of where it is."""
+    settings = state.get("settings")
+    found = dict(settings) if isinstance(settings, Mapping) else {}
+    return found | ({"set": str(state["fingerprint"])[:16]} if "fingerprint" in state else {})
+
+
+# --- random states
+
+
+def random_state(device: torch.device) -> dict[str, torch.Tensor]:
+    """Torch's random state, on the CPU and on `device`."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def set_random_state(state: Mapping[str, torch.Tensor], device: torch.device) -> None:
+    """Go on from a `random_state`."""
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
