@@ -28,7 +28,9 @@ import torch
 
 import vpngen
 from benchmarks import common, motions
-from vpngen.train import Recipe, VideoLoader, create_model, fit, read_videos
+from vpngen.datasets import VideoLoader, read_videos
+from vpngen.models import create_model
+from vpngen.train import Recipe, fit
 
 TITLE = "Training: steps fed by the stream, by a constant batch and by decoded mp4"
 HOME = Path(__file__).parent
@@ -146,7 +148,7 @@ def feeds(plan: Plan, folder: Path, device: torch.device, workers: int) -> dict[
     ]
     again = dataclasses.replace(films, videos=tuple(videos[:wanted]))
     decoded = VideoLoader(
-        again, plan.batch, clip=plan.clip, augment="multiscale", workers=workers, start_method="forkserver",
+        again, plan.batch, clip=plan.clip, augment="multiscale", num_workers=workers, multiprocessing_context="forkserver",
         pin_memory=device.type == "cuda",
     )  # fmt: skip
     return {**made, FILES: decoded}

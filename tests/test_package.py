@@ -29,6 +29,7 @@ def modules_after(code: str) -> set[str]:
     "code",
     [
         pytest.param("import vpngen", id="import"),
+        pytest.param("from vpngen.datasets import LAYOUTS", id="layouts"),
         pytest.param(
             "import runpy, sys; sys.argv[1:] = ['--help']; runpy.run_module('vpngen', run_name='__main__')", id="help"
         ),

@@ -178,6 +178,12 @@ class Sampling:
             return self.length
         return ENDLESS_SAMPLES // self.videos * self.videos  # so that epochs begin with a pass over the videos
 
+    def settings(self) -> dict[str, Any]:
+        """What decides which samples come, as JSON has it."""
+        augment = {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self.augment).items()}
+        order = {"length": self.length, "shuffle": self.shuffle, "seed": self.seed}
+        return {"clip": list(self.clip), "augment": augment, **order}
+
     def numbers(self, epoch: int, samples: npt.ArrayLike) -> Integers:
         """The number of each sample (N,) of an epoch among all samples of all epochs."""
         return epoch * self._epoch_samples + np.asarray(samples, np.int64)

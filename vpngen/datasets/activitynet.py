@@ -49,9 +49,7 @@ def read(root: Path, annotations: Path | None, subset: str, split: int) -> Liste
 def database(root: Path, given: Path | None, pattern: str) -> tuple[Path, dict[str, Any]]:
     """The file that was given, or the only one of a pattern, and its content, whose `database` has the videos.
 
-    Raises:
-        ArgumentError: there is none, or there are several.
-        ConflictError: it cannot be read, or has no database.
+    Raises ArgumentError where there is none, or several; ConflictError where it cannot be read, or has no database.
     """
     found = [given] if given is not None and given.is_file() else find_lists(root, given, pattern)
     if len(found) > 1:

@@ -98,16 +98,10 @@ def malformed(where: str, what: object, wanted: str) -> ConflictError:
 
 
 def find_lists(root: Path, given: Path | None, pattern: str, names: Collection[str] = ()) -> list[Path]:
-    """The files of a pattern, sorted, in the first folder that has any.
+    """The files of a pattern, sorted, in the folder that was given, or in the first that has any.
 
-    Args:
-        root: of the videos.
-        given: the folder to look in; None for `root`, and for those called `names` in it and beside it, or for its parent.
-        pattern: of their names.
-        names: of folders in which the makers of the set publish them.
-
-    Raises:
-        ArgumentError, ConflictError: there is none.
+    Those are `root` and, in it and beside it, the folders called `names`; without names the parent of `root`. Raises ArgumentError
+    or ConflictError where there is none.
     """
     near = [top / name for top in (root, root.parent) for name in names] or [root.parent]
     places = [root, *near] if given is None else [given]

@@ -1,4 +1,4 @@
-"""Clips of filmed videos: at random to train with, and all of a video, window by window, to recognise it by.
+"""Clips of real videos: at random to train with, and all of a video, window by window, to recognise it by.
 
 Which clip comes when is decided by `vpngen.sampling`, as for a stream: sample `s` of epoch `e` is a function of the seed, `e`
 and `s`, and of which files can be read. Workers only read, so their number changes nothing.
@@ -22,182 +22,79 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
-from vpngen.checks import flag, integer
+from vpngen.checks import MAX_SIDE, SEEDS, Shape, flag, integer, one_of
 from vpngen.checks import shape as clip_shape
 from vpngen.datasets import decoding, workers
 from vpngen.datasets.base import Video, VideoSet
-from vpngen.datasets.decoding import Footage, Frames, UnreadableError
+from vpngen.datasets.decoding import Frames, UnreadableError, VideoInfo
 from vpngen.errors import ArgumentError, RunError, VpngenError
-from vpngen.generators import Shape
 from vpngen.sampling import Augment, Deal, Sampling, augmentation
-from vpngen.spec import MAX_SIDE
 from vpngen.stream.dataset import check_state, given_ranks, ranks_here
+from vpngen.stream.place import MOST_EPOCHS
 
 X10_SCALE: Final = 7 / 8
 """What of the short side is cut where no scales are said, except from the centre. The recipe of seed 000 cuts 112 pixels; the usual
-copy of a filmed set has a short side of 128 to cut them from."""
+copy of a set has a short side of 128 to cut them from."""
 MOST_IN_A_ROW: Final = 100
 """Videos that may follow each other in the order and all be unreadable; where it is more, something else is wrong."""
 DAMAGED: Final = "damaged: "
-"""How the fault of a video begins of which something was read all the same."""
+"""How the failure of a video begins of which something was read all the same."""
 STATE_FORM: Final = 1
-MOST_EPOCH: Final = 2**31 - 1
 
 
-@dataclass(frozen=True)
-class _Cutting:
-    """How clips are cut: what every process needs to know.
+class _Loader:
+    """What both loaders share: ranks, the workers that read, and the failures that they report."""
 
-    Attributes:
-        videos: the set.
-        clip: (t, y, x).
-        augment: with scales, always.
-        shuffle: whether each pass over the videos has an order of its own.
-        seed: in [0, 2**64).
-    """
+    def __init__(
+        self, videos: VideoSet, batch_size: int, rank: int | None, world_size: int | None,
+        num_workers: int, multiprocessing_context: str | None, pin_memory: bool,
+    ) -> None:  # fmt: skip
+        self.videos = videos
+        self.batch_size = integer("batch_size", batch_size, 1, 2**20)
+        self.failures: dict[str, str] = {}
+        self._given = given_ranks(rank, world_size)
+        if multiprocessing_context is not None:
+            one_of("multiprocessing_context", multiprocessing_context, torch.multiprocessing.get_all_start_methods())
+        self._options: dict[str, Any] = {
+            "num_workers": integer("num_workers", num_workers, 0, 4096),
+            "pin_memory": flag("pin_memory", pin_memory),
+        }
+        if num_workers:
+            self._options |= {
+                "multiprocessing_context": multiprocessing_context,
+                "worker_init_fn": workers.begin,
+                # Of large clips a batch is a gigabyte, and there are two loaders: several workers are ahead enough with one each.
+                "prefetch_factor": 2 if num_workers == 1 else 1,
+            }
 
-    videos: VideoSet
-    clip: Shape
-    augment: Augment
-    shuffle: bool
-    seed: int
+    def _reader(self, dataset: Dataset[Any], persistent: bool = False, **options: Any) -> DataLoader[Any]:
+        """A DataLoader of batches that `dataset` makes."""
+        options |= self._options | {"persistent_workers": persistent and self._options["num_workers"] > 0}
+        # A generator of its own: a DataLoader draws from that of torch when it begins, where the model would feel it.
+        return DataLoader(dataset, batch_size=None, collate_fn=_as_it_is, generator=torch.Generator(), **options)
 
-    def sampling(self, shape: Shape) -> Sampling:
-        """The windows of a video of this shape (t, y, x). The clip has its sides in lowest terms, so any video holds them."""
-        frames, height, width = self.clip
-        common = math.gcd(height, width)
-        n = len(self.videos.videos)
-        clip = (frames, height // common, width // common)
-        return Sampling(n, shape, clip, self.augment, n, self.shuffle, self.seed)
-
-    @functools.cached_property
-    def order(self) -> Sampling:
-        """The order of the videos, in which their shape plays no part."""
-        return self.sampling((self._longest, *self.clip[1:]))
-
-    @property
-    def _longest(self) -> int:
-        """Frames that a clip may span."""
-        return (self.clip[0] - 1) * max(self.augment.steps) + 1
-
-    def cut(self, video: Video, number: int) -> tuple[torch.Tensor, list[str]]:
-        """The clip of a sample from a video, uint8 (3, T, H, W), and what was found damaged. Raises UnreadableError."""
-        footage = decoding.survey(video.path, video.segment, video.frames)
-        # A video that is shorter than the clip is shown again from its beginning, as often as it takes.
-        shape = (max(footage.frames, self._longest), footage.height, footage.width)
-        try:
-            sampling = self.sampling(shape)
-        except ArgumentError:
-            raise UnreadableError(f"{video.path}: {shape[1:]} pixels are too few to cut {self.clip[1:]} from") from None
-        (window,), (side,) = sampling.windows(np.array([number]))
-        if (
-            footage.frames < self._longest and len(self.augment.steps) > 1
-        ):  # it may hold a clip at the step that was drawn
-            step = int(window[1])
-            shape = (max(footage.frames, (self.clip[0] - 1) * step + 1), *shape[1:])
-            one = dataclasses.replace(self.augment, step=step)
-            (window,), _ = dataclasses.replace(sampling, shape=shape, augment=one).windows(np.array([number]))
-        t0, step, y0, x0, flip = map(int, window)
-        height, width = sampling.sides[side]
-        wanted = [(t0 + k * step) % footage.frames for k in range(self.clip[0])]
-        found, notes = _some_frames(footage, wanted, step)
-        cut = np.stack([found[k][y0 : y0 + height, x0 : x0 + width] for k in wanted if k in found])
-        clip = _resized(cut, self.clip[1:])
-        if len(cut) < len(wanted):
-            notes.append(f"{len(wanted) - len(cut)} of the {len(wanted)} frames of a clip cannot be decoded")
-            clip = clip[:, torch.arange(len(wanted)) % len(cut)]
-        return clip.flip(-1) if flip else clip, notes
+    def _batches(self, reader: DataLoader[Any]) -> Iterator[list[Any]]:
+        """The entries of each batch; the failures that come with it are kept, and errors are raised here."""
+        for batch in workers.iteration(reader):
+            if isinstance(batch, VpngenError):
+                try:
+                    raise batch
+                finally:
+                    del batch  # else it and this frame hold each other, and the workers, until garbage is collected
+            *entries, failures = batch
+            self.failures.update(failures)
+            yield entries
 
 
-def _some_frames(footage: Footage, wanted: list[int], step: int) -> tuple[dict[int, Frames], list[str]]:
-    """Frames by their numbers, those of `wanted` that can be decoded. Raises UnreadableError if none can."""
-    first, last, notes = min(wanted), max(wanted) + 1, list[str]()
-    looped = wanted != list(range(first, last, step))
-    passed = decoding.frames(footage, first, last, 1 if looped else step, notes)
-    sought = set(wanted)
-    found = {number: frame for number, frame in passed if number in sought}
-    if not found:
-        raise UnreadableError(
-            f"{footage.path}: none of the frames {first} to {last - 1} can be decoded{f' ({notes[0]})' if notes else ''}"
-        )
-    return found, notes
-
-
-def _resized(cut: Frames, size: tuple[int, int]) -> torch.Tensor:
-    """Frames (T, Y, X, 3), a view too, at another size (H, W): uint8 (3, T, H, W), contiguous.
-
-    Bilinear with antialiasing as Pillow has it, within one level, and four times as fast since colours stay together.
-    """
-    images = torch.from_numpy(cut).permute(0, 3, 1, 2)
-    if tuple(images.shape[2:]) != size:
-        images = torch.nn.functional.interpolate(images, list(size), mode="bilinear", antialias=True)
-    return images.permute(1, 0, 2, 3).contiguous()
-
-
-class _Clips(Dataset[Any]):
-    """(epoch, first sample, one after the last) -> a batch, in any process."""
-
-    def __init__(self, cutting: _Cutting) -> None:
-        self.cutting = cutting
-
-    def __getitem__(self, plan: tuple[int, int, int]) -> Any:
-        epoch, first, last = plan
-        cutting, clips, labels = self.cutting, [], []
-        faults: dict[str, str] = {}
-        numbers = cutting.order.numbers(epoch, np.arange(first, last))
-        for number, index in zip(numbers.tolist(), cutting.order.indices(numbers).tolist(), strict=True):
-            try:
-                clip, label = self._sample(number, index, faults)
-            except VpngenError as error:
-                return error  # raised from a worker, it would drag its traceback into the message
-            clips.append(clip)
-            labels.append(label)
-        return torch.stack(clips), torch.tensor(labels), faults
-
-    def _sample(self, number: int, index: int, faults: dict[str, str]) -> tuple[torch.Tensor, int]:
-        """The clip of a sample, from its video or the next of that pass that can be read, and the label of that.
-
-        Args:
-            number: of the sample, which also decides the window.
-            index: of its video.
-            faults: get the videos that cannot be read, and why.
-
-        Raises:
-            RunError: none of many can be read.
-        """
-        videos, n = self.cutting.videos.videos, len(self.cutting.videos.videos)
-        start = number // n * n
-        tried = min(n, MOST_IN_A_ROW)
-        for k in range(1, tried + 1):
-            video = videos[index]
-            try:
-                clip, notes = self.cutting.cut(video, number)
-            except UnreadableError as error:
-                faults[video.id] = str(error)
-                index = int(self.cutting.order.indices(np.array([start + (number - start + k) % n]))[0])
-                continue
-            if notes:
-                faults[video.id] = DAMAGED + _brief(notes)
-            return clip, video.label
-        some = "\n  ".join(list(faults.values())[-3:])
-        raise RunError(
-            f"none of {tried} videos in a row can be read, so the folder or the annotations are wrong:\n  {some}"
-        )
-
-
-def _brief(notes: list[str]) -> str:
-    return notes[0] + (f", and {len(notes) - 1} more" if len(notes) > 1 else "")
-
-
-class VideoLoader:
-    """Batches of clips from filmed videos, one of each video in an epoch, the same for the same arguments.
+class VideoLoader(_Loader):
+    """Batches of clips from real videos, one of each video in an epoch, the same for the same arguments.
 
     Each iteration is an epoch: the first is epoch 0, the next one 1; `set_epoch` says which comes next. The ranks are read when
     an iteration begins, from torch.distributed or what torchrun sets, and share an epoch without overlap, in equal numbers of
     batches. One iteration at a time.
 
-    A video that cannot be read is replaced by the next one of the order that can, and entered in `failures`. Where some frames of a
-    clip cannot be decoded, the others are looped, and the video is entered as damaged.
+    A video that cannot be read is replaced by the next one of the order that can, and entered in `failures`. Where some frames of
+    a clip cannot be decoded, the others are looped, and the video is entered as damaged.
 
     Args:
         videos: the set.
@@ -209,18 +106,20 @@ class VideoLoader:
         seed: of order and windows, in [0, 2**64).
         shuffle: each epoch in an order of its own; else in the order of the set.
         drop_last: leave out the end of an epoch that does not fill a batch on every rank; else it makes smaller batches.
-        num_workers: processes that read; 0 reads in this one. They stay from epoch to epoch. Each has one batch in hand, so about
-            as many batches as workers wait in memory (a single worker has two).
-        pin_memory: put batches where a card fetches them without waiting; for machines with one.
+        numbers: whether batches have a third entry, the epoch and the number of each sample.
+        num_workers: processes that read; 0 reads in this one. They stay from epoch to epoch. Each has one batch in hand, so
+            about as many batches as workers wait in memory (a single worker has two).
+        multiprocessing_context: of the workers, `fork`, `spawn` or `forkserver`; None for the system's own.
+        pin_memory: put batches where a GPU fetches them without waiting; for machines with one.
         rank: this process among `world_size`, in place of what torch.distributed says; give both or neither.
         world_size: the number of ranks.
-        start_method: of the workers, `fork`, `spawn` or `forkserver`; None for the system's own.
 
     Attributes:
         failures: id of a video -> why it could not be read, or what of it is damaged, as far as this process has seen.
 
     Yields:
-        clips, uint8 RGB (N, 3, T, H, W); labels, int64 (N,).
+        clips, uint8 RGB (N, 3, T, H, W); labels, int64 (N,); with `numbers` also int64 (N, 2): the epoch, and the number of the
+        sample in it, over all ranks.
 
     Raises:
         ArgumentError: an argument out of range.
@@ -237,28 +136,28 @@ class VideoLoader:
         seed: int = 0,
         shuffle: bool = True,
         drop_last: bool = True,
+        numbers: bool = False,
         num_workers: int = 0,
+        multiprocessing_context: str | None = None,
         pin_memory: bool = False,
         rank: int | None = None,
         world_size: int | None = None,
-        start_method: str | None = None,
     ) -> None:
+        super().__init__(videos, batch_size, rank, world_size, num_workers, multiprocessing_context, pin_memory)
         if not videos.videos:
             raise ArgumentError("is an empty set", "videos")
-        self.videos = videos
-        self.batch_size = integer("batch_size", batch_size, 1, 2**20)
         self.drop_last = flag("drop_last", drop_last)
-        self.failures: dict[str, str] = {}
-        self._given = given_ranks(rank, world_size)
-        self._cutting = _Cutting(
+        self._clips = _Clips(
             videos,
             clip_shape("clip", clip),
             _relative(augmentation(augment)),
             flag("shuffle", shuffle),
-            integer("seed", seed, 0, 2**64 - 1),
+            integer("seed", seed, 0, SEEDS),
+            flag("numbers", numbers),
         )
-        self._plans = _Plans()
-        self._loader = _loader(_Clips(self._cutting), num_workers, start_method, pin_memory, sampler=self._plans)
+        # What the DataLoader asks for. It knows nothing of this loader, so that one that is dropped is gone at once.
+        self._plans: list[tuple[int, int, int]] = []
+        self._kept = self._reader(self._clips, persistent=True, sampler=self._plans)
         self._next = (0, 0)  # epoch and first sample of the next iteration
         self._at: tuple[int, int] | None = None  # of the one that runs
         self._deal(0, (self._given or (0, 1))[1])
@@ -280,36 +179,26 @@ class VideoLoader:
             )
         return Deal(start, n, self.batch_size, ranks, self.drop_last)
 
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, ...]]:
         """Batches of the next epoch; it begins with the first that is asked for."""
         self._at = None
         return self._epoch()
 
-    def _epoch(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def _epoch(self) -> Iterator[tuple[torch.Tensor, ...]]:
         rank, ranks = ranks_here(self._given)
         epoch, sample = self._next
         deal = self._deal(sample, ranks)
         assert deal.steps is not None
         self._next, self._at = (epoch + 1, 0), (epoch, sample)
-        self._plans.now = [(epoch, *deal.batch_of(step, rank)) for step in range(deal.steps)]
-        if not deal.steps:
-            self._at = None
-            return
-        for done, batch in enumerate(workers.iteration(self._loader), 1):
-            if isinstance(batch, VpngenError):
-                try:
-                    raise batch
-                finally:
-                    del batch  # else it and this frame hold each other, and the workers, until garbage is collected
-            clips, labels, faults = batch
-            self.failures.update(faults)
+        self._plans[:] = [(epoch, *deal.batch_of(step, rank)) for step in range(deal.steps)]
+        for done, batch in enumerate(self._batches(self._kept), 1):
             self._at = (epoch, deal.bound(done))
-            yield clips, labels
+            yield tuple(batch)
         self._at = None
 
     def set_epoch(self, epoch: int) -> None:
         """The next iteration is this epoch, from its beginning, or from where `load_state_dict` left it. Raises ArgumentError."""
-        integer("epoch", epoch, 0, MOST_EPOCH)
+        integer("epoch", epoch, 0, MOST_EPOCHS - 1)
         self._next = (epoch, self._next[1] if self._next[0] == epoch else 0)
         self._at = None
 
@@ -335,7 +224,7 @@ class VideoLoader:
             raise ArgumentError(f"is not that of a VideoLoader of this vpngen: {str(state)[:200]}", "state")
         check_state(state, self.fingerprint, self._settings(), "set of videos", "loader")
         try:
-            epoch = integer("epoch", state["epoch"], 0, MOST_EPOCH)
+            epoch = integer("epoch", state["epoch"], 0, MOST_EPOCHS - 1)
             sample = integer("sample", state["sample"], 0, len(self.videos.videos))
         except (KeyError, ArgumentError) as error:
             raise ArgumentError(f"is damaged: {error}", "state") from None
@@ -350,32 +239,123 @@ class VideoLoader:
 
     def _settings(self) -> dict[str, Any]:
         """The arguments that decide which samples come."""
-        cutting, fields = self._cutting, dataclasses.asdict(self._cutting.augment)
-        return {
-            "clip": list(cutting.clip),
-            "augment": {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()},
-            "shuffle": cutting.shuffle,
-            "seed": cutting.seed,
-        }
+        return {**self._clips.order.settings(), "clip": list(self._clips.clip)}
 
 
-class _Plans:
-    """The batches of the epoch, which the DataLoader asks for anew each time it begins.
+@dataclass(frozen=True)
+class _Clips(Dataset[Any]):
+    """(epoch, first sample, one after the last) -> a batch, in any process.
 
-    It knows nothing of the VideoLoader, so that one that is dropped is gone at once, and its workers with it.
+    Attributes:
+        videos: the set.
+        clip: (t, y, x).
+        augment: with scales, always.
+        shuffle: whether each pass over the videos has an order of its own.
+        seed: in [0, 2**64).
+        numbers: whether a batch tells the numbers of its samples.
     """
 
-    def __init__(self) -> None:
-        self.now: list[tuple[int, int, int]] = []
+    videos: VideoSet
+    clip: Shape
+    augment: Augment
+    shuffle: bool
+    seed: int
+    numbers: bool
 
-    def __iter__(self) -> Iterator[tuple[int, int, int]]:
-        return iter(self.now)
+    def __getitem__(self, plan: tuple[int, int, int]) -> Any:
+        epoch, first, last = plan
+        clips, labels, failures = [], [], dict[str, str]()
+        numbers = self.order.numbers(epoch, np.arange(first, last))
+        for number, index in zip(numbers.tolist(), self.order.indices(numbers).tolist(), strict=True):
+            try:
+                clip, label = self._sample(number, index, failures)
+            except VpngenError as error:
+                return error  # raised from a worker, it would drag its traceback into the message
+            clips.append(clip)
+            labels.append(label)
+        extra = [torch.tensor([(epoch, sample) for sample in range(first, last)])] if self.numbers else []
+        return torch.stack(clips), torch.tensor(labels), *extra, failures
 
-    def __len__(self) -> int:
-        return len(self.now)
+    def _sample(self, number: int, index: int, failures: dict[str, str]) -> tuple[torch.Tensor, int]:
+        """The clip of a sample, from its video or the next of that pass that can be read, and the label of that.
+
+        Videos that cannot be read are added to `failures`. Raises RunError where none of many can be.
+        """
+        n = len(self.videos.videos)
+        start, tried = number // n * n, min(n, MOST_IN_A_ROW)
+        for k in range(1, tried + 1):
+            video = self.videos.videos[index]
+            try:
+                clip, notes = self.cut(video, number)
+            except UnreadableError as error:
+                failures[video.id] = str(error)
+                index = int(self.order.indices(np.array([start + (number - start + k) % n]))[0])
+                continue
+            if notes:
+                failures[video.id] = _damage(notes)
+            return clip, video.label
+        some = "\n  ".join(list(failures.values())[-3:])
+        raise RunError(
+            f"none of {tried} videos in a row can be read, so the folder or the annotations are wrong:\n  {some}"
+        )
+
+    def sampling(self, shape: Shape) -> Sampling:
+        """The windows of a video of this shape (t, y, x). The clip has its sides in lowest terms, so any video holds them."""
+        n, (frames, height, width) = len(self.videos.videos), self.clip
+        common = math.gcd(height, width)
+        clip = (frames, height // common, width // common)
+        return Sampling(n, shape, clip, self.augment, n, self.shuffle, self.seed)
+
+    @functools.cached_property
+    def order(self) -> Sampling:
+        """The order of the videos, in which their shape plays no part."""
+        return self.sampling((self._span(max(self.augment.steps)), *self.clip[1:]))
+
+    def _span(self, step: int) -> int:
+        """Frames from the first of a clip to its last, at a step."""
+        return (self.clip[0] - 1) * step + 1
+
+    def cut(self, video: Video, number: int) -> tuple[torch.Tensor, list[str]]:
+        """The clip of a sample from a video, uint8 (3, T, H, W), and what was found damaged. Raises UnreadableError."""
+        info, sample = decoding.probe(video.path, video.segment, video.frames), np.array([number])
+        size, longest = (info.height, info.width), self._span(max(self.augment.steps))
+        # A video that is shorter than the clip is shown again from its beginning, as often as it takes.
+        try:
+            sampling = self.sampling((max(info.frames, longest), *size))
+        except ArgumentError:
+            raise UnreadableError(f"{video.path}: {size} pixels are too few to cut {self.clip[1:]} from") from None
+        (window,), (side,) = sampling.windows(sample)
+        if info.frames < longest and len(self.augment.steps) > 1:  # it may hold a clip at the step that was drawn
+            step = int(window[1])
+            shape = (max(info.frames, self._span(step)), *size)
+            one = dataclasses.replace(self.augment, step=step)
+            (window,), _ = dataclasses.replace(sampling, shape=shape, augment=one).windows(sample)
+        t0, step, y0, x0, flip = map(int, window)
+        height, width = sampling.sides[side]
+        wanted = [(t0 + k * step) % info.frames for k in range(self.clip[0])]
+        found, notes = _some_frames(info, wanted, step)
+        cut = np.stack([found[k][y0 : y0 + height, x0 : x0 + width] for k in wanted if k in found])
+        clip = _resized(cut, self.clip[1:])
+        if len(cut) < len(wanted):
+            notes.append(f"{len(wanted) - len(cut)} of the {len(wanted)} frames of a clip cannot be decoded")
+            clip = clip[:, torch.arange(len(wanted)) % len(cut)]
+        return clip.flip(-1) if flip else clip, notes
 
 
-class WindowLoader:
+def _some_frames(info: VideoInfo, wanted: list[int], step: int) -> tuple[dict[int, Frames], list[str]]:
+    """Frames by their numbers, those of `wanted` that can be decoded. Raises UnreadableError if none can."""
+    first, last, notes = min(wanted), max(wanted) + 1, list[str]()
+    looped = wanted != list(range(first, last, step))
+    passed = decoding.frames(info, first, last, 1 if looped else step, notes)
+    sought = set(wanted)
+    found = {number: frame for number, frame in passed if number in sought}
+    if not found:
+        why = f" ({notes[0]})" if notes else ""
+        raise UnreadableError(f"{info.path}: none of the frames {first} to {last - 1} can be decoded{why}")
+    return found, notes
+
+
+class WindowLoader(_Loader):
     """All windows of all videos, each file decoded once, from beginning to end, in little memory.
 
     A window is the whole of the short side, from the centre, of `clip[0]` frames; the next one begins `stride` frames later. The
@@ -389,18 +369,18 @@ class WindowLoader:
         batch_size: windows of a batch at most; a batch may span videos.
         clip: (t, y, x) of a window.
         stride: frames from one window to the next; None for `clip[0]`, so that they do not overlap.
-        num_workers: processes that read; 0 reads in this one. Each has one batch in hand; a single one has two.
-        pin_memory: put batches where a card fetches them without waiting; for machines with one.
-        rank: this process among `world_size`, in place of what torch.distributed says; give both or neither.
-        world_size: the number of ranks.
-        start_method: of the workers, `fork`, `spawn` or `forkserver`; None for the system's own.
+        num_workers: as of VideoLoader, and so the arguments below.
+        multiprocessing_context: likewise.
+        pin_memory: likewise.
+        rank: likewise.
+        world_size: likewise.
 
     Attributes:
         failures: id of a video -> why it could not be read, or what of it is damaged; as far as this process has seen.
         short: ids of the videos that have fewer frames than a window, and were looped.
 
     Yields:
-        clips, uint8 RGB (n, 3, T, H, W); numbers, int64 (n,): which video of the set each is of.
+        clips, uint8 RGB (n, 3, T, H, W); indices, int64 (n,): which video of the set each is of.
 
     Raises:
         ArgumentError: an argument out of range.
@@ -414,111 +394,81 @@ class WindowLoader:
         clip: Shape = (16, 112, 112),
         stride: int | None = None,
         num_workers: int = 0,
+        multiprocessing_context: str | None = None,
         pin_memory: bool = False,
         rank: int | None = None,
         world_size: int | None = None,
-        start_method: str | None = None,
     ) -> None:
-        self.videos = videos
-        self.failures: dict[str, str] = {}
+        super().__init__(videos, batch_size, rank, world_size, num_workers, multiprocessing_context, pin_memory)
         self.short: set[str] = set()
-        self._given = given_ranks(rank, world_size)
         shape = clip_shape("clip", clip)
         stride = shape[0] if stride is None else integer("stride", stride, 1, MAX_SIDE)
-        self._windows = _Windows(videos, integer("batch_size", batch_size, 1, 2**20), shape, stride)
-        self._reading = num_workers, start_method, pin_memory
-        _loader(self._windows, *self._reading)
+        self._windows = _Windows(videos, self.batch_size, shape, stride)
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Every window once. Each iteration is the same."""
         rank, ranks = ranks_here(self._given)
-        mine = dataclasses.replace(self._windows, rank=rank, ranks=ranks)
-        for batch in workers.iteration(_loader(mine, *self._reading, persistent=False)):
-            if isinstance(batch, VpngenError):
-                try:
-                    raise batch
-                finally:
-                    del batch  # as in VideoLoader
-            clips, numbers, faults, short = batch
-            self.failures.update(faults)
+        mine = dataclasses.replace(self._windows, indices=range(rank, len(self.videos.videos), ranks))
+        for clips, indices, short in self._batches(self._reader(mine)):
             self.short.update(short)
-            if len(numbers):
-                yield clips, numbers
+            if clips is not None:
+                yield clips, indices
 
 
 @dataclass(frozen=True)
 class _Windows(IterableDataset[Any]):
-    """The windows of a rank, or of a worker's share of them."""
+    """The windows of the videos of a rank, or of those of them that a worker has."""
 
     videos: VideoSet
     batch_size: int
     clip: Shape
     stride: int
-    rank: int = 0
-    ranks: int = 1
+    indices: range = range(0)
 
     def __iter__(self) -> Iterator[Any]:
         worker = get_worker_info()
-        share, shares = (worker.id, worker.num_workers) if worker else (0, 1)
-        clips, numbers = [], []
-        faults, short = dict[str, str](), list[str]()
-        for number in range(self.rank, len(self.videos.videos), self.ranks)[share::shares]:
-            video, notes = self.videos.videos[number], list[str]()
+        mine = self.indices[worker.id :: worker.num_workers] if worker else self.indices
+        clips, indices, short, failures = [], [], list[str](), dict[str, str]()
+        for index in mine:
+            video, notes = self.videos.videos[index], list[str]()
             try:
                 for clip, looped in self._of(video, notes):
                     if looped:
                         short.append(video.id)
                     clips.append(clip)
-                    numbers.append(number)
+                    indices.append(index)
                     if len(clips) == self.batch_size:
-                        yield torch.stack(clips), torch.tensor(numbers), faults, short
-                        clips, numbers, faults, short = [], [], {}, []
+                        yield torch.stack(clips), torch.tensor(indices), short, failures
+                        clips, indices, short, failures = [], [], [], {}
             except UnreadableError as error:
-                faults[video.id] = str(error)
+                failures[video.id] = str(error)
             except VpngenError as error:
                 yield error
                 return
             else:
                 if notes:
-                    faults[video.id] = DAMAGED + _brief(notes)
-        if clips or faults:
-            yield (
-                torch.stack(clips) if clips else torch.empty((0, 3, *self.clip), dtype=torch.uint8),
-                torch.tensor(numbers, dtype=torch.int64),
-                faults,
-                short,
-            )
+                    failures[video.id] = _damage(notes)
+        if clips or failures:
+            yield torch.stack(clips) if clips else None, torch.tensor(indices), short, failures
 
     def _of(self, video: Video, notes: list[str]) -> Iterator[tuple[torch.Tensor, bool]]:
         """The windows of a video, uint8 (3, T, H, W), and whether it is shorter than one."""
         frames, size = self.clip[0], self.clip[1:]
         held: deque[torch.Tensor] = deque(maxlen=frames)  # (3, 1, H, W) each
-        seen, begin, given = 0, 0, False
-        for frame in self._frames(video, notes):
+        seen = begin = 0
+        for frame in decoding.stream(video.path, notes, video.segment, video.frames):
             seen += 1
             if seen > begin:
                 held.append(_resized(_centre(frame, size)[None], size))
             if seen == begin + frames:
                 yield torch.cat(list(held), 1), False
-                given = True
                 begin += self.stride
         if seen > begin:
             rest = list(held)[-(seen - begin) :]
-            yield torch.cat([rest[k % len(rest)] for k in range(frames)], 1), not given
+            yield torch.cat([rest[k % len(rest)] for k in range(frames)], 1), begin == 0
 
-    def _frames(self, video: Video, notes: list[str]) -> Iterator[Frames]:
-        if video.segment is None and video.frames is None:
-            yield from decoding.stream(video.path, notes)
-            return
-        footage = decoding.survey(video.path, video.segment, video.frames)
-        found = 0
-        for _, frame in decoding.frames(footage, 0, footage.frames, notes=notes):
-            found += 1
-            yield frame
-        if not found:
-            raise UnreadableError(f"{video.path}: none of its {footage.frames} frames can be decoded")
-        if found < footage.frames:
-            notes.append(f"{footage.frames - found} of {footage.frames} frames cannot be decoded")
+
+# --- pixels
 
 
 def _centre(frame: Frames, size: tuple[int, int]) -> Frames:
@@ -531,34 +481,26 @@ def _centre(frame: Frames, size: tuple[int, int]) -> Frames:
     return frame[y0 : y0 + height, x0 : x0 + width]
 
 
-# --- what both share
+def _resized(cut: Frames, size: tuple[int, int]) -> torch.Tensor:
+    """Frames (T, Y, X, 3), a view too, at another size (H, W): uint8 (3, T, H, W), contiguous.
+
+    Bilinear with antialiasing as Pillow has it, within one level, and four times as fast since colours stay together.
+    """
+    images = torch.from_numpy(cut).permute(0, 3, 1, 2)
+    if tuple(images.shape[2:]) != size:
+        images = torch.nn.functional.interpolate(images, list(size), mode="bilinear", antialias=True)
+    return images.permute(1, 0, 2, 3).contiguous()
 
 
 def _relative(augment: Augment) -> Augment:
-    """An augmentation with scales: on filmed video every crop is a part of the short side."""
+    """An augmentation with scales: of real videos every crop is a part of the short side."""
     if augment.scales is not None:
         return augment
     return dataclasses.replace(augment, scales=(1.0,) if augment.crop == "center" else (X10_SCALE,))
 
 
-def _loader(
-    dataset: Any, count: int, start_method: str | None, pin_memory: bool, persistent: bool = True, **options: Any
-) -> Any:
-    count = integer("num_workers", count, 0, 4096)
-    known = torch.multiprocessing.get_all_start_methods()
-    if start_method is not None and start_method not in known:
-        raise ArgumentError(f"must be one of {', '.join(known)}", "start_method", start_method)
-    if count:
-        options |= {
-            "persistent_workers": persistent,
-            "multiprocessing_context": start_method,
-            "worker_init_fn": workers.begin,
-            # Of large clips a batch is a gigabyte, and there are two loaders: several workers are ahead enough with one each.
-            "prefetch_factor": 2 if count == 1 else 1,
-        }
-    # A generator of its own: a DataLoader draws from that of torch when it begins, where the model would feel it.
-    options |= {"generator": torch.Generator(), "pin_memory": flag("pin_memory", pin_memory)}
-    return DataLoader(dataset, batch_size=None, num_workers=count, collate_fn=_as_it_is, **options)
+def _damage(notes: list[str]) -> str:
+    return DAMAGED + notes[0] + (f", and {len(notes) - 1} more" if len(notes) > 1 else "")
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import bisect
 import contextlib
 import functools
+import itertools
 import os
 import re
 from collections import OrderedDict
@@ -53,7 +54,7 @@ class UnreadableError(RunError):
 
 
 @dataclass(frozen=True)
-class Footage:
+class VideoInfo:
     """What a video is made of: frames of a file or a folder.
 
     Attributes:
@@ -71,7 +72,7 @@ class Footage:
     width: int
 
 
-def survey(path: Path, segment: tuple[float, float] | None = None, numbers: tuple[int, int] | None = None) -> Footage:
+def probe(path: Path, segment: tuple[float, float] | None = None, numbers: tuple[int, int] | None = None) -> VideoInfo:
     """The frames that a video has.
 
     Args:
@@ -90,76 +91,90 @@ def survey(path: Path, segment: tuple[float, float] | None = None, numbers: tupl
         for number in range(first, last):
             with contextlib.suppress(UnreadableError):
                 height, width, _ = _image(path, number).shape
-                return Footage(path, first, last - first, height, width)
+                return VideoInfo(path, first, last - first, height, width)
         raise UnreadableError(f"{path}: none of the images {first} to {last - 1} can be read")
     index = _index(path)
     first, last = (0, len(index.times)) if segment is None else _span(path, index.times, segment)
-    return Footage(path, first, last - first, *index.size)
+    return VideoInfo(path, first, last - first, *index.size)
 
 
 def frames(
-    footage: Footage, first: int, last: int, step: int = 1, notes: list[str] | None = None
+    info: VideoInfo, first: int, last: int, step: int = 1, notes: list[str] | None = None
 ) -> Iterator[tuple[int, Frames]]:
     """The frames first, first + step, ... below `last` of a video, each with its number; those that are damaged are left out.
 
     Args:
-        footage: of `survey`.
+        info: of `probe`.
         first: from 0, within the video.
         last: one after the last; frames beyond the end of the video are left out.
         step: at least 1.
         notes: gets a line for each thing found damaged in passing.
 
     Yields:
-        number, and uint8 (H, W, 3) of the size that `footage` has.
+        number, and uint8 (H, W, 3) of the size that `info` has.
 
     Raises:
         UnreadableError: the file is not there any more.
     """
-    last = min(last, footage.frames)
+    last = min(last, info.frames)
     notes = [] if notes is None else notes
-    if footage.path.is_dir():
+    if info.path.is_dir():
         for number in range(first, last, step):
             try:
-                yield number, _image(footage.path, footage.first + number, (footage.height, footage.width))
+                yield number, _image(info.path, info.first + number, (info.height, info.width))
             except UnreadableError as error:
                 notes.append(str(error))
         return
-    index = _index(footage.path)
-    start, stop = footage.first + first, footage.first + last
+    index = _index(info.path)
+    start, stop = info.first + first, info.first + last
+    convert, found = _converter(), False
     for key in index.ways_to(start):
         heard: list[str] = []
-        found = False
         with contextlib.suppress(_AstrayError):
-            for number, frame in _numbered(footage.path, index, key, start, stop, heard):
+            for number, frame in _numbered(info.path, index, key, start, stop, heard):
                 if number >= start and (number - start) % step == 0:
                     found = True
-                    yield number - footage.first, frame()
+                    yield number - info.first, convert(frame, index.size)
         if found or key is None:
             notes.extend(heard)
             return
 
 
-def stream(path: Path, notes: list[str] | None = None) -> Iterator[Frames]:
-    """All frames of a file or folder from its beginning, decoded once, one in memory at a time: uint8 (H, W, 3) of one size.
+def stream(
+    path: Path,
+    notes: list[str] | None = None,
+    segment: tuple[float, float] | None = None,
+    numbers: tuple[int, int] | None = None,
+) -> Iterator[Frames]:
+    """The frames of a video from its beginning, decoded once, one in memory at a time: uint8 (H, W, 3) of one size.
 
     Args:
         path: a file, or a folder of JPEGs.
-        notes: gets a line for each thing found damaged, and where the file is shorter than it says.
+        notes: gets a line for each thing found damaged, and where the video is shorter than it says.
+        segment: as of `probe`.
+        numbers: likewise.
 
     Raises:
         UnreadableError: it is not there, is not a video, or holds nothing that can be decoded.
         MissingError: PyAV is not installed.
     """
-    if path.is_dir():
-        whole = survey(path)
-        yield from (frame for _, frame in frames(whole, 0, whole.frames, notes=notes))
+    notes = [] if notes is None else notes
+    if segment is None and not path.is_dir():
+        size, convert = None, _converter()
+        for frame in _decoded(path, None, notes):
+            size = size or _upright(frame)
+            yield convert(frame, size)
+        if size is None:
+            raise UnreadableError(f"{path}: nothing in it can be decoded")
         return
-    size, convert = None, _converter()
-    for frame in _decoded(path, None, [] if notes is None else notes):
-        size = size or _upright(frame)
-        yield convert(frame, size)
-    if size is None:
-        raise UnreadableError(f"{path}: nothing in it can be decoded")
+    info, found = probe(path, segment, numbers), 0
+    for _, frame in frames(info, 0, info.frames, notes=notes):
+        found += 1
+        yield frame
+    if not found:
+        raise UnreadableError(f"{path}: none of its {info.frames} frames can be decoded")
+    if found < info.frames:
+        notes.append(f"{info.frames - found} of {info.frames} frames cannot be decoded")
 
 
 # --- folders
@@ -275,7 +290,7 @@ def _indexed(path: Path) -> _Index:
         guessed = reordered and (codec == "mpeg4" or "avi" in container.format.name.split(","))
         unit, rate = float(video.time_base or 1), video.average_rate
     stamps = sorted(stamp for stamp in shown if stamp is not None)
-    told = (
+    one_each = (
         codec in ONE_EACH
         and coded
         and not guessed
@@ -283,7 +298,7 @@ def _indexed(path: Path) -> _Index:
         and len(stamps) == len(shown) == len(set(stamps))
         and [stamp for stamp, *_ in head[:HEAD]] == stamps[: len(head[:HEAD])]
     )
-    if told and head:
+    if one_each and head:
         ascending = np.array(stamps, np.int64)
         return _Index((ascending - ascending[0]) * unit, head[0][1:], ascending, tuple(keys))
     size, times = None, []
@@ -352,18 +367,10 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
 def _decoded(
     path: Path, key: tuple[int, int | None] | None, notes: list[str], wanted: int | None = None
 ) -> Iterator[Any]:
-    """The frames of a file as PyAV has them, as far as they can be decoded.
+    """The frames of a file as PyAV has them, as far as they can be decoded, from a keyframe or, with None, from its beginning.
 
-    Args:
-        path: the file.
-        key: the keyframe to begin with; None for the beginning of the file.
-        notes: gets a line for each thing found damaged.
-        wanted: the stamp of the first frame that is wanted. Of those before it the ones that none is predicted from may be
-            left out, which can be half of them.
-
-    Raises:
-        UnreadableError: the file cannot be opened.
-        _AstrayError: decoding did not begin with `key`.
+    Of those before `wanted`, the stamp of the first that is wanted, the ones that none is predicted from may be left out, which
+    can be half of them. Raises UnreadableError, and _AstrayError where decoding did not begin with `key`.
     """
     errors = _errors()
     with _opened(path) as (container, video):
@@ -416,25 +423,17 @@ def _sought(container: Any, video: Any, key: tuple[int, int | None]) -> Iterator
             packets = container.demux(video)
             for packet in packets:
                 if packet.pts == stamp:
-                    return _chained(packet, packets)
+                    return itertools.chain([packet], packets)
                 if packet.pts is None or packet.pts > stamp:
                     break
     raise _AstrayError
 
 
-def _chained(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
-    yield first
-    yield from rest
-
-
 def _numbered(
     path: Path, index: _Index, key: tuple[int, int | None] | None, start: int, stop: int, notes: list[str]
 ) -> Iterator[tuple[int, Any]]:
-    """Numbers of frames in a file and for each a function that makes its RGB (H, W, 3): all from `start` to below `stop`.
-
-    Ascending; some from before may be among them.
-    """
-    convert, before = _converter(), -1
+    """Numbers of frames in a file, ascending, and the frames: all from `start` to below `stop`, and maybe some from before."""
+    before = -1
     wanted = None if index.stamps is None else int(index.stamps[start])
     for count, frame in enumerate(_decoded(path, key, notes, wanted)):
         number = count
@@ -444,7 +443,7 @@ def _numbered(
                 continue
         if before < number < stop:
             before = number
-            yield number, functools.partial(convert, frame, index.size)
+            yield number, frame
         if number >= stop - 1:
             return
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vpngen import rng
 from vpngen.checks import SEEDS, integer, is_number, number, one_of
-from vpngen.datasets import KINDS, LAYOUTS
+from vpngen.datasets import LAYOUTS
 from vpngen.datasets.base import SUBSETS, Video, VideoSet
 from vpngen.errors import ArgumentError, ConflictError
 
@@ -31,7 +31,7 @@ def read_videos(
         ConflictError: annotations that are not there, malformed or contradict the folder; none of the videos is there; two
             files that could be the same video, or two videos that could be the same file.
     """
-    layout = LAYOUTS[one_of("kind", kind, KINDS)]
+    layout = LAYOUTS[one_of("kind", kind, LAYOUTS)]
     one_of("subset", subset, SUBSETS)
     split = integer("split", split, 1, layout.splits)
     root = Path(root)
