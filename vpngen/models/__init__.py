@@ -1,23 +1,32 @@
-"""3-D CNNs, and weights: to disk and back, recognized, inflated, frozen."""
+"""The one list of 3-D CNNs, and their weights. A new network is a new module here and a line in `MODELS`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final
 
 from vpngen.lazy import lazy
 
 if TYPE_CHECKING:
-    from vpngen.models.resnet import MODELS, create_model
-    from vpngen.models.weights import (
-        freeze,
-        inflate,
-        load_weights,
-        read_weights,
-        recognize,
-        replace_head,
-        save_reference,
-        save_weights,
-    )
+    from vpngen.models.base import create_model
+    from vpngen.models.inflate import inflate
+    from vpngen.models.parts import freeze, replace_head
+    from vpngen.models.weights import load_weights, read_weights, save_reference, save_weights
+
+
+def _depths(prefix: str, home: str, depths: Iterable[int]) -> dict[str, tuple[str, dict[str, Any]]]:
+    return {f"{prefix}{depth}": (home, {"depth": depth}) for depth in depths}
+
+
+MODELS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
+    **_depths("r3d", "vpngen.models.resnet:ResNet", (10, 18, 34, 50, 101, 152, 200)),
+    **_depths("r2p1d", "vpngen.models.resnet:R2Plus1D", (10, 18, 34, 50, 101, 152, 200)),
+    **_depths("preact", "vpngen.models.resnet:PreActivation", (10, 18, 34, 50, 101, 152, 200)),
+    **_depths("wide", "vpngen.models.resnet:Wide", (50,)),
+    **_depths("resnext", "vpngen.models.resnet:ResNeXt", (50, 101, 152)),
+    **_depths("densenet", "vpngen.models.densenet:DenseNet", (121, 169, 201, 264)),
+}
+"""Name -> where its `Network` is, as module:class, and what it takes beside the number of classes and the options."""
 
 __all__ = [
     "MODELS",
@@ -26,13 +35,14 @@ __all__ = [
     "inflate",
     "load_weights",
     "read_weights",
-    "recognize",
     "replace_head",
     "save_reference",
     "save_weights",
 ]
 
 __getattr__, __dir__ = lazy(__name__, {
-    "resnet": ("MODELS", "create_model",),
-    "weights": ("freeze", "inflate", "load_weights", "read_weights", "recognize", "replace_head", "save_reference", "save_weights",),
+    "base": ("create_model",),
+    "inflate": ("inflate",),
+    "parts": ("freeze", "replace_head",),
+    "weights": ("load_weights", "read_weights", "save_reference", "save_weights",),
 })  # fmt: skip

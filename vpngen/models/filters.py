@@ -11,9 +11,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont, ImageOps
+from torch import Tensor
 
 from vpngen.errors import ArgumentError, renamed
 from vpngen.files import replace
+from vpngen.models.weights import State, first_convolution, read_weights
 
 Kernel = npt.NDArray[np.float64]
 """The weights of a first convolution (F, C, T, Y, X)."""
@@ -28,14 +30,14 @@ MILLISECONDS: Final = 160
 """Of a frame of a .gif."""
 
 
-def first_kernel(state: Mapping[str, Any], metadata: Mapping[str, Any], layer: str | None = None) -> tuple[str, Kernel]:
+def first_kernel(state: State, metadata: Mapping[str, Any], layer: str | None = None) -> tuple[str, Kernel]:
     """The first convolution in time and space among the weights of a network.
 
     Where that is one in space, followed by one in time, as in R(2+1)D, it is the product of both, with the scale that the batch
     normalization between them gives each of its channels: what a clip meets if all of those are above zero.
 
     Args:
-        state: name -> weights, as tensors or arrays.
+        state: name -> weights.
         metadata: what is known of the network, see `vpngen.models.weights.read_weights`.
         layer: the name of the weights to take instead.
 
@@ -46,7 +48,7 @@ def first_kernel(state: Mapping[str, Any], metadata: Mapping[str, Any], layer: s
         ArgumentError: there is none.
     """
     convolutions = [n for n, v in state.items() if len(v.shape) == 5 and math.prod(v.shape[2:]) > 1]
-    name = layer or _first_convolution(state, metadata)
+    name = layer or first_convolution(state, metadata)
     if name is None:
         raise ArgumentError("has no convolution in time and space", "state")
     if name not in convolutions:
@@ -64,18 +66,8 @@ def first_kernel(state: Mapping[str, Any], metadata: Mapping[str, Any], layer: s
     return both, np.einsum("fmt,m,mcyx->fctyx", _array(state[later])[..., 0, 0], scale, kernel[:, :, 0])
 
 
-def _first_convolution(state: Mapping[str, Any], metadata: Mapping[str, Any]) -> str | None:
-    """The name of the weights that see a clip first; None where there are none."""
-    shapes = {n: tuple(v.shape) for n, v in state.items() if len(v.shape) == 5 and math.prod(v.shape[2:]) > 1}
-    for name in ("conv1.weight", "conv1_s.weight"):
-        if name in shapes:
-            return name
-    seeing = [n for n, shape in shapes.items() if shape[1] in (1, 3)]
-    return max(seeing, key=lambda n: shapes[n][2], default=None)
-
-
-def _array(tensor: Any) -> Kernel:
-    return np.asarray(tensor.double() if hasattr(tensor, "double") else tensor, np.float64)
+def _array(tensor: Tensor) -> Kernel:
+    return tensor.double().numpy()
 
 
 def tiles(kernel: Kernel) -> Pixels:
@@ -121,8 +113,6 @@ def filters(
         ConflictError: a damaged file, or one that holds no weights.
         MissingError: safetensors is not installed, or no space is left.
     """
-    from vpngen.models.weights import read_weights
-
     paths, target = given_paths("weights", weights), picture_file(out, (".png", ".gif"))
     names = titles_of("titles", titles, paths)
     still = target.suffix.lower() == ".png"

@@ -14,7 +14,11 @@ from torch import nn
 
 from vpngen.checks import Shape
 from vpngen.errors import ArgumentError, renamed
-from vpngen.models import MODELS, create_model, freeze, inflate, load_weights, read_weights, recognize
+from vpngen.models import MODELS
+from vpngen.models.base import create_model
+from vpngen.models.inflate import inflate
+from vpngen.models.parts import freeze
+from vpngen.models.weights import load_weights, read_weights, recognize
 from vpngen.sampling import NORMALIZATIONS
 
 DEFAULT_MODEL: Final = "r3d50"

@@ -1,4 +1,4 @@
-"""Weights: to disk and back, from one class count to another, from images to video, and those that training leaves alone.
+"""Weights: to disk and back, and what network they are of.
 
 `.safetensors` is our own form, `.pth` that of 3D-ResNets-PyTorch; either says in JSON where the weights come from. Both are read, and
 loaded strictly: what does not fit is an error that says why, never a layer left as it was.
@@ -6,23 +6,27 @@ loaded strictly: what does not fit is an error that says why, never a layer left
 
 from __future__ import annotations
 
-import functools
 import itertools
 import json
 import pickle
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
+from vpngen import checks
 from vpngen.errors import ArgumentError, ConflictError, MissingError
 from vpngen.files import replace
-from vpngen.models.resnet import BLOCKS, FAMILIES, MODELS, STEM, DenseNet, check_count, create_model, reference_arch
+from vpngen.models import MODELS, foreign
+from vpngen.models.base import Network, State, create_model, find, reference_arch
+from vpngen.models.foreign import within
+from vpngen.models.parts import bare, find_head, head_name
 
 METADATA: Final = "vpngen"
 """The key that our metadata is under, in the header of a .safetensors file and in a .pth file."""
@@ -32,128 +36,6 @@ STATES: Final = ("state_dict", "model_state", "model_state_dict", "model")
 COUNTED: Final = ".num_batches_tracked"
 SHOWN: Final = 3
 """Differences of each kind that an error lists."""
-
-State = dict[str, Tensor]
-
-
-class Stateful(Protocol):
-    """An optimizer or schedule."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Its state, as plain values and tensors."""
-
-
-# --- heads and stages
-
-
-def find_head(model: nn.Module) -> tuple[str, nn.Linear | nn.Conv3d]:
-    """Name and layer of what gives the logits: the last linear layer of `model`, `fc` or `classifier` of ours.
-
-    In a model without one, as S3D and many an I3D, it is the last 1 x 1 x 1 convolution.
-
-    Raises:
-        ArgumentError: `model` has neither.
-    """
-    head = _head(_bare(model))
-    if head is None:
-        raise ArgumentError(
-            f"({type(model).__name__}) has neither a torch.nn.Linear nor a 1 x 1 x 1 convolution that could be its classifier",
-            "model",
-        )
-    return head
-
-
-def _head(model: nn.Module) -> tuple[str, nn.Linear | nn.Conv3d] | None:
-    named = [(name, module) for name, module in model.named_modules() if name]
-    linear = [(name, module) for name, module in named if isinstance(module, nn.Linear)]
-    points = [(n, m) for n, m in named if isinstance(m, nn.Conv3d) and m.kernel_size == (1, 1, 1) and m.groups == 1]
-    return linear[-1] if linear else points[-1] if points else None
-
-
-def replace_head(model: nn.Module, num_classes: int) -> None:
-    """Put a fresh classifier of `num_classes` in place of the one that is there, initialized as a new model's is.
-
-    Raises:
-        ArgumentError: `num_classes` is not a positive integer, or `model` has no classifier, see `find_head`.
-    """
-    check_count("num_classes", num_classes)
-    name, old = find_head(model)
-    new: nn.Linear | nn.Conv3d
-    if isinstance(old, nn.Linear):
-        new = nn.Linear(old.in_features, num_classes, old.bias is not None)
-    else:
-        new = nn.Conv3d(old.in_channels, num_classes, 1, bias=old.bias is not None)
-    if isinstance(_bare(model), DenseNet) and new.bias is not None:
-        nn.init.zeros_(new.bias)
-    new.to(old.weight.device, old.weight.dtype)
-    parent, _, leaf = name.rpartition(".")
-    setattr(_bare(model).get_submodule(parent), leaf, new.train(old.training))
-
-
-def freeze(model: nn.Module, stages: int) -> None:
-    """Leave the stem and the first `stages` stages as they are: no gradients, and no statistics of batches, for good.
-
-    Their modules stay in evaluation mode whatever `model.train()` says. 3D-ResNets-PyTorch goes on gathering batch statistics
-    in layers that it does not train.
-
-    Args:
-        model: stages are `layer1` to `layer4` of the ResNets here, `denseblock1` to `denseblock4` with the transition behind each
-            of the DenseNets. In other models they are the numbered children of one name of which there are most, in the
-            order in which the model has them.
-        stages: 0 for none, k for all that comes before stage k + 1; as many as there are for all but the classifier.
-
-    Raises:
-        ArgumentError: `stages` is negative or more than there are, or no stages are found.
-    """
-    if isinstance(stages, bool) or not isinstance(stages, int) or stages < 0:
-        raise ArgumentError("must be 0 for none, or a number of stages", "stages", stages)
-    if stages == 0:
-        return
-    model = _bare(model)
-    head = find_head(model)[0]
-    names = _stages(model, head)
-    if stages > len(names):
-        there = f"has {len(names)}: {', '.join(names)}" if names else "has no numbered stages, as layer1, layer2"
-        raise ArgumentError(f"is more than {type(model).__name__} has to freeze; it {there}", "stages", stages)
-    # The classifier with whatever layers lead to it: as much of its branch as the stages have no part in.
-    branch = next(b for b in itertools.accumulate(head.split("."), "{}.{}".format) if not _within(names[-1], b))
-    end = [*names, branch][stages]
-    for name, module in model.named_modules():
-        if name == end:
-            break
-        if _within(name, branch):
-            continue
-        for parameter in module.parameters(recurse=False):
-            parameter.requires_grad_(False)
-        if not _within(end, name) and not _within(branch, name):
-            module.eval()
-            # Not a hook, which would run at each step and break the graph of torch.compile, nor a class of its own, which
-            # could not be pickled.
-            setattr(module, "train", functools.partial(_stay, module))  # noqa: B010
-
-
-def _stay(module: nn.Module, mode: bool = True) -> nn.Module:
-    """The `train` of a frozen module."""
-    return module
-
-
-def _within(name: str, ancestor: str) -> bool:
-    return ancestor in ("", name) or name.startswith(f"{ancestor}.")
-
-
-def _stages(model: nn.Module, head: str) -> list[str]:
-    """Names of the stages of `model`: numbered children of one name, of the outermost module that has two or more."""
-    for name, module in sorted(model.named_modules(), key=lambda item: item[0].count(".") + bool(item[0])):
-        groups: dict[str, list[str]] = {}
-        for child, part in module.named_children():
-            full = f"{name}.{child}" if name else child
-            trained = any(True for _ in part.parameters())
-            if (match := re.fullmatch(r"(.*?)_?\d+[a-z]?", child)) and trained and not _within(head, full):
-                groups.setdefault(match[1], []).append(full)
-        most = max(groups.values(), key=len, default=[])
-        if len(most) > 1:
-            return most
-    return []
 
 
 # --- to disk
@@ -183,8 +65,8 @@ def save_reference(
     model: nn.Module,
     arch: str,
     epoch: int,
-    optimizer: Stateful | None = None,
-    scheduler: Stateful | None = None,
+    optimizer: Optimizer | None = None,
+    scheduler: LRScheduler | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a checkpoint as 3D-ResNets-PyTorch does, which takes it for `--pretrain_path` and `--resume_path`.
@@ -192,7 +74,7 @@ def save_reference(
     Args:
         path: where to.
         model: its names are those of a model that is neither parallel nor compiled.
-        arch: see `vpngen.models.resnet.reference_arch`; who resumes must have the same.
+        arch: see `vpngen.models.reference_arch`; who resumes must have the same.
         epoch: that was finished last, counted from 1.
         optimizer: for who resumes.
         scheduler: likewise.
@@ -221,7 +103,7 @@ def _json(metadata: Mapping[str, Any]) -> str:
 
 
 def on_cpu(value: Any) -> Any:
-    """The same with every tensor in it on the CPU, so that a machine without a card reads it."""
+    """The same with every tensor in it on the CPU, so that a machine without a GPU reads it."""
     if isinstance(value, Tensor):
         return value.cpu()
     if isinstance(value, dict):
@@ -230,17 +112,9 @@ def on_cpu(value: Any) -> Any:
 
 
 def _tensors(model: nn.Module) -> State:
-    """The state of a model on the host, each tensor contiguous and with memory of its own, by the names of the bare model."""
-    found: State = {}
-    seen: set[int] = set()
-    for name, value in _plain(_bare(model).state_dict()).items():
-        tensor = value.detach().cpu().contiguous()
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() in seen or storage.nbytes() > tensor.nbytes:
-            tensor = tensor.clone()
-        seen.add(tensor.untyped_storage().data_ptr())
-        found[name] = tensor
-    return found
+    """The state of a model, by the names of the bare model, each tensor contiguous and in memory of its own on the CPU."""
+    state = plain(bare(model).state_dict())
+    return {n: v.detach().to("cpu", copy=True, memory_format=torch.contiguous_format) for n, v in state.items()}
 
 
 def _safetensors() -> Any:
@@ -289,7 +163,7 @@ def read_weights(path: str | Path) -> tuple[State, dict[str, Any]]:
         raise ConflictError(
             f"{str(path)!r} is not a file of weights: neither .safetensors nor written by torch.save, or it is damaged"
         )
-    return _plain(state), metadata
+    return plain(state), metadata
 
 
 def _read_safetensors(path: Path) -> tuple[State, dict[str, Any]]:
@@ -343,8 +217,8 @@ def load_weights(model: nn.Module, path: str | Path, *, head: str = "keep") -> d
 
     Args:
         model: changed in place; left as it was when an error is raised.
-        path: see `read_weights`. Two old forms are understood: files without `num_batches_tracked`, and DenseNets by the names of
-            the CVPR 2018 branch of 3D-ResNets-PyTorch.
+        path: see `read_weights`. Files without `num_batches_tracked` are understood, and the names under which others publish
+            the weights of a `Network`.
         head: `keep` loads the classifier with the rest; `replace` leaves that of the file out, and that of `model` as it is.
 
     Returns:
@@ -355,21 +229,20 @@ def load_weights(model: nn.Module, path: str | Path, *, head: str = "keep") -> d
         ConflictError: the weights are those of another model or class count, or as `read_weights`.
         MissingError: as `read_weights`.
     """
-    if head not in HEADS:
-        raise ArgumentError(f"must be one of {', '.join(HEADS)}", "head", head)
-    model = _bare(model)
+    checks.one_of("head", head, HEADS)
+    model = bare(model)
     state, metadata = read_weights(path)
     real = model.state_dict()
-    names = dict(zip(_plain(real), real, strict=True))
-    wanted = _plain(real)
-    found = state if _fits(state, wanted) else _today(state, wanted)
-    top = _head(model)
+    names = dict(zip(plain(real), real, strict=True))
+    wanted = plain(real)
+    found = _as_here(model, state, wanted)
+    top = head_name(model)
     if head == "replace":
         name, _ = find_head(model)
-        found, wanted = ({n: v for n, v in s.items() if not _within(n, name)} for s in (found, wanted))
-    differing = _differences(found, wanted)
-    if differing and top is not None and all(_within(name, top[0]) for name, _ in differing):
-        there, here = (_classes(s, top[0]) for s in (found, wanted))
+        found, wanted = ({n: v for n, v in s.items() if not within(n, name)} for s in (found, wanted))
+    differing = differences(found, wanted)
+    if differing and top is not None and all(within(name, top) for name, _ in differing):
+        there, here = (_classes(s, top) for s in (found, wanted))
         if None not in (there, here) and there != here:
             raise ConflictError(
                 f"{str(path)!r} is for {there} classes, and this model for {here}; give head='replace' to leave its classifier out "
@@ -377,27 +250,16 @@ def load_weights(model: nn.Module, path: str | Path, *, head: str = "keep") -> d
             )
     if differing:
         raise ConflictError(
-            f"{str(path)!r} {_described(found, metadata)}, which does not fit this model"
+            f"{str(path)!r} holds weights of {_described(state, metadata)}, which does not fit this model"
             + ("" if head == "keep" else " apart from the classifier")
-            + ":\n  "
-            + "\n  ".join(_shown(text for _, text in differing))
+            + f":{listed(differing)}"
         )
     # Not strict, for the head may be left out; that nothing else is missing has been seen to.
     model.load_state_dict({names[name]: value for name, value in found.items()}, strict=False)
     return metadata
 
 
-def _bare(model: nn.Module) -> nn.Module:
-    """The model within what DistributedDataParallel, DataParallel and torch.compile put around it."""
-    while True:
-        parallel = isinstance(model, (DataParallel, DistributedDataParallel))
-        inner = getattr(model, "module" if parallel else "_orig_mod", None)
-        if not isinstance(inner, nn.Module):
-            return model
-        model = inner
-
-
-def _plain(state: Mapping[str, Tensor]) -> State:
+def plain(state: Mapping[str, Tensor]) -> State:
     """A state by the names of the bare model: parts may have been compiled, and the whole been parallel."""
     found = {".".join(part for part in name.split(".") if part != "_orig_mod"): v for name, v in state.items()}
     while found and all(name.startswith("module.") for name in found):
@@ -405,23 +267,12 @@ def _plain(state: Mapping[str, Tensor]) -> State:
     return found
 
 
-def _fits(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> bool:
-    return {n: v.shape for n, v in state.items()} == {n: v.shape for n, v in wanted.items()}
-
-
-def _today(state: State, wanted: Mapping[str, Tensor]) -> State:
-    """A state of an old form by the names of today, as far as `wanted` has them."""
-    if "features.conv0.weight" in state and "features.conv0.weight" not in wanted:
-        state = {
-            re.sub(
-                r"\.(norm|conv)\.([12])\.", r".\1\2.", re.sub(r"^features\.(conv|norm)0\.", r"features.\g<1>1.", name)
-            ): v
-            for name, v in state.items()
-        }
+def _as_here(model: nn.Module, state: State, wanted: Mapping[str, Tensor]) -> State:
+    """A state by the names of `wanted`, whoever published it."""
+    if isinstance(model, Network):
+        state = {model.own_name(name): value for name, value in state.items()}
     if not any(name.endswith(COUNTED) for name in state):  # torch below 0.4.1 did not count
-        state = state | {
-            name: torch.zeros_like(v, device="cpu") for name, v in wanted.items() if name.endswith(COUNTED)
-        }
+        state = state | {n: torch.zeros_like(v, device="cpu") for n, v in wanted.items() if n.endswith(COUNTED)}
     return state
 
 
@@ -430,7 +281,7 @@ def _classes(state: Mapping[str, Tensor], head: str) -> int | None:
     return len(weight) if weight is not None and weight.ndim else None
 
 
-def _differences(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[tuple[str, str]]:
+def differences(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[tuple[str, str]]:
     """Name and description of whatever is not the same in both."""
     missing = [(name, f"`{name}` is not in the file") for name in wanted if name not in found]
     extra = [(name, f"`{name}` is in the file, but not in the model") for name in found if name not in wanted]
@@ -444,22 +295,22 @@ def _differences(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> l
     return list(itertools.chain(*(part[:SHOWN] for part in parts), *(part[SHOWN:] for part in parts)))
 
 
-def _shown(lines: Iterable[str]) -> Iterator[str]:
-    lines = list(lines)
-    yield from lines[: 3 * SHOWN]
-    if len(lines) > 3 * SHOWN:
-        yield f"and {len(lines) - 3 * SHOWN} more"
+def listed(differing: Sequence[tuple[str, str]]) -> str:
+    """The first of the differences, a line each."""
+    lines = [text for _, text in differing[: 3 * SHOWN]]
+    if len(differing) > 3 * SHOWN:
+        lines.append(f"and {len(differing) - 3 * SHOWN} more")
+    return "".join(f"\n  {line}" for line in lines)
 
 
 def _described(state: State, metadata: Mapping[str, Any]) -> str:
-    """What is known of the weights of another model and how it can be made, as said of the file."""
-    made = _named(metadata) or _fitting(state)
-    if made is not None:
-        arguments = {"name": made["name"], "num_classes": made["num_classes"], **made["options"]}
-        call = ", ".join(f"{k}={v!r}" for k, v in arguments.items())
-        return f"holds weights of {made['name']}, as made by create_model({call})"
-    arch = metadata.get("arch")
-    return f"holds weights of {arch}" if isinstance(arch, str) and arch else "holds weights of another model"
+    """What is known of the model that weights are of, and how it can be made."""
+    made = recognize(state, metadata)
+    if made is None:
+        return str(metadata.get("arch") or "another model")
+    arguments = {"name": made["name"], "num_classes": made["num_classes"], **made["options"]}
+    call = ", ".join(f"{name}={value!r}" for name, value in arguments.items() if value is not None)
+    return f"{made['name']}, as made by create_model({call})"
 
 
 def recognize(state: State, metadata: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -471,117 +322,61 @@ def recognize(state: State, metadata: Mapping[str, Any]) -> dict[str, Any] | Non
         state: as `read_weights` gives it.
         metadata: likewise.
     """
-    if made := _named(metadata) or _fitting(state):
-        return made
-    name = {reference_arch(name): name for name in MODELS}.get(str(metadata.get("arch")))
-    return None if name is None else {"name": name, "options": {}, "num_classes": None}
-
-
-def _named(metadata: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The network that our metadata says, see `recognize`; None where it says nothing."""
     model = metadata.get("model")
-    if not isinstance(model, Mapping) or not isinstance(model.get("name"), str):
-        return None
-    options = model.get("options")
-    options = dict(options) if isinstance(options, Mapping) else {}
-    return {"name": model["name"], "options": options, "num_classes": model.get("num_classes")}
+    if isinstance(model, Mapping) and isinstance(model.get("name"), str):
+        options = model.get("options")
+        options = dict(options) if isinstance(options, Mapping) else {}
+        return {"name": model["name"], "options": options, "num_classes": model.get("num_classes")}
+    archs = {reference_arch(name): name for name in MODELS}
+    name = archs.get(str(metadata.get("arch")))
+    return fitting(state) or (None if name is None else {"name": name, "options": {}, "num_classes": None})
 
 
-def _fitting(state: State, flat: bool = False) -> dict[str, Any] | None:
+def fitting(state: State, flat: bool = False) -> dict[str, Any] | None:
     """The one of MODELS whose names and shapes are those of `state`, see `recognize`; None where there is none.
 
-    With `flat` the one that `state` can be inflated into: its shapes are the same but for time.
+    With `flat` the one that `state`, of a 2-D network, can be inflated into: its shapes are the same but for time.
     """
-    state = _today(state, {})
-    shapes = {n: v.shape for n, v in state.items() if not n.endswith(COUNTED)}
-    stems = ("conv1.weight", "conv1_s.weight", "features.conv1.weight")
-    stem: tuple[int, ...] = next((shapes[n] for n in stems if n in shapes), ())
-    last: tuple[int, ...] = shapes.get("conv1_t.weight", stem)
-    head = next((shapes[n] for n in ("fc.weight", "classifier.weight") if n in shapes), ())
-    if not len(stem) == len(last) == (4 if flat else 5) or len(head) != 2:
-        return None
-    usual = {"in_channels": 3, "stem_frames": 7, "width": 1.0}
-    found = {"in_channels": stem[1], "stem_frames": 7 if flat else last[2], "width": last[0] / STEM}
-    chosen: dict[str, Any] = {k: v for k, v in found.items() if v != usual[k]}
-    for prefix, family in FAMILIES.items():
-        for depth in family.depths:
-            if BLOCKS[depth] != _blocks(state) or (flat and family.dense):
-                continue
-            for shortcut in ({},) if family.dense else ({}, {"shortcut": "A"}):
-                name, options = f"{prefix}{depth}", {**chosen, **shortcut}
-                try:
-                    with torch.device("meta"):
-                        made = create_model(name, head[0], **options).state_dict()
-                except ArgumentError:  # no model has such options
-                    continue
-                made = _flattened(made) if flat else made
-                if {n: v.shape for n, v in made.items() if not n.endswith(COUNTED)} == shapes:
-                    return {"name": name, "options": options, "num_classes": head[0]}
+    for name in MODELS:
+        network, arguments = find(name)
+        own = {network.own_name(n): v for n, v in state.items()}
+        stem, num_classes = own.get(f"{network.stem}.weight"), _classes(own, network.head)
+        if stem is None or stem.ndim != (4 if flat else 5) or not num_classes:
+            continue
+        options = network.guess(own, **arguments)
+        if options is None:
+            continue
+        try:
+            with torch.device("meta"):
+                model = cast(Network, create_model(name, num_classes, **options))
+            given = model.from_images(own) if flat else own
+        except ArgumentError:  # no model has such options, or none can be inflated
+            continue
+        made = flattened(model.state_dict()) if flat else model.state_dict()
+        if _shapes(given) == _shapes(made):
+            return {"name": name, "options": options, "num_classes": num_classes}
     return None
 
 
-def _flattened(state: Mapping[str, Tensor]) -> State:
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in state.items() if not name.endswith(COUNTED)}
+
+
+def flattened(state: Mapping[str, Tensor]) -> State:
     """A state of the shapes that it has without time."""
     return {name: value[:, :, 0] if value.ndim == 5 else value for name, value in state.items()}
 
 
-def _blocks(state: Mapping[str, Tensor]) -> tuple[int, ...]:
-    """How many blocks each stage of a ResNet or DenseNet has."""
-    stages = [re.match(r"(?:layer|features\.denseblock)([1-4])\.(\w+)\.", name) for name in state]
-    blocks = {(match[1], match[2]) for match in stages if match}
-    return tuple(sum(stage == number for stage, _ in blocks) for number in "1234")
+def first_convolution(state: State, metadata: Mapping[str, Any]) -> str | None:
+    """The weights of the first convolution, as a name in `state`; None where there is no convolution over space or time.
 
-
-# --- from images to video
-
-
-def inflate(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Begin a 3D ResNet with the weights of a 2D one for images: Carreira & Zisserman, CVPR 2017, section 2.4.
-
-    Each kernel is repeated along time and divided by how often, so that a video that does not move gives what its image gave.
-    Normalization is copied. The classifier is copied where it has the same size, and stays as it is elsewhere.
+    They are those of the `stem` of the network that `recognize` finds, `conv1_s.weight` for R(2+1)D, else a guess.
 
     Args:
-        model: a ResNet whose convolutions are whole; changed in place, left as it was when an error is raised.
-        state: name -> tensor of a ResNet of torchvision or timm of the same depth, as `read_weights` gives it.
-
-    Raises:
-        ArgumentError: the two do not go together.
+        state: as `read_weights` gives it.
+        metadata: likewise.
     """
-    model = _bare(model)
-    flat, solid = _plain(state), model.state_dict()
-    head = find_head(model)[0]
-    if any(v.ndim == 5 for v in flat.values()):
-        raise ArgumentError("has kernels in time already; `load_weights` takes it as it is", "state")
-    if any(n.startswith("conv1_s.") for n in solid):
-        raise ArgumentError(
-            "has its convolutions split into space and time, (2+1)D, and a 2D network has no kernels of such shapes; "
-            "inflate into one of r3d",
-            "model",
-        )
-    if not any(n.startswith("layer1.") for n in solid) or not any(n.startswith("layer1.") for n in flat):
-        raise ArgumentError("and `state` must both be ResNets, with names as conv1, bn1, layer1.0.conv1", "model")
-    wanted = {n: v for n, v in solid.items() if not _within(n, head) and not n.endswith(COUNTED)}
-    given = {n: v for n, v in flat.items() if not _within(n, head) and not n.endswith(COUNTED)}
-    projected = [n for n in given if ".downsample." in n]
-    if projected and not any(".downsample." in n for n in wanted):
-        raise ArgumentError(f"has shortcuts A, with no place for `{projected[0]}`; it needs shortcut=B", "model")
-    if differing := _differences(given, _flattened(wanted)):
-        made = _fitting(flat, flat=True)
-        options = "" if made is None else "".join(f", {k}={v}" for k, v in made["options"].items())
-        raise ArgumentError(
-            "`state` does not fit `model`"
-            + ("" if made is None else f"; it would fit {made['name']}{options}")
-            + ". Time aside:\n  "
-            + "\n  ".join(_shown(text for _, text in differing))
-        )
-    inflated: State = {}
-    for name, target in wanted.items():
-        frames = target.shape[2] if target.ndim == 5 else 0
-        still = given[name]
-        inflated[name] = (still / frames).unsqueeze(2).expand(target.shape) if frames else still
-    ours, theirs = ({n: v for n, v in s.items() if _within(n, head)} for s in (solid, flat))
-    if _fits(ours, theirs):
-        inflated |= theirs
-    inflated |= {n: flat.get(n, torch.zeros_like(v)) for n, v in solid.items() if n.endswith(COUNTED)}
-    model.load_state_dict(inflated, strict=False)
+    name = (recognize(state, metadata) or {}).get("name")
+    network = find(name)[0] if name in MODELS else None
+    stems = [n for n in state if network is not None and network.own_name(n) == f"{network.stem}.weight"]
+    return next(iter(stems), foreign.guess_stem({name: value.shape for name, value in state.items()}))

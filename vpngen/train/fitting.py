@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from vpngen.checks import integer, one_of
 from vpngen.datasets.workers import lost_worker
 from vpngen.errors import ArgumentError, MissingError, RunError
-from vpngen.models.weights import freeze
+from vpngen.models.parts import freeze
 from vpngen.stream import tensors
 from vpngen.tasks import Classify, Task
 from vpngen.train import ranks

@@ -60,7 +60,7 @@ class Recipe:
     lr_steps: tuple[int, ...] = field((), "Epochs after which step lowers the rate.")
     warmup_epochs: int = field(0, "Epochs in which the rate rises to that of the schedule.")
     warmup_lr: float = field(0.0, "Learning rate at the start of the warm-up.")
-    clip: Shape = field((16, 112, 112), "Frames, height and width of a clip.")  # noqa: RUF009
+    clip: Shape = field((16, 112, 112), "Frames, height and width of a clip.")
     augment: str = field("x10", "How clips are cut.", choices=tuple(AUGMENTATIONS))
     freeze: int = field(0, "Stages whose weights stay as they are: 0 for none, k for the stem and the first k.")
     mean: tuple[float, float, float] = field((0.5, 0.5, 0.5), "Mean of red, green and blue in [0, 1].")

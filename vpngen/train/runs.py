@@ -22,14 +22,16 @@ from vpngen.datasets import VideoLoader, VideoSet, WindowLoader
 from vpngen.datasets.config import DataConfig
 from vpngen.errors import ArgumentError, ConflictError, renamed
 from vpngen.files import write_json
-from vpngen.models import create_model, load_weights, read_weights
+from vpngen.models.base import create_model
 from vpngen.models.initial import ModelInit, origin, try_clip
+from vpngen.models.weights import load_weights, read_weights
 from vpngen.sampling import AUGMENTATIONS, Augment
 from vpngen.spec import Spec
 from vpngen.stream import loader
 from vpngen.train import ranks
+from vpngen.train.checkpoint import CHECKPOINT, Row
 from vpngen.train.evaluation import Evaluation, score
-from vpngen.train.fitting import CHECKPOINT, Progress, Row, fit
+from vpngen.train.fitting import Progress, fit
 from vpngen.train.recipes import Recipe
 
 __all__ = ["DataConfig", "ModelInit", "Runtime", "evaluate", "finetune", "initialize"]
