@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -118,24 +118,25 @@ def step_text(p: train.Progress) -> str:
     if p.phase == "val":
         return f"{at} of validation"
     left = f"  {duration_text((p.steps - p.step) * p.step_seconds)} left" if p.step < p.steps else ""
-    if math.isnan(p.loss):  # the figures of a step are read when the next is under way
+    if math.isnan(p.loss):  # the metrics of a step are read when the next is under way
         return at
     return (
-        f"{at}  loss {p.loss:.3f}  {_metrics(p)}  lr {p.lr:g}  {number_text(p.clips_per_second)} clips/s  "
+        f"{at}  loss {p.loss:.3f}  {_metrics(p.metrics)}  lr {p.lr:g}  {number_text(p.clips_per_second)} clips/s  "
         f"{p.data_wait:.1%} waiting for data{left}"
     )
 
 
-def _metrics(p: train.Progress) -> str:
-    return "  ".join(f"{name.replace('top', 'top-')} {value:.1%}" for name, value in p.metrics.items())
+def _metrics(found: Mapping[str, Any]) -> str:
+    return "  ".join(f"{name.replace('top', 'top-')} {value:.1%}" for name, value in found.items())
 
 
 def epoch_text(p: train.Progress) -> str:
     """What an epoch came to."""
     row = p.row or {}
-    val = "" if row.get("val_loss") is None else f"val loss {row['val_loss']:.3f}  top-1 {row['val_top1']:.1%}  "
+    seen = {name: row.get(f"val_{name}") for name in p.metrics}
+    val = "" if row.get("val_loss") is None else f"val loss {row['val_loss']:.3f}  {_metrics(seen)}  "
     return (
-        f"epoch {p.epoch}/{p.epochs}  {val}train loss {p.loss:.3f}  {_metrics(p)}  lr {p.lr:g}  "
+        f"epoch {p.epoch}/{p.epochs}  {val}train loss {p.loss:.3f}  {_metrics(p.metrics)}  lr {p.lr:g}  "
         f"{number_text(p.clips_per_second)} clips/s  {p.data_wait:.1%} waiting for data"
     )
 

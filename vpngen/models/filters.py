@@ -15,7 +15,8 @@ from torch import Tensor
 
 from vpngen.errors import ArgumentError, renamed
 from vpngen.files import replace
-from vpngen.models.weights import State, first_convolution, read_weights
+from vpngen.models.base import State
+from vpngen.models.weights import first_convolution, read_weights
 
 Kernel = npt.NDArray[np.float64]
 """The weights of a first convolution (F, C, T, Y, X)."""

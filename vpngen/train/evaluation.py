@@ -23,7 +23,7 @@ from vpngen.datasets.workers import lost_worker
 from vpngen.errors import ArgumentError, MissingError, RunError
 from vpngen.files import write_json
 from vpngen.train import ranks
-from vpngen.train.fitting import normalised, placed
+from vpngen.train.fitting import PRECISIONS, bfloat16, normalised, placed
 
 FORM: Final = 1
 SHOWN: Final = 5
@@ -239,13 +239,12 @@ def score(
 
     The mean is that of Hara et al., CVPR 2018, section 3.3, "Recognition", the softmax that of 3D-ResNets-PyTorch.
     """
-    checks.one_of("precision", precision, ("auto", "bf16", "fp32"))
+    checks.one_of("precision", precision, PRECISIONS)
     videos = windows.videos
     if not videos.videos:
         raise ArgumentError("holds no videos", "windows")
     where = ranks.choose_device(device)
-    bf16 = where.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    bf16 = precision == "bf16" or (precision == "auto" and bf16)
+    bf16 = bfloat16(where) if precision == "auto" else precision == "bf16"
     sums = _Sums(videos, where)
     failure: Exception | None = None
     try:

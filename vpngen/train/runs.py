@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import importlib.util
 import json
 import platform
 from collections.abc import Callable, Mapping
@@ -20,7 +19,7 @@ from vpngen import __version__, store
 from vpngen.checks import Shape
 from vpngen.datasets import VideoLoader, VideoSet, WindowLoader
 from vpngen.datasets.config import DataConfig
-from vpngen.errors import ArgumentError, ConflictError, renamed
+from vpngen.errors import ArgumentError, ConflictError, MissingError, renamed
 from vpngen.files import write_json
 from vpngen.models.base import create_model
 from vpngen.models.initial import ModelInit, origin, try_clip
@@ -31,6 +30,7 @@ from vpngen.stream import loader
 from vpngen.train import ranks
 from vpngen.train.checkpoint import CHECKPOINT, Row
 from vpngen.train.evaluation import Evaluation, score
+from vpngen.train.figures import curves
 from vpngen.train.fitting import Progress, fit
 from vpngen.train.recipes import Recipe
 
@@ -315,18 +315,23 @@ def rendered_augmentation(name: str, clip: Shape, spec: Spec) -> Augment:
 
 def _fit(
     out: Path, model: nn.Module, batches: tuple[Any, Any], recipe: Recipe, runtime: Runtime, device: torch.device,
-    metadata: Mapping[str, Any], more: Mapping[str, Any], **watch: Any,
+    metadata: Mapping[str, Any], more: Mapping[str, Any], log: Callable[[str], None] | None = None, **watch: Any,
 ) -> list[Row]:  # fmt: skip
     """Train in the folder of the run, and draw its curves."""
     ranks.on_main(lambda: describe(out, {"command": metadata["stage"], **metadata, **more}))
     rows = fit(
         model, *batches, recipe, out=out, device=device, metadata=metadata, grad_accum_steps=runtime.grad_accum_steps,
-        compile=runtime.compile, precision=runtime.precision, **watch,
+        compile=runtime.compile, precision=runtime.precision, log=log, **watch,
     )  # fmt: skip
-    if importlib.util.find_spec("matplotlib") is not None:
-        from vpngen.train.figures import curves
 
-        ranks.on_main(lambda: curves(out, out / "curves.png"))
+    def draw() -> None:
+        try:
+            curves(out, out / "curves.png")
+        except MissingError as error:
+            if log is not None:
+                log(f"without curves.png: {error}")
+
+    ranks.on_main(draw)
     return rows
 
 
