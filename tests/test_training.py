@@ -18,7 +18,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 import torch
-from commands import Result, Run, end_of, process
+from commands import Run, end_of, process
 from filming import by_command_line
 from PIL import Image
 
@@ -27,7 +27,7 @@ from benchmarks.motions import write_ucf101
 from vpngen.cli import cli
 from vpngen.datasets.config import DataConfig
 from vpngen.models.weights import read_weights, save_reference
-from vpngen.train import Evaluation, runs
+from vpngen.train import Evaluation, ModelInit, Recipe, Runtime, runs
 from vpngen.train.evaluation import score
 
 ROOT = Path(__file__).parents[1]
@@ -242,7 +242,7 @@ def test_weights_of_3d_resnets_pytorch_begin_a_run(
 def test_weights_that_nothing_tells_the_network_of(run: Run, tmp_path: Path, ucf: tuple[str | Path, ...]) -> None:
     torch.save({"state_dict": {"a.weight": torch.zeros(2)}}, tmp_path / "odd.pth")
     done = run("finetune", "tuned", "--init-from", "odd.pth", *ucf, *BRIEF)
-    assert done.code == 2 and "`--init-from` (='odd.pth') holds weights of none" in done.err and "`--model`" in done.err
+    assert done.code == 2 and "`--init-from` (='odd.pth') holds weights of none" in done.err and "`model`" in done.err
 
 
 def test_a_pth_file_of_ours_says_what_it_is(
@@ -278,11 +278,11 @@ def test_a_flat_network_is_inflated(run: Run, tmp_path: Path, ucf: tuple[str | P
         (("--inflate", "nope"), "`--inflate` (='nope') does not exist"),
         (
             ("--inflate", "deep.pth"),
-            "`--inflate` (='deep.pth') has kernels in time already; `--init-from` takes it as it is",
+            "`--inflate` has kernels in time already",
         ),
         (
             ("--inflate", "flat.pth", "--model", "r3d18"),
-            "`--inflate` (='flat.pth') does not fit `--model`; it would fit r3d10, width=0.125. Time aside:\n",
+            "`--inflate` does not fit `model`; it would fit r3d10, width=0.125. Time aside:\n",
         ),
     ],
 )
@@ -496,7 +496,7 @@ def test_broken_and_short_videos_are_told_and_counted(run: Run, tmp_path: Path, 
         (lambda own: None, ("--freeze", "7"), 2, "`--freeze` (=7)"),
         (lambda own: None, ("--seeds", "-1"), 2, "`--seeds`"),
         (lambda own: None, ("--model-option", "in_channels=1"), 2, "`in_channels` (=1) must be 3"),
-        (lambda own: None, ("--num-workers", "-1"), 2, "`--decoders`"),
+        (lambda own: None, ("--num-workers", "-1"), 2, "'--num-workers'"),
         (lambda own: None, ("--device", "tpu"), 2, "`--device`"),
     ],
 )  # fmt: skip
@@ -651,14 +651,18 @@ def test_networks_of_one_split_and_seed_stand_side_by_side(run: Run, tuned: Path
     assert run("evaluate", "other", tuned).out.count("top-1") == 2
 
 
-def test_a_set_without_val_gets_one_that_is_never_trained_on(run: Run, tmp_path: Path) -> None:
-    noise = [*NOISE]
-    at = noise.index("--val-instances")
-    del noise[at : at + 2]
-    done: Result = run("train", "vpn", *noise, "--epochs", "1", "--format", "json")
-    assert done.code == 0 and done.json["val_loss"] > 0
-    _, metadata = read_weights(tmp_path / "vpn" / "weights.safetensors")
-    assert metadata["source"]["spec"]["val_instances"] == 1 and metadata["source"]["spec"]["instances"] == 8
+def test_a_set_without_val_gets_one_instance_in_sixteen_more(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """They are never trained on: the epoch is that of the instances that were asked for."""
+    taken: list[Any] = []
+    monkeypatch.setattr(runs, "_fit", lambda *args, **_: taken.append(args))
+    recipe = Recipe(batch_size=4, clip=(8, 32, 32))
+    for instances, more in ((1, 1), (31, 1), (32, 2), (48, 3)):
+        spec = vpngen.perlin(categories=4, instances=instances, divisions=(1, 12), shape=(16, 48, 48))
+        runs.initialize(spec, tmp_path, ModelInit("r3d10", {"width": 0.125}), recipe, Runtime("cpu"), threads=1)
+        _, _, (train, val), *_, metadata, _ = taken.pop()
+        made = metadata["source"]["spec"]
+        assert (made["instances"], made["val_instances"]) == (instances, more)
+        assert len(train) == instances and len(val) == more
 
 
 def test_a_stored_set_trains_as_its_spec_does(run: Run, tmp_path: Path, initialized: Path) -> None:
