@@ -54,7 +54,7 @@ FRACTALS = (
 SHARDS = ("--shard-videos", "4")
 """Three shards and one."""
 COMMANDS = tuple(cli.cli.commands)
-NESTED = tuple(f"figure {name}" for name in cli.training.figure.commands)
+NESTED = tuple(f"figure {name}" for name in cli.figures.figure.commands)
 GO_ON = "What was finished stays; give the same command again to go on."
 
 

@@ -1,8 +1,8 @@
-"""`vpngen train`, `finetune`, `evaluate`, `figure`: from noise to the figures of a network on real files."""
+"""`vpngen train`, `finetune`, `evaluate`, `figure`: from noise to the metrics of a network on real files."""
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import json
 import os
 import shutil
@@ -18,24 +18,25 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 import torch
-from commands import Result, Run, end_of, process
+from commands import Run, end_of, process
 from filming import by_command_line
 from PIL import Image
 
 import vpngen
 from benchmarks.motions import write_ucf101
-from vpngen import train
-from vpngen.cli import training
-from vpngen.sampling import AUGMENTATIONS
-from vpngen.train import Data, Evaluation, read_weights, runs, save_reference
+from vpngen.cli import cli
+from vpngen.datasets.config import DataConfig
+from vpngen.models.weights import read_weights, save_reference
+from vpngen.train import Evaluation, ModelInit, Recipe, Runtime, runs
+from vpngen.train.evaluation import score
 
 ROOT = Path(__file__).parents[1]
-TINY = ("--model", "r3d10", "--set", "width=0.125", "--clip", "8x32x32")
+TINY = ("--model", "r3d10", "--model-option", "width=0.125", "--clip", "8x32x32")
 NOISE = (
     *TINY, "--categories", "4", "--instances", "8", "--val-instances", "2", "--shape", "16x48x48", "--divisions", "1,12",
-    "--epochs", "2", "--batch", "8", "--lr", "0.05", "--threads", "1",
+    "--epochs", "2", "--batch-size", "8", "--lr", "0.05", "--threads", "1",
 )  # fmt: skip
-BRIEF = ("--epochs", "2", "--batch", "6", "--clip", "8x32x32", "--lr", "0.02", "--decoders", "0")
+BRIEF = ("--epochs", "2", "--batch-size", "6", "--clip", "8x32x32", "--lr", "0.02", "--num-workers", "0")
 CLASSES = ("Left", "Right", "Up")
 
 
@@ -59,14 +60,31 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def initialized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of `vpngen train`."""
     home = tmp_path_factory.mktemp("initialized")
-    done = end_of(process("train", "vpn", *NOISE, cwd=home, env=environment()))
-    assert done.code == 0, done.err
+    called(home, "train", "vpn", *NOISE)
     return home / "vpn"
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory, films: Path) -> Path:
+    """A run of `vpngen finetune` from scratch, of one epoch; not to be changed."""
+    home = tmp_path_factory.mktemp("tuned")
+    called(home, "finetune", "tuned", *TINY[:4], *set_of(films), *BRIEF, "--epochs", "1")
+    return home / "tuned"
+
+
+def called(home: Path, *args: str | Path) -> None:
+    """`vpngen ARGS` in this process, for what several tests share."""
+    with contextlib.chdir(home):
+        cli.main(args=[str(arg) for arg in args], standalone_mode=False)
+
+
+def set_of(films: Path) -> tuple[str | Path, ...]:
+    return ("--dataset", "ucf101", "--root", films / "ucf", "--annotations", films / "lists")
 
 
 @pytest.fixture
 def ucf(films: Path) -> tuple[str | Path, ...]:
-    return ("--data", "ucf101", "--videos", films / "ucf", "--annotations", films / "lists")
+    return set_of(films)
 
 
 def environment() -> dict[str, str]:
@@ -107,10 +125,10 @@ def equal(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
 # --- end to end
 
 
-def test_from_noise_to_figures_on_real_files(
+def test_from_noise_to_metrics_on_real_files(
     run: Run, tmp_path: Path, films: Path, initialized: Path, ucf: tuple[str | Path, ...]
 ) -> None:
-    done = run("finetune", "tuned", "--from", initialized, *ucf, *BRIEF)
+    done = run("finetune", "tuned", "--init-from", initialized, *ucf, *BRIEF)
     assert done.code == 0, done.err
     assert "epoch 2/2" in done.err and "videos" in done.out
     left = {p.name for p in (tmp_path / "tuned").iterdir()}
@@ -141,19 +159,19 @@ def test_from_noise_to_figures_on_real_files(
         clips = torch.from_numpy(np.stack(windows)).permute(0, 4, 1, 2, 3)
         with torch.no_grad():
             scores = model((clips.float() / 255 - 0.5) / 0.5).softmax(1).mean(0)
-        mine = found.predictions[Path(line).stem]
-        assert CLASSES[int(scores.argmax())] == mine["top"][0]["label"]
-        for entry in mine["top"]:
-            assert entry["score"] == pytest.approx(float(scores[CLASSES.index(entry["label"])]), abs=0.02)
+        mine = found.videos[Path(line).stem].top
+        assert int(scores.argmax()) == mine[0][0]
+        for number, mean in mine:
+            assert mean == pytest.approx(float(scores[number]), abs=0.02)
         right.append(CLASSES[int(scores.argmax())] == line.split("/")[0])
-    assert found.figures["top1"] == np.mean(right)
+    assert found.metrics["top1"] == np.mean(right)
 
     published, same = read_weights(tmp_path / "tuned" / "weights.pth")
     assert same == metadata and all(torch.equal(value, state[name]) for name, value in published.items())
 
     again = run("evaluate", "tuned", "--format", "json", "--results", "scores.json")
-    assert again.code == 0 and again.json["figures"] == found.to_dict()["figures"]
-    assert set(json.loads(Path("scores.json").read_text())["results"]) == set(found.predictions)
+    assert again.code == 0 and again.json["metrics"] == found.to_dict()["metrics"]
+    assert set(json.loads(Path("scores.json").read_text())["results"]) == set(found.videos)
 
 
 def test_splits_and_seeds_are_runs_and_a_summary(run: Run, tmp_path: Path, ucf: tuple[str | Path, ...]) -> None:
@@ -162,19 +180,19 @@ def test_splits_and_seeds_are_runs_and_a_summary(run: Run, tmp_path: Path, ucf: 
     folders = [f"split{split}-seed{seed}" for seed in (3, 4) for split in (1, 2)]
     assert sorted(p.name for p in (tmp_path / "many").iterdir()) == sorted([*folders, "summary.json"])
     tops = {
-        (split, seed): Evaluation.load(tmp_path / "many" / f"split{split}-seed{seed}" / "evaluation.json").figures["top1"]
+        (split, seed): Evaluation.load(tmp_path / "many" / f"split{split}-seed{seed}" / "evaluation.json").metrics["top1"]
         for seed in (3, 4) for split in (1, 2)
     }  # fmt: skip
     by_seed = [(tops[1, seed] + tops[2, seed]) / 2 for seed in (3, 4)]
-    figures = json.loads((tmp_path / "many" / "summary.json").read_text())["figures"]["top1"]
-    assert figures == {
+    metrics = json.loads((tmp_path / "many" / "summary.json").read_text())["metrics"]["top1"]
+    assert metrics == {
         "mean": pytest.approx(np.mean(by_seed)),
-        "deviation": pytest.approx(np.std(by_seed, ddof=1)),
+        "std": pytest.approx(np.std(by_seed, ddof=1)),
         "n": 2,
     }
     assert "mean ± sample standard deviation" in done.out
     both = run("evaluate", *(tmp_path / "many" / name for name in folders), "--format", "json")
-    assert both.code == 0 and both.json["figures"]["top1"] == figures
+    assert both.code == 0 and both.json["metrics"]["top1"] == metrics
     assert not equal(*(state_of(tmp_path / "many" / f"split1-seed{seed}" / "weights.pth") for seed in (3, 4)))
 
     for command in (
@@ -194,7 +212,7 @@ def test_splits_and_seeds_are_runs_and_a_summary(run: Run, tmp_path: Path, ucf: 
 def test_frozen_stages_stay_as_they_were(
     run: Run, tmp_path: Path, initialized: Path, ucf: tuple[str | Path, ...]
 ) -> None:
-    assert run("finetune", "tuned", "--from", initialized, *ucf, *BRIEF, "--freeze", "3").code == 0
+    assert run("finetune", "tuned", "--init-from", initialized, *ucf, *BRIEF, "--freeze", "3").code == 0
     before, after = state_of(initialized / "weights.safetensors"), state_of(tmp_path / "tuned" / "weights.safetensors")
     moved = {name for name in after if not np.array_equal(before[name], after[name])}
     assert moved and all(name.startswith(("layer4.", "fc.")) for name in moved)
@@ -208,13 +226,13 @@ def test_weights_of_3d_resnets_pytorch_begin_a_run(
     theirs = {"arch": "resnet-10", "epoch": 3, "state_dict": {f"module.{name}": value for name, value in state.items()}}
     torch.save(theirs, tmp_path / "theirs.pth")
     brief = (*BRIEF, "--epochs", "1", "--lr", "0.0001")
-    done = run("finetune", "tuned", "--from", "theirs.pth", *ucf, *brief, "--freeze", "4")
+    done = run("finetune", "tuned", "--init-from", "theirs.pth", *ucf, *brief, "--freeze", "4")
     assert done.code == 0, done.err
-    said = "theirs.pth does not say which mean and deviation it was trained with: 0.5,0.5,0.5 and 0.5,0.5,0.5 are taken"
+    said = "theirs.pth does not say which mean and std it was trained with: 0.5,0.5,0.5 and 0.5,0.5,0.5 are taken"
     assert done.err.count(said) == 1
     after = state_of(tmp_path / "tuned" / "weights.safetensors")
     assert all(np.array_equal(state[name].numpy(), after[name]) for name in after if not name.startswith("fc."))
-    again = run("finetune", "told", "--from", "theirs.pth", *ucf, *brief, "--mean", "kinetics")
+    again = run("finetune", "told", "--init-from", "theirs.pth", *ucf, *brief, "--mean", "kinetics")
     assert again.code == 0 and "does not say" not in again.err
     assert recipe_of(tmp_path / "told").items() >= {
         "mean": [0.4345, 0.4051, 0.3775], "std": [0.2768, 0.2713, 0.2737],
@@ -223,21 +241,21 @@ def test_weights_of_3d_resnets_pytorch_begin_a_run(
 
 def test_weights_that_nothing_tells_the_network_of(run: Run, tmp_path: Path, ucf: tuple[str | Path, ...]) -> None:
     torch.save({"state_dict": {"a.weight": torch.zeros(2)}}, tmp_path / "odd.pth")
-    done = run("finetune", "tuned", "--from", "odd.pth", *ucf, *BRIEF)
-    assert done.code == 2 and "`--from` (='odd.pth') holds weights of none" in done.err and "`--model`" in done.err
+    done = run("finetune", "tuned", "--init-from", "odd.pth", *ucf, *BRIEF)
+    assert done.code == 2 and "`--init-from` (='odd.pth') holds weights of none" in done.err and "`model`" in done.err
 
 
 def test_a_pth_file_of_ours_says_what_it_is(
     run: Run, tmp_path: Path, initialized: Path, ucf: tuple[str | Path, ...]
 ) -> None:
     vpn = as_pth(initialized / "weights.safetensors", tmp_path / "vpn.pth")
-    done = run("finetune", "tuned", "--from", vpn, *ucf, *BRIEF, "--epochs", "1", "--format", "json")
+    done = run("finetune", "tuned", "--init-from", vpn, *ucf, *BRIEF, "--epochs", "1", "--format", "json")
     assert done.code == 0 and "does not say" not in done.err, done.err
     parent = read_weights(tmp_path / "tuned" / "weights.safetensors")[1]["parent"]
     assert vpngen.Spec.from_dict(parent["source"]["spec"]).n_categories == 4 and parent["file"] == str(vpn)
     tuned = as_pth(tmp_path / "tuned" / "weights.safetensors", tmp_path / "tuned.pth")
     again = run("evaluate", tuned, "--format", "json")
-    assert again.code == 0 and again.json["figures"] == done.json["figures"], again.err
+    assert again.code == 0 and again.json["metrics"] == done.json["metrics"], again.err
 
 
 def test_a_flat_network_is_inflated(run: Run, tmp_path: Path, ucf: tuple[str | Path, ...]) -> None:
@@ -256,15 +274,15 @@ def test_a_flat_network_is_inflated(run: Run, tmp_path: Path, ucf: tuple[str | P
 @pytest.mark.parametrize(
     ("extra", "told"),
     [
-        (("--from", "nope"), "`--from` (='nope'): there is no such file"),
-        (("--inflate", "nope"), "`--inflate` (='nope'): there is no such file"),
+        (("--init-from", "nope"), "`--init-from` (='nope') does not exist"),
+        (("--inflate", "nope"), "`--inflate` (='nope') does not exist"),
         (
             ("--inflate", "deep.pth"),
-            "`--inflate` (='deep.pth') has kernels in time already; `--from` takes it as it is",
+            "`--inflate` has kernels in time already",
         ),
         (
             ("--inflate", "flat.pth", "--model", "r3d18"),
-            "`--inflate` (='flat.pth') does not fit `--model`; it would fit r3d10, width=0.125. Time aside:\n",
+            "`--inflate` does not fit `model`; it would fit r3d10, width=0.125. Time aside:\n",
         ),
     ],
 )
@@ -291,7 +309,7 @@ def test_what_is_wrong_with_weights_names_their_option(
         (("--mean", "0,0,0"), [0, 0, 0], [0.5, 0.5, 0.5]),
     ],
 )
-def test_mean_and_deviation_by_name(
+def test_mean_and_std_by_name(
     run: Run, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], mean: list[float], std: list[float]
 ) -> None:
     taken = []
@@ -300,7 +318,7 @@ def test_mean_and_deviation_by_name(
     assert ([*taken[0].mean], [*taken[0].std]) == (mean, std)
 
 
-def test_mean_and_deviation_that_are_none(run: Run) -> None:
+def test_mean_and_std_that_are_none(run: Run) -> None:
     done = run("train", "vpn", *NOISE, "--mean", "imagnet")
     assert (
         done.code == 2
@@ -319,11 +337,11 @@ def test_a_run_without_a_name_has_that_of_its_weights(
     shutil.copy(initialized / "weights.pth", tmp_path / "published.pth")
     monkeypatch.chdir(initialized)
     for begin in (
-        TINY[:4], ("--from", "."), ("--from", "weights.pth"), ("--from", initialized), ("--from", tmp_path / "published.pth"),
+        TINY[:4], ("--init-from", "."), ("--init-from", "weights.pth"), ("--init-from", initialized), ("--init-from", tmp_path / "published.pth"),
         ("--inflate", "none.pth"),
     ):  # fmt: skip
         assert run("finetune", *begin, *ucf).code == 0
-    assert run("train", "--from", ".", "--categories", "4", "--instances", "8").code == 0
+    assert run("train", "--init-from", ".", "--categories", "4", "--instances", "8").code == 0
     assert taken == [
         *(f"runs/ucf101-r3d10{end}" for end in ("", "-from-vpn", "-from-vpn", "-from-vpn", "-from-published")),
         "runs/ucf101-r3d50-inflated",
@@ -341,10 +359,10 @@ def test_a_model_of_somebody_else(
         "                         nn.Linear(width, num_classes))\n"
     )
     monkeypatch.setattr(sys, "path", [*sys.path])  # the command adds the folder that it is called in
-    own = ("--model", "mine:net", "--set", "width=6", "--clip", "8x32x32")
+    own = ("--model", "mine:net", "--model-option", "width=6", "--clip", "8x32x32")
     noise = NOISE[len(TINY) :]
     assert run("train", "vpn", *own, *noise).code == 0
-    assert run("finetune", "tuned", "--from", "vpn", *ucf, *BRIEF).code == 0
+    assert run("finetune", "tuned", "--init-from", "vpn", *ucf, *BRIEF).code == 0
     shapes = {name: value.shape for name, value in state_of(tmp_path / "tuned" / "weights.pth").items()}
     assert shapes["0.weight"] == (6, 3, 3, 3, 3) and shapes["4.weight"] == (3, 6)
     assert run("evaluate", "tuned").code == 0
@@ -371,9 +389,12 @@ class pair(nn.Linear):
 @pytest.mark.parametrize(
     ("model", "told"),
     [
-        ("misfits:large", "`--clip` (=8x32x32): misfits:large cannot take such clips (RuntimeError: "),
-        ("misfits:map", "`--model` (='misfits:map') must give logits (N, {0}), and gives (1, {0}, 1, 1, 1) for"),
-        ("misfits:pair", "and gives a tuple for a clip of 8x32x32"),
+        ("misfits:large", "`--clip` (='8x32x32') is a shape of clips that misfits:large cannot take (RuntimeError: "),
+        (
+            "misfits:map",
+            "`--model` (='misfits:map') must give logits (1, {0}) for a clip of 8x32x32, and gives (1, {0}, 1, 1, 1)",
+        ),
+        ("misfits:pair", "and gives a tuple"),
     ],
 )
 @pytest.mark.parametrize("command", ["train", "finetune"])
@@ -443,18 +464,18 @@ def test_broken_and_short_videos_are_told_and_counted(run: Run, tmp_path: Path, 
     for _ in range(3):
         writer.send(np.full((48, 48, 3), 128, np.uint8))
     writer.close()
-    data = ("--data", "ucf101", "--videos", own / "ucf", "--annotations", own / "lists")
-    done = run("finetune", "tuned", "--from", initialized, *data, *BRIEF)
+    data = set_of(own)
+    done = run("finetune", "tuned", "--init-from", initialized, *data, *BRIEF)
     assert done.code == 0, done.err
     found = Evaluation.load(tmp_path / "tuned" / "evaluation.json")
-    assert set(found.broken) == {Path(test[0]).stem, Path(test[1]).stem}
+    assert set(found.unreadable) == {Path(test[0]).stem, Path(test[1]).stem}
     assert found.short == (Path(test[2]).stem,)
-    assert len(found.videos) == 6 and found.figures["top1"] <= 4 / 6
-    assert found.read is not None and found.read[0] == pytest.approx(found.figures["top1"] * 6 / 4)
-    faults = json.loads((tmp_path / "tuned" / "faults.json").read_text())
-    assert Path(train[0]).stem in faults
+    assert len(found.videos) == 6 and found.metrics["top1"] <= 4 / 6
+    assert found.read is not None and found.read[0] == pytest.approx(found.metrics["top1"] * 6 / 4)
+    failures = json.loads((tmp_path / "tuned" / "failures.json").read_text())
+    assert Path(train[0]).stem in failures
     first, second = done.err.split("epoch 2/2")
-    assert first.count("3 videos could not be read, or not whole; tuned/faults.json says which") == 1
+    assert first.count("3 videos could not be read, or not whole; see tuned/failures.json") == 1
     assert "could not be read, or" not in second
     assert "videos read" in done.out and Path(test[0]).stem in done.out
 
@@ -466,16 +487,16 @@ def test_broken_and_short_videos_are_told_and_counted(run: Run, tmp_path: Path, 
         (lambda own: None, ("--splits", "3"), 3, "trainlist03.txt"),
         (lambda own: (own / "lists" / "testlist02.txt").unlink(), ("--splits", "1,2"), 3, "testlist02.txt"),
         (lambda own: (own / "ucf" / "Left").rename(own / "ucf" / "Sinister"), (), 3, "Sinister"),
-        (lambda own: shutil.rmtree(own / "ucf"), (), 3, "`--videos`"),
-        (lambda own: None, ("--batch", "500"), 2, "`--batch` (=500) is more than the 12 training videos"),
-        (lambda own: None, ("--holdout", "1.5"), 2, "`--holdout`"),
-        (lambda own: None, ("--from", "none.pth"), 2, "none.pth"),
+        (lambda own: shutil.rmtree(own / "ucf"), (), 3, "`root`"),
+        (lambda own: None, ("--batch-size", "500"), 2, "`--batch-size` (=500) is more than the 12 training videos"),
+        (lambda own: None, ("--val-fraction", "1.5"), 2, "`--val-fraction`"),
+        (lambda own: None, ("--init-from", "none.pth"), 2, "none.pth"),
         (lambda own: None, ("--model", "r3d11"), 2, "`--model` (='r3d11')"),
-        (lambda own: None, ("--set", "shortcut=C"), 2, "shortcut"),
+        (lambda own: None, ("--model-option", "shortcut=C"), 2, "shortcut"),
         (lambda own: None, ("--freeze", "7"), 2, "`--freeze` (=7)"),
         (lambda own: None, ("--seeds", "-1"), 2, "`--seeds`"),
-        (lambda own: None, ("--set", "in_channels=1"), 2, "`in_channels` (=1) must be 3"),
-        (lambda own: None, ("--decoders", "-1"), 2, "`--decoders`"),
+        (lambda own: None, ("--model-option", "in_channels=1"), 2, "`in_channels` (=1) must be 3"),
+        (lambda own: None, ("--num-workers", "-1"), 2, "'--num-workers'"),
         (lambda own: None, ("--device", "tpu"), 2, "`--device`"),
     ],
 )  # fmt: skip
@@ -483,27 +504,27 @@ def test_what_is_wrong_is_named_before_anything_is_written(
     run: Run, tmp_path: Path, own: Path, harm: Callable[[Path], object], extra: tuple[str, ...], code: int, what: str
 ) -> None:
     harm(own)
-    data = ("--data", "ucf101", "--videos", own / "ucf", "--annotations", own / "lists")
+    data = set_of(own)
     done = run("finetune", "tuned", *TINY[:4], *data, *BRIEF, *extra)
     assert done.code == code and what in done.err and done.err.startswith(("Error: ", "Usage: ")), done.err
     assert not (tmp_path / "tuned").exists() or not any((tmp_path / "tuned").iterdir())
 
 
 def test_weights_of_another_network_are_named(run: Run, initialized: Path, ucf: tuple[str | Path, ...]) -> None:
-    done = run("finetune", "tuned", "--from", initialized, "--model", "r3d18", *ucf, *BRIEF)
+    done = run("finetune", "tuned", "--init-from", initialized, "--model", "r3d18", *ucf, *BRIEF)
     assert done.code == 3 and "r3d10" in done.err, done.err
-    both = run("finetune", "tuned", "--from", initialized, "--inflate", initialized / "weights.pth", *ucf, *BRIEF)
+    both = run("finetune", "tuned", "--init-from", initialized, "--inflate", initialized / "weights.pth", *ucf, *BRIEF)
     assert both.code == 2 and "leave one of them out" in both.err
 
 
 def test_classes_of_other_videos_are_a_conflict(run: Run, tmp_path: Path, own: Path, initialized: Path) -> None:
-    data = ("--data", "ucf101", "--videos", own / "ucf", "--annotations", own / "lists")
-    assert run("finetune", "tuned", "--from", initialized, *data, *BRIEF, "--epochs", "1").code == 0
+    data = set_of(own)
+    assert run("finetune", "tuned", "--init-from", initialized, *data, *BRIEF, "--epochs", "1").code == 0
     shutil.rmtree(own / "ucf" / "Up")
     for path in (own / "lists").iterdir():
         path.write_text("".join(f"{line}\n" for line in path.read_text().splitlines() if "Up" not in line))
     done = run("evaluate", "tuned")
-    assert done.code == 3 and "names 3 classes" in done.err and "only the weights have Up" in done.err, done.err
+    assert done.code == 3 and "has 3 classes" in done.err and "only the weights have Up" in done.err, done.err
 
 
 def test_a_folder_of_something_else_is_left_alone(run: Run, tmp_path: Path) -> None:
@@ -517,55 +538,40 @@ def test_a_folder_of_something_else_is_left_alone(run: Run, tmp_path: Path) -> N
 def test_another_run_in_the_folder_is_left_alone(run: Run, tmp_path: Path, initialized: Path) -> None:
     shutil.copytree(initialized, tmp_path / "vpn")
     before = {p.name: p.read_bytes() for p in (tmp_path / "vpn").iterdir() if p.is_file()}
-    done = run("train", "vpn", *NOISE, "--run-seed", "9")
+    done = run("train", "vpn", *NOISE, "--seed", "9")
     assert done.code == 3 and "seed: 0 there, 9 here" in done.err
     assert {p.name: p.read_bytes() for p in (tmp_path / "vpn").iterdir() if p.is_file()} == before
 
 
-@pytest.mark.parametrize(
-    ("changes", "what"),
-    [
-        (("--splits", "2"), "train.set: "),
-        (("--holdout", "0.3"), "train.set: "),
-        (("--set", "stem_stride=2"), "model.options: "),
-    ],
-)
-def test_other_videos_in_a_finished_folder_are_a_conflict(
-    run: Run, tmp_path: Path, ucf: tuple[str | Path, ...], changes: tuple[str, ...], what: str
-) -> None:
+def test_other_videos_in_a_finished_folder_are_a_conflict(run: Run, tuned: Path, ucf: tuple[str | Path, ...]) -> None:
     """Nothing of a finished run may come to say that it saw what it did not."""
-    assert run("finetune", "tuned", *TINY[:4], *ucf, *BRIEF, "--epochs", "1").code == 0
-    before = {p.name: p.read_bytes() for p in (tmp_path / "tuned").iterdir() if p.is_file()}
-    done = run("finetune", "tuned", *TINY[:4], *ucf, *BRIEF, "--epochs", "1", *changes)
-    assert done.code == 3 and what in done.err, done.err
-    assert {p.name: p.read_bytes() for p in (tmp_path / "tuned").iterdir() if p.is_file()} == before
+    before = {p.name: p.read_bytes() for p in tuned.iterdir() if p.is_file()}
+    for changes, what in (
+        (("--splits", "2"), "train.set: "), (("--val-fraction", "0.3"), "train.set: "),
+        (("--model-option", "stem_stride=2"), "model.options: "),
+    ):  # fmt: skip
+        done = run("finetune", tuned, *TINY[:4], *ucf, *BRIEF, "--epochs", "1", *changes)
+        assert done.code == 3 and what in done.err, done.err
+    assert {p.name: p.read_bytes() for p in tuned.iterdir() if p.is_file()} == before
 
 
 def test_a_plain_folder_is_evaluated_on_what_is_held_out_of_it(run: Run, films: Path, initialized: Path) -> None:
-    data = ("--data", "folder", "--videos", films / "ucf", "--holdout", "0.34")
-    done = run("finetune", "tuned", "--from", initialized, *data, *BRIEF, "--epochs", "1", "--format", "json")
+    data = ("--dataset", "folder", "--root", films / "ucf", "--val-fraction", "0.34")
+    done = run("finetune", "tuned", "--init-from", initialized, *data, *BRIEF, "--epochs", "1", "--format", "json")
     assert done.code == 0, done.err
-    count = done.json["figures"]["videos"]
+    count = done.json["metrics"]["videos"]
     assert 3 <= count < 18
     again = run("evaluate", "tuned", "--format", "json")
-    assert again.code == 0 and again.json["figures"] == done.json["figures"]
-    without = run("finetune", "other", "--from", initialized, *data[:4], *BRIEF)
-    assert without.code == 3 and "--holdout" in without.err, without.err
-
-
-def test_one_broken_video_is_one(run: Run, own: Path) -> None:
-    train = (own / "lists" / "trainlist01.txt").read_text().split()[0]
-    (own / "ucf" / train).write_bytes(b"no video")
-    data = ("--data", "ucf101", "--videos", own / "ucf", "--annotations", own / "lists")
-    done = run("finetune", "tuned", *TINY[:4], *data, *BRIEF)
-    assert done.code == 0 and done.err.count("\n1 video could not be read, or not whole; ") == 1, done.err
+    assert again.code == 0 and again.json["metrics"] == done.json["metrics"]
+    without = run("finetune", "other", "--init-from", initialized, *data[:4], *BRIEF)
+    assert without.code == 3 and "--val-fraction" in without.err, without.err
 
 
 def test_what_is_held_out_as_the_test_is_the_same_for_all_seeds(films: Path) -> None:
-    folder = Data("folder", films / "ucf", holdout=0.34)
+    folder = DataConfig("folder", films / "ucf", val_fraction=0.34)
     first, *others = (folder.sets(seed) for seed in range(5))
     assert all(sets == first for sets in others)
-    ucf = Data("ucf101", films / "ucf", films / "lists", holdout=0.34)
+    ucf = DataConfig("ucf101", films / "ucf", films / "lists", val_fraction=0.34)
     by_seed = [ucf.sets(seed) for seed in range(5)]
     assert len({held.videos for _, held, _ in by_seed}) > 1 and len({test.videos for *_, test in by_seed}) == 1
 
@@ -574,7 +580,7 @@ def test_a_run_knows_its_videos_from_anywhere(
     run: Run, tmp_path: Path, films: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(films, tmp_path / "films")
-    data = ("--data", "ucf101", "--videos", "films/ucf", "--annotations", "films/lists")
+    data = ("--dataset", "ucf101", "--root", "films/ucf", "--annotations", "films/lists")
     assert run("finetune", "tuned", *TINY[:4], *data, *BRIEF, "--epochs", "1").code == 0
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -587,8 +593,8 @@ def test_a_finished_run_is_not_evaluated_again(
     run: Run, tmp_path: Path, own: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scored = []
-    monkeypatch.setattr(runs, "evaluate", lambda *args, **more: scored.append(0) or train.evaluate(*args, **more))
-    data = ("--data", "ucf101", "--videos", own / "ucf", "--annotations", own / "lists")
+    monkeypatch.setattr(runs, "score", lambda *args, **more: scored.append(0) or score(*args, **more))
+    data = set_of(own)
     command = ("finetune", "tuned", *TINY[:4], *data, *BRIEF, "--format", "json")
     first = run(*command, "--epochs", "1")
     for _ in range(3):
@@ -610,21 +616,18 @@ def test_a_finished_run_is_not_evaluated_again(
     assert file.read_bytes() == before
 
 
-def test_an_evaluation_on_videos_that_were_trained_on_says_so(run: Run, ucf: tuple[str | Path, ...]) -> None:
-    assert run("finetune", "tuned", *TINY[:4], *ucf, *BRIEF, "--epochs", "1").code == 0
-    done = run("evaluate", "tuned", "--splits", "2")
-    assert (
-        done.code == 0
-        and "tuned was trained on split 1, and has seen many of the videos that split 2 tests" in done.err
-    )
-    assert "was trained on" not in run("evaluate", "tuned").err
+def test_an_evaluation_on_videos_that_were_trained_on_says_so(run: Run, tuned: Path) -> None:
+    done = run("evaluate", tuned, "--splits", "2")
+    said = f"{tuned} was trained on split 1, and has seen many of the videos that split 2 tests"
+    assert done.code == 0 and said in done.err
+    assert "was trained on" not in run("evaluate", tuned).err
 
 
-def test_mean_and_deviation_are_carried_on(run: Run, tmp_path: Path, ucf: tuple[str | Path, ...]) -> None:
+def test_mean_and_std_are_carried_on(run: Run, tmp_path: Path, ucf: tuple[str | Path, ...]) -> None:
     how = [*TINY, *NOISE[len(TINY) :], "--epochs", "1"]
     assert run("train", "one", *how, "--mean", "0.4,0.4,0.4", "--std", "0.2,0.25,0.3").code == 0
-    assert run("train", "two", *how, "--from", "one").code == 0
-    assert run("finetune", "three", *ucf, *BRIEF, "--epochs", "1", "--from", "two").code == 0
+    assert run("train", "two", *how, "--init-from", "one").code == 0
+    assert run("finetune", "three", *ucf, *BRIEF, "--epochs", "1", "--init-from", "two").code == 0
     for name in ("two", "three"):
         recipe = recipe_of(tmp_path / name)
         assert recipe["mean"] == [0.4, 0.4, 0.4] and recipe["std"] == [0.2, 0.25, 0.3]
@@ -633,40 +636,33 @@ def test_mean_and_deviation_are_carried_on(run: Run, tmp_path: Path, ucf: tuple[
 def test_the_same_weights_by_another_path_are_the_same_run(
     run: Run, ucf: tuple[str | Path, ...], initialized: Path
 ) -> None:
-    assert run("finetune", "tuned", *ucf, *BRIEF, "--epochs", "1", "--from", initialized).code == 0
+    assert run("finetune", "tuned", *ucf, *BRIEF, "--epochs", "1", "--init-from", initialized).code == 0
     roundabout = initialized / ".." / initialized.name / "weights.safetensors"
-    assert run("finetune", "tuned", *ucf, *BRIEF, "--epochs", "1", "--from", roundabout).code == 0
+    assert run("finetune", "tuned", *ucf, *BRIEF, "--epochs", "1", "--init-from", roundabout).code == 0
     done = run("finetune", "tuned", *TINY[:4], *ucf, *BRIEF, "--epochs", "1")
     assert done.code == 3 and "initialized from: " in done.err
 
 
-def test_networks_of_one_split_and_seed_stand_side_by_side(
-    run: Run, ucf: tuple[str | Path, ...], initialized: Path
-) -> None:
-    assert run("finetune", "scratch", *TINY[:4], *ucf, *BRIEF, "--epochs", "1").code == 0
-    assert run("finetune", "vpn", "--from", initialized, *ucf, *BRIEF, "--epochs", "1").code == 0
-    done = run("evaluate", "scratch", "vpn", "--format", "json", "-o", "both.json")
-    assert done.code == 0 and set(done.json) == {"scratch", "vpn"}
+def test_networks_of_one_split_and_seed_stand_side_by_side(run: Run, tuned: Path) -> None:
+    shutil.copytree(tuned, "other")
+    done = run("evaluate", "other", tuned, "--format", "json", "-o", "both.json")
+    assert done.code == 0 and set(done.json) == {"other", str(tuned)}
     assert json.loads(Path("both.json").read_text()) == done.json
-    assert run("evaluate", "scratch", "vpn").out.count("top-1") == 2
+    assert run("evaluate", "other", tuned).out.count("top-1") == 2
 
 
-def test_the_choices_of_the_command_line_are_those_of_the_library() -> None:
-    assert training.KINDS == train.KINDS
-    assert set(training.AUGMENTATIONS) == set(AUGMENTATIONS)
-    assert training.LEVELS == tuple(runs.LEVELS)
-    assert training.RECIPES == tuple(train.RECIPES)
-    assert set(training.RECIPE_FIELDS) == {field.name for field in dataclasses.fields(train.Recipe)}
-
-
-def test_a_set_without_val_gets_one_that_is_never_trained_on(run: Run, tmp_path: Path) -> None:
-    noise = [*NOISE]
-    at = noise.index("--val-instances")
-    del noise[at : at + 2]
-    done: Result = run("train", "vpn", *noise, "--epochs", "1", "--format", "json")
-    assert done.code == 0 and done.json["val_loss"] > 0
-    _, metadata = read_weights(tmp_path / "vpn" / "weights.safetensors")
-    assert metadata["source"]["spec"]["val_instances"] == 1 and metadata["source"]["spec"]["instances"] == 8
+def test_a_set_without_val_gets_one_instance_in_sixteen_more(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """They are never trained on: the epoch is that of the instances that were asked for."""
+    taken: list[Any] = []
+    monkeypatch.setattr(runs, "_fit", lambda *args, **_: taken.append(args))
+    recipe = Recipe(batch_size=4, clip=(8, 32, 32))
+    for instances, more in ((1, 1), (31, 1), (32, 2), (48, 3)):
+        spec = vpngen.perlin(categories=4, instances=instances, divisions=(1, 12), shape=(16, 48, 48))
+        runs.initialize(spec, tmp_path, ModelInit("r3d10", {"width": 0.125}), recipe, Runtime("cpu"), threads=1)
+        _, _, (train, val), *_, metadata, _ = taken.pop()
+        made = metadata["source"]["spec"]
+        assert (made["instances"], made["val_instances"]) == (instances, more)
+        assert len(train) == instances and len(val) == more
 
 
 def test_a_stored_set_trains_as_its_spec_does(run: Run, tmp_path: Path, initialized: Path) -> None:

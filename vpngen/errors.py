@@ -5,7 +5,9 @@ Every message names the argument, its value, what is allowed, and what to do abo
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 
 
 class VpngenError(Exception):
@@ -41,6 +43,15 @@ class ArgumentError(VpngenError, ValueError):
 
     def __str__(self) -> str:
         return self.text()
+
+
+@contextlib.contextmanager
+def renamed(**names: str) -> Iterator[None]:
+    """Errors name arguments as the caller knows them: `names` maps those of the functions called to its own."""
+    try:
+        yield
+    except ArgumentError as error:
+        raise ArgumentError(error.problem, names.get(error.argument or "", error.argument), error.value) from error
 
 
 def _shown(value: object) -> str:

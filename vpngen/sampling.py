@@ -78,6 +78,13 @@ class Augment:
         return self.step if isinstance(self.step, tuple) else (self.step,)
 
 
+NORMALIZATIONS: Final = {
+    "half": {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)},
+    "kinetics": {"mean": (0.4345, 0.4051, 0.3775), "std": (0.2768, 0.2713, 0.2737)},
+    "activitynet": {"mean": (0.4477, 0.4209, 0.3906), "std": (0.2767, 0.2695, 0.2714)},
+    "imagenet": {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)},
+}
+"""Mean and std of red, green and blue in [0, 1]: mean.py of 3D-ResNets-PyTorch, and ImageNet's as torchvision has them."""
 AUGMENTATIONS: Final[dict[str, Augment]] = {
     "x10": Augment(),
     "multiscale": Augment(scales=QUARTER_OCTAVES),

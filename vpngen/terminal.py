@@ -8,8 +8,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +18,7 @@ from vpngen.units import duration_text, number_text, size_text
 if TYPE_CHECKING:
     from vpngen import train
     from vpngen.executors.base import Progress
+    from vpngen.train import Evaluation, Summary
 
 QUIET_SECONDS = 60.0
 """Between two lines where there is no terminal."""
@@ -117,24 +118,25 @@ def step_text(p: train.Progress) -> str:
     if p.phase == "val":
         return f"{at} of validation"
     left = f"  {duration_text((p.steps - p.step) * p.step_seconds)} left" if p.step < p.steps else ""
-    if math.isnan(p.loss):  # the figures of a step are read when the next is under way
+    if math.isnan(p.loss):  # the metrics of a step are read when the next is under way
         return at
     return (
-        f"{at}  loss {p.loss:.3f}  {_metrics(p)}  lr {p.lr:g}  {number_text(p.clips_per_second)} clips/s  "
+        f"{at}  loss {p.loss:.3f}  {_metrics(p.metrics)}  lr {p.lr:g}  {number_text(p.clips_per_second)} clips/s  "
         f"{p.data_wait:.1%} waiting for data{left}"
     )
 
 
-def _metrics(p: train.Progress) -> str:
-    return "  ".join(f"{name.replace('top', 'top-')} {value:.1%}" for name, value in p.metrics.items())
+def _metrics(found: Mapping[str, Any]) -> str:
+    return "  ".join(f"{name.replace('top', 'top-')} {value:.1%}" for name, value in found.items())
 
 
 def epoch_text(p: train.Progress) -> str:
     """What an epoch came to."""
     row = p.row or {}
-    val = "" if row.get("val_loss") is None else f"val loss {row['val_loss']:.3f}  top-1 {row['val_top1']:.1%}  "
+    seen = {name: row.get(f"val_{name}") for name in p.metrics}
+    val = "" if row.get("val_loss") is None else f"val loss {row['val_loss']:.3f}  {_metrics(seen)}  "
     return (
-        f"epoch {p.epoch}/{p.epochs}  {val}train loss {p.loss:.3f}  {_metrics(p)}  lr {p.lr:g}  "
+        f"epoch {p.epoch}/{p.epochs}  {val}train loss {p.loss:.3f}  {_metrics(p.metrics)}  lr {p.lr:g}  "
         f"{number_text(p.clips_per_second)} clips/s  {p.data_wait:.1%} waiting for data"
     )
 
@@ -208,3 +210,79 @@ def _bar(what: str) -> Iterator[Show]:
             bar.update(task, completed=done, total=total, description=text, left="left")
 
         yield show
+
+
+# --- evaluations
+
+
+def evaluation_text(found: Evaluation) -> str:
+    """The metrics of an evaluation as a table, in percent, and what there is to say about single videos."""
+    unreadable, damaged = found.unreadable, found.damaged
+    total = f"{len(found.videos):,}"
+    rows = [("%", "top-1", f"top-{found.k}", "average", "of"), ("videos", *_percents(found.all), total)]
+    if unreadable:
+        rows.append(("videos read", *_percents(found.read), f"{len(found.videos) - len(unreadable):,}"))
+    rows.append(("windows", *_percents(found.by_window), f"{found.windows[0]:,}"))
+    lines = [aligned(rows)]
+    if unreadable:
+        lines += [f"{_videos(len(unreadable))} of {total} could not be read and count as wrong:", *_some(unreadable)]
+    if damaged:
+        lines += [f"{_videos(len(damaged))} damaged in places, scored by what could be read:", *_some(damaged)]
+    if found.short:
+        lines.append(f"{_videos(len(found.short))} shorter than a window: looped")
+    return "\n".join(lines)
+
+
+def summary_text(found: Summary) -> str:
+    """The metrics of a summary as tables, in percent."""
+    rows = [("%", "top-1", f"top-{found.k}", "average")]
+    for what, prefix in (("videos", ""), ("windows", "window_")):
+        row = [what]
+        for metric in (f"{prefix}{name}" for name in ("top1", "top5", "average")):
+            std = found.std(metric)
+            row.append(_percent(found.mean(metric)) + ("" if std is None else f" ± {_percent(std)}"))
+        rows.append((row[0], row[1], row[2], row[3]))
+    splits = f"the mean of {len(found.splits)} splits" if len(found.splits) > 1 else f"split {found.splits[0]}"
+    count = len(found.seeds)
+    about = f"n = 1: {splits}; an std needs two seeds"
+    if count > 1:
+        about = f"n = {count} seeds, each {splits}: mean ± sample standard deviation"
+    top1 = found.table("top1")
+    table = [("top-1 of videos, %", *(f"split {split}" for split in found.splits), "mean")]
+    for name, values in [
+        *((f"seed {n}", row) for n, row in zip(found.seeds, top1, strict=True)),
+        ("mean", top1.mean(0)),
+    ]:
+        table.append((name, *map(_percent, values), _percent(values.mean())))
+    lines = [aligned(rows), about, "", aligned(table)]
+    for (split, seed), one in sorted(found.evaluations.items()):
+        if one.unreadable:
+            which = f"split {split}, seed {seed}"
+            lines.append(f"{_videos(len(one.unreadable))} of {which} could not be read and count as wrong")
+    return "\n".join(lines)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """A table as plain text: the first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [[row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in rows]
+    return "\n".join("  ".join(line).rstrip() for line in lines)
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}"
+
+
+def _percents(shares: tuple[float, float, float] | None) -> tuple[str, str, str]:
+    first, among, mean = map(_percent, shares or (None, None, None))
+    return first, among, mean
+
+
+def _videos(count: int) -> str:
+    return "1 video" if count == 1 else f"{count:,} videos"
+
+
+def _some(videos: Mapping[str, str]) -> list[str]:
+    """A line for each of the first ten."""
+    more = [f"  and {len(videos) - 10:,} more"] if len(videos) > 10 else []
+    return [f"  {name}: {why}" for name, why in list(videos.items())[:10]] + more

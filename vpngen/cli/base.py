@@ -164,10 +164,7 @@ class Command(_Help, click.Command):
         except ArgumentError as error:
             words = [(p, p.opts[-1] if isinstance(p, click.Option) else _word(p)) for p in self.get_params(ctx)]
             typed = {str(p.name): word for p, word in words} | {_key(p): word for p, word in words}
-            for name, option in (("name", "model"), ("stages", "freeze"), ("split", "splits"), ("seed", "run_seed")):
-                if option in typed and not (name == "seed" and name in typed):
-                    typed[name] = typed[option]
-            typed["path"] = typed.get("weights") or typed.get("out") or typed.get("store_path", "path")
+            typed.setdefault("path", typed.get("out") or typed.get("store_path", "path"))
             if ctx.params.get("show_d") is not None:
                 typed["temporal"] = "--show-d"
             if error.argument is None:
@@ -181,7 +178,7 @@ def _key(param: click.Parameter) -> str:
 
 
 def _word(argument: click.Parameter) -> str:
-    return (argument.metavar or str(argument.name).upper()).strip("[]")
+    return (argument.metavar or str(argument.name).upper()).strip("[].")
 
 
 class SectionOption(click.Option):

@@ -66,7 +66,7 @@ def _reads(field: Field) -> dict[str, Any]:
 
 
 def _default(field: Field) -> str:
-    if field.default is dataclasses.MISSING or field.default is None:
+    if field.default is dataclasses.MISSING or field.default in (None, ()):
         return ""
     if isinstance(field.default, bool):
         word = field.name.replace("_", "-")

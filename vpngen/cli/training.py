@@ -1,14 +1,15 @@
-"""`vpngen train`, `finetune`, `evaluate` and `figure`: networks that are initialized, fine-tuned, evaluated and drawn."""
+"""`vpngen train`, `finetune` and `evaluate`: networks that are initialized, fine-tuned and evaluated."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,8 @@ import click
 
 from vpngen.cli.base import (
     EXIT_CODES,
-    Group,
     Noted,
+    OptionsOf,
     SectionOption,
     Stop,
     bundle,
@@ -28,20 +29,25 @@ from vpngen.cli.base import (
     numbers,
     shape_of,
     show,
-)  # fmt: skip
+)
 from vpngen.cli.dataset import no_dataset, take_spec, training_dataset_options, warm
+from vpngen.cli.fields import made_options
 from vpngen.errors import ArgumentError, MissingError
 
 if TYPE_CHECKING:
-    from vpngen.train.evaluation import Evaluation
-    from vpngen.train.recipes import Recipe
-    from vpngen.train.runs import Data, Machine, Start
+    from vpngen.train import DataConfig, Evaluation, ModelInit, Recipe, Runtime
 
-KINDS = ("ucf101", "hmdb51", "activitynet", "kinetics", "json", "folder")
-AUGMENTATIONS = ("x10", "multiscale", "random", "none")
-RECIPES = ("wacv2022", "cvpr2018", "cvpr2018-finetune")
-LEVELS = ("half", "kinetics", "activitynet", "imagenet")
 RESUMES = " It goes on from its last checkpoint when the same command is given again."
+_path = click.Path(path_type=Path)
+_integers = numbers(int, "whole numbers")
+
+
+class _Later(OptionsOf):
+    """Options that are made once a command is used: until then nothing of training is imported."""
+
+    def __init__(self, *args: Any, make: Callable[[], list[click.Parameter]], **fields: Any) -> None:
+        super().__init__(*args, **fields)
+        self.made = lambda typed: make()  # type: ignore[method-assign]
 
 
 def _settings(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, Any] | None:
@@ -58,114 +64,123 @@ def _settings(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
     return made or None
 
 
-_path = click.Path(path_type=Path)
-_three = numbers(float, f"one of {', '.join(LEVELS)}, or three numbers")
+def _normalization(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
+    """A name, or three numbers."""
+    from vpngen.sampling import NORMALIZATIONS
+
+    known = ", ".join(NORMALIZATIONS)
+    return value if value in NORMALIZATIONS else numbers(float, f"one of {known}, or three numbers")(ctx, param, value)
 
 
-def _levels(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
-    """One of LEVELS, or three numbers."""
-    return value if value in LEVELS else _three(ctx, param, value)
+def _recipe_options() -> list[click.Parameter]:
+    from vpngen.fields import described
+    from vpngen.sampling import NORMALIZATIONS
+    from vpngen.train.recipes import RECIPES, Recipe
+
+    option = functools.partial(SectionOption, section="How it is trained")
+    names = list(NORMALIZATIONS)
+    level = functools.partial(option, callback=_normalization, shell_complete=complete(*names), metavar="R,G,B|NAME")
+    first = next(iter(RECIPES))
+    fields = [f for f in described(Recipe) if f.name not in ("mean", "std")]
+    return [
+        option(["--recipe"], type=click.Choice(list(RECIPES)), default=first, help=f"The defaults of the options below; shown are those of {first}."),
+        *made_options(fields, SectionOption, section="How it is trained"),
+        level(["--mean"], help=f"Subtracted from pixel values in [0, 1]; {', '.join(names)} set --std too.  [default: that of --init-from; with --inflate imagenet; or half]"),
+        level(["--std"], help="What they are divided by then; likewise."),
+    ]  # fmt: skip
+
+
+def _data_options() -> list[click.Parameter]:
+    from vpngen.datasets import KINDS
+
+    option = functools.partial(SectionOption, section="Which videos")
+    return [
+        option(["--dataset", "kind"], type=click.Choice(KINDS), help="What kind of set it is."),
+        option(["--root"], type=_path, metavar="FOLDER", help="The folder of its videos; json: of its folders of frames."),
+        option(["--annotations"], type=_path, metavar="PATH", help="ucf101, hmdb51: the folder of split files; activitynet, json: the file; kinetics: the folder of CSV files."),
+    ]  # fmt: skip
 
 
 _network = functools.partial(click.option, cls=SectionOption, section="Which network")
-_how = functools.partial(click.option, cls=SectionOption, section="How it is trained")
-_machine = functools.partial(click.option, cls=SectionOption, section="Where it runs")
-_data = functools.partial(click.option, cls=SectionOption, section="Which videos")
+_runtime = functools.partial(click.option, cls=SectionOption, section="Where it runs")
 model_options = bundle(
-    _network("--model", metavar="NAME", help="Such as r3d18, r2p1d50, preact200, wide50, resnext101, densenet121, or package.module:callable.  [default: that of the weights of --from, or r3d50]"),
-    _network("--set", "options", multiple=True, callback=_settings, metavar="NAME=VALUE", help="An option of the model: shortcut=A, width=0.5, max_pool=false ..."),
-    _network("--from", "from_", type=_path, metavar="FILE", help="Weights to begin with, .safetensors or .pth, or the folder of a run; the head is a new one."),
-    _network("--inflate", type=_path, metavar="FILE", help="Weights of a 2-D ResNet to begin with, repeated along time."),
+    _network("--model", metavar="NAME", help="Such as r3d18, r2p1d50, preact200, wide50, resnext101, densenet121, or package.module:callable.  [default: that of --init-from, or r3d50]"),
+    _network("--model-option", "options", multiple=True, callback=_settings, metavar="NAME=VALUE", help="An option of the network: shortcut=A, width=0.5, max_pool=false ..."),
+    _network("--init-from", type=_path, metavar="FILE", help="Weights to begin with, .safetensors or .pth, or the folder of a run; the head is a new one."),
+    _network("--inflate", type=_path, metavar="FILE", help="Weights of a 2D ResNet to begin with, repeated along time."),
 )  # fmt: skip
-recipe_options = bundle(
-    _how("--recipe", type=click.Choice(RECIPES), default=RECIPES[0], show_default=True, help="What the options below are by default."),
-    _how("--epochs", type=int, help="At most.  [default: 200]"),
-    _how("--batch", "batch_size", type=int, help="Clips of a step, over all ranks.  [default: 128]"),
-    _how("--lr", type=float, help="The learning rate at the start.  [default: 0.3, 0.1, 0.001]"),
-    _how("--patience", "lr_patience", type=int, help="Epochs in a row without a better validation loss, after which it is lowered.  [default: 10]"),
-    _how("--factor", "lr_factor", type=float, help="What it is multiplied by then.  [default: 0.1]"),
-    _how("--momentum", type=float, help="Of the gradients.  [default: 0.9]"),
-    _how("--nesterov/--no-nesterov", default=None, help="Nesterov's momentum.  [default: no-nesterov]"),
-    _how("--weight-decay", type=float, help="Per step and rate.  [default: 0.001, 0.001, 0.00001]"),
-    _how("--clip", callback=shape_of, metavar="TxHxW", help="Frames, height, width.  [default: 16x112x112]"),
-    _how("--augment", type=click.Choice(AUGMENTATIONS), help="How clips are cut.  [default: x10, multiscale, multiscale]"),
-    _how("--freeze", type=int, help="Stages that stay as they are; 3 trains conv5_x and the head alone.  [default: 0, 0, 3]"),
-    _how("--mean", callback=_levels, shell_complete=complete(*LEVELS), metavar="R,G,B|NAME", help="Subtracted from levels in [0, 1]; half, kinetics, activitynet and imagenet say --std too.  [default: that of --from; with --inflate imagenet; or half]"),
-    _how("--std", callback=_levels, shell_complete=complete(*LEVELS), metavar="R,G,B|NAME", help="What they are divided by then; likewise."),
+runtime_options = bundle(
+    _runtime("--device", default="auto", show_default=True, shell_complete=complete("auto", "cpu", "cuda"), help="auto, cpu, cuda or cuda:N; a rank of torchrun has its own GPU."),
+    _runtime("--grad-accum-steps", type=int, default=1, show_default=True, help="Parts in which a batch goes through the network, where memory is short."),
+    _runtime("--compile/--no-compile", default=False, help="torch.compile.  [default: no-compile]"),
+    _runtime("--precision", type=click.Choice(["auto", "bf16", "fp32"]), default="auto", show_default=True, help="auto: bf16 on a GPU that has it."),
 )  # fmt: skip
-RECIPE_FIELDS = (
-    "epochs", "batch_size", "lr", "lr_patience", "lr_factor", "momentum", "nesterov", "weight_decay", "clip", "augment", "freeze", "mean", "std",
+num_workers_option = _runtime(
+    "--num-workers", type=click.IntRange(0), help="Processes that decode videos; 0 for none.  [default: the CPUs of a rank, at most 8]"
 )  # fmt: skip
-machine_options = bundle(
-    _machine("--device", default="auto", show_default=True, shell_complete=complete("auto", "cpu", "cuda"), help="auto, cpu, cuda or cuda:N; a rank of torchrun has its own card."),
-    _machine("--accumulate", type=int, default=1, show_default=True, help="Parts in which a batch goes through the network, where memory is short."),
-    _machine("--compile/--no-compile", "compiled", default=False, help="torch.compile.  [default: no-compile]"),
-    _machine("--amp/--no-amp", default=None, help="bfloat16.  [default: on a card that can]"),
+split_options = bundle(
+    click.option("--splits", "split", callback=_integers, default="1", show_default=True, metavar="N,...", help="Official splits; each is a run of its own."),
+    click.option("--seeds", "seed", callback=_integers, default="0", show_default=True, metavar="N,...", help="Of head, order and crops; each is a run of its own."),
+    click.option("--val-fraction", type=float, default=0.0, show_default=True, help="Share of the training videos, by group, that validation takes in place of the test videos; of a plain folder it is the test, the same for all seeds."),
 )  # fmt: skip
-decoders_option = _machine(
-    "--decoders",
-    type=int,
-    help="Processes that decode videos; 0 for none of their own.  [default: the processors that a rank has, 8 at most]",
-)
-data_options = bundle(
-    _data("--data", "kind", type=click.Choice(KINDS), help="What kind of set it is."),
-    _data("--videos", "root", type=_path, metavar="FOLDER", help="Where its videos are; json: its folders of frames."),
-    _data("--annotations", type=_path, metavar="PATH", help="ucf101, hmdb51: the folder of split files; activitynet, json: the file; kinetics: the folder of CSV files."),
+window_options = bundle(
+    click.option("--splits", "split", callback=_integers, metavar="N,...", help="Of which split the test videos are, for each of WEIGHTS.  [default: that it was trained on]"),
+    click.option("--clip", callback=shape_of, metavar="TxHxW", help="Frames, height, width.  [default: those it was trained on]"),
+    click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Windows that go through the network at once."),
+    click.option("-o", "--out", type=_path, metavar="FILE", help="Write the metrics as JSON."),
+    click.option("--results", type=_path, metavar="FILE", help="Write the scores of one of WEIGHTS as 3D-ResNets-PyTorch does."),
 )  # fmt: skip
+recipe_options = click.option("--recipe", cls=_Later, make=_recipe_options)
+data_options = click.option("--dataset", cls=_Later, make=_data_options)
 
 
 @cli.command(epilog=EXIT_CODES)
 @click.argument("out", type=_path, required=False)
-@click.option("--store", "store_path", type=_path, metavar="STORE", help="Read the clips of a rendered set.")
+@click.option("--store", "path", type=_path, metavar="STORE", help="Read the clips of a rendered set.")
 @model_options
 @recipe_options
-@click.option("--samples", type=int, help="Clips of an epoch.  [default: one of every video]")
-@click.option("--run-seed", type=click.IntRange(0), default=0, show_default=True, help="Of weights, order and crops.")
-@machine_options
-@click.option("--threads", type=int, help="That render on a CPU.  [default: all processors]")
+@click.option("--samples-per-epoch", type=click.IntRange(1), help="Clips of an epoch.  [default: one of every video]")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of weights, order and crops.")
+@runtime_options
+@click.option("--threads", type=int, help="CPU threads that render.  [default: all CPUs]")
 @format_option
 @training_dataset_options
 def train(
-    out: Path | None,
-    store_path: Path | None,
-    samples: int | None,
-    run_seed: int,
-    threads: int | None,
-    form: str,
+    out: Path | None, path: Path | None, samples_per_epoch: int | None, seed: int, threads: int | None, form: str,
     **options: Any,
-) -> None:
-    """Initialize a 3-D CNN with clips that are rendered on the fly.
+) -> None:  # fmt: skip
+    """Initialize a 3D CNN with clips that are rendered on the fly.
 
-    It learns to name the category of each.
+    It learns to classify them: the category of each is its label.
 
     OUT is the folder of the run, by default runs/SET-MODEL, with -from-... or -inflated behind it where it begins with
     weights. It holds weights.safetensors, weights.pth in the form of 3D-ResNets-PyTorch, log.csv, curves.png, tensorboard/
-    and the checkpoint that a stopped or killed run goes on from when the same command is given again. On several cards:
+    and the checkpoint that a stopped or killed run goes on from when the same command is given again. On several GPUs:
     torchrun --nproc-per-node 8 -m vpngen train ..., where every rank takes its share of each batch.
 
     Examples:
       vpngen train vpn                R3D-50, the paper's recipe and set
       vpngen train --preset vpn-low-freq --model r2p1d50
       vpngen train --categories 16 --instances 64 --model r3d10
-      vpngen train --model r3d50 --clip 64x224x224 --accumulate 4
+      vpngen train --model r3d50 --clip 64x224x224 --grad-accum-steps 4
       vpngen train --model torchvision.models.video:r3d_18
     """
-    begin, machine = _take_start(options), _take_machine(options)
+    begin, runtime = _take_model_init(options), _take_runtime(options)
     recipe = _take_recipe(options, begin)
-    if store_path is not None:
+    source: Any
+    if path is not None:
         no_dataset(options, "`store`")
-        source: Any = store_path
-        name = store_path.stem
+        source, name = path, path.stem
     else:
         source, name = take_spec(options)
-        _warmed(source, machine)
+        _warm(source, runtime)
     from vpngen.train import runs
 
     out = _run_folder(name, begin) if out is None else out
     with _watched(RESUMES) as watched:
         rows = runs.initialize(
-            source, out, begin, recipe, machine, seed=run_seed, samples=samples, backend_threads=threads,
-            progress=watched.progress, stop=watched.stop, say=_say_so,
+            source, out, begin, recipe, runtime, seed=seed, samples_per_epoch=samples_per_epoch, threads=threads,
+            progress=watched.progress, should_stop=watched.stop, log=_log,
         )  # fmt: skip
     if _main_rank():
         last = rows[-1]
@@ -179,388 +194,223 @@ def train(
 @cli.command(epilog=EXIT_CODES)
 @click.argument("out", type=_path, required=False)
 @data_options
-@click.option(
-    "--splits",
-    callback=numbers(int, "whole numbers"),
-    default="1",
-    show_default=True,
-    metavar="N,...",
-    help="Official splits; each is a run of its own.",
-)
-@click.option(
-    "--seeds",
-    callback=numbers(int, "whole numbers"),
-    default="0",
-    show_default=True,
-    metavar="N,...",
-    help="Of head, order and crops; each is a run of its own.",
-)
-@click.option(
-    "--holdout",
-    type=float,
-    default=0.0,
-    show_default=True,
-    help="Share of the training videos, by group, that takes the place of the test videos in lowering the learning rate; "
-    "of a plain folder it is the test, the same for all seeds.",
-)
+@split_options
 @model_options
 @recipe_options
-@machine_options
-@decoders_option
+@runtime_options
+@num_workers_option
 @format_option
 def finetune(
-    out: Path | None, splits: tuple[int, ...], seeds: tuple[int, ...], form: str, **options: Any
+    out: Path | None, split: tuple[int, ...], seed: tuple[int, ...], val_fraction: float, form: str, **options: Any
 ) -> None:  # fmt: skip
-    """Train a network on filmed videos, and evaluate it.
+    """Train a network on real videos, and evaluate it.
 
     OUT is the folder of the run, or of one folder for each split and seed; by default runs/ucf101-r3d50, say, or
-    runs/ucf101-r3d50-from-vpn with --from vpn, runs/ucf101-r3d50-inflated with --inflate. A stopped run goes on when the
-    same command is given again. The procedures of Table 1 are one such command each, or several, each from the weights of
-    the one before.
+    runs/ucf101-r3d50-from-vpn with --init-from vpn, runs/ucf101-r3d50-inflated with --inflate. A stopped run goes on when
+    the same command is given again. The procedures of Table 1 are one such command each, or several, each from the weights
+    of the one before.
 
     Examples:
-      vpngen finetune --data ucf101 --videos ucf --annotations lists
-      vpngen finetune --from vpn --data ucf101 --videos ucf --annotations lists
-      vpngen finetune k4 --data kinetics --videos k400 --annotations lists
-      vpngen finetune --inflate resnet50.pth --data folder --videos clips
-      vpngen finetune --from k4 --data folder --videos clips --seeds 0,1,2
-      vpngen finetune --from k4 --freeze 3 --lr 0.001 --data folder --videos clips
+      vpngen finetune --dataset ucf101 --root ucf --annotations lists
+      vpngen finetune --init-from vpn --dataset ucf101 --root ucf --annotations lists
+      vpngen finetune k4 --dataset kinetics --root k400 --annotations lists
+      vpngen finetune --inflate resnet50.pth --dataset folder --root clips
+      vpngen finetune --init-from k4 --dataset folder --root clips --seeds 0,1,2
+      vpngen finetune --init-from k4 --freeze 3 --lr 0.001 --dataset folder --root clips
     """
-    begin, machine = _take_start(options), _take_machine(options)
+    begin, runtime = _take_model_init(options), _take_runtime(options)
     recipe = _take_recipe(options, begin)
-    holdout = options.pop("holdout")
-    base = _take_data(options)
-    if not 0 <= holdout < 1:
-        raise ArgumentError("must be a share in [0, 1)", "holdout", holdout)
-    if min(seeds) < 0:
-        raise ArgumentError("must be at least 0", "seeds", seeds)
-    if len(set(splits)) != len(splits) or len(set(seeds)) != len(seeds):
-        raise ArgumentError(f"and `seeds` (={seeds}) must each be different numbers", "splits", splits)
-    from dataclasses import replace
-
+    base = _take_data(options, val_fraction)
+    if min(seed) < 0 or len(set(seed)) != len(seed):
+        raise ArgumentError("must be different numbers of at least 0", "seed", seed)
+    if len(set(split)) != len(split):
+        raise ArgumentError("must be different numbers", "split", split)
     from vpngen.train import runs
-    from vpngen.train.evaluation import summary
 
     out = _run_folder(base.kind, begin) if out is None else out
-    several = len(splits) * len(seeds) > 1
-    sets = {split: replace(base, split=split, holdout=holdout) for split in splits}
-    for split in splits[1:]:  # what is wrong with a list is said before the first run trains
-        sets[split].sets(seeds[0])
+    several = len(split) * len(seed) > 1
+    sets = [dataclasses.replace(base, split=number) for number in split]
+    for data in sets[1:]:  # what is wrong with a list is said before the first run trains
+        data.sets(seed[0])
     found: dict[tuple[int, int], Evaluation] = {}
-    for seed in seeds:
-        for split, data in sets.items():
-            folder = out / f"split{split}-seed{seed}" if several else out
-            if several and _main_rank():
-                click.echo(f"split {split}, seed {seed}: {click.format_filename(folder)}", err=True)
+    for number in seed:
+        for data in sets:
+            folder = out / f"split{data.split}-seed{number}" if several else out
+            if several:
+                _log(f"split {data.split}, seed {number}: {click.format_filename(folder)}")
             with _watched(RESUMES) as watched:
-                found[split, seed] = runs.finetune(
-                    data,
-                    folder,
-                    begin,
-                    recipe,
-                    machine,
-                    seed=seed,
-                    progress=watched.progress,
-                    scored=watched.scored,
-                    stop=watched.stop,
-                    say=_say_so,
-                )
+                found[data.split, number] = runs.finetune(
+                    data, folder, begin, recipe, runtime, seed=number, progress=watched.progress, scored=watched.scored,
+                    should_stop=watched.stop, log=_log,
+                )  # fmt: skip
     if _main_rank():
-        _say(form, out, found, summary(found))
+        _show_evaluations(form, out / "summary.json" if several else None, found)
 
 
 @cli.command(epilog=EXIT_CODES)
 @click.argument("weights", type=_path, nargs=-1, required=True)
 @data_options
-@click.option(
-    "--splits",
-    callback=numbers(int, "whole numbers"),
-    metavar="N,...",
-    help="Of which split the test videos are, for each of WEIGHTS.  [default: that it was trained on]",
-)
-@click.option(
-    "--clip", callback=shape_of, metavar="TxHxW", help="Frames, height, width.  [default: those it was trained on]"
-)
-@click.option("--batch", type=int, default=32, show_default=True, help="Windows that go through the network at once.")
-@click.option("-o", "--out", type=_path, metavar="FILE", help="Write the figures as JSON.")
-@click.option(
-    "--results", type=_path, metavar="FILE", help="Write the scores of one of WEIGHTS as 3D-ResNets-PyTorch does."
-)
-@machine_options
-@decoders_option
+@window_options
+@runtime_options
+@num_workers_option
 @format_option
 def evaluate(
-    weights: tuple[Path, ...], splits: tuple[int, ...] | None, clip: tuple[int, int, int] | None, batch: int, out: Path | None,
-    results: Path | None, form: str, **options: Any,
+    weights: tuple[Path, ...], split: tuple[int, ...] | None, clip: tuple[int, int, int] | None, batch_size: int,
+    out: Path | None, results: Path | None, form: str, **options: Any,
 ) -> None:  # fmt: skip
     """Evaluate fine-tuned networks on test videos.
 
     Windows side by side, the centre of each, scores averaged over a video.
 
-    WEIGHTS are files that `vpngen finetune` wrote, or folders of its runs. Of several splits and seeds the mean and the
-    deviation are shown; other networks of one split and seed stand side by side.
+    WEIGHTS are files that `vpngen finetune` wrote, or folders of its runs. Of several splits and seeds mean and std are
+    shown; other networks of one split and seed stand side by side.
 
     Examples:
       vpngen evaluate vpn-ucf
       vpngen evaluate ucf/split1-seed0 ucf/split2-seed0 ucf/split3-seed0
-      vpngen evaluate vpn-ucf -o figures.json --results scores.json
+      vpngen evaluate vpn-ucf -o metrics.json --results scores.json
     """
-    machine = _take_machine(options)
-    if any(options[name] is not None for name in ("kind", "root", "annotations")):
-        base: Data | None = _take_data(options)
-    else:
-        base = None
-    if splits is not None and len(splits) not in (1, len(weights)):
-        raise ArgumentError(f"must be one for all, or one for each of {len(weights)} WEIGHTS", "splits", splits)
+    runtime = _take_runtime(options)
+    base = _take_data(options) if any(options[name] is not None for name in ("kind", "root", "annotations")) else None
+    if split is not None and len(split) not in (1, len(weights)):
+        raise ArgumentError(f"must be one for all, or one for each of {len(weights)} WEIGHTS", "split", split)
     if results is not None and len(weights) > 1:
         raise ArgumentError(f"are those of one network, and {len(weights)} are given", "results")
-    from dataclasses import replace
-
     from vpngen.files import write_json
-    from vpngen.models.weights import read_weights
-    from vpngen.train import runs
-    from vpngen.train.evaluation import summary
+    from vpngen.terminal import evaluation_text
+    from vpngen.train import DataConfig, runs
 
     wanted = []
     for i, given in enumerate(weights):
-        file = _weights_of(given)
-        data = base or runs.data_of(file)
-        data = data if splits is None else replace(data, split=splits[i % len(splits)])
-        about = read_weights(file)[1]
-        seen = about.get("source", {})
-        if seen.get("kind") == data.kind and seen.get("split") != data.split and _main_rank():
-            there = f"{click.format_filename(given)} was trained on split {seen.get('split')}"
-            _say_so(f"{there}, and has seen many of the videos that split {data.split} tests")
-        wanted.append((file, data, (data.split, about.get("seed", 0))))
-    keys = [key for *_, key in wanted]
+        about = runs.fine_tuned(weights_of(given))
+        trained = DataConfig.from_dict(about["source"])
+        data = base or trained
+        data = data if split is None else dataclasses.replace(data, split=split[i % len(split)])
+        if trained.kind == data.kind and trained.split != data.split:
+            there = f"{click.format_filename(given)} was trained on split {trained.split}"
+            _log(f"{there}, and has seen many of the videos that split {data.split} tests")
+        wanted.append((data, (data.split, about.get("seed", 0))))
     found = []
-    for file, data, _ in wanted:
+    for given, (data, _) in zip(weights, wanted, strict=True):
         with _watched() as watched:
-            found.append(runs.assess(file, machine, data=data, clip=clip, batch=batch, scored=watched.scored))
+            found.append(
+                runs.evaluate(weights_of(given), runtime, data=data, clip=clip, batch_size=batch_size, progress=watched.scored)
+            )  # fmt: skip
     if not _main_rank():
         return
-    if len(set(keys)) == len(keys):
-        together = dict(zip(keys, found, strict=True))
-        _say(form, out, together, summary(together))
+    together = {key: one for (_, key), one in zip(wanted, found, strict=True)}
+    if len(together) == len(found):
+        _show_evaluations(form, out, together)
     else:  # networks of the same split and seed are other networks, of which there is no mean
-        pairs = list(zip(weights, found, strict=True))
+        named = dict(zip(map(click.format_filename, weights), found, strict=True))
+        fields = {name: one.to_dict() for name, one in named.items()}
         if out is not None:
-            write_json(out, {str(given): one.to_dict() for given, one in pairs})
-        text = "\n\n".join(f"{click.format_filename(given)}\n{one.text()}" for given, one in pairs)
-        show(form, {str(given): one.to_dict() for given, one in pairs}, text)
+            write_json(out, fields)
+        show(form, fields, "\n\n".join(f"{name}\n{evaluation_text(one)}" for name, one in named.items()))
     if results is not None:  # last, as names there may clash
-        found[0].write_results(results)
+        write_json(results, found[0].results())
 
 
-def _say(form: str, out: Path | None, found: dict[tuple[int, int], Evaluation], whole: Any) -> None:
-    """Show one evaluation, or the figures of several; write them beside the runs, or to the file asked for."""
-    one = next(iter(found.values())) if len(found) == 1 else None
+def _show_evaluations(form: str, out: Path | None, found: dict[tuple[int, int], Evaluation]) -> None:
+    """Show one evaluation, or the summary of several, and write it to a file if one is given."""
+    from vpngen.terminal import evaluation_text, summary_text
+    from vpngen.train import Summary
+
+    whole: Any = Summary(found)
+    text = summary_text(whole)
+    if len(found) == 1:
+        whole = next(iter(found.values()))
+        text = evaluation_text(whole)
     if out is not None:
-        target = out / ("summary.json" if one is None else "evaluation.json") if out.is_dir() else out
-        (whole if one is None else one).write(target)
-    fields = whole.to_dict() if one is None else one.to_dict()
-    show(form, fields, whole.text() if one is None else one.text())
-
-
-# --- figures
-
-
-@cli.group(cls=Group)
-def figure() -> None:
-    """Draw what runs came to: filters, curves, sweeps.
-
-    Examples:
-      vpngen figure filters scratch vpn -o figure5.gif
-      vpngen figure curves scratch vpn-ucf i3d-ucf -o figure4.png
-      vpngen figure sweep runs -o figure3.png
-    """
-
-
-@figure.command()
-@click.argument("weights", type=_path, nargs=-1, required=True)
-@click.option(
-    "-o",
-    "--out",
-    type=_path,
-    default="filters.png",
-    show_default=True,
-    help=".png: the frames in a row; .gif: playing.",
-)
-@click.option(
-    "--titles", callback=numbers(str, "words"), metavar="TEXT,...", help="Of each network.  [default: its file]"
-)
-@click.option("--layer", metavar="NAME", help="Another layer than the first convolution.")
-def filters(weights: tuple[Path, ...], out: Path, titles: tuple[str, ...] | None, layer: str | None) -> None:
-    """Draw the filters of first convolutions over time: Figure 5.
-
-    Examples:
-      vpngen figure filters vpn/weights.safetensors -o filters.gif
-      vpngen figure filters scratch/weights.pth vpn/weights.pth
-    """
-    from vpngen.train import figures
-
-    figures.filters([_weights_of(path) for path in weights], out, titles=titles, layer=layer)
-    click.echo(click.format_filename(out))
-
-
-@figure.command()
-@click.argument("runs", type=_path, nargs=-1, required=True)
-@click.option("-o", "--out", type=_path, default="curves.png", show_default=True, help=".png, .svg or .pdf.")
-@click.option("--metric", help="A column of log.csv.  [default: val_top1; all of them for one run]")
-@click.option(
-    "--labels", callback=numbers(str, "words"), metavar="TEXT,...", help="Of each run.  [default: its folder]"
-)
-def curves(runs: tuple[Path, ...], out: Path, metric: str | None, labels: tuple[str, ...] | None) -> None:
-    """Draw what runs logged, epoch by epoch: Figure 4.
-
-    Examples:
-      vpngen figure curves scratch vpn-ucf i3d-ucf -o figure4.png
-      vpngen figure curves vpn --metric train_loss
-    """
-    from vpngen.train import figures
-
-    figures.curves(runs, out, metric, labels=labels)
-    click.echo(click.format_filename(out))
-
-
-@figure.command()
-@click.argument("evaluations", type=_path, nargs=-1, required=True)
-@click.option("-o", "--out", type=_path, default="sweep.png", show_default=True, help=".png, .svg or .pdf.")
-@click.option(
-    "--x",
-    type=click.Choice(["categories", "instances"]),
-    default="categories",
-    show_default=True,
-    help="Of the set that was initialized from.",
-)
-@click.option(
-    "--series",
-    type=click.Choice(["target", "model"]),
-    default="target",
-    show_default=True,
-    help="What has a line of its own.",
-)
-@click.option("--metric", default="top1", show_default=True, help="Of the evaluations.")
-def sweep(evaluations: tuple[Path, ...], out: Path, x: str, series: str, metric: str) -> None:
-    """Draw accuracy against the size of the set that networks were initialized from: Figure 3.
-
-    EVALUATIONS are folders of `vpngen finetune`, searched for evaluation.json. What was trained from scratch stands at 0.
-
-    Examples:
-      vpngen figure sweep sweeps/ -o figure3.png
-      vpngen figure sweep sweeps/ --x instances
-    """
-    from vpngen.train import figures
-
-    figures.sweep(evaluations, out, x=x, series=series, figure=metric)
-    click.echo(click.format_filename(out))
+        whole.write(out)
+    show(form, whole.to_dict(), text)
 
 
 # --- what the options mean
 
 
-def _weights_of(path: Path) -> Path:
+def weights_of(path: Path) -> Path:
+    """The file of weights that is given, by itself or by the folder of its run."""
     return path / "weights.safetensors" if path.is_dir() else path
 
 
-def _take_start(options: dict[str, Any]) -> Start:
-    from vpngen.train.runs import Start
+def _take_model_init(options: dict[str, Any]) -> ModelInit:
+    from vpngen.train import ModelInit
 
-    begin = options.pop("from_")
-    return Start(
-        options.pop("model"),
-        options.pop("options"),
-        None if begin is None else _weights_of(begin),
-        options.pop("inflate"),
-    )
+    begin = options.pop("init_from")
+    fields = {name: options.pop(name) for name in ("model", "options", "inflate")}
+    return ModelInit(init_from=begin and weights_of(begin), **fields)
 
 
-def _take_machine(options: dict[str, Any]) -> Machine:
-    from vpngen.train.runs import Machine
+def _take_runtime(options: dict[str, Any]) -> Runtime:
+    from vpngen.train import Runtime
+    from vpngen.units import usable_cpus
 
     if (here := os.getcwd()) not in sys.path:
         sys.path.append(here)  # where package.module:callable may be; `python -m` finds it there as well
-    return Machine(
-        options.pop("device"), options.pop("accumulate"), options.pop("compiled"), options.pop("amp"), _decoders(options.pop("decoders", 0))
-    )  # fmt: skip
+    given = {f.name: options.pop(f.name) for f in dataclasses.fields(Runtime) if f.name in options}
+    if given.get("num_workers", 0) is None:
+        given["num_workers"] = min(8, usable_cpus() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return Runtime(**given)
 
 
-def _decoders(asked: int | None) -> int:
-    """Processes that decode: as asked, or what processors a rank has."""
-    from vpngen.units import usable_cpus
+def _take_recipe(options: dict[str, Any], begin: ModelInit) -> Recipe:
+    """The recipe, with mean and std as the weights are used to, where no others are given."""
+    from vpngen.sampling import NORMALIZATIONS
+    from vpngen.train import RECIPES
 
-    if asked is not None and asked < 0:
-        raise ArgumentError("must be at least 0", "decoders", asked)
-    return min(8, usable_cpus() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))) if asked is None else asked
-
-
-def _take_recipe(options: dict[str, Any], begin: Start) -> Recipe:
-    """The recipe, with mean and deviation as the weights are used to, where nobody says others."""
-    import dataclasses
-
-    from vpngen.train.recipes import RECIPES as KNOWN
-
-    recipe = KNOWN[options.pop("recipe")]
-    given = {name: value for name in RECIPE_FIELDS if (value := options.pop(name)) is not None}
-    levels = _take_levels(given, begin)
-    recipe = dataclasses.replace(recipe, **given, **levels)
-    if begin.weights is not None and len(levels) < 2 and _main_rank():
-        taken = " and ".join(",".join(f"{level:g}" for level in three) for three in (recipe.mean, recipe.std))
-        _say_so(
-            f"{click.format_filename(begin.weights)} does not say which mean and deviation it was trained with: {taken} are taken; "
+    recipe = RECIPES[options.pop("recipe")]
+    given = {f.name: options.pop(f.name) for f in dataclasses.fields(recipe)}
+    said = {name: given.pop(name) for name in ("mean", "std") if given[name] is not None}
+    # A name says both, unless the other is said too.
+    taken = dict(next((NORMALIZATIONS[word] for word in said.values() if isinstance(word, str)), begin.normalization))
+    taken |= {name: NORMALIZATIONS[value][name] if isinstance(value, str) else value for name, value in said.items()}
+    recipe = dataclasses.replace(recipe, **{k: v for k, v in given.items() if v is not None} | taken)
+    if begin.init_from is not None and len(taken) < 2:
+        shown = " and ".join(",".join(f"{value:g}" for value in three) for three in (recipe.mean, recipe.std))
+        _log(
+            f"{click.format_filename(begin.init_from)} does not say which mean and std it was trained with: {shown} are taken; "
             f"give others as --mean and --std, or by name, as --mean kinetics"
         )
     return recipe
 
 
-def _take_levels(given: dict[str, Any], begin: Start) -> dict[str, Any]:
-    """Mean and deviation, as far as they are said or known of the weights. A name says both, unless the other is said too."""
-    from vpngen.train.runs import LEVELS as KNOWN
-
-    said = {name: given.pop(name) for name in ("mean", "std") if name in given}
-    levels = dict(next((KNOWN[word] for word in said.values() if word in LEVELS), begin.levels))
-    levels |= {name: KNOWN[value][name] if value in LEVELS else value for name, value in said.items()}
-    for name, three in levels.items():
-        if len(three) != 3:
-            raise ArgumentError("must be three numbers, of red, green and blue", name, three)
-    return levels
-
-
-def _take_data(options: dict[str, Any]) -> Data:
-    from vpngen.train.runs import Data
+def _take_data(options: dict[str, Any], val_fraction: float = 0.0) -> DataConfig:
+    from vpngen.train import DataConfig
 
     kind, root, annotations = (options.pop(name) for name in ("kind", "root", "annotations"))
-    for name, value in (("data", kind), ("videos", root)):
+    for name, value in (("kind", kind), ("root", root)):
         if value is None:
-            raise ArgumentError("is missing: give --data KIND and --videos FOLDER", name)
-    return Data(kind, root, annotations)
+            raise ArgumentError("is missing: give --dataset KIND and --root FOLDER", name)
+    return DataConfig(kind, root, annotations, val_fraction=val_fraction)
 
 
-def _run_folder(what: str, begin: Start) -> Path:
-    """Where a run goes that is not told: it is named by what it sees, its network, and where its weights come from."""
+def _run_folder(what: str, begin: ModelInit) -> Path:
+    """The folder of a run that is not given: named by what it sees, its network, and where its weights come from."""
     name = f"{what}-{begin.network[0].rpartition(':')[2]}"
     if begin.inflate is not None:
         name += "-inflated"
-    if begin.weights is not None:
-        file = Path(os.path.abspath(begin.weights))
+    if begin.init_from is not None:
+        file = Path(os.path.abspath(begin.init_from))
         name += f"-from-{file.parent.name if file.stem == 'weights' else file.stem}"
     return Path("runs") / name
 
 
-def _say_so(text: str) -> None:
-    click.echo(text, err=True)
+def _log(text: str) -> None:
+    if _main_rank():
+        click.echo(text, err=True)
 
 
 def _main_rank() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _warmed(spec: Any, machine: Machine) -> None:
+def _warm(spec: Any, runtime: Runtime) -> None:
     """Compile kernels before progress is shown, and for all ranks at once."""
     from vpngen.terminal import compiling
 
     own = f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "auto"
-    wanted = {"cpu": ("numba",), "auto": (own, "auto"), "cuda": (own,)}.get(machine.device, (machine.device,))
+    wanted = {"cpu": ("numba",), "auto": (own, "auto"), "cuda": (own,)}.get(runtime.device, (runtime.device,))
     with compiling():
         for name in wanted:
             with contextlib.suppress(MissingError):
@@ -586,12 +436,12 @@ class _Watched:
         self._what = what
 
     def progress(self, p: Any) -> None:
-        """As `vpngen.train.fit` tells it."""
+        """Of `vpngen.train.fit`."""
         self._open("training")
         self._show(p)
 
     def scored(self, done: int, total: int) -> None:
-        """As an evaluation tells it; also where one is stopped."""
+        """Of an evaluation; also where one is stopped."""
         if self.stop.number is not None:
             raise Stop(self.stop.number)
         self._open("scoring")
@@ -601,7 +451,7 @@ class _Watched:
 @contextlib.contextmanager
 def _watched(advice: str = "") -> Iterator[_Watched]:
     """Progress, and whether a signal has come; a run that stopped for one ends as signals do."""
-    from vpngen.train.fitting import StoppedError
+    from vpngen.train import StoppedError
 
     with noted_signals() as stop, contextlib.ExitStack() as shown:
         try:

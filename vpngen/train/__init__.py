@@ -1,4 +1,4 @@
-"""The slim training companion: one loop, its recipes, evaluation and figures.
+"""The slim training companion: one loop, its recipes, whole runs, evaluation and figures.
 
 model = vpngen.create_model("r3d50", num_classes=256)
 rows = vpngen.train.fit(model, train, val, vpngen.train.RECIPES["wacv2022"], out="vpn")
@@ -11,31 +11,30 @@ from typing import TYPE_CHECKING
 from vpngen.lazy import lazy
 
 if TYPE_CHECKING:
-    from vpngen.train.evaluation import Evaluation, evaluate, summary
+    from vpngen.train.evaluation import Evaluation, Summary
     from vpngen.train.fitting import Progress, StoppedError, fit
     from vpngen.train.recipes import RECIPES, Recipe
-    from vpngen.train.runs import Data, Machine, Start, assess, finetune, initialize
+    from vpngen.train.runs import DataConfig, ModelInit, Runtime, evaluate, finetune, initialize
 
 __all__ = [
     "RECIPES",
-    "Data",
+    "DataConfig",
     "Evaluation",
-    "Machine",
+    "ModelInit",
     "Progress",
     "Recipe",
-    "Start",
+    "Runtime",
     "StoppedError",
-    "assess",
+    "Summary",
     "evaluate",
     "finetune",
     "fit",
     "initialize",
-    "summary",
 ]
 
 __getattr__, __dir__ = lazy(__name__, {
-    "evaluation": ("Evaluation", "evaluate", "summary",),
-    "fitting": ("Progress", "StoppedError", "fit",),
-    "recipes": ("RECIPES", "Recipe",),
-    "runs": ("Data", "Machine", "Start", "assess", "finetune", "initialize",),
+    "evaluation": ("Evaluation", "Summary"),
+    "fitting": ("Progress", "StoppedError", "fit"),
+    "recipes": ("RECIPES", "Recipe"),
+    "runs": ("DataConfig", "ModelInit", "Runtime", "evaluate", "finetune", "initialize"),
 })  # fmt: skip

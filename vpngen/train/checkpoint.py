@@ -20,8 +20,8 @@ from torch import nn
 
 from vpngen.errors import ArgumentError, ConflictError, MissingError
 from vpngen.files import replace, write
-from vpngen.models.resnet import reference_arch
-from vpngen.models.weights import Stateful, save_reference, save_weights
+from vpngen.models.base import reference_arch
+from vpngen.models.weights import save_reference, save_weights
 from vpngen.store.locks import try_lock
 from vpngen.train import ranks
 
@@ -161,8 +161,8 @@ class Folder:
         network: nn.Module,
         metadata: Mapping[str, Any],
         epoch: int,
-        optimizer: Stateful,
-        scheduler: Stateful | None,
+        optimizer: torch.optim.Optimizer,
+        scheduler: torch.optim.lr_scheduler.LRScheduler | None,
     ) -> None:
         """Write the weights, weights.safetensors and weights.pth, and what they say of themselves."""
         if self.path is not None:

@@ -1,0 +1,118 @@
+"""`vpngen figure`: pictures of networks, runs and evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vpngen.cli.base import Group, bundle, cli, numbers
+from vpngen.cli.training import weights_of
+
+_path = click.Path(path_type=Path)
+_words = numbers(str, "words")
+
+
+@cli.group(cls=Group)
+def figure() -> None:
+    """Draw what runs came to: filters, curves, sweeps, confusion.
+
+    Examples:
+      vpngen figure filters scratch vpn -o figure5.gif
+      vpngen figure curves scratch vpn-ucf i3d-ucf -o figure4.png
+      vpngen figure sweep runs -o figure3.png
+      vpngen figure confusion vpn-ucf
+    """
+
+
+def _picture_options(name: str, *options: Any, suffixes: str = ".png, .svg or .pdf.") -> Callable[[Any], Any]:
+    out = click.option("-o", "--out", type=_path, default=name, show_default=True, help=suffixes)
+    return bundle(out, *options)
+
+
+filter_options = _picture_options(
+    "filters.png",
+    click.option("--titles", callback=_words, metavar="TEXT,...", help="Of each network.  [default: its file]"),
+    click.option("--layer", metavar="NAME", help="Another layer than the first convolution."),
+    suffixes=".png: the frames in a row; .gif: playing.",
+)
+curve_options = _picture_options(
+    "curves.png",
+    click.option("--metric", help="A column of log.csv.  [default: val_top1; all of them for one run]"),
+    click.option("--labels", callback=_words, metavar="TEXT,...", help="Of each run.  [default: its folder]"),
+)
+sweep_options = _picture_options(
+    "sweep.png",
+    click.option("--x", type=click.Choice(["categories", "instances"]), default="categories", show_default=True, help="Of the set that was initialized from."),
+    click.option("--series", type=click.Choice(["target", "model"]), default="target", show_default=True, help="What has a line of its own."),
+    click.option("--metric", default="top1", show_default=True, help="Of the evaluations."),
+)  # fmt: skip
+
+
+@figure.command()
+@click.argument("weights", type=_path, nargs=-1, required=True)
+@filter_options
+def filters(weights: tuple[Path, ...], out: Path, titles: tuple[str, ...] | None, layer: str | None) -> None:
+    """Draw the filters of first convolutions over time: Figure 5.
+
+    Examples:
+      vpngen figure filters vpn/weights.safetensors -o filters.gif
+      vpngen figure filters scratch/weights.pth vpn/weights.pth
+    """
+    from vpngen.models.filters import filters
+
+    filters([weights_of(path) for path in weights], out, titles=titles, layer=layer)
+    click.echo(click.format_filename(out))
+
+
+@figure.command()
+@click.argument("runs", type=_path, nargs=-1, required=True)
+@curve_options
+def curves(runs: tuple[Path, ...], out: Path, metric: str | None, labels: tuple[str, ...] | None) -> None:
+    """Draw what runs logged, epoch by epoch: Figure 4.
+
+    Examples:
+      vpngen figure curves scratch vpn-ucf i3d-ucf -o figure4.png
+      vpngen figure curves vpn --metric train_loss
+    """
+    from vpngen.train import figures
+
+    figures.curves(runs, out, metric, labels=labels)
+    click.echo(click.format_filename(out))
+
+
+@figure.command()
+@click.argument("points", metavar="EVALUATIONS...", type=_path, nargs=-1, required=True)
+@sweep_options
+def sweep(points: tuple[Path, ...], out: Path, x: str, series: str, metric: str) -> None:
+    """Draw accuracy against the size of the set that networks were initialized from: Figure 3.
+
+    EVALUATIONS are folders of `vpngen finetune`, searched for evaluation.json. What was trained from scratch stands at 0.
+
+    Examples:
+      vpngen figure sweep sweeps/ -o figure3.png
+      vpngen figure sweep sweeps/ --x instances
+    """
+    from vpngen.train import figures
+
+    figures.sweep(points, out, x=x, series=series, metric=metric)
+    click.echo(click.format_filename(out))
+
+
+@figure.command()
+@click.argument("evaluation", type=_path)
+@_picture_options("confusion.png")
+def confusion(evaluation: Path, out: Path) -> None:
+    """Draw which classes are taken for which.
+
+    EVALUATION is an evaluation.json, or the folder of a run of `vpngen finetune`.
+
+    Examples:
+      vpngen figure confusion vpn-ucf -o confusion.svg
+    """
+    from vpngen.train import figures
+
+    figures.confusion(evaluation, out)
+    click.echo(click.format_filename(out))

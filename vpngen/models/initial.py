@@ -1,0 +1,136 @@
+"""A network with its weights, as people name both: a model, its options, and files to begin with."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import nn
+
+from vpngen.checks import Shape
+from vpngen.errors import ArgumentError, renamed
+from vpngen.models import MODELS
+from vpngen.models.base import create_model
+from vpngen.models.inflate import inflate
+from vpngen.models.parts import freeze
+from vpngen.models.weights import load_weights, read_weights, recognize
+from vpngen.sampling import NORMALIZATIONS
+
+DEFAULT_MODEL: Final = "r3d50"
+"""That of Kataoka et al., WACV 2022, section 4."""
+
+
+@dataclass(frozen=True)
+class ModelInit:
+    """What a network is, and where its weights come from.
+
+    Attributes:
+        model: a name of `vpngen.models.MODELS`, or package.module:callable; None for that of `init_from`, or R3D-50.
+        options: of the model; None for those of `init_from`.
+        init_from: a file of weights to begin with, all but the head.
+        inflate: a file of a 2D ResNet, whose kernels are repeated along time.
+
+    Raises:
+        ArgumentError: both files are given.
+    """
+
+    model: str | None = None
+    options: Mapping[str, Any] | None = None
+    init_from: Path | None = None
+    inflate: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.init_from is not None and self.inflate is not None:
+            raise ArgumentError("and `inflate` both say what the weights are; leave one of them out", "init_from")
+
+    @functools.cached_property
+    def parent(self) -> dict[str, Any]:
+        """The metadata of `init_from`, which file it is, and under `model` what it is recognized as; empty without a file."""
+        if self.init_from is None:
+            return {}
+        with renamed(path="init_from"):
+            state, metadata = read_weights(self.init_from)
+        return {**metadata, "model": recognize(state, metadata) or {}, **origin(self.init_from)}
+
+    @property
+    def network(self) -> tuple[str, dict[str, Any]]:
+        """Name and options of the model. Raises ArgumentError where nothing says what `init_from` is of."""
+        known = self.parent.get("model", {"name": DEFAULT_MODEL, "options": {}})
+        name = self.model or known.get("name")
+        if name is None:
+            raise ArgumentError(
+                "holds weights of none of the networks here, and does not say of which; give `model`, or, if they are of "
+                "images, give the file as `inflate`",
+                "init_from",
+                self.init_from,
+            )
+        usual = known["options"] if name == known.get("name") else {}
+        return name, dict(usual if self.options is None else self.options)
+
+    @property
+    def normalization(self) -> dict[str, tuple[float, ...]]:
+        """The `mean` and `std` of the clips that the weights were trained with, as far as they are known."""
+        if self.inflate is not None:
+            return dict(NORMALIZATIONS["imagenet"])
+        seen = self.parent.get("recipe", {})
+        return {name: tuple(seen[name]) for name in ("mean", "std") if name in seen}
+
+    def build(
+        self, num_classes: int, seed: int, stages: int, clip: Shape, device: torch.device
+    ) -> tuple[nn.Module, dict[str, Any]]:
+        """The network with its weights on the device, its first stages frozen, and its metadata.
+
+        Raises:
+            ArgumentError, ConflictError: the network does not take such weights, clips or stages.
+        """
+        name, options = self.network
+        if name in MODELS and options.get("in_channels", 3) != 3:
+            raise ArgumentError("must be 3: clips are red, green and blue", "in_channels", options["in_channels"])
+        torch.manual_seed(seed)
+        parent = self.parent or None
+        path = "inflate" if self.inflate else "init_from"
+        with renamed(name="model", stages="freeze", path=path, state=path):
+            model = create_model(name, num_classes, **options)
+            if self.init_from is not None:
+                load_weights(model, self.init_from, head="replace")
+            if self.inflate is not None:
+                inflate(model, read_weights(self.inflate)[0])
+                parent = {"stage": "inflation", **origin(self.inflate)}
+            freeze(model, stages)
+        model.to(device)
+        about = {"name": name, "options": options, "num_classes": num_classes}
+        try_clip(model, about, clip, device)
+        return model, {"model": about, "parent": parent, "seed": seed}
+
+
+def try_clip(model: nn.Module, about: Mapping[str, Any], clip: Shape, device: torch.device) -> None:
+    """Raises ArgumentError unless a network takes such clips; our own take any."""
+    if about["name"] in MODELS:
+        return
+    shape, mode = "x".join(map(str, clip)), model.training
+    try:
+        with torch.no_grad():
+            logits = model.eval()(torch.zeros(1, 3, *clip, device=device))
+    except Exception as error:  # whatever a network may raise
+        raise ArgumentError(
+            f"is a shape of clips that {about['name']} cannot take ({type(error).__name__}: {error})", "clip", shape
+        ) from error
+    finally:
+        model.train(mode)
+    wanted = (1, about["num_classes"])
+    if not isinstance(logits, torch.Tensor) or logits.shape != wanted:
+        what = tuple(logits.shape) if isinstance(logits, torch.Tensor) else f"a {type(logits).__name__}"
+        raise ArgumentError(
+            f"must give logits {wanted} for a clip of {shape}, and gives {what}", "model", about["name"]
+        )
+
+
+def origin(path: Path) -> dict[str, str]:
+    """Which file weights were in, for metadata."""
+    with path.open("rb") as file:
+        return {"file": str(path), "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
