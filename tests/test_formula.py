@@ -298,10 +298,10 @@ def test_a_reader_without_vpngen_is_told_which_codec_it_lacks(path: Path) -> Non
             try:
                 opened()
             except ValueError as error:
-                print(type(error).__name__, error)
+                print(type(error).__name__, "vpngen.formula" in str(error))
         print(zarr.open_array(sys.argv[1] + "/train/label", mode="r")[...].tolist())
     """
-    told = "UnknownCodecError Unknown codec: 'vpngen.formula'"
+    told = "UnknownCodecError True"
     labels = str(SPEC.labels(np.arange(18)).tolist())
     assert python(code, path, folders=()).splitlines() == [told, told, labels]
 
@@ -327,7 +327,7 @@ def test_json_both_ways_and_copies() -> None:
         ({"generator": "plasma", "format_version": 1}, r"`generator` \(='plasma'\).*perlin.*pip install --upgrade vpngen"),
         ({"generator": ["perlin"], "format_version": 1}, r"`generator` \(=\['perlin'\]\)"),
         ({"generator": "perlin", "format_version": "1"}, "`format_version` .*must be an integer"),
-        ({"generator": "perlin", "format_version": 0}, "`format_version` .*must be from 1"),
+        ({"generator": "perlin", "format_version": 0}, "`format_version` .*must be an integer from 1"),
         ({"generator": "perlin"}, "has `generator` and `format_version`"),
         ({"generator": "perlin", "format_version": 1, "more": 1}, "has `generator` and `format_version`"),
         ("perlin", "has `generator` and `format_version`"),

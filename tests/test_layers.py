@@ -16,7 +16,7 @@ LAYERS = [
     {"checks", "fields", "files", "floats"},
     {"generators"},
     {"spec"},
-    {"backends", "looks", "sampling"},
+    {"backends", "sampling"},
     {"rendering", "systems"},
     {"store", "preview"},
     {"executors"},

@@ -44,6 +44,15 @@ def test_heavy_modules_would_be_seen() -> None:
     assert "numpy" in modules_after("import vpngen; vpngen.Spec")
 
 
+def test_rooms_are_reached_after_a_bare_import() -> None:
+    rooms = "vpngen.generators.GENERATORS, vpngen.sampling.Augment, vpngen.store.open"
+    assert "torch" not in modules_after(f"import vpngen; {rooms}")
+    assert "torch" in modules_after(
+        "import vpngen; vpngen.train.fit, vpngen.models.create_model, vpngen.tasks, vpngen.datasets"
+    )
+    assert {"store", "train", "sampling", "generators"} <= set(dir(vpngen))
+
+
 @pytest.mark.parametrize("name", vpngen.__all__)
 def test_public_name(name: str) -> None:
     value = getattr(vpngen, name)

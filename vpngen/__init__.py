@@ -16,10 +16,9 @@ if TYPE_CHECKING:
     from vpngen.models import create_model
     from vpngen.rendering import Window, render
     from vpngen.sampling import Augment
-    from vpngen.spec import Spec, mixed, perlin
+    from vpngen.spec import Spec, fractal, mixed, perlin
     from vpngen.store import open, verify, write
     from vpngen.stream import ClipStream, loader
-    from vpngen.systems import fractal
     from vpngen.train import Recipe, fit
 
 __all__ = [
@@ -32,9 +31,8 @@ __getattr__, __dir__ = lazy(__name__, {
     "models": ("create_model",),
     "rendering": ("Window", "render"),
     "sampling": ("Augment",),
-    "spec": ("Spec", "mixed", "perlin"),
+    "spec": ("Spec", "fractal", "mixed", "perlin"),
     "store": ("open", "verify", "write"),
     "stream": ("ClipStream", "loader"),
-    "systems": ("fractal",),
     "train": ("Recipe", "fit"),
 }, submodules=("datasets", "generators", "models", "sampling", "store", "stream", "tasks", "train"))  # fmt: skip

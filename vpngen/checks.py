@@ -31,9 +31,22 @@ def integer(name: str, value: Any, least: int, most: int | None = None) -> int:
     return int(value)
 
 
+def integers(name: str, values: Any, least: int, most: int) -> tuple[int, ...]:
+    """`values`, a list, tuple or array, as integers from `least` to `most`. Raises ArgumentError."""
+    listed = isinstance(values, (tuple, list)) or (isinstance(values, np.ndarray) and values.ndim == 1)
+    if not listed or not all(is_integer(v) and least <= v <= most for v in values):
+        raise ArgumentError(f"must be a list of integers from {least} to {most}", name, values)
+    return tuple(map(int, values))
+
+
 def is_number(value: Any) -> bool:
     """Whether `value` is a finite number, of Python or NumPy, and no truth value."""
-    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, (int, float, np.number)) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond all floats
+        return False
 
 
 def number(name: str, value: Any, good: bool, allowed: str) -> float:
@@ -41,6 +54,14 @@ def number(name: str, value: Any, good: bool, allowed: str) -> float:
     if not is_number(value) or not good:
         raise ArgumentError(f"must be a number {allowed}", name, value)
     return float(value)
+
+
+def numbers(name: str, values: Any) -> tuple[float, ...]:
+    """`values`, a list, tuple or array, as finite numbers. Raises ArgumentError."""
+    listed = isinstance(values, (tuple, list)) or (isinstance(values, np.ndarray) and values.ndim == 1)
+    if not listed or not all(map(is_number, values)):
+        raise ArgumentError("must be a list of finite numbers", name, values)
+    return tuple(map(float, values))
 
 
 def flag(name: str, value: Any) -> bool:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
+
+WORD_OR_INTEGERS: Final = "str | tuple[int, ...]"
+"""The type of a field that takes a word or integers."""
 
 
 class Field(NamedTuple):
@@ -15,7 +18,7 @@ class Field(NamedTuple):
         type: its annotation, as text.
         default: its value where nothing is given; `dataclasses.MISSING` where there is none.
         help: one sentence.
-        choices: the words that it takes; empty for any value of its type.
+        choices: the words that it takes, alone or beside numbers as the type says; empty for any value of its type.
         metavar: what stands for the value in help, such as N,...; None for what is usual for the type.
     """
 
@@ -23,8 +26,8 @@ class Field(NamedTuple):
     type: str
     default: Any
     help: str
-    choices: tuple[str, ...]
-    metavar: str | None
+    choices: tuple[str, ...] = ()
+    metavar: str | None = None
 
 
 def field(

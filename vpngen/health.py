@@ -1,11 +1,12 @@
-"""What `vpngen doctor` looks at: versions, processor, caches, tools; and whether the fast backend gives the right bytes."""
+"""What `vpngen doctor` examines: versions, CPU, GPUs, caches, tools; and whether all backends give the right bytes."""
 
 from __future__ import annotations
 
-import dataclasses
+import importlib
 import importlib.metadata
 import os
 import platform
+import shutil
 import subprocess
 import time
 from dataclasses import dataclass
@@ -13,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from vpngen import __version__, backends, systems
+from vpngen import __version__, backends
 from vpngen.errors import VpngenError
+from vpngen.generators import kinds
 from vpngen.rendering import Window, render
-from vpngen.spec import Spec, mixed, perlin
+from vpngen.spec import Spec
 from vpngen.units import size_text, usable_cpus
 
 PACKAGES = ("numpy", "numba", "llvmlite", "zarr", "numcodecs", "crc32c", "click", "rich", "pillow", "imageio-ffmpeg")
@@ -41,8 +43,8 @@ def examine() -> list[Finding]:
         Finding("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
         *map(_package, PACKAGES),
         _processor(),
-        *_cards(),
-        _systems(),
+        *_gpus(),
+        *_generators(),
         *_backends(),
         _kernel_cache(),
         _ffmpeg(),
@@ -74,74 +76,72 @@ def _processor() -> Finding:
     return Finding("processors", f"{cpus} usable, {name}{note}")
 
 
-def _cards() -> list[Finding]:
-    """CuPy, torch, NVRTC, the driver and the cards, as far as they are here; a machine needs none of them."""
+def _gpus() -> list[Finding]:
+    """CuPy, torch, NVRTC, the driver and the GPUs, as far as they are here; a machine needs none of them."""
     found = [Finding(n, version) for n in ("cupy-cuda12x", "cupy-cuda13x", "torch") if (version := _version(n))]
     from vpngen.backends.cuda import describe
 
     return [*found, *(Finding(name, value) for name, value in describe())]
 
 
-def _systems() -> Finding:
-    """The categories of fractals that come with the package."""
-    found = len(systems.read_found(systems.SHIPPED, 0))
-    if not found:
-        return Finding("systems", "damaged or missing", False, "pip install --force-reinstall vpngen")
-    return Finding("systems", f"{found:,} of fractals come with the package")
+def trials() -> dict[str, Spec]:
+    """What backends are tried on: a small set of each generator of which nothing is missing."""
+    return {kind.name: Spec.make(kind.name, **kind.trial) for kind in kinds() if kind.missing() is None}
 
 
-def _trials() -> dict[str, tuple[Spec, list[int], int]]:
-    """What backends are tried on, by what it is called: a spec, videos of every kind, and one to time."""
-    noise = perlin(categories=400, instances=1)
-    trials = {"noise": (noise, [i * 44 % noise.n_videos() for i in range(10)], 189)}
-    if systems.read_found(systems.SHIPPED, 0):
-        fractals = systems.fractal(8, 5, shape=noise.shape, points_per_frame=400)
-        both = mixed(dataclasses.replace(noise, instances=5), fractals)
-        trials["fractals"] = both, [400 + i % 8 + i // 2 * 408 for i in range(10)], 400
-    return trials
+def _generators() -> list[Finding]:
+    """What comes with each generator."""
+    found = []
+    for kind in kinds():
+        name, problem = f"generator {kind.name}", kind.missing()
+        found.append(Finding(name, kind.title) if problem is None else Finding(name, "not whole", False, problem))
+    return found
 
 
 def _backends() -> list[Finding]:
-    """Each backend against the reference on windows of every kind of cell and of fractals, and its speed on one thread."""
+    """Each backend against the reference on windows of videos of every generator, and its speed on one thread."""
     findings = []
     windows = [Window(t=(i, i + 9, 2), y=(i, i + 20), x=(3 * i, 3 * i + 33), flip=bool(i % 2)) for i in range(0, 60, 6)]
-    trials = _trials()
-    expected = {n: render(spec, videos, windows, backend="reference") for n, (spec, videos, _) in trials.items()}
+    sets = trials()
+    videos = {n: np.linspace(0, spec.n_videos() - 1, len(windows)).astype(int) for n, spec in sets.items()}
+    expected = {n: render(spec, videos[n], windows, backend="reference") for n, spec in sets.items()}
     for name in backends.BACKENDS:
-        try:
-            same = all(
-                np.array_equal(render(spec, videos, windows, backend=name, threads=1), expected[n])
-                for n, (spec, videos, _) in trials.items()
-            )
-        except VpngenError as error:
-            if name in NEEDED:
-                findings.append(Finding(f"backend {name}", "not available", False, str(error)))
-            else:
-                findings.append(Finding(f"backend {name}", f"not here: {error}"))
-            continue
-        rates = []
-        for kind, (spec, _, video) in trials.items():
-            window = Window(t=(0, 48))
-            out = np.empty((48, 240, 240), np.uint8)
-            start = time.perf_counter()
-            render(spec, video, window, backend=name, threads=1, out=out)
-            rates.append(f"{size_text(out.size / (time.perf_counter() - start))} of {kind}")
-        findings.append(
-            Finding(f"backend {name}", f"right, {' or '.join(rates)} a second on one thread")
-            if same
-            else Finding(
-                f"backend {name}", "WRONG PIXELS", False, "please report this with the output of vpngen doctor"
-            )
-        )
+        rates, wrong, absent = [], [], {}
+        for n, spec in sets.items():
+            out = np.empty((48, *spec.shape[1:]), np.uint8)
+            try:
+                same = np.array_equal(render(spec, videos[n], windows, backend=name, threads=1), expected[n])
+                start = time.perf_counter()
+                render(spec, int(videos[n][5]), Window(t=(0, 48)), backend=name, threads=1, out=out)
+            except VpngenError as error:
+                absent[n] = str(error)
+                continue
+            rates.append(f"{size_text(out.size / (time.perf_counter() - start))} of {n}")
+            if not same:
+                wrong.append(n)
+        findings.append(_verdict(name, rates, wrong, absent))
     return findings
+
+
+def _verdict(backend: str, rates: list[str], wrong: list[str], absent: dict[str, str]) -> Finding:
+    """What is said of a backend: its rates, the generators whose pixels were wrong, and those it does not render, and why."""
+    name = f"backend {backend}"
+    if wrong:
+        remedy = "please report this with the output of vpngen doctor"
+        return Finding(name, f"WRONG PIXELS of {' and '.join(wrong)}", False, remedy)
+    if not rates:
+        why = next(iter(absent.values()), "no generator to try it on")
+        return Finding(name, "not available", False, why) if backend in NEEDED else Finding(name, f"not here: {why}")
+    without = f"; not for {' and '.join(absent)}" if absent else ""
+    return Finding(name, f"right, {' or '.join(rates)} a second on one thread{without}")
 
 
 def _kernel_cache() -> Finding:
     try:
-        from vpngen.backends import numba_perlin
+        kernels = importlib.import_module(f"vpngen.backends.numba_{kinds()[0].name}")
     except ImportError:
         return Finding("kernel cache", "none", False, "pip install numba")
-    folder = numba_perlin.run.stats.cache_path or ""
+    folder = kernels.run.stats.cache_path or ""
     good = bool(folder) and os.access(folder, os.W_OK)
     return Finding("kernel cache", str(folder) or "none", good, "set NUMBA_CACHE_DIR to a folder that can be written")
 
@@ -158,6 +158,4 @@ def _ffmpeg() -> Finding:
 
 
 def _disk() -> Finding:
-    import shutil
-
     return Finding("disk", f"{size_text(shutil.disk_usage(Path.cwd()).free)} free in the current folder")

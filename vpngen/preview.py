@@ -22,10 +22,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from vpngen import checks
+from vpngen import checks, files
 from vpngen.errors import ArgumentError, MissingError, RunError
-from vpngen.generators import Pixels
-from vpngen.looks import Look, Plane, caption, look_of, looks
+from vpngen.generators import Generator, Pixels, Plane
 from vpngen.rendering import Window
 from vpngen.spec import Spec
 
@@ -88,6 +87,20 @@ def _played(chrome: Image.Image, frames: int) -> Pixels:
 
 
 # --- layout
+
+
+def caption(spec: Spec, index: int, split: str = "train") -> Caption:
+    """Which video it is; which category, and what it shows.
+
+    >>> import vpngen
+    >>> caption(vpngen.perlin(categories=16, instances=1), 5)
+    ('train 5', 'category 5:  W=6  H=6  D=8')
+
+    Raises:
+        ArgumentError: no such split or video.
+    """
+    label, params = spec.label(index, split), spec.params(index, split)
+    return f"{split} {index}", f"category {label}:  {spec.generator.caption(label, params[0])}"
 
 
 def _check_videos(videos: Sequence[Pixels], captions: Sequence[Caption]) -> tuple[int, int, int]:
@@ -237,8 +250,7 @@ def _page(
 class _Section:
     """The categories of one generator in a mosaic: where they lie and which are seen."""
 
-    look: Look
-    first: int  # label of the set
+    generator: Generator
     plane: Plane | None
     labels: list[int]  # those seen, of the set, row by row
     columns: int
@@ -255,38 +267,39 @@ def _sections(
     per_page: int | None,
 ) -> list[_Section]:
     """What a mosaic shows, from top to bottom. Raises ArgumentError."""
-    own = [(first, look, look.plane(None)) for first, look in looks(spec.generator)]
-    if temporal is not None and all(plane is None for *_, plane in own):
+    own = [(first, part, part.plane(None)) for first, part in spec.generator.members()]
+    listed = [part for _, part, plane in own if plane is None]
+    if temporal is not None and len(listed) == len(own):
         raise ArgumentError(f"chooses a category plane, and {own[0][1].title} has none", "temporal", temporal)
     for name, value in (("columns", columns), ("page", page), ("per_page", per_page)):
         if value is not None:
             checks.integer(name, value, 1)
-            if all(plane is not None for *_, plane in own):
+            if not listed:
                 raise ArgumentError("is of pages, and all categories of this set lie on a plane", name, value)
     span = None if frames is None else _span(spec, frames)
-    longest = max(look.moving(spec.shape) for _, look, _ in own)
+    longest = max(part.moving(spec.shape) for _, part, _ in own)
     widest = max([len(plane.xs) for *_, plane in own if plane is not None], default=1)
     per_page, page = per_page or PER_PAGE, page or 1
-    pages = max([-(-look.generator.n_categories // per_page) for _, look, plane in own if plane is None], default=1)
+    pages = max([-(-part.n_categories // per_page) for part in listed], default=1)
     if page > pages:
         raise ArgumentError(f"must be from 1 to {pages}: {per_page} categories fit on one", "page", page)
     found = []
-    for first, look, plane in own:
+    for first, part, plane in own:
         if plane is not None:
-            plane = look.plane(temporal)
+            plane = part.plane(temporal)
         if plane is not None:
             labels = [first + label for row in plane.categories for label in row]
             wide = len(plane.xs)
         else:
-            n = look.generator.n_categories
+            n = part.n_categories
             labels = [first + i for i in range(n)[(page - 1) * per_page : page * per_page]]
             wide = columns or max(math.ceil(math.sqrt(min(n, per_page))), widest)
         if labels:
             shown = (0, longest) if span is None else span
             if still:
-                frame = look.still(spec.shape, span, temporal)
+                frame = part.still(spec.shape, span, temporal)
                 shown = (frame, frame + 1)
-            found.append(_Section(look, first, plane, labels, wide, shown))
+            found.append(_Section(part, plane, labels, wide, shown))
     return found
 
 
@@ -344,10 +357,9 @@ def mosaic(
     """
     sections = _sections(spec, frames, still, temporal, columns, page, per_page)
     count = spec.n_videos(split) // spec.n_categories
-    if isinstance(instance, bool) or not isinstance(instance, (int, np.integer)) or not 0 <= instance < count:
-        raise ArgumentError(f"must be in [0, {count}), the instances of the {split} split", "instance", instance)
+    instance = checks.integer("instance", instance, 0, count - 1)
     tile = _usual_tile(spec, sections) if tile is None else checks.integer("tile", tile, 1)
-    parts = [_drawn(spec, source, section, split, int(instance), tile, crop) for section in sections]
+    parts = [_drawn(spec, source, section, split, instance, tile, crop) for section in sections]
     if len(parts) == 1:
         return parts[0]
     frames_shown, width = len(parts[0]), max(p.shape[2] for p in parts)
@@ -378,10 +390,8 @@ def _drawn(spec: Spec, source: Source, section: _Section, split: str, instance: 
         chrome, ys, xs = _axes(section.plane, about, height, width)
         corners = [(y, x) for y in ys for x in xs]
     else:
-        n, of = len(section.labels), section.look.generator.n_categories
-        title = f"{n:,} categories of {section.look.title}"
-        if n < of:
-            title = f"{n:,} of {of:,} categories of {section.look.title}"
+        n, of = len(section.labels), section.generator.n_categories
+        title = f"{n:,}{f' of {of:,}' if n < of else ''} categories of {section.generator.title}"
         chrome, corners = _page(title, about, section.labels, section.columns, height, width)
     picture = _played(chrome, t[1] - t[0])
     for label, (y, x) in zip(section.labels, corners, strict=True):
@@ -408,8 +418,8 @@ def check(path: str | os.PathLike[str], fps: float = 25) -> Path:
     if path.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
         raise ArgumentError("cannot be written: it is a folder, or its folder is read-only", "path", str(path))
     most = MOST_FPS.get(suffix, 1000.0)
-    if isinstance(fps, bool) or not isinstance(fps, (int, float)) or not 0.1 <= fps <= most:
-        raise ArgumentError(f"must be from 0.1 to {most:g} in a {suffix} file", "fps", fps)
+    good = checks.is_number(fps) and 0.1 <= fps <= most
+    checks.number("fps", fps, good, f"from 0.1 to {most:g} in a {suffix} file")
     return path
 
 
@@ -425,7 +435,7 @@ def save(path: str | os.PathLike[str], picture: npt.ArrayLike, fps: float = 25) 
 
     Raises:
         ArgumentError: as `check`; not such an array; several frames for a png.
-        MissingError: there is no ffmpeg on this machine.
+        MissingError: there is no ffmpeg on this machine, or no space on the disk.
         RunError: writing failed; what was there before is untouched.
     """
     path = check(path, fps)
@@ -439,18 +449,14 @@ def save(path: str | os.PathLike[str], picture: npt.ArrayLike, fps: float = 25) 
         raise ArgumentError(
             f"has {len(frames)} frames; a png takes 1, the others (.mp4, .mkv, .gif) any number", "picture"
         )
-    # In the same folder, so that the rename is atomic; the process number keeps two writers apart.
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        if suffix == ".png":
-            Image.fromarray(frames[0]).save(partial, format="PNG", optimize=True)
-        else:
-            _encode(partial, frames, fps, FORMATS[suffix])
-        os.replace(partial, path)
+        with files.replace(path) as partial:
+            if suffix == ".png":
+                Image.fromarray(frames[0]).save(partial, format="PNG", optimize=True)
+            else:
+                _encode(partial, frames, fps, FORMATS[suffix])
     except OSError as error:
         raise RunError(f"{path} could not be written: {error}") from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _encode(path: Path, frames: Pixels, fps: float, options: Sequence[str]) -> None:
@@ -482,12 +488,15 @@ def _span(spec: Spec, frames: tuple[int, int] | None) -> tuple[int, int]:
     length = spec.shape[0]
     if frames is None:
         return 0, length
-    ok = (
-        isinstance(frames, (tuple, list)) and len(frames) == 2 and all(isinstance(f, (int, np.integer)) for f in frames)
-    )
-    if not ok or not 0 <= frames[0] < frames[1] <= length:
+    two = isinstance(frames, (tuple, list)) and len(frames) == 2 and all(map(checks.is_integer, frames))
+    if not two or not 0 <= frames[0] < frames[1] <= length:
         raise ArgumentError(f"must be (start, stop) with 0 <= start < stop <= {length}", "frames", frames)
     return int(frames[0]), int(frames[1])
+
+
+def _grows(generator: Generator, label: int) -> bool:
+    """Whether the videos of a label grow."""
+    return [part.grows for first, part in generator.members() if first <= label][-1]
 
 
 def _strip(start: int, stop: int, count: int, grow: bool) -> npt.NDArray[np.int64]:
@@ -540,7 +549,7 @@ def preview(
     window = Window(t=(start, stop))
     if path.suffix.lower() == ".png":
         count = min(columns or STRIP_FRAMES, stop - start)
-        grow = all(look_of(spec.generator, int(index) % spec.n_categories)[1].grows for index in indices)
+        grow = all(_grows(spec.generator, spec.label(index, split)) for index in indices)
         chosen = _strip(start, stop, count, grow)
         strips = [source(index, window, split=split)[chosen] for index in indices]
         picture = contact_sheet(strips, captions, [int(start + k) for k in chosen])

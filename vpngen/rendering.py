@@ -9,26 +9,29 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from vpngen import backends
+from vpngen import backends, checks
+from vpngen.checks import MAX_SIDE
 from vpngen.errors import ArgumentError
 from vpngen.generators import Mixed, Params, Shape, mixed
-from vpngen.spec import MAX_SIDE, Spec
+from vpngen.spec import Spec
 
 WINDOW_FIELDS: Final = ("t0", "step", "y0", "x0", "flip")
 """The columns of a packed window; the extent is that of the output."""
 
 
-def _span(name: str, value: object, size: int, steps: bool = False) -> tuple[int, int, int]:
-    allowed = (2, 3) if steps else (2,)
-    form = "(start, stop) or (start, stop, step)" if steps else "(start, stop)"
-    if not isinstance(value, (tuple, list)) or len(value) not in allowed:
-        raise ArgumentError(f"window `{name}` (={value!r}) must be {form}")
-    if not all(isinstance(v, (int, np.integer)) and not isinstance(v, bool) for v in value):
-        raise ArgumentError(f"window `{name}` (={value!r}) must be integers")
+def _span(name: str, value: Any, size: int) -> tuple[int, int, int]:
+    """(start, stop, step) of a window along an axis of `size`; None for all of it, and only `t` has steps. Raises ArgumentError."""
+    if value is None:
+        return 0, size, 1
+    steps = name == "t"
+    if not isinstance(value, (tuple, list)) or len(value) not in ((2, 3) if steps else (2,)):
+        raise ArgumentError(f"of a window must be (start, stop){' or (start, stop, step)' * steps}", name, value)
+    if not all(map(checks.is_integer, value)):
+        raise ArgumentError("of a window must be integers", name, value)
     start, stop, step = (int(v) for v in (*value, 1)[:3])
     if not 0 <= start < stop <= size or not 1 <= step <= MAX_SIDE:
         must = f"0 <= start < stop <= {size}" + (f" and 1 <= step <= {MAX_SIDE}" if steps else "")
-        raise ArgumentError(f"window `{name}` (={tuple(value)}) must satisfy {must}")
+        raise ArgumentError(f"of a window must satisfy {must}", name, value)
     return start, stop, step
 
 
@@ -38,7 +41,7 @@ class Window:
 
     Attributes:
         t: frames (start, stop) or (start, stop, step); None for all.
-        y: rows (start, stop); None for all.
+        y: params (start, stop); None for all.
         x: columns (start, stop); None for all.
         flip: mirror left to right.
     """
@@ -49,16 +52,16 @@ class Window:
     flip: bool = False
 
     def pack(self, shape: Shape) -> tuple[tuple[int, int, int, int, int], Shape]:
-        """The row of `WINDOW_FIELDS` and the extent (T, Y, X) of this window on videos of `shape` (t, y, x).
+        """The numbers of `WINDOW_FIELDS` and the extent (T, Y, X) of this window on videos of `shape` (t, y, x).
 
         Raises:
             ArgumentError: the window leaves the video or is empty.
         """
-        if self.flip not in (True, False):
-            raise ArgumentError(f"window `flip` (={self.flip!r}) must be true or false")
-        t0, t1, step = _span("t", self.t, shape[0], steps=True) if self.t is not None else (0, shape[0], 1)
-        y0, y1, _ = _span("y", self.y, shape[1]) if self.y is not None else (0, shape[1], 1)
-        x0, x1, _ = _span("x", self.x, shape[2]) if self.x is not None else (0, shape[2], 1)
+        if self.flip not in (True, False):  # a stream has it as 0 or 1
+            raise ArgumentError("of a window must be true or false", "flip", self.flip)
+        t0, t1, step = _span("t", self.t, shape[0])
+        y0, y1, _ = _span("y", self.y, shape[1])
+        x0, x1, _ = _span("x", self.x, shape[2])
         return (t0, step, y0, x0, int(self.flip)), (-(-(t1 - t0) // step), y1 - y0, x1 - x0)
 
     def of(self, video: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -71,48 +74,48 @@ class Window:
 def recipes(
     spec: Spec, indices: npt.NDArray[np.int64], split: str, backend: backends.Backend, threads: int | None
 ) -> Params:
-    """The complete rows (N,) of videos (N,); a pass over each video where its grey mapping asks for that."""
+    """The complete params (N,) of videos (N,); a pass over each video where its grey mapping asks for that."""
     return completed(spec, spec.params(indices, split), backend, threads)
 
 
-def completed(spec: Spec, rows: Params, backend: backends.Backend, threads: int | None) -> Params:
-    """`rows` (N,), as `spec.params` gives them, with what only a pass over each video can tell."""
+def completed(spec: Spec, params: Params, backend: backends.Backend, threads: int | None) -> Params:
+    """`params` (N,), as `spec.params` gives them, with what only a pass over each video can tell."""
     if not spec.generator.needs_extremes:
-        return rows
+        return params
     if not isinstance(spec.generator, Mixed):
-        low, high = backend.extremes(spec.generator.name, rows, spec.shape, threads)
-        return spec.generator.with_extremes(rows, low, high)
-    rows = rows.copy()
+        low, high = backend.extremes(spec.generator.name, params, spec.shape, threads)
+        return spec.generator.with_extremes(params, low, high)
+    params = params.copy()
     for number, part in enumerate(spec.generator.parts):
-        mine = rows["part"] == number
+        mine = params["part"] == number
         if part.needs_extremes and mine.any():
-            theirs = mixed.unpack(rows[mine], type(part))
+            theirs = mixed.unpack(params[mine], type(part))
             low, high = backend.extremes(part.name, theirs, spec.shape, threads)
-            mixed.pack(rows, mine, part.with_extremes(theirs, low, high))
-    return rows
+            mixed.pack(params, mine, part.with_extremes(theirs, low, high))
+    return params
 
 
 def paint(
     backend: backends.Backend,
     generator: str,
-    rows: Params,
+    params: Params,
     windows: npt.NDArray[np.int32],
     out: Any,
     threads: int | None,
     shape: tuple[int, ...] | None = None,
 ) -> None:
-    """Fill `out` (N, T, Y, X) with windows (N, 5) of videos `rows` (N,), of whatever generators; see `Backend.render`.
+    """Fill `out` (N, T, Y, X) with windows (N, 5) of videos `params` (N,), of whatever generators; see `Backend.render`.
 
     `out` is a NumPy array; or, with its `shape`, an array of another kind, see `Backend.render_device`.
     """
     if generator != Mixed.name:
         if shape is None:
-            backend.render(generator, rows, windows, out, threads)
+            backend.render(generator, params, windows, out, threads)
         else:
-            backend.render_device(generator, rows, windows, out, shape)
+            backend.render_device(generator, params, windows, out, shape)
         return
-    for kind, which, theirs in mixed.split(rows):
-        if len(which) == len(rows):
+    for kind, which, theirs in mixed.split(params):
+        if len(which) == len(params):
             paint(backend, kind.name, theirs, windows, out, threads, shape)
         elif shape is None:
             part = np.empty((len(which), *out.shape[1:]), np.uint8)
@@ -125,14 +128,14 @@ def paint(
 
 
 def videos(
-    backend: backends.Backend, generator: str, rows: Params, shape: Shape, threads: int | None
+    backend: backends.Backend, generator: str, params: Params, shape: Shape, threads: int | None
 ) -> Iterator[npt.NDArray[np.uint8]]:
     """Whole videos, one after the other, of whatever generators; see `Backend.videos`."""
     if generator != Mixed.name:
-        yield from backend.videos(generator, rows, shape, threads)
+        yield from backend.videos(generator, params, shape, threads)
         return
-    for run in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows["kind"])) + 1):
-        for kind, _, theirs in mixed.split(rows[run]):
+    for run in np.split(np.arange(len(params)), np.flatnonzero(np.diff(params["kind"])) + 1):
+        for kind, _, theirs in mixed.split(params[run]):
             yield from backend.videos(kind.name, theirs, shape, threads)
 
 
@@ -158,10 +161,10 @@ def render(
         index: one video, or several (N,).
         window: the part to render: one for all, or one for each video (all of the same extent); None for whole videos.
         split: `train` or `val`.
-        backend: `cuda` (or `cuda:1` for the second card), `numba`, `reference`, or `auto`: the fastest of this machine.
+        backend: `cuda` (or `cuda:1` for the second GPU), `numba`, `reference`, or `auto`: the fastest of this machine.
         threads: CPU threads; None for all that this process may use.
         out: a C-contiguous uint8 array of the result's shape to render into. With a `cuda` backend also a torch tensor,
-            a CuPy array or anything that speaks DLPack or the CUDA array interface, on that card: it is filled on
+            a CuPy array or anything that speaks DLPack or the CUDA array interface, on that GPU: it is filled on
             torch's current stream for its tensors, else on CuPy's, and the call returns without waiting.
 
     Returns:
@@ -174,8 +177,8 @@ def render(
     single = np.ndim(index) == 0
     if np.ndim(index) > 1:
         raise ArgumentError(f"has shape {np.shape(index)}; it must be one video or a list of them", "index")
-    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-        raise ArgumentError("must be a positive integer", "threads", threads)
+    if threads is not None:
+        checks.integer("threads", threads, 1)
     indices = np.atleast_1d(spec.indices(index, split))
     windows: list[Window]
     if window is None or isinstance(window, Window):
@@ -194,19 +197,18 @@ def render(
         raise ArgumentError(f"the windows of one call must have the same extent, not {sorted(extents)}")
     shape = (len(indices), *extents.pop())
     target = shape[1:] if single else shape
-    chosen = backends.choose(backend)
+    chosen = backends.choose(backend, spec.generator)
     origins = np.array([w for w, _ in packed], np.int32).reshape(-1, len(WINDOW_FIELDS))
-    if out is None:
-        out = np.empty(target, np.uint8)
-    elif not isinstance(out, np.ndarray):
-        paint(
-            chosen, spec.generator.name, recipes(spec, indices, split, chosen, threads), origins, out, threads, target
-        )
-        return out
-    elif out.shape != target or out.dtype != np.uint8 or not out.flags.c_contiguous or not out.flags.writeable:
+    out = np.empty(target, np.uint8) if out is None else out
+    here = isinstance(out, np.ndarray)
+    fits = here and out.shape == target and out.dtype == np.uint8 and out.flags.c_contiguous and out.flags.writeable
+    if here and not fits:
         raise ArgumentError(
             f"must be a writeable C-contiguous uint8 array of shape {target}, not {out.dtype} {out.shape}", "out"
         )
-    rows = recipes(spec, indices, split, chosen, threads)
-    paint(chosen, spec.generator.name, rows, origins, out.reshape(shape), threads)
+    params, name = recipes(spec, indices, split, chosen, threads), spec.generator.name
+    if here:
+        paint(chosen, name, params, origins, out.reshape(shape), threads)
+    else:
+        paint(chosen, name, params, origins, out, threads, target)
     return out

@@ -14,10 +14,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from vpngen import rng
+from vpngen import checks, rng
+from vpngen.checks import MAX_SIDE, Shape
 from vpngen.errors import ArgumentError
-from vpngen.generators import Shape
-from vpngen.spec import MAX_SIDE
 
 CROPS: Final = ("corners", "random", "center")
 TIMES: Final = ("random", "center", "start")
@@ -53,23 +52,25 @@ class Augment:
     scales: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        for name, allowed in (("time", TIMES), ("crop", CROPS)):
-            if getattr(self, name) not in allowed:
-                raise ArgumentError(f"augment `{name}` (={getattr(self, name)!r}) must be one of {', '.join(allowed)}")
-        if isinstance(self.flip, bool) or not isinstance(self.flip, (int, float)) or not 0 <= self.flip <= 1:
-            raise ArgumentError(f"augment `flip` (={self.flip!r}) must be a probability from 0 to 1")
-        object.__setattr__(self, "flip", float(self.flip))
-        steps = tuple(self.step) if isinstance(self.step, (list, tuple)) else (self.step,)
-        whole = all(isinstance(s, (int, np.integer)) and not isinstance(s, bool) for s in steps)
-        if not steps or not whole or not all(1 <= s <= MAX_SIDE for s in steps):
-            raise ArgumentError(f"augment `step` (={self.step!r}) must be a positive integer, or several")
-        steps = tuple(map(int, steps))
-        object.__setattr__(self, "step", steps if len(steps) > 1 else steps[0])
+        def keep(name: str, value: object) -> None:
+            object.__setattr__(self, name, value)
+
+        checks.one_of("time", self.time, TIMES)
+        checks.one_of("crop", self.crop, CROPS)
+        likely = checks.is_number(self.flip) and 0 <= self.flip <= 1
+        keep("flip", checks.number("flip", self.flip, likely, "from 0 to 1"))
+        if isinstance(self.step, (list, tuple)) and len(self.step) != 1:
+            keep("step", checks.integers("step", self.step, 1, MAX_SIDE))
+            if not self.step:
+                raise ArgumentError("must be a positive integer, or several", "step", self.step)
+        else:
+            (step,) = self.step if isinstance(self.step, (list, tuple)) else (self.step,)
+            keep("step", checks.integer("step", step, 1, MAX_SIDE))
         if self.scales is not None:
-            scales = tuple(self.scales) if isinstance(self.scales, (list, tuple)) else (self.scales,)
-            if not scales or not all(isinstance(s, (int, float)) and 0 < s <= 1 for s in scales):
-                raise ArgumentError(f"augment `scales` (={self.scales!r}) must be numbers above 0 and up to 1, or None")
-            object.__setattr__(self, "scales", tuple(map(float, scales)))
+            scales = checks.numbers("scales", self.scales if isinstance(self.scales, (list, tuple)) else (self.scales,))
+            if not scales or not all(0 < scale <= 1 for scale in scales):
+                raise ArgumentError("must be numbers above 0 and up to 1, or None", "scales", self.scales)
+            keep("scales", scales)
 
     @property
     def steps(self) -> tuple[int, ...]:
@@ -95,8 +96,7 @@ def augmentation(value: str | Mapping[str, Any] | Augment | None) -> Augment:
         return AUGMENTATIONS["none"]
     known = [f.name for f in dataclasses.fields(Augment)]
     if isinstance(value, Mapping):
-        if unknown := sorted(set(map(str, value)) - set(known)):
-            raise ArgumentError(f"has no field `{unknown[0]}`; it has {', '.join(known)}", "augment")
+        checks.known("field", list(map(str, value)), known, "an augmentation")
         return Augment(**value)
     if not isinstance(value, str) or value not in AUGMENTATIONS:
         raise ArgumentError(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import importlib
+import inspect
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -17,8 +17,7 @@ import numpy.typing as npt
 from vpngen import checks, rng
 from vpngen.checks import MAX_SIDE as MAX_SIDE
 from vpngen.errors import ArgumentError
-from vpngen.generators import GENERATORS, Generator, Mixed, Parameter, Params, Shape
-from vpngen.generators import perlin as _perlin
+from vpngen.generators import GENERATORS, Generator, Mixed, Parameter, Params, Progress, Shape
 
 FORMAT_VERSION: Final = 1
 """The version of the byte contract. A change of any golden digest is a new version; old ones keep rendering."""
@@ -36,6 +35,16 @@ def check_version(value: Any) -> int:
             version,
         )
     return version
+
+
+def _counted(categories: int, instances: Any, val_instances: Any, seed: Any) -> dict[str, Any]:
+    """The counts of a set of so many categories at least, and its seed, as integers. Raises ArgumentError."""
+    most = MAX_VIDEOS // categories
+    return {
+        "instances": checks.integer("instances", instances, 1, most),
+        "val_instances": checks.integer("val_instances", val_instances, 0, most),
+        "seed": checks.integer("seed", seed, 0, checks.SEEDS),
+    }
 
 
 @dataclass(frozen=True)
@@ -65,17 +74,12 @@ class Spec:
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
-        def keep(name: str, value: object) -> None:
-            object.__setattr__(self, name, value)
-
         if not isinstance(self.generator, Generator):
-            raise ArgumentError("must be a generator such as vpngen.perlin() makes", "generator", self.generator)
-        most = MAX_VIDEOS // self.generator.n_categories
-        keep("instances", checks.integer("instances", self.instances, 1, most))
-        keep("val_instances", checks.integer("val_instances", self.val_instances, 0, most))
-        keep("seed", checks.integer("seed", self.seed, 0, 2**64 - 1))
-        keep("format_version", check_version(self.format_version))
-        keep("shape", checks.shape("shape", self.shape))
+            raise ArgumentError("must be a generator such as that of vpngen.perlin()", "generator", self.generator)
+        checked = _counted(self.generator.n_categories, self.instances, self.val_instances, self.seed)
+        checked |= {"format_version": check_version(self.format_version), "shape": checks.shape("shape", self.shape)}
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
         self.generator.check(self.shape)
 
     # --- JSON both ways
@@ -133,9 +137,37 @@ class Spec:
         """sha256 of the canonical JSON, 64 hex digits."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
+    # --- from counts
+
+    @classmethod
+    def make(cls, generator: str, *, progress: Progress | None = None, **options: Any) -> Spec:
+        """A set made from counts and other options of its generator; those that are not given have its defaults.
+
+        >>> Spec.make("perlin", categories=16, instances=4).n_videos()
+        64
+
+        Args:
+            generator: its name, one of `vpngen.generators.GENERATORS`.
+            progress: called with (categories found, categories) while categories are searched for.
+            options: what `options` of the generator's class lists: categories, instances, val_instances, seed, shape, ...
+
+        Raises:
+            ArgumentError: an unknown generator or option, or a value that is not allowed.
+        """
+        checks.one_of("generator", generator, GENERATORS)
+        kind = GENERATORS[generator]
+        known = [f.name for f in kind.options()]
+        checks.known("argument", options, known, f"the {generator} generator")
+        given = {**{f.name: f.default for f in kind.counts}, **options}
+        categories, shape = given.pop("categories"), checks.shape("shape", given.pop("shape"))
+        counts = {f.name: given.pop(f.name) for f in kind.counts if f.name in given}
+        few = categories if checks.is_integer(categories) and 0 < categories <= MAX_VIDEOS else 1
+        _counted(few, **counts)  # before a search, which can take minutes
+        return cls(kind.from_counts(categories, shape, progress, **given), shape=shape, **counts)
+
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Spec:
-        """One of the sets the paper trains on; `changes` are arguments of the generator's own function.
+        """One of the sets the papers train on; `changes` are options of `make`.
 
         >>> Spec.preset("vpn-400x200").n_videos("train")
         80000
@@ -143,10 +175,10 @@ class Spec:
         Raises:
             ArgumentError: an unknown name, with the known ones.
         """
-        if not isinstance(name, str) or name not in PRESETS:
-            raise ArgumentError(f"is unknown; known: {', '.join(PRESETS)}", "preset", name)
-        known = {k: v for k, v in PRESETS[name].items() if k not in ("about", "generator")}
-        return make(PRESETS[name].get("generator", "perlin"))(**{**known, **changes})
+        known = presets()
+        if not isinstance(name, str) or name not in known:
+            raise ArgumentError(f"is unknown; known: {', '.join(known)}", "preset", name)
+        return cls.make(**{**{k: v for k, v in known[name].items() if k != "about"}, **changes})
 
     # --- what is in the set
 
@@ -167,9 +199,7 @@ class Spec:
     @staticmethod
     def split_id(split: str) -> int:
         """0 for train, 1 for val. Raises ArgumentError for any other."""
-        if split not in SPLITS:
-            raise ArgumentError(f"must be one of {', '.join(SPLITS)}", "split", split)
-        return SPLITS.index(split)
+        return SPLITS.index(checks.one_of("split", split, SPLITS))
 
     @property
     def video_bytes(self) -> int:
@@ -212,7 +242,7 @@ class Spec:
         return self.generator.category_id(category)
 
     def params(self, indices: npt.ArrayLike, split: str = "train") -> Params:
-        """The recipes of videos: records (N,) of the generator's `params_dtype` for indices (N,)."""
+        """The params of videos: records (N,) of the generator's `params_dtype` for indices (N,)."""
         checked = np.atleast_1d(self.indices(indices, split))
         keys = rng.video_keys(self.seed, self.split_id(split), checked, self.format_version)
         return self.generator.params(self.shape, keys, checked % self.n_categories, checked // self.n_categories)
@@ -222,41 +252,51 @@ class Spec:
         return self.generator.parameters(self.shape, self.params(indices, split))
 
 
-def perlin(
-    categories: int = 256,
-    instances: int = 512,
-    *,
-    val_instances: int = 0,
-    divisions: str | Iterable[int] = "spread",
-    divisions_x: Iterable[int] | None = None,
-    divisions_y: Iterable[int] | None = None,
-    temporal: str | int | Iterable[int] = "middle",
-    shape: Shape = (240, 240, 240),
-    seed: int = 0,
-    **choices: Any,
-) -> Spec:
-    """A Video Perlin Noise set; the defaults are the paper's main one, 256 categories x 512 instances at D = 8.
+def presets() -> dict[str, dict[str, Any]]:
+    """Name -> what `Spec.make` is given for it, with the `generator`, and `about`: its place in the paper."""
+    return {
+        name: {"generator": kind.name, **options}
+        for kind in GENERATORS.values()
+        for name, options in kind.presets.items()
+    }
+
+
+def maker(generator: str) -> Callable[..., Spec]:
+    """`Spec.make` for one generator, with its options as signature and documentation."""
+    kind = GENERATORS[generator]
+    by_place, by_name = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+
+    def make(*counts: int, progress: Progress | None = None, **options: Any) -> Spec:
+        given = dict(zip(("categories", "instances"), counts, strict=False))
+        if len(counts) > 2 or given.keys() & options:
+            raise TypeError(f"{generator}() takes `categories` and `instances`, once each, and the rest by keyword")
+        return Spec.make(generator, progress=progress, **given, **options)
+
+    signature, lines = [], []
+    for f in kind.options():
+        how = by_place if f.name in ("categories", "instances") else by_name
+        default = None if f.default is dataclasses.MISSING else f.default
+        signature.append(
+            inspect.Parameter(f.name, how, default=default, annotation=f.type + " | None" * (default is None))
+        )
+        lines.append(f"{f.name}: {f.help}" + (f" One of {', '.join(f.choices)}." if f.choices else ""))
+    signature.append(inspect.Parameter("progress", by_name, default=None, annotation="Progress | None"))
+    lines.append("progress: called with (categories found, categories) while categories are searched for.")
+    make.__name__ = make.__qualname__ = generator
+    make.__signature__ = inspect.Signature(signature, return_annotation="Spec")  # type: ignore[attr-defined]
+    args = "\n        ".join(lines)
+    make.__doc__ = f"""A set of {kind.title}; where nothing is said, that of the paper. See `Spec.make`.
 
     Args:
-        categories: the number of (W, H) pairs: a x b with a, b <= 20; the labels are this times the values of D.
-        instances: videos of each category in the train split.
-        val_instances: videos of each category in the val split.
-        divisions: which of the 20 divisions each axis takes: `spread`, `low`, `high`, or a list.
-        divisions_x: the W of the categories, in place of the rule.
-        divisions_y: the H of the categories, in place of the rule.
-        temporal: `fast`, `middle`, `slow`, `full`, a value of D, or a list of them.
-        shape: (t, y, x) of a video.
-        seed: in [0, 2**64).
-        choices: the other fields of `vpngen.generators.Perlin`: temporal_unit, loop, noise_terms, ...
+        {args}
 
     Raises:
-        ArgumentError: counts that cannot be made, unknown names, divisions that do not divide the shape.
+        ArgumentError: an unknown option, a value that is not allowed, or counts that cannot be made.
     """
-    if unknown := sorted(set(choices) - set(_perlin.FIELDS)):
-        raise ArgumentError(f"`{unknown[0]}` is not an argument of the perlin generator")
-    shape = checks.shape("shape", shape)
-    generator = _perlin.from_counts(categories, divisions, divisions_x, divisions_y, temporal, shape, **choices)
-    return Spec(generator, instances, val_instances, shape, seed)
+    return make
+
+
+perlin, fractal = maker("perlin"), maker("fractal")
 
 
 def mixed(*specs: Spec) -> Spec:
@@ -281,26 +321,3 @@ def mixed(*specs: Spec) -> Spec:
                 )
         parts += spec.generator.parts if isinstance(spec.generator, Mixed) else [spec.generator]
     return dataclasses.replace(specs[0], generator=Mixed(tuple(parts)))
-
-
-MAKERS: Final = {"perlin": "vpngen.spec:perlin", "fractal": "vpngen.systems:fractal"}
-"""Generator -> the function that makes a spec of it from counts, loaded when it is asked for."""
-
-
-def make(generator: str) -> Callable[..., Spec]:
-    """The function that makes specs of a generator. Raises ArgumentError for an unknown one."""
-    if generator not in MAKERS:
-        raise ArgumentError(f"must be one of {', '.join(MAKERS)}", "generator", generator)
-    module, _, function = MAKERS[generator].partition(":")
-    made: Callable[..., Spec] = getattr(importlib.import_module(module), function)
-    return made
-
-
-PRESETS: Final = {
-    **_perlin.PRESETS,
-    "vf-1000x1000": {
-        "generator": "fractal", "categories": 1000, "instances": 1000,
-        "about": "Video Fractal, section 5.4 (tables 9 and 10): a million videos of 100 frames",
-    },
-}  # fmt: skip
-"""Preset name -> arguments of the function that makes it, with `about`: its place in the paper, and `generator`."""

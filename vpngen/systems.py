@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import dataclasses
 import hashlib
 import os
 from collections.abc import Callable
@@ -19,78 +18,70 @@ from typing import Any, Final, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from vpngen import backends
-from vpngen.errors import ArgumentError, RunError
-from vpngen.generators import Shape
+from vpngen import backends, checks, files
+from vpngen.errors import ArgumentError, MissingError, RunError
+from vpngen.generators import Progress, Shape
 from vpngen.generators import fractal as _fractal
-from vpngen.spec import Spec
 from vpngen.units import usable_cpus
 
 MOST_ATTEMPTS: Final = 2**16
 """Candidates of a category, of which one in fifty is accepted."""
 ATTEMPTS_AT_ONCE: Final = 64
 MOST_CATEGORIES: Final = 100_000
-CHOICES: Final = ("weight", "flips", "draw", "points_per_frame", "trail", "pad", "level")
 FORM: Final = "vpngen systems 1"
 COLUMNS: Final = "a, b, c, d, e, f, probability"
 
 USUAL_WEIGHT: Final = 0.4
 """FractalDB's best, for which the usable variants are kept with the systems."""
 
-Progress = Callable[[int, int], None]
 _T = TypeVar("_T")
 
 
-def fractal(
-    categories: int | None = None,
-    instances: int = 1000,
-    *,
-    val_instances: int = 0,
-    shape: Shape = (100, 362, 362),
-    seed: int = 0,
-    search_seed: int = 0,
-    ifs_dir: str | Path | None = None,
+def make(
+    categories: int | None,
+    shape: Shape,
     progress: Progress | None = None,
+    *,
+    ifs_dir: str | Path | None = None,
     **choices: Any,
-) -> Spec:
-    """A Video Fractal set; the defaults are the paper's, 1,000 categories x 1,000 instances (section 5.4).
+) -> dict[str, Any]:
+    """The fields of `vpngen.generators.Fractal` with so many systems, for videos of `shape` (t, y, x).
 
     Args:
         categories: the number of iterated function systems; None for 1,000, or for all in `ifs_dir`.
-        instances: videos of each category in the train split; FractalDB has 1,000.
-        val_instances: videos of each category in the val split.
-        shape: (t, y, x) of a video: 100 frames on FractalDB's canvas of 362 x 362.
-        seed: of the instances, in [0, 2**64).
-        search_seed: of the categories, in [0, 2**64).
+        shape: of the videos.
+        progress: called with (categories found, categories) while a search runs.
         ifs_dir: a folder of FractalDB's category files, in place of a search: one CSV a category, in the order of their
             names, a row of a, b, c, d, e, f, probability for each map.
-        progress: called with (categories found, categories) while a search runs.
-        choices: the other fields of `vpngen.generators.Fractal`: weight, flips, draw, points_per_frame, trail, pad, level.
+        choices: the other fields: search_seed (without `ifs_dir`), weight, flips, draw, points_per_frame, trail, pad, level.
 
     Raises:
-        ArgumentError: counts out of range, unknown names, files that are no systems.
+        ArgumentError: counts out of range, files that are no systems.
+        MissingError: the numba backend, which searches, cannot run here.
     """
-    if unknown := sorted(set(choices) - set(CHOICES)):
-        raise ArgumentError(f"`{unknown[0]}` is not an argument of the fractal generator; it has {', '.join(CHOICES)}")
-    whole = isinstance(categories, (int, np.integer)) and not isinstance(categories, bool)
-    if categories is not None and not (whole and 1 <= categories <= MOST_CATEGORIES):
-        raise ArgumentError(f"must be an integer from 1 to {MOST_CATEGORIES:,}", "categories", categories)
-    # What else is wrong is told before a search, which can take minutes.
-    n = int(categories or (1000 if ifs_dir is None else 1))
-    unknown_yet = _fractal.Fractal((1,) * n, attempts=(0,) * n, search_seed=search_seed, **choices)
-    Spec(unknown_yet, instances, val_instances, shape, seed)
+    if ifs_dir is not None and "search_seed" in choices:
+        raise ArgumentError("is of a search, and category files take its place; leave one of them out", "search_seed")
+    n = 1000 if ifs_dir is None else 1
+    if categories is not None:
+        categories = n = checks.integer("categories", categories, 1, MOST_CATEGORIES)
+    # What else is wrong is said before a search, which can take minutes.
+    fields = dict(choices)
+    unknown_yet = _fractal.Fractal((1,) * n, attempts=(0,) * n, **fields)
+    unknown_yet.check(shape)
     if ifs_dir is not None:
-        table, sizes = read_folder(Path(ifs_dir), categories)
-        plain = _fractal.Fractal((1,) * len(sizes), table=table, sizes=sizes, **choices)
-        found = _variants(plain.systems, plain.weight, Path(ifs_dir), progress)
-        generator = _fractal.Fractal(tuple(found), table=table, sizes=sizes, **choices)
-    else:
-        attempts, variants = search(n, int(search_seed), progress)
-        generator = _fractal.Fractal(variants, attempts=attempts, search_seed=search_seed, **choices)
-        if generator.weight != USUAL_WEIGHT:
-            variants = tuple(_variants(generator.systems, generator.weight, None, progress))
-            generator = dataclasses.replace(generator, variants=variants)
-    return Spec(generator, instances, val_instances, shape, seed)
+        fields["table"], fields["sizes"] = read_folder(Path(ifs_dir), categories)
+        plain = _fractal.Fractal((1,) * len(fields["sizes"]), **fields)
+        return {"variants": tuple(_variants(plain.systems, plain.weight, Path(ifs_dir), progress)), **fields}
+    fields["attempts"], variants = search(n, unknown_yet.search_seed, progress)
+    if unknown_yet.weight != USUAL_WEIGHT:
+        found = _fractal.Fractal(variants, **fields)
+        variants = tuple(_variants(found.systems, found.weight, None, progress))
+    return {"variants": variants, **fields}
+
+
+def missing() -> str | None:
+    """What is to be done where the systems that come with the package cannot be read; None where they can."""
+    return None if read_found(SHIPPED, 0) else "damaged or missing: pip install --force-reinstall vpngen"
 
 
 # --- the search
@@ -113,13 +104,13 @@ def search(
         fresh = _search(len(known), categories, seed, progress)
         known = known + fresh
         if cache:
-            with contextlib.suppress(OSError):  # a cache that cannot be written costs time, not results
+            with contextlib.suppress(OSError, MissingError):  # a cache that cannot be written costs time, not results
                 write_found(_cache(seed), seed, known)
     return tuple(a for a, _ in known[:categories]), tuple(v for _, v in known[:categories])
 
 
 def _search(first: int, last: int, seed: int, progress: Progress | None) -> list[tuple[int, int]]:
-    backend = backends.load("numba")
+    backend = backends.kernels("numba", "fractal")
 
     def one(category: int) -> tuple[int, int]:
         attempt = accepted(category, seed, backend)
@@ -129,7 +120,7 @@ def _search(first: int, last: int, seed: int, progress: Progress | None) -> list
     return _in_parallel(one, range(first, last), progress)
 
 
-def accepted(category: int, seed: int, backend: backends.Backend) -> int:
+def accepted(category: int, seed: int, backend: Any) -> int:
     """The first attempt of a category that the search accepts. Raises RunError where it gives up."""
     enough = int(np.ceil(_fractal.FILL_RATE * _fractal.SEARCH_SHAPE[1] * _fractal.SEARCH_SHAPE[2]))
     for start in range(0, MOST_ATTEMPTS, ATTEMPTS_AT_ONCE):
@@ -142,9 +133,7 @@ def accepted(category: int, seed: int, backend: backends.Backend) -> int:
     )
 
 
-def usable_variants(
-    systems: _fractal.Systems, keys: npt.NDArray[np.uint32], weight: float, backend: backends.Backend
-) -> int:
+def usable_variants(systems: _fractal.Systems, keys: npt.NDArray[np.uint32], weight: float, backend: Any) -> int:
     """The bits of the variants of one system (1,) whose orbits stay near the origin and fill a hundredth of the canvas."""
     weighted = np.repeat(_fractal.trials(systems, keys), _fractal.VARIANTS)
     weighted["maps"] *= _fractal.factors(weight)[:, None, :]
@@ -180,13 +169,9 @@ def read_found(path: Path, seed: int) -> list[tuple[int, int]]:
 
 
 def write_found(path: Path, seed: int, found: list[tuple[int, int]]) -> None:
-    """Write what a search found, in one step. Raises OSError."""
-    body = "".join(f"{attempt} {variants:07x}\n" for attempt, variants in found)
-    head = f"{FORM} seed {seed} sha256 {hashlib.sha256(body.encode()).hexdigest()}\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    beside.write_text(head + body, "ascii")
-    os.replace(beside, path)
+    """Write what a search found, in one step. Raises OSError or MissingError."""
+    body = "".join(f"{attempt} {variants:07x}\n" for attempt, variants in found).encode()
+    files.write(path, f"{FORM} seed {seed} sha256 {hashlib.sha256(body).hexdigest()}\n".encode() + body)
 
 
 # --- FractalDB's files
@@ -196,12 +181,12 @@ def read_folder(folder: Path, categories: int | None = None) -> tuple[str, tuple
     """The `table` and `sizes` of `Fractal` from a folder of CSV files, and of its subfolders. Raises ArgumentError."""
     if not folder.is_dir():
         raise ArgumentError("is not a folder", "ifs_dir", str(folder))
-    files = sorted(folder.rglob("*.csv"), key=lambda path: (path.name, str(path)))
-    if not files:
+    paths = sorted(folder.rglob("*.csv"), key=lambda path: (path.name, str(path)))
+    if not paths:
         raise ArgumentError("holds no .csv files", "ifs_dir", str(folder))
-    if categories is not None and categories > len(files):
-        raise ArgumentError(f"is more than `ifs_dir` holds, which is {len(files)}", "categories", categories)
-    tables = [read_system(path) for path in files[:categories]]
+    if categories is not None and categories > len(paths):
+        raise ArgumentError(f"is more than the folder holds, which is {len(paths)}", "categories", categories)
+    tables = [read_system(path) for path in paths[:categories]]
     return base64.b64encode(b"".join(t.tobytes() for t in tables)).decode(), tuple(len(t) for t in tables)
 
 
@@ -238,29 +223,27 @@ def read_system(path: Path) -> npt.NDArray[np.float32]:
 
 def _variants(systems: _fractal.Systems, weight: float, folder: Path | None, progress: Progress | None) -> list[int]:
     """The bits of the usable variants of each system; those of `folder` must be usable themselves."""
-    backend = backends.load("numba")
+    backend = backends.kernels("numba", "fractal")
 
     def one(i: int) -> int:
         system = _fractal.Systems(systems.count[i : i + 1], systems.maps[i : i + 1], systems.thresholds[i : i + 1])
         usable = usable_variants(system, _fractal.candidates(0, [i], [0])[1], weight, backend)
         if folder is not None and not usable & 1:
-            raise ArgumentError(
-                f"category {i} of `ifs_dir` (={str(folder)!r}) never fills: its points leave, or fall on less than a hundredth "
-                f"of the canvas"
-            )
+            why = "its points leave, or fall on less than a hundredth of the canvas"
+            raise ArgumentError(f"holds a category that never fills, number {i}: {why}", "ifs_dir", str(folder))
         return usable | 1
 
     return _in_parallel(one, range(len(systems.count)), progress)
 
 
 def _in_parallel(one: Callable[[int], _T], numbers: range, progress: Progress | None) -> list[_T]:
-    """one(i) for each number, by all processors, in order; kernels release the interpreter lock."""
-    crew, results = ThreadPoolExecutor(usable_cpus()), []
+    """one(i) for each number, on all CPUs, in order; kernels release the interpreter lock."""
+    pool, results = ThreadPoolExecutor(usable_cpus()), []
     try:
-        for result in crew.map(one, numbers):
+        for result in pool.map(one, numbers):
             results.append(result)
             if progress is not None:
                 progress(numbers.start + len(results), numbers.stop)
     finally:
-        crew.shutdown(wait=True, cancel_futures=True)
+        pool.shutdown(wait=True, cancel_futures=True)
     return results

@@ -108,6 +108,7 @@ def main() -> NoReturn:
 
 
 _EXAMPLES = "Examples:\n"
+_TYPED, _PARAMS = "vpngen.typed", "vpngen.params"
 TRAINING = ("av", "matplotlib", "safetensors", "tensorboard", "torch")
 """Packages that come with the extra `train`."""
 
@@ -125,6 +126,20 @@ class _Help:
 
 class Command(_Help, click.Command):
     """A command that lists its options in sections, and speaks of its arguments as they are typed."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments; they also say which options there are."""
+        ctx.meta[_TYPED] = tuple(args)
+        return super().parse_args(ctx, args)
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Its arguments and options, those that `OptionsOf` stands for among them."""
+        if _PARAMS not in ctx.meta:
+            typed = ctx.meta.get(_TYPED, ())
+            own = [p.made(typed) if isinstance(p, OptionsOf) else [p] for p in super().get_params(ctx)]
+            ctx.meta[_PARAMS] = list(itertools.chain.from_iterable(own))
+        found: list[click.Parameter] = ctx.meta[_PARAMS]
+        return found
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The options: those of the command, then those of each section."""
@@ -177,12 +192,12 @@ class SectionOption(click.Option):
         self.section = section
 
 
-class DatasetOption(SectionOption):
-    """An option that is part of the name of a dataset; `of` is the generator that it belongs to, None for all."""
+class OptionsOf(click.Option):
+    """Stands for options that depend on what is typed."""
 
-    def __init__(self, *args: Any, of: str | None = None, **fields: Any) -> None:
-        super().__init__(*args, section=f"With --generator {of}" if of else "Which dataset", **fields)
-        self.of = of
+    def made(self, typed: tuple[str, ...]) -> list[click.Parameter]:
+        """The options, for the arguments `typed`."""
+        raise NotImplementedError
 
 
 class Group(_Help, click.Group):

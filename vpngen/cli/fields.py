@@ -8,17 +8,27 @@ from typing import Any
 
 import click
 
-from vpngen.cli.base import numbers, shape_of
-from vpngen.fields import Field
+from vpngen.cli.base import complete, numbers, shape_of
+from vpngen.fields import WORD_OR_INTEGERS, Field
+
+
+def _word_or_integers(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
+    """A word is left to the library to judge; anything with a digit is a list of numbers."""
+    if value is None or not any(c.isdigit() for c in value):
+        return value
+    return numbers(int, "a name, or whole numbers")(ctx, param, value)
+
 
 _KINDS: dict[str, dict[str, Any]] = {
     "int": {"type": int},
     "float": {"type": float},
     "str": {},
+    "Path": {"type": click.Path(), "metavar": "FOLDER"},
     "Shape": {"callback": shape_of, "metavar": "TxHxW"},
     "tuple[int, ...]": {"callback": numbers(int, "whole numbers"), "metavar": "N,..."},
     "tuple[float, ...]": {"callback": numbers(float, "numbers"), "metavar": "X,..."},
     "tuple[float, float, float]": {"callback": numbers(float, "three numbers"), "metavar": "R,G,B"},
+    WORD_OR_INTEGERS: {"callback": _word_or_integers, "metavar": "NAME|N,..."},
 }
 """Annotation of a field -> how its option reads a value."""
 
@@ -28,15 +38,31 @@ def field_options(
 ) -> Iterable[Callable[[Any], Any]]:
     """An option for each field, None unless it is given; `cls` and `more` go to `click.option`."""
     for f in fields:
-        word = f.name.replace("_", "-")
-        shown = f"{f.help}{_default(f)}"
-        if f.type == "bool":
-            yield click.option(f"--{word}/--no-{word}", f.name, default=None, cls=cls, help=shown, **more)
-            continue
-        kind: dict[str, Any] = {"type": click.Choice(f.choices)} if f.choices else dict(_KINDS[f.type.removesuffix(" | None")])
-        if f.metavar is not None:
-            kind["metavar"] = f.metavar
-        yield click.option(f"--{word}", f.name, default=None, cls=cls, help=shown, **kind, **more)
+        yield click.option(*_names(f), default=None, cls=cls, **_reads(f), **more)
+
+
+def made_options(fields: Iterable[Field], cls: type[click.Option] = click.Option, **more: Any) -> list[click.Parameter]:
+    """As `field_options`, the options themselves."""
+    return [cls(_names(f), default=None, **_reads(f), **more) for f in fields]
+
+
+def _names(field: Field) -> list[str]:
+    word = field.name.replace("_", "-")
+    return [f"--{word}/--no-{word}" if field.type == "bool" else f"--{word}", field.name]
+
+
+def _reads(field: Field) -> dict[str, Any]:
+    """What the option of a field shows, and how it reads a value."""
+    shown: dict[str, Any] = {"help": f"{field.help}{_default(field)}"}
+    if field.type == "bool":
+        return shown
+    kind = field.type.removesuffix(" | None")
+    if kind == "str" and field.choices:
+        return shown | {"type": click.Choice(field.choices)}
+    shown |= _KINDS[kind]
+    if field.choices:
+        shown["shell_complete"] = complete(*field.choices)
+    return shown if field.metavar is None else shown | {"metavar": field.metavar}
 
 
 def _default(field: Field) -> str:

@@ -7,7 +7,7 @@ import sys
 import click
 
 from vpngen.cli.base import cli, format_option, show, table
-from vpngen.cli.dataset import NAMES, warm
+from vpngen.cli.dataset import warm
 from vpngen.errors import MissingError
 
 
@@ -19,12 +19,11 @@ def doctor(form: str) -> None:
     Exit code 4 if something is missing or wrong.
     """
     from vpngen import health
-    from vpngen.spec import make
     from vpngen.terminal import compiling
 
     with compiling():
-        for generator in NAMES:
-            warm(make(generator)(categories=1), "auto")
+        for spec in health.trials().values():
+            warm(spec, "auto")
     findings = health.examine()
     rows = [(f.name, f.value if f.good else f"{f.value}  <- {f.remedy}") for f in findings]
     fields = {f.name: {"value": f.value, "good": f.good, "remedy": f.remedy} for f in findings}

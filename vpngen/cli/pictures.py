@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vpngen.cli.base import backend_option, bundle, cli, numbers
+from vpngen.cli.base import backend_option, bundle, cli
 from vpngen.cli.dataset import dataset_options, no_dataset, take_spec, warm
 from vpngen.errors import ArgumentError, ConflictError
 
@@ -27,7 +27,7 @@ def _source(store_path: str | None, backend: str, split: str, options: dict[str,
     if store_path is None:
         spec, _ = take_spec(options)
         if split not in spec.splits:
-            raise ArgumentError("holds no videos; give `val_instances`", "split", split)
+            raise ArgumentError("holds no videos; give --val-instances", "split", split)
         with compiling():
             warm(spec, backend)
         return spec, functools.partial(render_pixels, spec, backend=backend)
@@ -54,9 +54,23 @@ def _frames(ctx: click.Context, param: click.Parameter, value: str | None) -> tu
     return int(start), int(stop)
 
 
+def _indices(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[range, ...] | None:
+    if value is None:
+        return None
+    found = []
+    for part in value.split(","):
+        first, dash, last = part.partition("-")
+        if not all(word.isascii() and word.isdigit() for word in (first, last if dash else first)):
+            raise click.BadParameter(f"{value!r} must be numbers and ranges of them, such as 0,5,8-11", ctx, param)
+        found.append(range(int(first), int(last if dash else first) + 1))
+        if not found[-1]:
+            raise click.BadParameter(f"{value!r} has a range that ends before it begins", ctx, param)
+    return tuple(found)
+
+
 picture_options = bundle(
     click.argument("store_path", metavar="[STORE]", required=False, type=click.Path()),
-    click.option("--frames", callback=_frames, metavar="START:STOP", help="Which frames.  [default: all; mosaic of perlin: the first 64]"),
+    click.option("--frames", callback=_frames, metavar="START:STOP", help="Which frames.  [default: all; mosaic: what shows the motion]"),
     click.option("--fps", type=float, default=25, show_default=True, help="Frames a second."),
     click.option("--split", type=click.Choice(["train", "val"]), default="train", show_default=True, help="Of which split."),
     backend_option,
@@ -75,31 +89,41 @@ picture_options = bundle(
     help=".png contact sheet, .mp4, .gif, or .mkv: lossless FFV1.",
 )
 @click.option(
-    "--videos",
-    callback=numbers(int, "whole numbers"),
-    metavar="I,...",
-    help="Which videos.  [default: 8 over the set]",
+    "--indices",
+    callback=_indices,
+    metavar="I,J-K,...",
+    help="Which videos, such as 0,5,8-11.  [default: 8 over the set]",
 )
 @click.option("--columns", type=int, help="Frames in a strip of a sheet, or videos in a row.")
 def preview(
-    store_path: str | None, frames: tuple[int, int] | None, fps: float, split: str, backend: str, out: str,
-    videos: tuple[int, ...] | None, columns: int | None, **options: Any,
-) -> None:  # fmt: skip
+    store_path: str | None,
+    frames: tuple[int, int] | None,
+    fps: float,
+    split: str,
+    backend: str,
+    out: str,
+    indices: tuple[range, ...] | None,
+    columns: int | None,
+    **options: Any,
+) -> None:
     """Show chosen videos of a store, or straight from the formula.
 
     Examples:
-      vpngen preview vpn-256x512.zarr --videos 0,17,255 -o three.png
+      vpngen preview vpn-256x512.zarr --indices 0,17,250-255 -o eight.png
       vpngen preview --preset vpn-slow -o slow.mp4 --frames 0:96
     """
     from vpngen import preview as pictures
 
     pictures.check(out, fps)
     spec, source = _source(store_path, backend, split, options)
-    if videos is None:
-        n = spec.n_videos(split)
-        videos = tuple(sorted({i * (min(n, spec.n_categories) - 1) // 7 for i in range(8)}))
-    pictures.preview(out, spec, source, videos, split=split, frames=frames, columns=columns, fps=fps)
-    click.echo(f"{click.format_filename(out)}: videos {', '.join(map(str, videos))} of {split}")
+    n = spec.n_videos(split)
+    if indices is None:
+        chosen = sorted({i * (min(n, spec.n_categories) - 1) // 7 for i in range(8)})
+    else:
+        spec.indices([i for some in indices for i in (some[0], some[-1])], split)  # before a range is written out
+        chosen = [i for some in indices for i in some]
+    pictures.preview(out, spec, source, chosen, split=split, frames=frames, columns=columns, fps=fps)
+    click.echo(f"{click.format_filename(out)}: videos {', '.join(map(str, chosen))} of {split}")
 
 
 @cli.command()
@@ -108,22 +132,33 @@ def preview(
     "-o", "--out", default="mosaic.png", show_default=True, type=click.Path(), help=".png still, .mp4, .gif or .mkv."
 )
 @click.option("--instance", type=int, default=0, show_default=True, help="Which instance of each category.")
-@click.option("--show-d", type=int, help="Which D, where a perlin set has several.")
-@click.option("--tile", type=int, help="Pixels of a tile.  [default: 60; fractal: what fills the page]")
+@click.option("--show-d", type=int, help="Which D, where a plane has several.")
+@click.option("--tile", type=int, help="Pixels of a tile.  [default: 60; on pages alone what fills them]")
 @click.option(
     "--crop", is_flag=True, help="Tiles show a corner of the frame pixel by pixel, not the whole of it reduced."
 )
-@click.option("--columns", type=int, help="Tiles in a row of a page of fractals.")
-@click.option("--per-page", type=int, help="Fractals on a page.  [default: 400]")
+@click.option("--columns", type=int, help="Tiles in a row of a page.")
+@click.option("--per-page", type=int, help="Categories on a page.  [default: 400]")
 @click.option("--page", type=int, help="Which page, where there are more.  [default: 1]")
 def mosaic(
-    store_path: str | None, frames: tuple[int, int] | None, fps: float, split: str, backend: str, out: str,
-    instance: int, show_d: int | None, tile: int | None, crop: bool, columns: int | None, per_page: int | None,
-    page: int | None, **options: Any,
-) -> None:  # fmt: skip
+    store_path: str | None,
+    frames: tuple[int, int] | None,
+    fps: float,
+    split: str,
+    backend: str,
+    out: str,
+    instance: int,
+    show_d: int | None,
+    tile: int | None,
+    crop: bool,
+    columns: int | None,
+    per_page: int | None,
+    page: int | None,
+    **options: Any,
+) -> None:
     """Draw all categories: a tile for each.
 
-    Those of perlin lie on a plane, W growing to the right, H downward: Figure 2 of the paper. Those of fractal fill
+    Those of perlin lie on a plane, W growing to the right, H downward: Figure 2 of the paper. Those of others fill
     pages, and a mixture has both.
 
     Examples:
@@ -133,17 +168,27 @@ def mosaic(
       vpngen mosaic --generator fractal --categories 16 -o growing.mp4
     """
     from vpngen import preview as pictures
-    from vpngen.looks import looks
 
     pictures.check(out, fps)
     spec, source = _source(store_path, backend, split, options)
     drawn = pictures.preview_mosaic(
-        out, spec, source, frames=frames, split=split, instance=instance, temporal=show_d, tile=tile, crop=crop,
-        columns=columns, page=page, per_page=per_page, fps=fps,
-    )  # fmt: skip
+        out,
+        spec,
+        source,
+        frames=frames,
+        split=split,
+        instance=instance,
+        temporal=show_d,
+        tile=tile,
+        crop=crop,
+        columns=columns,
+        page=page,
+        per_page=per_page,
+        fps=fps,
+    )
     left = ""
     if drawn < spec.n_categories:
-        paged = any(look.plane(None) is None for _, look in looks(spec.generator))
+        paged = any(part.plane(None) is None for _, part in spec.generator.members())
         more = "--page and --per-page show others" if paged else "--show-d shows those of another D"
         left = f" of {spec.n_categories:,}; {more}"
     click.echo(f"{click.format_filename(out)}: {drawn:,} categories{left}")

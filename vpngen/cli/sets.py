@@ -145,16 +145,18 @@ def info(store_path: str | None, presets: bool, form: str, **options: Any) -> No
       vpngen info vpn-256x512.zarr --format json > set.json
       vpngen info --spec set.json
     """
-    from vpngen.spec import PRESETS, Spec
+    from vpngen.spec import Spec
+    from vpngen.spec import presets as all_presets
 
     if presets:
         if store_path is not None:
-            raise ArgumentError("STORE cannot be given beside `presets`; leave one of them out")
-        no_dataset(options, "`presets`")
-        known = {name: Spec.preset(name) for name in PRESETS}
-        listed = {n: {**_facts(s), "about": PRESETS[n]["about"]} for n, s in known.items()}
+            raise ArgumentError("STORE cannot be given beside --presets; leave one of them out")
+        no_dataset(options, "--presets")
+        known = {name: Spec.preset(name) for name in all_presets()}
+        about = {name: fields["about"] for name, fields in all_presets().items()}
+        listed = {n: {**_facts(s), "about": about[n]} for n, s in known.items()}
         head = ("preset", f"{'labels':>6}  {'instances':>9}  {'videos':>9}  {'pixels':>8}  place in the paper")
-        show(form, listed, table([head, *((n, _preset_line(s, PRESETS[n]["about"])) for n, s in known.items())]))
+        show(form, listed, table([head, *((n, _preset_line(s, about[n])) for n, s in known.items())]))
         return
     if store_path is None:
         spec, _ = take_spec(options)
@@ -201,7 +203,6 @@ def _preset_line(spec: Spec, about: str) -> str:
 
 
 def _fact_rows(spec: Spec) -> list[tuple[str, str]]:
-    from vpngen.looks import facts
     from vpngen.units import size_text
 
     frames, height, width = spec.shape
@@ -213,7 +214,7 @@ def _fact_rows(spec: Spec) -> list[tuple[str, str]]:
         ("video", f"{frames} frames of {height} x {width} pixels, uint8, {size_text(spec.video_bytes)}"),
         ("bytes", f"{size_text(spec.nbytes)} of pixels ({spec.nbytes:,})"),
         ("fingerprint", spec.fingerprint),
-        *facts(spec),
+        *spec.generator.facts(spec.shape),
     ]
 
 

@@ -29,7 +29,7 @@ from vpngen.cli.base import (
     shape_of,
     show,
 )  # fmt: skip
-from vpngen.cli.dataset import dataset_options, no_dataset, take_spec, warm
+from vpngen.cli.dataset import no_dataset, take_spec, training_dataset_options, warm
 from vpngen.errors import ArgumentError, MissingError
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ data_options = bundle(
 @machine_options
 @click.option("--threads", type=int, help="That render on a CPU.  [default: all processors]")
 @format_option
-@dataset_options
+@training_dataset_options
 def train(
     out: Path | None,
     store_path: Path | None,

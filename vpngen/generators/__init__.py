@@ -1,11 +1,20 @@
-"""The one list of generators. A new one is a new module here and a line in `GENERATORS`."""
+"""The one list of generators. A new one is a new module here and a line in the list."""
 
 from vpngen.checks import Shape
-from vpngen.generators.base import Generator, Parameter, Params, Pixels
+from vpngen.generators.base import GENERATORS, Generator, Parameter, Params, Pixels, Plane, Progress
 from vpngen.generators.fractal import Fractal
-from vpngen.generators.mixed import Mixed
+from vpngen.generators.mixed import Mixed, kinds
 from vpngen.generators.perlin import Perlin
 
-GENERATORS: dict[str, type[Generator]] = {g.name: g for g in (Perlin, Fractal, Mixed)}
+# New ones go to the end: `Mixed` stores the place of a generator in this list.
+for generator in (
+    Perlin,
+    Fractal,
+    Mixed,
+):
+    GENERATORS[generator.name] = generator
 
-__all__ = ["GENERATORS", "Fractal", "Generator", "Mixed", "Parameter", "Params", "Perlin", "Pixels", "Shape"]
+__all__ = [
+    "GENERATORS", "Fractal", "Generator", "Mixed", "Parameter", "Params", "Perlin", "Pixels", "Plane", "Progress", "Shape",
+    "kinds",
+]  # fmt: skip

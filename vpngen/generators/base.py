@@ -1,21 +1,32 @@
-"""What every generator of videos provides: a frozen, validated value that turns indices into rows and rows into pixels."""
+"""What every generator of videos provides: a frozen, validated value that turns indices into params and params into pixels.
+
+All that the rest of vpngen asks of a generator stands on its class. A new one is a module with a subclass, and a line in
+the list of `vpngen.generators`.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple, Self
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Final, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from vpngen import checks
 from vpngen.checks import Shape
 from vpngen.errors import ArgumentError
+from vpngen.fields import Field, described
 
 Pixels = npt.NDArray[np.uint8]
 Params = np.ndarray[Any, np.dtype[np.void]]
-"""Recipes, one packed record a video; the dtype is the generator's `params_dtype`."""
+"""The numbers that make videos, one packed record a video; the dtype is the generator's `params_dtype`."""
+Progress = Callable[[int, int], None]
+"""Called with (done, of) while something takes long."""
+
+MOVING_FRAMES: Final = 64
+"""Frames that show how a video moves."""
 
 
 class Parameter(NamedTuple):
@@ -29,12 +40,79 @@ class Parameter(NamedTuple):
     about: str
 
 
+class Plane(NamedTuple):
+    """Categories on a plane, x growing to the right and y downwards.
+
+    `xs` and `ys` are the numbers along its axes, `categories` the label for each y and x.
+    """
+
+    title: str
+    x_axis: str
+    y_axis: str
+    xs: list[int]
+    ys: list[int]
+    categories: list[list[int]]
+
+
+def usual_counts(categories: int | None, about: str, instances: int, shape: Shape) -> tuple[Field, ...]:
+    """The options that all generators have, with the defaults of one; `about` says what its categories are."""
+    return (
+        Field("categories", "int", categories, about),
+        Field("instances", "int", instances, "Videos of each category."),
+        Field("val_instances", "int", 0, "Videos of each category in the val split."),
+        Field("seed", "int", 0, "Another seed, other videos."),
+        Field("shape", "Shape", shape, "Frames, height, width."),
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class Generator(ABC):
-    """A family of formulas. Subclasses are frozen dataclasses; their fields are the parameters."""
+    """A family of formulas. Subclasses are frozen dataclasses; their fields are the parameters.
+
+    A field made by `vpngen.fields.field` with help is an option of `vpngen.Spec.make` and of the command line.
+
+    Attributes:
+        name: in specs, stores and on the command line.
+        short: what the names of its sets begin with.
+        title: what people call its videos.
+        params_dtype: the record of one video, little-endian and without gaps, of at most 256 bytes.
+        counts: what `usual_counts` makes: how many categories, instances and pixels a set has where nothing is said.
+        made_from: options of `from_counts` that are no fields, or that take other values than the field.
+        presets: named sets: what `Spec.make` is given, and `about`, their place in a paper.
+        trial: a small set of videos of at least 64 x 80 x 200, on which `vpngen doctor` compares the backends: what
+            `Spec.make` is given.
+    """
 
     name: ClassVar[str]
+    short: ClassVar[str]
+    title: ClassVar[str]
     params_dtype: ClassVar[np.dtype[np.void]]
+    counts: ClassVar[tuple[Field, ...]] = ()
+    made_from: ClassVar[tuple[Field, ...]] = ()
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    trial: ClassVar[Mapping[str, Any]] = {}
+
+    # --- how one is made
+
+    @classmethod
+    def options(cls) -> list[Field]:
+        """What a set is made from: the counts, what `from_counts` takes, and the fields that have help."""
+        own = {f.name: f for f in (*cls.counts, *cls.made_from)}
+        return [*own.values(), *(f for f in described(cls) if f.name not in own)]
+
+    @classmethod
+    @abstractmethod
+    def from_counts(cls, categories: int | None, shape: Shape, progress: Progress | None, **options: Any) -> Self:
+        """One with `categories` for videos of `shape` (t, y, x), from the `options` that were given, others at their defaults.
+
+        Raises:
+            ArgumentError: a value that is not allowed.
+        """
+
+    @classmethod
+    def missing(cls) -> str | None:
+        """What of the files that come with it is damaged or missing, and what to do; None where all is well."""
+        return None
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
@@ -43,20 +121,18 @@ class Generator(ABC):
         Raises:
             ArgumentError: an unknown field, or a value that the generator does not allow.
         """
-        known = {f.name for f in dataclasses.fields(cls)}
-        if unknown := sorted(set(fields) - known):
-            raise ArgumentError(
-                f"`{unknown[0]}` is not a parameter of the {cls.name} generator; known: {sorted(known)}"
-            )
+        checks.known("parameter", fields, [f.name for f in dataclasses.fields(cls)], f"the {cls.name} generator")
         needed = {f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING}
-        if missing := sorted(needed - set(fields)):
-            raise ArgumentError(f"the {cls.name} generator needs `{missing[0]}`, which is missing")
+        if lacking := sorted(needed - set(fields)):
+            raise ArgumentError(f"the {cls.name} generator needs `{lacking[0]}`, which is missing")
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, one entry a field."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+    # --- its categories
 
     @property
     @abstractmethod
@@ -73,10 +149,13 @@ class Generator(ABC):
 
     def label(self, category_id: int) -> int:
         """`category_id` as one of the labels. Raises ArgumentError outside [0, n_categories)."""
-        integer = isinstance(category_id, (int, np.integer)) and not isinstance(category_id, bool)
-        if not integer or not 0 <= category_id < self.n_categories:
-            raise ArgumentError(f"must be an integer in [0, {self.n_categories})", "category_id", category_id)
-        return int(category_id)
+        return checks.integer("category_id", category_id, 0, self.n_categories - 1)
+
+    def members(self) -> list[tuple[int, Generator]]:
+        """The generators whose labels these are, each with the first of them: of a mixture its parts."""
+        return [(0, self)]
+
+    # --- from indices to pixels
 
     @abstractmethod
     def check(self, shape: Shape) -> None:
@@ -90,32 +169,68 @@ class Generator(ABC):
         category_ids: npt.NDArray[np.int64],
         instances: npt.NDArray[np.int64],
     ) -> Params:
-        """The recipes of videos: a record of `params_dtype` for each key (N, 2), category id (N,) and number within it (N,)."""
+        """The params of videos: a record of `params_dtype` for each key (N, 2), category id (N,) and number within it (N,)."""
 
     @abstractmethod
-    def parameters(self, shape: Shape, rows: Params) -> dict[str, Parameter]:
+    def parameters(self, shape: Shape, params: Params) -> dict[str, Parameter]:
         """The parameters of videos in the words of the paper, for storing beside the pixels; axis 0 is the sample."""
 
     @classmethod
     @abstractmethod
-    def check_params(cls, rows: Params) -> None:
-        """Raise ArgumentError unless rows (N,) that came from outside are safe to hand to a compiled kernel."""
+    def check_params(cls, params: Params) -> None:
+        """Raise ArgumentError unless params (N,) that came from outside are safe to hand to a compiled kernel."""
 
     @property
     def needs_extremes(self) -> bool:
-        """Whether rows are complete only after `with_extremes`."""
+        """Whether params are complete only after `with_extremes`."""
         return False
 
-    def with_extremes(self, rows: Params, low: npt.NDArray[np.float32], high: npt.NDArray[np.float32]) -> Params:
-        """`rows` completed by the least and greatest value (N,) that each video takes at gain 1 and bias 0."""
+    def with_extremes(self, params: Params, low: npt.NDArray[np.float32], high: npt.NDArray[np.float32]) -> Params:
+        """`params` completed by the least and greatest value (N,) of each video, as `params` without them give it."""
         raise NotImplementedError
 
     @staticmethod
     @abstractmethod
     def reference(
-        row: np.void, t: npt.NDArray[np.int64], y: npt.NDArray[np.int64], x: npt.NDArray[np.int64]
+        params: np.void, t: npt.NDArray[np.int64], y: npt.NDArray[np.int64], x: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.float32]:
         """The grey levels of one video before rounding down, at frames `t`, rows `y`, columns `x`: float32 (T, Y, X).
 
         This is the definition of the format: other backends must give its bytes.
         """
+
+    # --- how it is looked at
+
+    @property
+    def grows(self) -> bool:
+        """Whether a video adds to what its frames showed before."""
+        return False
+
+    def facts(self, shape: Shape) -> list[tuple[str, str]]:
+        """What there is to know beside the counts: (name, value)."""
+        fields = self.to_dict().items()
+        return [(name, ", ".join(map(str, v)) if isinstance(v, list) else str(v)) for name, v in fields]
+
+    def caption(self, category_id: int, params: np.void) -> str:
+        """What a video shows: its category, or more than that."""
+        return str(self.category(category_id))
+
+    def plane(self, temporal: int | None) -> Plane | None:
+        """The plane on which the categories lie, at one value of D; None where they are a list.
+
+        Raises:
+            ArgumentError: no such D.
+        """
+        return None
+
+    def still(self, shape: Shape, frames: tuple[int, int] | None, temporal: int | None) -> int:
+        """The frame that shows most: of `frames` (start, stop), or of the whole video."""
+        return frames[0] if frames is not None else shape[0] // 2
+
+    def moving(self, shape: Shape) -> int:
+        """How many frames from the beginning show how a video moves."""
+        return min(MOVING_FRAMES, shape[0])
+
+
+GENERATORS: Final[dict[str, type[Generator]]] = {}
+"""Name -> generator; `vpngen.generators` holds the list that fills it."""

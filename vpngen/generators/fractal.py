@@ -29,17 +29,20 @@ from __future__ import annotations
 import base64
 import binascii
 import functools
+import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from vpngen import rng
+from vpngen import checks, rng
 from vpngen.checks import Shape
 from vpngen.errors import ArgumentError
+from vpngen.fields import Field, field
 from vpngen.floats import F32, fma
-from vpngen.generators.base import Generator, Parameter, Params
+from vpngen.generators.base import Generator, Parameter, Params, Progress, usual_counts
 
 MOST_MAPS: Final = 7
 """A system has 2 to 7 maps."""
@@ -56,6 +59,7 @@ LEAST_EXTENT: Final = np.float32(2**-100)
 MOST_POINTS: Final = 2**24
 MOST_TRAIL: Final = 254
 DRAWS: Final = ("patch", "point")
+FLIPS: Final = ("", "mirrored left to right", "mirrored top to bottom", "mirrored both ways")
 VARIANTS: Final = 25
 """Instances of FractalDB: the system itself, and one of its six parameters, in all maps, times one of four weights."""
 
@@ -116,18 +120,18 @@ def thresholds(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.uint32]:
 
 def trials(systems: Systems, keys: npt.NDArray[np.uint32]) -> Params:
     """Params (N,) that draw systems (N,) as the search does: points on the canvas of `SEARCH_SHAPE`."""
-    rows = np.zeros(len(keys), Fractal.params_dtype)
-    rows["key"], rows["maps"] = keys, systems.maps
-    rows["thresholds"], rows["count"] = systems.thresholds, systems.count
-    rows["frames"], rows["height"], rows["width"] = SEARCH_SHAPE
-    rows["points_per_frame"], rows["pad"], rows["level"] = SEARCH_POINTS // SEARCH_SHAPE[0], SEARCH_PAD, 255
-    return rows
+    params = np.zeros(len(keys), Fractal.params_dtype)
+    params["key"], params["maps"] = keys, systems.maps
+    params["thresholds"], params["count"] = systems.thresholds, systems.count
+    params["frames"], params["height"], params["width"] = SEARCH_SHAPE
+    params["points_per_frame"], params["pad"], params["level"] = SEARCH_POINTS // SEARCH_SHAPE[0], SEARCH_PAD, 255
+    return params
 
 
-def filled(row: np.void) -> tuple[int, int]:
+def filled(params: np.void) -> tuple[int, int]:
     """How often an orbit left the bound, and how many pixels its points fill, or 0 where it left."""
-    left = orbit(row)[2]
-    return left, 0 if left else len(np.unique(drawn(row)[0]))
+    left = orbit(params)[2]
+    return left, 0 if left else len(np.unique(drawn(params)[0]))
 
 
 def factors(weight: float) -> F32:
@@ -165,6 +169,23 @@ class Fractal(Generator):
     """
 
     name: ClassVar[str] = "fractal"
+    short: ClassVar[str] = "vf"
+    title: ClassVar[str] = "Video Fractal"
+    counts: ClassVar[tuple[Field, ...]] = usual_counts(
+        None, "Iterated function systems; where nothing is said 1,000, or all in the folder.", 1000, (100, 362, 362)
+    )
+    made_from: ClassVar[tuple[Field, ...]] = (
+        Field(
+            "ifs_dir", "Path", None, "FractalDB's category files in place of a search: a CSV for each, a row of a, b, c, d, "
+            "e, f, probability for each map.",
+        ),
+    )  # fmt: skip
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "vf-1000x1000": {"about": "Video Fractal, section 5.4 (tables 9 and 10): a million videos of 100 frames"},
+    }
+    trial: ClassVar[Mapping[str, Any]] = {
+        "categories": 8, "instances": 5, "shape": (240, 240, 240), "points_per_frame": 400,
+    }  # fmt: skip
     params_dtype: ClassVar[np.dtype[np.void]] = np.dtype(
         {
             "names": [
@@ -182,40 +203,30 @@ class Fractal(Generator):
 
     variants: tuple[int, ...]
     attempts: tuple[int, ...] = ()
-    search_seed: int = 0
+    search_seed: int = field(0, "Another seed, other categories.")
     table: str = ""
     sizes: tuple[int, ...] = ()
-    weight: float = 0.4
-    flips: bool = True
-    draw: str = "patch"
-    points_per_frame: int = 1000
-    trail: int = 0
-    pad: int = 6
-    level: int = 127
+    weight: float = field(0.4, "Instances multiply a parameter by 1 - 2w, 1 - w, 1 + w or 1 + 2w.")
+    flips: bool = field(True, "Instances are also mirrored.")
+    draw: str = field("patch", "Random 3 x 3 pixels around each point, or the point.", choices=DRAWS)
+    points_per_frame: int = field(1000, "How fast it grows.")
+    trail: int = field(0, "A frame shows the points of the last so many; 0 for all until then.")
+    pad: int = field(6, "Pixels between the fractal and the edge.")
+    level: int = field(127, "The grey level of what is drawn.")
 
     def __post_init__(self) -> None:
-        def integer(name: str, least: int, most: int) -> None:
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not least <= value <= most:
-                raise ArgumentError(f"must be an integer from {least} to {most}", name, value)
-            object.__setattr__(self, name, int(value))
+        def keep(name: str, value: object) -> None:
+            object.__setattr__(self, name, value)
 
-        def integers(name: str, least: int, most: int) -> None:
-            values = getattr(self, name)
-            values = tuple(values) if isinstance(values, list) else values
-            whole = isinstance(values, tuple) and all(isinstance(v, int) and not isinstance(v, bool) for v in values)
-            if not whole or not all(least <= v <= most for v in values):
-                raise ArgumentError(f"must be a list of integers from {least} to {most}", name)
-            object.__setattr__(self, name, values)
-
-        integer("search_seed", 0, 2**64 - 1)
-        integer("points_per_frame", 1, MOST_POINTS)
-        integer("trail", 0, MOST_TRAIL)
-        integer("pad", 0, 32767)
-        integer("level", 1, 255)
-        integers("variants", 1, 2**VARIANTS - 1)
-        integers("attempts", 0, 2**32 - 1)
-        integers("sizes", 1, MOST_MAPS)
+        for name, least, most in (
+            ("search_seed", 0, checks.SEEDS), ("points_per_frame", 1, MOST_POINTS), ("trail", 0, MOST_TRAIL),
+            ("pad", 0, 32767), ("level", 1, 255),
+        ):  # fmt: skip
+            keep(name, checks.integer(name, getattr(self, name), least, most))
+        for name, least, most in (
+            ("variants", 1, 2**VARIANTS - 1), ("attempts", 0, 2**32 - 1), ("sizes", 1, MOST_MAPS),
+        ):  # fmt: skip
+            keep(name, checks.integers(name, getattr(self, name), least, most))
         if not self.variants or not all(v & 1 for v in self.variants):
             raise ArgumentError("must have an odd number for each category: bit 0 is the system itself", "variants")
         if not isinstance(self.table, str):
@@ -223,15 +234,25 @@ class Fractal(Generator):
         one = bool(self.attempts) != bool(self.table) == bool(self.sizes)
         if not one or len(self.attempts or self.sizes) != len(self.variants):
             raise ArgumentError("`attempts`, or `table` and `sizes`, must give one system for each of `variants`")
-        if isinstance(self.weight, bool) or not isinstance(self.weight, (int, float)) or not 0 <= self.weight < 0.5:
-            raise ArgumentError("must be a number from 0 to below 0.5", "weight", self.weight)
-        object.__setattr__(self, "weight", float(self.weight))
-        if not isinstance(self.flips, bool):
-            raise ArgumentError("must be true or false", "flips", self.flips)
-        if self.draw not in DRAWS:
-            raise ArgumentError(f"must be one of {', '.join(DRAWS)}", "draw", self.draw)
+        good = checks.is_number(self.weight) and 0 <= self.weight < 0.5
+        keep("weight", checks.number("weight", self.weight, good, "from 0 to below 0.5"))
+        keep("flips", checks.flag("flips", self.flips))
+        checks.one_of("draw", self.draw, DRAWS)
         if self.table:
             self._given()  # raises where it cannot be read
+
+    @classmethod
+    def from_counts(
+        cls, categories: int | None, shape: Shape, progress: Progress | None = None, **options: Any
+    ) -> Self:
+        """See `Generator.from_counts` and `vpngen.systems.make`; None stands for 1,000 categories, or all in `ifs_dir`."""
+        return cls(**_systems().make(categories, shape, progress, **options))
+
+    @classmethod
+    def missing(cls) -> str | None:
+        """See `Generator.missing`."""
+        found: str | None = _systems().missing()
+        return found
 
     # --- categories
 
@@ -269,13 +290,13 @@ class Fractal(Generator):
                 f"must hold seven finite numbers for each of the {sum(self.sizes)} maps of `sizes`", "table"
             )
         if np.abs(numbers.reshape(-1, 7)[:, :6]).max() > MOST_PARAMETER:
-            raise ArgumentError(f"the parameters in `table` must lie between -{MOST_PARAMETER} and {MOST_PARAMETER}")
+            raise ArgumentError(f"must hold parameters between -{MOST_PARAMETER} and {MOST_PARAMETER}", "table")
         n = len(self.sizes)
         maps, chances = np.zeros((n, MOST_MAPS, 6), np.float32), np.zeros((n, MOST_MAPS))
         used = np.arange(MOST_MAPS) < np.array(self.sizes)[:, None]
         maps[used], chances[used] = numbers.reshape(-1, 7)[:, :6], numbers.reshape(-1, 7)[:, 6]
         if (chances < 0).any() or not (chances.sum(axis=1) > 0).all():
-            raise ArgumentError("the probabilities in `table` must be positive")
+            raise ArgumentError("must hold probabilities that are positive", "table")
         return Systems(np.array(self.sizes), maps, thresholds(chances))
 
     def check(self, shape: Shape) -> None:
@@ -284,11 +305,10 @@ class Fractal(Generator):
         if min(height, width) <= 2 * self.pad:
             raise ArgumentError(f"leaves nothing of frames of {height} x {width}", "pad", self.pad)
         if frames * self.points_per_frame > MOST_POINTS:
-            raise ArgumentError(
-                f"{frames} frames of `points_per_frame` (={self.points_per_frame}) are more than {MOST_POINTS:,} points"
-            )
+            problem = f"is more than {MOST_POINTS:,} points in {frames} frames"
+            raise ArgumentError(problem, "points_per_frame", self.points_per_frame)
 
-    # --- recipes
+    # --- params
 
     def params(
         self,
@@ -302,55 +322,109 @@ class Fractal(Generator):
         bits = (np.array(self.variants)[category_ids, None] >> np.arange(VARIANTS)) & 1
         usable = bits.sum(axis=1)
         nth = instances % usable
-        rows = np.zeros(len(keys), self.params_dtype)
-        rows["variant"] = np.argmax((np.cumsum(bits, axis=1) == nth[:, None] + 1), axis=1)
-        rows["flips"] = instances // usable % 4 if self.flips else 0
-        rows["key"] = keys
-        rows["maps"] = systems.maps[category_ids] * factors(self.weight)[rows["variant"]][:, None, :]
-        rows["thresholds"], rows["count"] = systems.thresholds[category_ids], systems.count[category_ids]
-        rows["frames"], rows["height"], rows["width"] = frames, height, width
-        rows["points_per_frame"], rows["trail"], rows["pad"] = self.points_per_frame, self.trail, self.pad
-        rows["patch"], rows["level"] = self.draw == "patch", self.level
-        return rows
+        params = np.zeros(len(keys), self.params_dtype)
+        params["variant"] = np.argmax((np.cumsum(bits, axis=1) == nth[:, None] + 1), axis=1)
+        params["flips"] = instances // usable % 4 if self.flips else 0
+        params["key"] = keys
+        params["maps"] = systems.maps[category_ids] * factors(self.weight)[params["variant"]][:, None, :]
+        params["thresholds"], params["count"] = systems.thresholds[category_ids], systems.count[category_ids]
+        params["frames"], params["height"], params["width"] = frames, height, width
+        params["points_per_frame"], params["trail"], params["pad"] = self.points_per_frame, self.trail, self.pad
+        params["patch"], params["level"] = self.draw == "patch", self.level
+        return params
 
     @classmethod
-    def check_params(cls, rows: Params) -> None:
+    def check_params(cls, params: Params) -> None:
         """See `Generator.check_params`."""
-        for row in rows:
-            sizes = [int(row[name]) for name in ("frames", "height", "width", "points_per_frame")]
+        for one in params:
+            sizes = [int(one[name]) for name in ("frames", "height", "width", "points_per_frame")]
             good = all(1 <= s <= MOST_POINTS for s in sizes) and max(sizes[:3]) <= 65536
-            good = good and sizes[0] * sizes[3] <= MOST_POINTS and 1 <= row["count"] <= MOST_MAPS
-            good = good and 0 <= 2 * int(row["pad"]) < min(sizes[1:3]) and 0 <= row["trail"] <= MOST_TRAIL
-            good = good and 0 <= row["flips"] < 4 and row["patch"] in (0, 1) and 1 <= row["level"] <= 255
-            good = good and bool((row["thresholds"][1:] >= row["thresholds"][:-1]).all())
-            if not good or not (np.abs(row["maps"]) <= 2 * MOST_PARAMETER).all():
-                raise ArgumentError(f"a recipe of the {cls.name} generator has fields that it never has: {row}")
+            good = good and sizes[0] * sizes[3] <= MOST_POINTS and 1 <= one["count"] <= MOST_MAPS
+            good = good and 0 <= 2 * int(one["pad"]) < min(sizes[1:3]) and 0 <= one["trail"] <= MOST_TRAIL
+            good = good and 0 <= one["flips"] < 4 and one["patch"] in (0, 1) and 1 <= one["level"] <= 255
+            good = good and bool((one["thresholds"][1:] >= one["thresholds"][:-1]).all())
+            if not good or not (np.abs(one["maps"]) <= 2 * MOST_PARAMETER).all():
+                raise ArgumentError(f"params of the {cls.name} generator have values that they never have: {one}")
 
-    def parameters(self, shape: Shape, rows: Params) -> dict[str, Parameter]:
+    def parameters(self, shape: Shape, params: Params) -> dict[str, Parameter]:
         """`variant`, `flips`, `maps` (number of them) and `key` (sample, word) of each video."""
         return {
             "variant": Parameter(
-                rows["variant"].copy(),
+                params["variant"].copy(),
                 (),
                 "0 the system itself; 1 + 4 p + w: parameter p of a, b, c, d, e, f times weight w of four",
             ),
-            "flips": Parameter(rows["flips"].copy(), (), "1 left to right, 2 top to bottom, 3 both"),
-            "maps": Parameter(rows["count"].copy(), (), "affine maps of the system"),
-            "key": Parameter(rows["key"].copy(), ("word",), "the Philox key of the video"),
+            "flips": Parameter(params["flips"].copy(), (), "1 left to right, 2 top to bottom, 3 both"),
+            "maps": Parameter(params["count"].copy(), (), "affine maps of the system"),
+            "key": Parameter(params["key"].copy(), ("word",), "the Philox key of the video"),
         }
+
+    # --- how it is looked at
+
+    @property
+    def grows(self) -> bool:
+        """See `Generator.grows`."""
+        return self.trail == 0
+
+    def facts(self, shape: Shape) -> list[tuple[str, str]]:
+        """Where the systems come from, what makes instances of them, and how they are drawn."""
+        source = "from files" if self.table else f"of search seed {self.search_seed}"
+        usable = [bits.bit_count() for bits in self.variants]
+        *some, last = (f"{f:g}" for f in factors(self.weight)[1:5, 0])
+        flipped = "each as it is and mirrored three ways" if self.flips else "none is mirrored"
+        pattern = "random 3 x 3 pixels around each point" if self.draw == "patch" else "a pixel for each point"
+        shown = f"the last {self.trail} frames" if self.trail else "all frames until then"
+        points = shape[0] * self.points_per_frame
+        return [
+            ("systems", f"{len(usable):,} {source}, of {_span(self.systems.count.tolist())} maps"),
+            (
+                "variants",
+                f"{_span(usable)} of {VARIANTS} a system: itself, and a to f times {', '.join(some)} or {last}",
+            ),
+            ("flips", f"{'yes' if self.flips else 'no'}: {flipped}"),
+            ("draw", f"{self.draw}: {pattern}, grey {self.level} on 0, with a margin of {self.pad}"),
+            ("points", f"{self.points_per_frame:,} a frame, {points:,} a video; a frame shows those of {shown}"),
+        ]
+
+    def caption(self, category_id: int, params: np.void) -> str:
+        """The variant, and how it is mirrored."""
+        variant, flips = int(params["variant"]), int(params["flips"])
+        words = "the system itself"
+        if variant:
+            parameter = (variant - 1) // 4
+            words = f"{'abcdef'[parameter]} x {factors(self.weight)[variant, parameter]:g}"
+        return f"{words}, {FLIPS[flips]}" if flips else words
+
+    def still(self, shape: Shape, frames: tuple[int, int] | None, temporal: int | None) -> int:
+        """The last frame."""
+        return (frames[1] if frames is not None else shape[0]) - 1
+
+    def moving(self, shape: Shape) -> int:
+        """All frames."""
+        return shape[0]
 
     # --- the reference
 
     @staticmethod
-    def reference(row: np.void, t: npt.NDArray[np.int64], y: npt.NDArray[np.int64], x: npt.NDArray[np.int64]) -> F32:
+    def reference(params: np.void, t: npt.NDArray[np.int64], y: npt.NDArray[np.int64], x: npt.NDArray[np.int64]) -> F32:
         """The grey levels of one video at frames `t`, rows `y`, columns `x`: float32 (T, Y, X)."""
-        at, frame = _drawn(row.tobytes())
-        lit = np.zeros((len(t), int(row["height"]) * int(row["width"])), bool)
+        at, frame = _drawn(params.tobytes())
+        lit = np.zeros((len(t), int(params["height"]) * int(params["width"])), bool)
         for k, now in enumerate(t):
-            shown = (frame <= now) & ((row["trail"] == 0) | (frame > now - row["trail"]))
+            shown = (frame <= now) & ((params["trail"] == 0) | (frame > now - params["trail"]))
             lit[k, at[shown]] = True
-        video = lit.reshape(len(t), row["height"], row["width"])[:, y[:, None], x]
-        return np.where(video, np.float32(row["level"]), np.float32(0))
+        video = lit.reshape(len(t), params["height"], params["width"])[:, y[:, None], x]
+        return np.where(video, np.float32(params["level"]), np.float32(0))
+
+
+def _span(numbers: list[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def _systems() -> Any:
+    """`vpngen.systems`, which searches with a backend and so lies above this module."""
+    return importlib.import_module("vpngen.systems")
 
 
 @functools.lru_cache(maxsize=2)  # of one video, frames are asked for some at a time
@@ -358,9 +432,9 @@ def _drawn(record: bytes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
     return drawn(np.frombuffer(record, Fractal.params_dtype)[0])
 
 
-def orbit(row: np.void) -> tuple[F32, F32, int]:
+def orbit(params: np.void) -> tuple[F32, F32, int]:
     """x and y (N,) of the points of a video, and how often its chunks left the bound."""
-    points = int(row["frames"]) * int(row["points_per_frame"])
+    points = int(params["frames"]) * int(params["points_per_frame"])
     chunks = -(-points // CHUNK)
     x, y = np.zeros(chunks, np.float32), np.zeros(chunks, np.float32)
     xs, ys = np.empty((chunks, CHUNK), np.float32), np.empty((chunks, CHUNK), np.float32)
@@ -370,9 +444,9 @@ def orbit(row: np.void) -> tuple[F32, F32, int]:
     for i in range(WARM_UP + CHUNK):
         if i % 4 == 0:
             counter[:, 0] = i // 4
-            words = rng.philox4x32(counter, row["key"])
-        m = (words[:, i % 4, None] >= row["thresholds"][: row["count"] - 1]).sum(axis=1)
-        a, b, c, d, e, f = row["maps"][m].T
+            words = rng.philox4x32(counter, params["key"])
+        m = (words[:, i % 4, None] >= params["thresholds"][: params["count"] - 1]).sum(axis=1)
+        a, b, c, d, e, f = params["maps"][m].T
         x, y = fma(a, x, fma(b, y, e)), fma(c, x, fma(d, y, f))
         stays = (np.abs(x) < BOUND) & (np.abs(y) < BOUND)
         left += int((~stays).sum())
@@ -390,20 +464,20 @@ def place(values: F32, pad: int, size: int) -> npt.NDArray[np.int64]:
     return np.minimum(pad + steps, size - 1)
 
 
-def drawn(row: np.void) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def drawn(params: np.void) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """What the points of a video draw: pixels, as row * width + column, and the frames that draw them."""
-    xs, ys, _ = orbit(row)
-    height, width, flips = int(row["height"]), int(row["width"]), int(row["flips"])
+    xs, ys, _ = orbit(params)
+    height, width, flips = int(params["height"]), int(params["width"]), int(params["flips"])
     point = np.arange(len(xs))
-    frame = point // int(row["points_per_frame"])
-    X, Y = place(xs, int(row["pad"]), width), height - 1 - place(ys, int(row["pad"]), height)
+    frame = point // int(params["points_per_frame"])
+    X, Y = place(xs, int(params["pad"]), width), height - 1 - place(ys, int(params["pad"]), height)
     X, Y = width - 1 - X if flips & 1 else X, height - 1 - Y if flips & 2 else Y
-    if not row["patch"]:
+    if not params["patch"]:
         return Y * width + X, frame
     counter = np.zeros((len(xs), 4), np.uint64)
     counter[:, 0], counter[:, 1] = point % CHUNK // 8, point // CHUNK
     counter[:, 3] = rng.purpose_word(rng.PURPOSE_PATCH, 0)
-    words = rng.philox4x32(counter, row["key"])[point, point % 8 // 2]
+    words = rng.philox4x32(counter, params["key"])[point, point % 8 // 2]
     half = np.where(point % 2, words >> np.uint32(16), words & np.uint32(0xFFFF)).astype(np.int64)
     mask = 1 + (half * 511 >> 16)  # from 1 to 511: no patch is empty
     pixels, frames = [], []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Self
@@ -9,20 +10,26 @@ from typing import Any, ClassVar, Final, Self
 import numpy as np
 import numpy.typing as npt
 
+from vpngen import checks
 from vpngen.checks import Shape
 from vpngen.errors import ArgumentError
-from vpngen.generators.base import Generator, Parameter, Params
-from vpngen.generators.fractal import Fractal
-from vpngen.generators.perlin import Perlin
+from vpngen.generators.base import GENERATORS, Generator, Parameter, Params, Progress
 
-KINDS: Final[tuple[type[Generator], ...]] = (Perlin, Fractal)
-"""Generators that can be mixed; a row holds the place of its own in this list, which therefore only grows."""
 MOST_BYTES: Final = 256
+"""Of the params of one generator."""
+
+
+def kinds() -> list[type[Generator]]:
+    """The generators that stand for themselves, which is all but `Mixed`: those that can be mixed.
+
+    Params of a mixture hold the place of their own generator in this list, which therefore only grows.
+    """
+    return [kind for kind in GENERATORS.values() if kind is not Mixed]
 
 
 @dataclass(frozen=True)
 class Mixed(Generator):
-    """The categories of several generators, one after the other; a row holds that of its generator.
+    """The categories of several generators, one after the other; params hold those of their generator.
 
     Attributes:
         parts: the generators.
@@ -32,6 +39,8 @@ class Mixed(Generator):
     """
 
     name: ClassVar[str] = "mixed"
+    short: ClassVar[str] = "mixed"
+    title: ClassVar[str] = "a mixture"
     params_dtype: ClassVar[np.dtype[np.void]] = np.dtype(
         {
             "names": ["kind", "part", "reserved", "row"],  # a gap would not be copied, and bytes are a promise
@@ -44,13 +53,21 @@ class Mixed(Generator):
     parts: tuple[Generator, ...]
 
     def __post_init__(self) -> None:
-        if not isinstance(self.parts, tuple) or not self.parts or not all(isinstance(p, KINDS) for p in self.parts):
-            raise ArgumentError(f"must be a list of {' or '.join(kind.name for kind in KINDS)} generators", "parts")
+        allowed = kinds()
+        if not isinstance(self.parts, tuple) or not self.parts or not all(type(p) in allowed for p in self.parts):
+            raise ArgumentError(f"must be a list of {' or '.join(kind.name for kind in allowed)} generators", "parts")
+
+    @classmethod
+    def from_counts(
+        cls, categories: int | None, shape: Shape, progress: Progress | None = None, **options: Any
+    ) -> Self:
+        """Raises ArgumentError: see `vpngen.mixed`, which makes one of other sets."""
+        raise ArgumentError("is made of other sets, by `vpngen.mixed`", "generator", cls.name)
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
         """The inverse of `to_dict`. Raises ArgumentError."""
-        parts, known = fields.get("parts"), {kind.name: kind for kind in KINDS}
+        parts, known = fields.get("parts"), {kind.name: kind for kind in kinds()}
         if set(fields) != {"parts"} or not isinstance(parts, list):
             raise ArgumentError(
                 f"the mixed generator has `parts`, a list, and nothing else; it was given {sorted(fields)}"
@@ -76,11 +93,8 @@ class Mixed(Generator):
 
     def part(self, category_id: int) -> tuple[int, int]:
         """The number of the part that a label belongs to, and its label there. Raises ArgumentError."""
-        number, rest = 0, self.label(category_id)
-        while rest >= self.parts[number].n_categories:
-            rest -= self.parts[number].n_categories
-            number += 1
-        return number, rest
+        label = self.label(category_id)
+        return [(n, label - first) for n, (first, _) in enumerate(self.members()) if first <= label][-1]
 
     def category(self, category_id: int) -> tuple[int, ...]:
         """(number of the part, then what its category means there). Raises ArgumentError outside [0, n_categories)."""
@@ -89,18 +103,23 @@ class Mixed(Generator):
 
     def category_id(self, category: tuple[int, ...]) -> int:
         """The inverse of `category`. Raises ArgumentError where this set has no such category."""
-        known = isinstance(category, tuple) and len(category) > 1 and isinstance(category[0], (int, np.integer))
-        if not known or isinstance(category[0], bool) or category[0] not in range(len(self.parts)):
+        known = isinstance(category, tuple) and len(category) > 1 and checks.is_integer(category[0])
+        if not known or category[0] not in range(len(self.parts)):
             raise ArgumentError("must be (number of the part, then its category there)", "category", category)
-        before = sum(part.n_categories for part in self.parts[: category[0]])
-        return before + self.parts[category[0]].category_id(category[1:])
+        first, part = self.members()[category[0]]
+        return first + part.category_id(category[1:])
+
+    def members(self) -> list[tuple[int, Generator]]:
+        """The parts, each with the first of its labels."""
+        sizes = [part.n_categories for part in self.parts]
+        return list(zip(itertools.accumulate(sizes, initial=0), self.parts, strict=False))
 
     def check(self, shape: Shape) -> None:
         """Raise ArgumentError unless all parts can make videos of `shape` (t, y, x)."""
         for part in self.parts:
             part.check(shape)
 
-    # --- recipes
+    # --- params
 
     def params(
         self,
@@ -110,21 +129,20 @@ class Mixed(Generator):
         instances: npt.NDArray[np.int64],
     ) -> Params:
         """See `Generator.params`."""
-        rows, first = np.zeros(len(keys), self.params_dtype), 0
-        for number, part in enumerate(self.parts):
+        params, of = np.zeros(len(keys), self.params_dtype), kinds()
+        for number, (first, part) in enumerate(self.members()):
             mine = (category_ids >= first) & (category_ids < first + part.n_categories)
             theirs = part.params(shape, keys[mine], category_ids[mine] - first, instances[mine])
-            rows["kind"][mine], rows["part"][mine] = KINDS.index(type(part)), number
-            pack(rows, mine, theirs)
-            first += part.n_categories
-        return rows
+            params["kind"][mine], params["part"][mine] = of.index(type(part)), number
+            pack(params, mine, theirs)
+        return params
 
     @classmethod
-    def check_params(cls, rows: Params) -> None:
+    def check_params(cls, params: Params) -> None:
         """See `Generator.check_params`."""
-        if not np.isin(rows["kind"], range(len(KINDS))).all():
-            raise ArgumentError(f"a recipe of the mixed generator is of kind {rows['kind'].tolist()}")
-        for kind, _, part in split(rows):
+        if not np.isin(params["kind"], range(len(kinds()))).all():
+            raise ArgumentError(f"params of the mixed generator are of kind {params['kind'].tolist()}")
+        for kind, _, part in split(params):
             kind.check_params(part)
 
     @property
@@ -132,41 +150,59 @@ class Mixed(Generator):
         """Whether any part needs them."""
         return any(part.needs_extremes for part in self.parts)
 
-    def parameters(self, shape: Shape, rows: Params) -> dict[str, Parameter]:
+    def parameters(self, shape: Shape, params: Params) -> dict[str, Parameter]:
         """Those of each part under its name, zero where a video is of another: perlin_frequency, fractal_variant, ..."""
         names = [part.name for part in self.parts]
-        found = {"part": Parameter(rows["part"].copy(), (), ", ".join(f"{i} {name}" for i, name in enumerate(names)))}
+        found = {"part": Parameter(params["part"].copy(), (), ", ".join(f"{i} {name}" for i, name in enumerate(names)))}
         for number, part in enumerate(self.parts):
             prefix = part.name if names.count(part.name) == 1 else f"{part.name}_{number}"
-            mine = rows["part"] == number
-            for name, (values, dims, about) in part.parameters(shape, unpack(rows[mine], type(part))).items():
-                all_values = np.zeros((len(rows), *values.shape[1:]), values.dtype)
+            mine = params["part"] == number
+            for name, (values, dims, about) in part.parameters(shape, unpack(params[mine], type(part))).items():
+                all_values = np.zeros((len(params), *values.shape[1:]), values.dtype)
                 all_values[mine] = values
                 found[f"{prefix}_{name}"] = Parameter(all_values, dims, about)
         return found
 
+    # --- how it is looked at
+
+    def facts(self, shape: Shape) -> list[tuple[str, str]]:
+        """Those of each part, below its labels."""
+        found = []
+        for first, part in self.members():
+            found.append((part.name, f"categories {first:,} to {first + part.n_categories - 1:,}"))
+            found += [(f"  {name}", value) for name, value in part.facts(shape)]
+        return found
+
+    def caption(self, category_id: int, params: np.void) -> str:
+        """The generator, its own label, and what it says of it."""
+        number, label = self.part(category_id)
+        part = self.parts[number]
+        return f"{part.name} {label},  {part.caption(label, unpack(np.array([params]), type(part))[0])}"
+
+    # --- the reference
+
     @staticmethod
-    def reference(row: np.void, t: npt.NDArray[np.int64], y: npt.NDArray[np.int64], x: npt.NDArray[np.int64]) -> Any:
-        """That of the row's generator."""
-        kind = KINDS[row["kind"]]
-        return kind.reference(np.frombuffer(row["row"].tobytes(), kind.params_dtype, 1)[0], t, y, x)
+    def reference(params: np.void, t: npt.NDArray[np.int64], y: npt.NDArray[np.int64], x: npt.NDArray[np.int64]) -> Any:
+        """That of the generator whose params they are."""
+        kind = kinds()[params["kind"]]
+        return kind.reference(np.frombuffer(params["row"].tobytes(), kind.params_dtype, 1)[0], t, y, x)
 
 
-def pack(rows: Params, which: npt.NDArray[Any], theirs: Params) -> None:
-    """Put rows of one generator into those rows of the mixture."""
+def pack(params: Params, which: npt.NDArray[Any], theirs: Params) -> None:
+    """Put the params of one generator into some of those of the mixture."""
     packed = np.zeros((len(theirs), MOST_BYTES), np.uint8)
     packed[:, : theirs.dtype.itemsize] = np.ascontiguousarray(theirs).view(np.uint8).reshape(-1, theirs.dtype.itemsize)
-    rows["row"][which] = packed.view(f"V{MOST_BYTES}")[:, 0]
+    params["row"][which] = packed.view(f"V{MOST_BYTES}")[:, 0]
 
 
-def unpack(rows: Params, kind: type[Generator]) -> Params:
-    """The rows of one generator that rows of the mixture hold."""
-    bytes_ = np.ascontiguousarray(rows["row"]).view(np.uint8).reshape(len(rows), MOST_BYTES)
+def unpack(params: Params, kind: type[Generator]) -> Params:
+    """The params of one generator that those of the mixture hold."""
+    bytes_ = np.ascontiguousarray(params["row"]).view(np.uint8).reshape(len(params), MOST_BYTES)
     return np.ascontiguousarray(bytes_[:, : kind.params_dtype.itemsize]).view(kind.params_dtype)[:, 0]
 
 
-def split(rows: Params) -> Iterator[tuple[type[Generator], npt.NDArray[np.int64], Params]]:
-    """Each generator that rows of the mixture are of, which they are, and its own rows."""
-    for number in np.unique(rows["kind"]):
-        which = np.flatnonzero(rows["kind"] == number)
-        yield KINDS[number], which, unpack(rows[which], KINDS[number])
+def split(params: Params) -> Iterator[tuple[type[Generator], npt.NDArray[np.int64], Params]]:
+    """Each generator that params of the mixture are of, which they are, and its own params."""
+    for number in np.unique(params["kind"]):
+        which = np.flatnonzero(params["kind"] == number)
+        yield kinds()[number], which, unpack(params[which], kinds()[number])

@@ -1,4 +1,4 @@
-"""Video Perlin Noise (VPN): categories, recipes and the reference formula.
+"""Video Perlin Noise (VPN): categories, params and the reference formula.
 
 Source: Kataoka, Hara, Hayashi, Yamagata, Inoue, "Spatiotemporal Initialization for 3D CNNs with Generated Motion
 Patterns", WACV 2022, sections 3.2 and 5.1; equation numbers below are that paper's. Where the paper leaves a choice
@@ -28,20 +28,20 @@ unit gradients stays within sqrt(3) / 2 of zero, so grey levels lie in [17, 238]
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from vpngen import rng
+from vpngen import checks, rng
 from vpngen.checks import Shape
 from vpngen.errors import ArgumentError
+from vpngen.fields import WORD_OR_INTEGERS, Field, described, field
 from vpngen.floats import F32, fma, lerp, sine_cosine
-from vpngen.generators.base import Generator, Parameter, Params
+from vpngen.generators.base import Generator, Parameter, Params, Plane, Progress, usual_counts
 
 DIVISIONS: Final = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 16, 20, 24, 30, 40, 48, 60, 80, 120, 240)
 """The spatial divisions of section 3.2: the 20 divisors of 240."""
@@ -64,10 +64,8 @@ def pick_divisions(rule: str, n: int, size: int) -> tuple[int, ...]:
     Rule `low` takes the lowest, `high` the highest, `spread` evenly spaced ones with both ends.
 
     Raises:
-        ArgumentError: an unknown rule, or fewer than `n` to pick from.
+        ArgumentError: there are fewer than `n` to pick from.
     """
-    if rule not in RULES:
-        raise ArgumentError(f"divisions rule {rule!r} is unknown; use one of {', '.join(RULES)} or a list of numbers")
     pool = [d for d in DIVISIONS if size % d == 0]
     if n > len(pool):
         raise ArgumentError(
@@ -107,21 +105,32 @@ def factor_categories(n: int) -> tuple[int, int]:
     return pairs(n)[-1]
 
 
-def _integers(name: str, values: Any) -> tuple[int, ...]:
-    def fits(v: Any) -> bool:
-        return (
-            isinstance(v, (int, float, np.number)) and not isinstance(v, bool) and bool(1 <= v <= MOST and v == int(v))
-        )
+PRESETS: Final[dict[str, dict[str, Any]]] = {
+    "vpn-256x512": {"about": "the set of the main experiments, section 5.1 (ii)"},
+    "vpn-400x200": {"categories": 400, "instances": 200, "about": "table 2; figure 3, 400 categories"},
+    **{
+        f"vpn-{n}x200": {"categories": n, "instances": 200, "about": f"figure 3, {n} categories"}
+        for n in (16, 32, 64, 128, 256)
+    },
+    **{f"vpn-256x{n}": {"instances": n, "about": f"figure 3, {n} instances"} for n in (16, 32, 64, 128, 256)},
+    **{f"vpn-{name}": {"temporal": name, "about": f"table 3, {name}"} for name in TEMPORAL},
+    "vpn-no-noise": {"noise_terms": 0, "about": "table 4, without randomly generated frequency noise"},
+    "vpn-low-freq": {"categories": 144, "instances": 200, "divisions": "low", "about": "table 6, 12 lowest divisions"},
+    "vpn-high-freq": {"categories": 144, "instances": 200, "divisions": "high", "about": "table 6, 12 highest"},
+}
+"""Every set that the paper trains on, as options of `vpngen.perlin`; `about` names the place in the paper.
 
-    try:
-        items = tuple(values)
-    except TypeError:
-        items = ()
-    if isinstance(values, str) or not items or not all(map(fits, items)):
-        raise ArgumentError(f"must be a list of positive integers, none above {MOST}", name, values)
-    if len(set(items)) != len(items):
-        raise ArgumentError("names a value twice", name, items)
-    return tuple(int(v) for v in items)
+Table 3's row Middle and table 4's row "w/o frequency" are equal in all three columns, so the temporal sets were probably
+made without the random noises; add `noise_terms=0` to get them that way.
+"""
+
+
+def _distinct(name: str, values: Any) -> tuple[int, ...]:
+    """`values` as different positive integers, one at least. Raises ArgumentError."""
+    found = checks.integers(name, values, 1, MOST)
+    if not found or len(set(found)) != len(found):
+        raise ArgumentError("must have a value, and none twice", name, found)
+    return found
 
 
 @dataclass(frozen=True)
@@ -151,6 +160,17 @@ class Perlin(Generator):
     """
 
     name: ClassVar[str] = "perlin"
+    short: ClassVar[str] = "vpn"
+    title: ClassVar[str] = "Video Perlin Noise"
+    counts: ClassVar[tuple[Field, ...]] = usual_counts(
+        256, "(W, H) pairs, a x b with both up to 20.", 512, (240, 240, 240)
+    )
+    made_from: ClassVar[tuple[Field, ...]] = (
+        Field("temporal", WORD_OR_INTEGERS, "middle", "A name, or values of D.", tuple(TEMPORAL), "NAME|D,..."),
+        Field("divisions", WORD_OR_INTEGERS, "spread", "A rule, or the divisions of both axes.", RULES, "RULE|N,..."),
+    )
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
+    trial: ClassVar[Mapping[str, Any]] = {"categories": 400, "instances": 1}
     params_dtype: ClassVar[np.dtype[np.void]] = np.dtype(
         [
             ("key", "<u4", (2,)),
@@ -171,41 +191,34 @@ class Perlin(Generator):
     planes along t after which the gradients repeat (0: never), `gain` and `bias` map noise to grey levels, `gradients`
     and `fade` index `GRADIENTS` and `FADES`, `phase` is the offset of a sample in its pixel."""
 
-    divisions_x: tuple[int, ...]
-    divisions_y: tuple[int, ...]
+    divisions_x: tuple[int, ...] = field(help="W of the categories.")
+    divisions_y: tuple[int, ...] = field(help="H of the categories.")
     temporal: tuple[int, ...] = (8,)
-    temporal_unit: str = "period"
-    loop: bool = False
-    noise_terms: int = 2
-    noise_frequencies: tuple[int, ...] = (1, 2, 4, 8, 16)
-    noise_amplitudes: tuple[float, ...] = (0.01, 0.02, 0.05, 0.1, 0.2)
-    gradients: str = "angles"
-    fade: str = "quintic"
-    phase: str = "corner"
-    grey: str = "fixed"
+    temporal_unit: str = field(
+        "period", "D is the frames of a lattice cell, or the cells over the video.", choices=UNITS
+    )
+    loop: bool = field(False, "Close the motion: frame t equals frame t + D.")
+    noise_terms: int = field(2, "Random noises added to the primal one: 0, 1 or 2.")
+    noise_frequencies: tuple[int, ...] = field((1, 2, 4, 8, 16), "What their frequencies are drawn from.")
+    noise_amplitudes: tuple[float, ...] = field((0.01, 0.02, 0.05, 0.1, 0.2), "What their amplitudes are drawn from.")
+    gradients: str = field("angles", "Gradients with uniform angles, or uniform on the sphere.", choices=GRADIENTS)
+    fade: str = field("quintic", "How lattice cells are interpolated.", choices=FADES)
+    phase: str = field("corner", "Where a pixel samples its cell.", choices=PHASES)
+    grey: str = field("fixed", "Grey levels of all videos alike, or each stretched to 0 to 255.", choices=GREYS)
 
     def __post_init__(self) -> None:
-        for field in ("divisions_x", "divisions_y", "temporal", "noise_frequencies"):
-            object.__setattr__(self, field, _integers(field, getattr(self, field)))
-        choices = {
-            "temporal_unit": UNITS, "gradients": GRADIENTS, "fade": FADES, "phase": PHASES, "grey": GREYS,
-        }  # fmt: skip
-        for field, allowed in choices.items():
-            if getattr(self, field) not in allowed:
-                raise ArgumentError(f"must be one of {', '.join(allowed)}", field, getattr(self, field))
-        if not isinstance(self.loop, bool):
-            raise ArgumentError("must be true or false", "loop", self.loop)
-        if (
-            not isinstance(self.noise_terms, int)
-            or isinstance(self.noise_terms, bool)
-            or not 0 <= self.noise_terms < MAX_TERMS
-        ):
-            raise ArgumentError("must be 0, 1 or 2", "noise_terms", self.noise_terms)
-        try:
-            amplitudes = tuple(float(a) for a in self.noise_amplitudes)
-        except (TypeError, ValueError, OverflowError):
-            raise ArgumentError("must be a list of numbers", "noise_amplitudes", self.noise_amplitudes) from None
-        object.__setattr__(self, "noise_amplitudes", amplitudes)
+        def keep(name: str, value: object) -> None:
+            object.__setattr__(self, name, value)
+
+        for name in ("divisions_x", "divisions_y", "temporal", "noise_frequencies"):
+            keep(name, _distinct(name, getattr(self, name)))
+        for f in described(Perlin):
+            if f.choices:
+                checks.one_of(f.name, getattr(self, f.name), f.choices)
+        keep("loop", checks.flag("loop", self.loop))
+        keep("noise_terms", checks.integer("noise_terms", self.noise_terms, 0, MAX_TERMS - 1))
+        amplitudes = checks.numbers("noise_amplitudes", self.noise_amplitudes)
+        keep("noise_amplitudes", amplitudes)
         if not amplitudes or not all(0 < a and (self.noise_terms + 1) * a < 1 for a in amplitudes):
             raise ArgumentError(
                 f"must all be above 0 and below 1 / {self.noise_terms + 1}, so that "
@@ -214,7 +227,7 @@ class Perlin(Generator):
                 amplitudes,
             )
         if len(set(amplitudes)) != len(amplitudes):
-            raise ArgumentError("names a value twice", "noise_amplitudes", amplitudes)
+            raise ArgumentError("must have no value twice", "noise_amplitudes", amplitudes)
         if self.loop and self.temporal_unit == "period" and self.noise_terms:
             for d in self.temporal:
                 if not any(d % f == 0 for f in self.noise_frequencies):
@@ -223,6 +236,61 @@ class Perlin(Generator):
                         f"`noise_frequencies` is {self.noise_frequencies}",
                         "loop",
                     )
+
+    @classmethod
+    def from_counts(
+        cls,
+        categories: int | None,
+        shape: Shape,
+        progress: Progress | None = None,
+        *,
+        divisions: str | Sequence[int] = "spread",
+        divisions_x: Sequence[int] | None = None,
+        divisions_y: Sequence[int] | None = None,
+        temporal: str | int | Sequence[int] = "middle",
+        **fields: Any,
+    ) -> Self:
+        """See `Generator.from_counts`; `categories` are the (W, H) pairs, the labels this times the values of D.
+
+        Args:
+            categories: a x b with both up to 20; not asked for where the divisions of both axes are listed.
+            shape: video shape (t, y, x); without a list, only divisions that divide it are picked.
+            progress: never called.
+            divisions: rule for both axes (`spread`, `low`, `high`), or a list of divisions to take the place of the 20.
+            divisions_x: the W of the categories, in place of rule and count.
+            divisions_y: the H of the categories, in place of rule and count.
+            temporal: `fast`, `middle`, `slow`, `full`, a value of D, or a list of them.
+            fields: the other fields of `Perlin`.
+
+        Raises:
+            ArgumentError: counts that cannot be made, unknown names, divisions that do not divide the shape.
+        """
+        if isinstance(temporal, str):
+            temporal = TEMPORAL[checks.one_of("temporal", temporal, TEMPORAL)]
+        listed = {"divisions_x": divisions_x, "divisions_y": divisions_y}
+        if not isinstance(divisions, str):
+            divisions = _distinct("divisions", divisions)
+            listed = {axis: divisions if given is None else given for axis, given in listed.items()}
+        axes = {axis: _distinct(axis, given) for axis, given in listed.items() if given is not None}
+        if len(axes) < 2:
+            if categories is None or not checks.is_integer(categories):
+                raise ArgumentError("must be an integer", "categories", categories)
+            n = int(categories)
+            if axes:
+                (given,) = axes.values()
+                a, rest = divmod(n, len(given))
+                if rest or a < 1:
+                    raise ArgumentError(
+                        f"must be a multiple of the {len(given)} divisions that are listed", "categories", n
+                    )
+                b = a
+            else:
+                a, b = factor_categories(n)
+            rule = checks.one_of("divisions", divisions, RULES)
+            for axis, count, size in (("divisions_x", a, shape[2]), ("divisions_y", b, shape[1])):
+                axes[axis] = axes.get(axis) or pick_divisions(rule, count, size)
+        values = (temporal,) if checks.is_integer(temporal) else temporal
+        return cls(axes["divisions_x"], axes["divisions_y"], _distinct("temporal", values), **fields)
 
     # --- categories: id = (index of D * number of W + index of W) * number of H + index of H
 
@@ -262,15 +330,15 @@ class Perlin(Generator):
         ]
         if self.temporal_unit == "divisions":
             wanted += [("temporal", "frames", frames, self.temporal), ("noise_frequencies", "frames", frames, noise)]
-        for field, axis, size, values in wanted:
+        for name, axis, size, values in wanted:
             if bad := [v for v in values if size % v]:
                 raise ArgumentError(
                     f"has {', '.join(map(str, bad))}, which does not divide the {axis} of {size}; "
-                    f"change the {axis} or give `{field}` without it",
-                    field,
+                    f"change the {axis}, or leave it out",
+                    name,
                 )
 
-    # --- recipes
+    # --- params
 
     def params(
         self,
@@ -300,30 +368,30 @@ class Perlin(Generator):
             amplitude[:, k] = np.asarray(self.noise_amplitudes)[rng.choose(words[:, 3], len(self.noise_amplitudes))]
         amplitude[:, 0] = 1 - amplitude[:, 1:].sum(axis=1)
 
-        rows = np.zeros(n, self.params_dtype)
-        rows["key"] = keys
-        rows["gain"], rows["bias"] = 127.5, 128.0
-        rows["gradients"], rows["fade"] = GRADIENTS.index(self.gradients), FADES.index(self.fade)
-        rows["phase"] = 0.5 * PHASES.index(self.phase)
-        rows["terms"] = 1 + self.noise_terms
-        rows["amplitude"] = amplitude
+        params = np.zeros(n, self.params_dtype)
+        params["key"] = keys
+        params["gain"], params["bias"] = (1, 0) if self.needs_extremes else (127.5, 128)
+        params["gradients"], params["fade"] = GRADIENTS.index(self.gradients), FADES.index(self.fade)
+        params["phase"] = 0.5 * PHASES.index(self.phase)
+        params["terms"] = 1 + self.noise_terms
+        params["amplitude"] = amplitude
         frames, height, width = shape
         for k in range(1 + self.noise_terms):
             f = frequency[:, k]
-            rows["cell"][:, k, 0] = width // f[:, 0]
-            rows["cell"][:, k, 1] = height // f[:, 1]
+            params["cell"][:, k, 0] = width // f[:, 0]
+            params["cell"][:, k, 1] = height // f[:, 1]
             if self.temporal_unit == "period":
-                rows["cell"][:, k, 2] = f[:, 2]
-                rows["wrap"][:, k] = period // f[:, 2] if self.loop else 0
+                params["cell"][:, k, 2] = f[:, 2]
+                params["wrap"][:, k] = period // f[:, 2] if self.loop else 0
             else:
-                rows["cell"][:, k, 2] = frames // f[:, 2]
-                rows["wrap"][:, k] = f[:, 2] if self.loop else 0
-        return rows
+                params["cell"][:, k, 2] = frames // f[:, 2]
+                params["wrap"][:, k] = f[:, 2] if self.loop else 0
+        return params
 
-    def parameters(self, shape: Shape, rows: Params) -> dict[str, Parameter]:
+    def parameters(self, shape: Shape, params: Params) -> dict[str, Parameter]:
         """`frequency` (sample, term, axis), `amplitude` (sample, term) and `key` (sample, word) of each video."""
         terms = 1 + self.noise_terms
-        cell = rows["cell"][:, :terms].astype(np.int64)
+        cell = params["cell"][:, :terms].astype(np.int64)
         frames, height, width = shape
         frequency = np.array([width, height, frames]) // cell
         if self.temporal_unit == "period":
@@ -334,15 +402,15 @@ class Perlin(Generator):
                 frequency.astype(np.int32), ("term", "axis"),
                 f"f_k = [W, H, D] of each term, the primal one first: cells across x, cells across y, {unit} along t",
             ),
-            "amplitude": Parameter(rows["amplitude"][:, :terms].copy(), ("term",), "a_k of equation (1)"),
-            "key": Parameter(rows["key"].copy(), ("word",), "the Philox key of the video"),
+            "amplitude": Parameter(params["amplitude"][:, :terms].copy(), ("term",), "a_k of equation (1)"),
+            "key": Parameter(params["key"].copy(), ("word",), "the Philox key of the video"),
         }  # fmt: skip
 
     @classmethod
-    def check_params(cls, rows: Params) -> None:
-        """Raise ArgumentError unless kernels stay within their memory on rows (N,), and their numbers are finite."""
-        for row in rows.tolist():
-            fields = dict(zip(cls.params_dtype.names or (), row, strict=True))
+    def check_params(cls, params: Params) -> None:
+        """Raise ArgumentError unless kernels stay within their memory on params (N,), and their numbers are finite."""
+        for one in params.tolist():
+            fields = dict(zip(cls.params_dtype.names or (), one, strict=True))
             terms = fields["terms"]
             good = 1 <= terms <= MAX_TERMS and all(
                 1 <= size <= MOST for cell in fields["cell"][:terms] for size in cell
@@ -351,15 +419,15 @@ class Perlin(Generator):
             good = good and 0 <= fields["gradients"] < len(GRADIENTS) and 0 <= fields["fade"] < len(FADES)
             good = good and 0 <= fields["phase"] < 1
             if not good or not all(map(math.isfinite, (fields["gain"], fields["bias"], *fields["amplitude"]))):
-                raise ArgumentError(f"a recipe of the {cls.name} generator has fields that it never has: {fields}")
+                raise ArgumentError(f"params of the {cls.name} generator have values that they never have: {fields}")
 
     @property
     def needs_extremes(self) -> bool:
         """Whether the grey mapping depends on the extremes of each video."""
         return self.grey == "stretch"
 
-    def with_extremes(self, rows: Params, low: F32, high: F32) -> Params:
-        """`rows` with the gain and bias that map the extremes `low` and `high` (N,) of v to grey levels 0 and 255.
+    def with_extremes(self, params: Params, low: F32, high: F32) -> Params:
+        """`params` with the gain and bias that map the extremes `low` and `high` (N,) of v to grey levels 0 and 255.
 
         A video without contrast becomes grey 128 throughout; so does one whose contrast is under 1/1024, an eighth of a
         grey level before it is stretched: what is left there is rounding, and more of it would carry v out of [0, 256).
@@ -367,21 +435,54 @@ class Perlin(Generator):
         span = high - low
         flat = span < np.float32(1 / 1024)
         gain = np.where(flat, np.float32(0), np.float32(255) / np.where(flat, np.float32(1), span))
-        out = rows.copy()
+        out = params.copy()
         out["gain"] = gain
         out["bias"] = np.where(flat, np.float32(128), np.float32(0.5) - low * gain)
         return out
 
+    # --- how it is looked at
+
+    def caption(self, category_id: int, params: np.void) -> str:
+        """W, H and D."""
+        return "  ".join(f"{name}={n}" for name, n in zip("WHD", self.category(category_id), strict=True))
+
+    def _d(self, temporal: int | None) -> int:
+        if temporal is None:
+            return sorted(self.temporal)[len(self.temporal) // 2]
+        if temporal not in self.temporal:
+            raise ArgumentError(f"must be one of the D of this set: {self.temporal}", "temporal", temporal)
+        return int(temporal)
+
+    def plane(self, temporal: int | None) -> Plane:
+        """The category plane of figure 2: W to the right, H downwards."""
+        d, xs, ys = self._d(temporal), sorted(self.divisions_x), sorted(self.divisions_y)
+        return Plane(
+            f"{len(xs)} x {len(ys)} categories of {self.title}, D = {d}",
+            "W, lattice cells along x", "H, lattice cells along y",
+            xs, ys, [[self.category_id((x, y, d)) for x in xs] for y in ys],
+        )  # fmt: skip
+
+    def still(self, shape: Shape, frames: tuple[int, int] | None, temporal: int | None) -> int:
+        """Half a lattice cell into the video.
+
+        On a lattice plane the temporal gradients vanish, and the categories whose cells are single pixels are flat.
+        """
+        if frames is not None:
+            return frames[0]
+        d = self._d(temporal)
+        cell = d if self.temporal_unit == "period" else shape[0] // d
+        return min(cell // 2, shape[0] - 1)
+
     # --- the formula
 
     @staticmethod
-    def reference(row: np.void, t: npt.NDArray[np.int64], y: npt.NDArray[np.int64], x: npt.NDArray[np.int64]) -> F32:
+    def reference(params: np.void, t: npt.NDArray[np.int64], y: npt.NDArray[np.int64], x: npt.NDArray[np.int64]) -> F32:
         """bias + gain * v of equation (1) at frames `t`, rows `y`, columns `x`: float32 (T, Y, X)."""
-        grey = np.full((len(t), len(y), len(x)), row["bias"], np.float32)
-        for k in range(row["terms"]):
-            r, w = time_weights(row, k, t)
+        grey = np.full((len(t), len(y), len(x)), params["bias"], np.float32)
+        for k in range(params["terms"]):
+            r, w = time_weights(params, k, t)
             used = np.unique(np.concatenate([r, r + 1]))
-            P, Q = planes(row, k, used, y, x)
+            P, Q = planes(params, k, used, y, x)
             at = np.searchsorted(used, r)
             w0, w1, w2, w3 = (wi[:, None, None] for wi in w)
             grey = fma(w0, P[at], grey)
@@ -391,20 +492,20 @@ class Perlin(Generator):
         return grey
 
 
-def fraction(row: np.void, i: npt.NDArray[np.int64], size: int) -> F32:
+def fraction(params: np.void, i: npt.NDArray[np.int64], size: int) -> F32:
     """Where sample `i` lies in its cell of `size` samples: float32 in [0, 1)."""
-    phase: np.float32 = row["phase"]
+    phase: np.float32 = params["phase"]
     return (np.asarray(i % size, np.float32) + phase) / np.float32(size)
 
 
-def fade(row: np.void, f: F32) -> F32:
+def fade(params: np.void, f: F32) -> F32:
     """6 f^5 - 15 f^4 + 10 f^3 (Perlin, "Improving noise", 2002), or f itself."""
-    if FADES[row["fade"]] == "linear":
+    if FADES[params["fade"]] == "linear":
         return f
     return f * f * f * fma(f, fma(f, np.float32(6), np.float32(-15)), np.float32(10))
 
 
-def gradients(row: np.void, k: int, p: int, count: int, q: npt.ArrayLike, r: npt.ArrayLike) -> tuple[F32, F32, F32]:
+def gradients(params: np.void, k: int, p: int, count: int, q: npt.ArrayLike, r: npt.ArrayLike) -> tuple[F32, F32, F32]:
     """The unit gradients (gx, gy, gt) of `count` lattice points from (p, q, r) along x, each of shape (..., count).
 
     One hash serves the four points with the same p // 4; of each 32-bit word the low half is theta, the high half phi.
@@ -416,10 +517,10 @@ def gradients(row: np.void, k: int, p: int, count: int, q: npt.ArrayLike, r: npt
     counter[..., 1] = q[..., None]
     counter[..., 2] = r[..., None]
     counter[..., 3] = rng.purpose_word(rng.PURPOSE_LATTICE, k)
-    words = rng.philox4x32(counter, row["key"])
+    words = rng.philox4x32(counter, params["key"])
     words = words.reshape(*q.shape, -1)[..., p - 4 * first :][..., :count]
     sin_theta, cos_theta = sine_cosine(words & np.uint32(0xFFFF))
-    if GRADIENTS[row["gradients"]] == "sphere":
+    if GRADIENTS[params["gradients"]] == "sphere":
         cos_phi = fma(np.asarray(words >> 16, np.float32), np.float32(2**-15), np.float32(2**-16 - 1))
         sin_phi = np.sqrt(fma(-cos_phi, cos_phi, np.float32(1)))
     else:
@@ -428,30 +529,30 @@ def gradients(row: np.void, k: int, p: int, count: int, q: npt.ArrayLike, r: npt
 
 
 def planes(
-    row: np.void, k: int, r: npt.NDArray[np.int64], y: npt.NDArray[np.int64], x: npt.NDArray[np.int64]
+    params: np.void, k: int, r: npt.NDArray[np.int64], y: npt.NDArray[np.int64], x: npt.NDArray[np.int64]
 ) -> tuple[F32, F32]:
     """P and Q of lattice planes `r` of term `k` at rows `y`, columns `x`: float32 (R, Y, X) each.
 
     P is the noise of the plane's spatial gradients, Q the interpolation of its temporal ones.
     """
-    sx, sy, _ = (int(s) for s in row["cell"][k])
-    wrap = int(row["wrap"][k])
+    sx, sy, _ = (int(s) for s in params["cell"][k])
+    wrap = int(params["wrap"][k])
     p, q = x // sx, y // sy
     p0, q0 = int(p.min()), int(q.min())
     lines = np.arange(q0, int(q.max()) + 2)
     gx, gy, gt = gradients(
-        row, k, p0, int(p.max()) + 2 - p0, lines, (r % wrap if wrap else r)[:, None]
+        params, k, p0, int(p.max()) + 2 - p0, lines, (r % wrap if wrap else r)[:, None]
     )  # each (R, lattice lines, lattice columns)
 
-    fy = fraction(row, y, sy)[:, None]
-    v = fade(row, fy)
+    fy = fraction(params, y, sy)[:, None]
+    v = fade(params, fy)
     low, high = q - q0, q - q0 + 1
     A = lerp(gx[:, low], gx[:, high], v)
     B = lerp(gy[:, low] * fy, gy[:, high] * (fy - 1), v)
     C = lerp(gt[:, low], gt[:, high], v)
 
-    fx = fraction(row, x, sx)
-    u = fade(row, fx)
+    fx = fraction(params, x, sx)
+    u = fade(params, fx)
     cell = p - p0
     slope, step = (A[..., 1:] - A[..., :-1])[..., cell], ((B[..., 1:] - A[..., 1:]) - B[..., :-1])[..., cell]
     P = fma(u, fma(slope, fx, step), fma(A[..., cell], fx, B[..., cell]))
@@ -459,88 +560,11 @@ def planes(
     return P, Q
 
 
-def time_weights(row: np.void, k: int, t: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], tuple[F32, ...]]:
+def time_weights(params: np.void, k: int, t: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], tuple[F32, ...]]:
     """The lattice plane r of each frame, and the weights of P_r, Q_r, P_(r+1), Q_(r+1) in its grey levels."""
-    st = int(row["cell"][k, 2])
-    ft = fraction(row, t, st)
-    whole = row["gain"] * row["amplitude"][k]
-    w2 = whole * fade(row, ft)
+    st = int(params["cell"][k, 2])
+    ft = fraction(params, t, st)
+    whole = params["gain"] * params["amplitude"][k]
+    w2 = whole * fade(params, ft)
     w0 = whole - w2
     return t // st, (w0, w0 * ft, w2, w2 * (ft - 1))
-
-
-def from_counts(
-    categories: int = 256,
-    divisions: str | Iterable[int] = "spread",
-    divisions_x: Iterable[int] | None = None,
-    divisions_y: Iterable[int] | None = None,
-    temporal: str | int | Iterable[int] = "middle",
-    shape: Shape = (240, 240, 240),
-    **fields: Any,
-) -> Perlin:
-    """A `Perlin` from the words of the paper: a number of categories and the name of a temporal set.
-
-    Args:
-        categories: the number of (W, H) pairs; the number of labels is this times the number of values of D.
-        divisions: rule for both axes (`spread`, `low`, `high`), or a list of divisions to take the place of the 20.
-        divisions_x: the W of the categories, in place of rule and count.
-        divisions_y: the H of the categories, in place of rule and count.
-        temporal: `fast`, `middle`, `slow`, `full`, a value of D, or a list of them.
-        shape: video shape (t, y, x); without a list, only divisions that divide it are picked.
-        fields: the other fields of `Perlin`.
-
-    Raises:
-        ArgumentError: counts that cannot be made, unknown names, divisions that do not divide the shape.
-    """
-    if isinstance(temporal, str):
-        if temporal not in TEMPORAL:
-            raise ArgumentError(f"must be one of {', '.join(TEMPORAL)} or numbers of frames", "temporal", temporal)
-        temporal = TEMPORAL[temporal]
-    elif isinstance(temporal, (int, np.integer)) and not isinstance(temporal, bool):
-        temporal = (int(temporal),)
-    temporal = _integers("temporal", temporal)
-    if not isinstance(divisions, str):
-        divisions = _integers("divisions", divisions)
-        divisions_x = divisions if divisions_x is None else divisions_x
-        divisions_y = divisions if divisions_y is None else divisions_y
-        divisions = "spread"
-    if divisions_x is None or divisions_y is None:
-        if isinstance(categories, bool) or not isinstance(categories, int):
-            raise ArgumentError("must be an integer", "categories", categories)
-        given = divisions_x if divisions_x is not None else divisions_y
-        if given is not None:
-            given = _integers("divisions_x" if divisions_x is not None else "divisions_y", given)
-            a, rest = divmod(categories, max(len(given), 1))
-            if rest or not a:
-                raise ArgumentError(
-                    f"must be a multiple of the {len(given)} divisions that are listed", "categories", categories
-                )
-            b = a
-        else:
-            a, b = factor_categories(categories)
-        divisions_x = pick_divisions(divisions, a, shape[2]) if divisions_x is None else given
-        divisions_y = pick_divisions(divisions, b, shape[1]) if divisions_y is None else given
-    x, y = _integers("divisions_x", divisions_x), _integers("divisions_y", divisions_y)
-    return Perlin(divisions_x=x, divisions_y=y, temporal=temporal, **fields)
-
-
-PRESETS: Final[dict[str, dict[str, Any]]] = {
-    "vpn-256x512": {"about": "the set of the main experiments, section 5.1 (ii)"},
-    "vpn-400x200": {"categories": 400, "instances": 200, "about": "table 2; figure 3, 400 categories"},
-    **{
-        f"vpn-{n}x200": {"categories": n, "instances": 200, "about": f"figure 3, {n} categories"}
-        for n in (16, 32, 64, 128, 256)
-    },
-    **{f"vpn-256x{n}": {"instances": n, "about": f"figure 3, {n} instances"} for n in (16, 32, 64, 128, 256)},
-    **{f"vpn-{name}": {"temporal": name, "about": f"table 3, {name}"} for name in TEMPORAL},
-    "vpn-no-noise": {"noise_terms": 0, "about": "table 4, without randomly generated frequency noise"},
-    "vpn-low-freq": {"categories": 144, "instances": 200, "divisions": "low", "about": "table 6, 12 lowest divisions"},
-    "vpn-high-freq": {"categories": 144, "instances": 200, "divisions": "high", "about": "table 6, 12 highest"},
-}
-"""Every set that the paper trains on, as arguments of `vpngen.perlin`; `about` names the place in the paper.
-
-Table 3's row Middle and table 4's row "w/o frequency" are equal in all three columns, so the temporal sets were probably
-made without the random noises; add `noise_terms=0` to get them that way.
-"""
-
-FIELDS: Final = tuple(f.name for f in dataclasses.fields(Perlin))

@@ -37,7 +37,7 @@ NAME: Final = "vpngen.formula"
 MAGIC: Final = b"vpng"
 HEADER: Final = struct.Struct("<4sHH")
 _CHECKSUM: Final = struct.Struct("<I")
-BACKEND: Final = "numba"
+BACKEND: Final = "cpu"
 AT_ONCE: Final = 2**20
 """Pixels up to which zarr's own thread renders: a clip takes it less time than handing over to another thread."""
 

@@ -51,7 +51,7 @@ class Processor:
     def __init__(self, stream: ClipStream, device: torch.device) -> None:
         self.stream, self.device = stream, device
         worker = get_worker_info()
-        self.backend = None if stream._reader is not None else backends.choose("numba")
+        self.backend = None if stream._reader is not None else backends.load("cpu")
         self.threads = stream.threads or (1 if worker is not None else usable_cpus())
         self.buffers = Buffers()
         self.outgoing: Buffers | Shared = Shared(stream._ring, worker.id) if worker is not None else self.buffers
