@@ -421,7 +421,7 @@ def test_models_of_other_packages(maker: str) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "error", "match"),
     [
-        ("othernets.video:without", {}, ArgumentError, "takes no class count; .* num_classes, n_classes, .* has classes"),
+        ("othernets.video:without", {}, ArgumentError, "takes no class count; .* num_classes or n_classes .* has classes"),
         ("othernets.video:nothing", {}, ArgumentError, "must make a torch.nn.Module, and made a NoneType"),
         ("othernets.video:a_class", {}, ArgumentError, "made a type"),
         ("othernets.video:number", {}, ArgumentError, "must name a function or class"),
