@@ -326,9 +326,11 @@ def test_an_empty_batch_is_an_empty_array(backend: str) -> None:
 FIRST = next(name for name in BACKENDS if runs_here(name))
 
 
-def test_auto_is_the_first_backend_that_runs_here() -> None:
-    assert {backends.load("auto").of(name).name for name in ("perlin", "fractal")} == {FIRST}
-    assert {backends.load("cpu").of(name).name for name in ("perlin", "fractal")} == {"numba"}
+def test_auto_is_the_first_backend_that_runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {backends.Auto(devices=True).of(name).name for name in ("perlin", "fractal")} == {FIRST}
+    assert isinstance(backends.load("cpu"), backends.Auto) and not backends.load("cpu").devices
+    monkeypatch.setattr(backends, "WITH_DEVICES", ("cuda", "numba"))
+    assert backends.Auto(devices=False).of("perlin").name == "reference"
 
 
 @pytest.fixture
@@ -342,7 +344,7 @@ def test_a_missing_backend_is_an_error_with_advice_and_auto_goes_on_to_the_next(
     with pytest.raises(MissingError, match=r"'broken'.*vpngen_has_no_such_package.*pip install") as caught:
         vpngen.render(PAPER, 0, Window(t=(0, 1)), backend=broken_backend)
     assert caught.value.exit_code == 4
-    assert backends.load("auto").of("perlin").name == FIRST
+    assert backends.Auto(devices=True).of("perlin").name == FIRST
 
 
 class Rising:
