@@ -339,7 +339,7 @@ def fitting(state: State, flat: bool = False) -> dict[str, Any] | None:
         network, arguments = find(name)
         own = {network.own_name(n): v for n, v in state.items()}
         stem, num_classes = own.get(f"{network.stem}.weight"), _classes(own, network.head)
-        if stem is None or stem.ndim != (4 if flat else 5) or not num_classes or flat > network.inflates:
+        if stem is None or stem.ndim != (4 if flat else 5) or not num_classes or (flat and not network.inflates):
             continue
         options = network.guess(own, **arguments)
         if options is None:
