@@ -523,9 +523,7 @@ class Loaded(Batches):
 def test_a_worker_that_is_killed_is_an_error_that_says_how_to_go_on(tmp_path: Path) -> None:
     run(tmp_path, train=Batches((torch.zeros((8, 3, *CLIP)), torch.arange(8) % 4)), recipe=recipe(epochs=1))
     lost = Loaded(torch.utils.data.DataLoader(Murdered(), 8, num_workers=1))
-    with pytest.raises(
-        RunError, match=r"a worker process ended.* the last good checkpoint is .* of epoch 1"
-    ):
+    with pytest.raises(RunError, match=r"a worker process ended.* the last good checkpoint is .* of epoch 1"):
         run(tmp_path, train=lost)
 
 
