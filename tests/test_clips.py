@@ -476,7 +476,7 @@ def test_signals_to_the_group_are_for_the_parent(filmed: VideoSet, tmp_path: Pat
             enough.set()
             sender.join()
         try:
-            said, complained = process.communicate("\n", timeout=60)
+            said, complained = process.communicate("\n", timeout=120)
         finally:
             if process.returncode is None:
                 os.killpg(process.pid, signal.SIGKILL)

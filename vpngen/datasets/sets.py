@@ -85,7 +85,7 @@ def hold_out(videos: VideoSet, val_fraction: float, seed: int) -> tuple[VideoSet
     for group in groups:
         for label in labels[group]:
             left[label] += 1
-    wanted = {label: min(max(round(val_fraction * n), 1), n - 1) for label, n in left.items()}
+    wanted = {label: max(round(val_fraction * n), 1) for label, n in left.items()}
     held = set()
     for i in rng.permute(range(len(groups)), len(groups), seed).tolist() if groups else ():
         mine = labels[groups[i]]
