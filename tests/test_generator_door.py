@@ -161,7 +161,7 @@ def test_the_toy_in_a_store(toy: Spec, tmp_path: Path, codec: str) -> None:
 def test_the_toy_in_a_stream(toy: Spec) -> None:
     stream = vpngen.ClipStream(toy, batch_size=5, clip=(8, 16, 16), device="cpu", augment="none")
     clips, labels = next(iter(stream))
-    assert clips.shape == (5, 1, 8, 16, 16) and set(labels.tolist()) <= {0, 1, 2}
+    assert clips.shape == (5, 3, 8, 16, 16) and set(labels.tolist()) <= {0, 1, 2}
 
 
 def test_the_toy_in_pictures(toy: Spec) -> None:
