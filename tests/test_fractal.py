@@ -423,7 +423,9 @@ def test_points_that_leave_begin_again() -> None:
     assert left > 100 and np.isfinite(x).all() and np.isfinite(y).all()
     assert np.abs(x).max() < BOUND and np.abs(y).max() < BOUND and np.abs(x).max() > 500
     assert ((x == 0) & (y == 0)).sum() > 100
-    assert fractal.filled(rows[0])[1] == 0 and numba_fractal.fill(rows)[0, 1] == 0 and numba_fractal.fill(rows)[0, 0] > 0
+    assert (
+        fractal.filled(rows[0])[1] == 0 and numba_fractal.fill(rows)[0, 1] == 0 and numba_fractal.fill(rows)[0, 0] > 0
+    )
     both(rows, spec.shape)
 
 

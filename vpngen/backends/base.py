@@ -40,7 +40,9 @@ def kernels(backend: str, generator: str, part: str | None = None) -> Any:
     if part is None:
         return module
     if (found := getattr(module, part, None)) is None:
-        raise MissingError(f"backend {backend!r} has no {part.lower()} of the {generator} generator; use backend='reference'")
+        raise MissingError(
+            f"backend {backend!r} has no {part.lower()} of the {generator} generator; use backend='reference'"
+        )
     return found
 
 
