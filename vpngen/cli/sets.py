@@ -153,8 +153,8 @@ def info(store_path: str | None, presets: bool, form: str, **options: Any) -> No
 
     if presets:
         if store_path is not None:
-            raise ArgumentError("STORE cannot be given beside `presets`; leave one of them out")
-        no_dataset(options, "`presets`")
+            raise ArgumentError("STORE cannot be given beside `--presets`; leave one of them out")
+        no_dataset(options, "`--presets`")
         known = {name: Spec.preset(name) for name in PRESETS}
         listed = {n: {**_facts(s), "about": PRESETS[n]["about"]} for n, s in known.items()}
         head = ("preset", f"{'labels':>6}  {'instances':>9}  {'videos':>9}  {'pixels':>8}  place in the paper")
