@@ -754,7 +754,7 @@ def test_info_of_fractals(run: Run) -> None:
     assert other["points"] == "50 a frame, 600 a video; a frame shows those of the last 5 frames"
 
 
-def test_verify_finds_and_mends(run: Run, small: Path) -> None:
+def test_verify_finds_and_repairs(run: Run, small: Path) -> None:
     before = stores.tree(small)
     whole = run("verify", "small.zarr")
     assert (whole.code, whole.err) == (0, "")
@@ -775,7 +775,7 @@ def test_verify_finds_and_mends(run: Run, small: Path) -> None:
     text = run("verify", "small.zarr")
     assert text.code == 1
     assert re.search(r"(?m)^damaged   train/video/c\.2\.0\.0\.0: .* \(videos 8, 10 of train\)$", text.out)
-    assert "NOT whole; --repair mends" in text.out
+    assert "NOT whole; --repair renders" in text.out
     mended = run("verify", "small.zarr", "--repair")
     assert mended.code == 0
     assert mended.out.startswith("repaired  train/video/c.2.0.0.0") and mended.out.endswith("; whole\n")

@@ -174,6 +174,7 @@ def test_a_shard_without_a_record_does_not_exist(target: Target) -> None:
     target.publish(first, data.record)
     assert target.pending(plan) == list(plan.shards[1:])
     target.release(second)
+    assert not any(vars(target).get(name) for name in ("claimed", "_claimed")), "publishing releases"
     assert files(target).keys() - empty.keys() == {first.key, first.record}
 
 
@@ -205,6 +206,24 @@ def test_a_shard_has_one_owner(target: Target) -> None:
         assert done.missing == (held,) and target.pending(plan) == [held]
     owner.release(held)
     assert Threads(Reference(), 2).run(plan, target).rendered == held.count
+
+
+def test_a_shard_that_is_finished_when_it_is_claimed_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process did so since the pending shards were listed."""
+    plan, target = plan_of(SPEC), Dictionary()
+    target.prepare(plan)
+    late, real = plan.shards[1], Dictionary.claim
+
+    def claim(self: Dictionary, shard: Shard) -> None:
+        real(self, shard)
+        if shard == late:
+            data = render_shard(plan, late, Reference())
+            self.files[late.key], self.files[late.record] = stores.taken(data), data.record
+
+    monkeypatch.setattr(Dictionary, "claim", claim)
+    done = Threads(Reference(), 1).run(plan, target)
+    assert (done.rendered, done.missing) == (plan.videos - late.count, ())
+    assert not target.claimed and not target.pending(plan)
 
 
 # --- failures
