@@ -220,12 +220,12 @@ def identity(
         states: name of a loader -> its state; what it is counts, and not where it is.
         metadata: stage, seed, model and parent count.
     """
-    parts = {**parts, "model": metadata.get("model") or {}}
+    known = {name: dict(settings) for name, settings in {**parts, "model": metadata.get("model") or {}}.items()}
     for name, state in states.items():
         settings = state.get("settings")
-        parts[name] = dict(settings) if isinstance(settings, Mapping) else {}
+        known[name] = dict(settings) if isinstance(settings, Mapping) else {}
         if "fingerprint" in state:
-            parts[name]["set"] = str(state["fingerprint"])[:16]
+            known[name]["set"] = str(state["fingerprint"])[:16]
     shapes = "\n".join(f"{name} {tuple(value.shape)}" for name, value in module.state_dict().items())
     parent = metadata.get("parent")
     origin = {key: value for key, value in (parent or {}).items() if key != "file"}  # wherever that lies
@@ -234,7 +234,7 @@ def identity(
         "frozen": sum(not p.requires_grad for p in module.parameters()),
         **{key: metadata[key] for key in ("stage", "seed") if key in metadata},
         "initialized from": "nothing" if parent is None else _digest(json.dumps(origin, sort_keys=True, default=str)),
-        **{f"{part}.{key}": value for part, settings in parts.items() for key, value in settings.items()},
+        **{f"{part}.{key}": value for part, settings in known.items() for key, value in settings.items()},
     }
 
 
