@@ -6,15 +6,13 @@ import csv
 import dataclasses
 import json
 import math
+import multiprocessing
 import os
 import re
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
-import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pairs import PYTHONPATH, two_ranks
+from pairs import two_ranks
 from torch import nn
 
 import vpngen
@@ -38,6 +36,7 @@ from vpngen.train.fitting import arrived, columns, normalised
 CLIP = (4, 16, 16)
 SPEC = vpngen.perlin(categories=4, instances=12, val_instances=2, shape=(24, 48, 48), divisions=[1, 12])
 TIMES = ("clips_per_second", "data_wait", "seconds")
+FORK = multiprocessing.get_context("fork")
 METADATA = {
     "model": {"name": "tests:net", "options": {}, "num_classes": 4},
     "seed": 0,
@@ -385,31 +384,19 @@ def test_a_finished_run_is_left_as_it_is_and_more_epochs_go_on(finished: Path, w
 
 def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path: Path, whole: Whole) -> None:
     """SIGKILL wherever it strikes, checkpoints after every step; then the same command again."""
-    script = tmp_path / "run.py"
-    script.write_text(
-        textwrap.dedent("""
-        import sys
-        from pathlib import Path
-        from tests.test_fit import run
-        run(Path(sys.argv[1]), checkpoint_minutes=0)
-        print("done")
-        """)
-    )
     ended, path = 0, tmp_path / "killed" / CHECKPOINT
     for seconds in (0.0, 0.03, None):
         before = path.stat().st_mtime_ns if path.exists() else 0
-        running = subprocess.Popen(
-            [sys.executable, str(script), str(tmp_path / "killed")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            cwd=Path(__file__).parents[1], env={**os.environ, "PYTHONPATH": PYTHONPATH},
-        )  # fmt: skip
+        running = FORK.Process(target=run, args=(tmp_path / "killed",), kwargs={"checkpoint_minutes": 0})
+        running.start()
         if seconds is not None:
-            while running.poll() is None and (not path.exists() or path.stat().st_mtime_ns == before):
+            while running.is_alive() and (not path.exists() or path.stat().st_mtime_ns == before):
                 time.sleep(0.002)
             time.sleep(seconds)
-            running.send_signal(signal.SIGKILL)
-        out, err = running.communicate(timeout=120)
-        ended += out.strip() == "done"
-        assert running.returncode in (0, -signal.SIGKILL), err
+            running.kill()
+        running.join(120)
+        ended += running.exitcode == 0
+        assert running.exitcode in (0, -signal.SIGKILL)
     assert ended >= 1
     state, _ = read_weights(tmp_path / "killed" / "weights.safetensors")
     assert same({k: v.numpy() for k, v in state.items()}, whole[0])
@@ -535,35 +522,30 @@ def test_weights_that_are_no_numbers_are_never_saved(tmp_path: Path) -> None:
     assert not (tmp_path / CHECKPOINT).exists()
 
 
-def with_files_up_to(size: int, folder: Path) -> subprocess.CompletedProcess[str]:
-    """`run` in `folder`/run, in a process of its own with a limit on the size of files, which fails as a full disk does."""
-    script = folder / "run.py"
-    script.write_text(
-        textwrap.dedent(f"""
-        import resource, signal, sys
-        from pathlib import Path
-        from tests.test_fit import run
-        from vpngen.errors import MissingError
+def with_files_up_to(size: int, folder: Path) -> str:
+    """The error of `run` in a process of its own with a limit on the size of files, which fails as a full disk does."""
+    ours, theirs = FORK.Pipe()
+
+    def limited() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, resource.RLIM_INFINITY))
-        try:
-            run(Path(sys.argv[1]))
-        except MissingError as error:
-            print(error)
-        """)
-    )
-    return subprocess.run(
-        [sys.executable, str(script), str(folder / "run")], capture_output=True, text=True, timeout=120,
-        cwd=Path(__file__).parents[1], env={**os.environ, "PYTHONPATH": PYTHONPATH},
-    )  # fmt: skip
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+        with pytest.raises(MissingError) as failed:
+            run(folder)
+        theirs.send(str(failed.value))
+
+    running = FORK.Process(target=limited)
+    running.start()
+    running.join(120)
+    assert running.exitcode == 0
+    return str(ours.recv())
 
 
 def test_a_full_disk_leaves_the_checkpoint_of_before(tmp_path: Path) -> None:
     with pytest.raises(StoppedError):
         run(tmp_path / "run", after(7))
     before = (tmp_path / "run" / CHECKPOINT).read_bytes()
-    done = with_files_up_to(len(before) // 2, tmp_path)
-    assert "no space is left to write" in done.stdout and CHECKPOINT in done.stdout, done.stderr
+    text = with_files_up_to(len(before) // 2, tmp_path / "run")
+    assert "no space is left to write" in text and CHECKPOINT in text
     assert (tmp_path / "run" / CHECKPOINT).read_bytes() == before
     assert not list((tmp_path / "run").glob(".*partial"))
     model, _ = run(tmp_path / "run")
