@@ -220,20 +220,12 @@ def identity(
         states: name of a loader -> its state; what it is counts, and not where it is.
         metadata: stage, seed, model and parent count.
     """
-<<<<<<< HEAD
     known = {**parts, "model": metadata.get("model") or {}}
-=======
-    known = {name: dict(settings) for name, settings in {**parts, "model": metadata.get("model") or {}}.items()}
->>>>>>> wt-fit
     for name, state in states.items():
         settings = state.get("settings")
         known[name] = dict(settings) if isinstance(settings, Mapping) else {}
         if "fingerprint" in state:
-<<<<<<< HEAD
             known[name] = {**known[name], "set": str(state["fingerprint"])[:16]}
-=======
-            known[name]["set"] = str(state["fingerprint"])[:16]
->>>>>>> wt-fit
     shapes = "\n".join(f"{name} {tuple(value.shape)}" for name, value in module.state_dict().items())
     parent = metadata.get("parent")
     origin = {key: value for key, value in (parent or {}).items() if key != "file"}  # wherever that lies
