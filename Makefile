@@ -3,11 +3,13 @@
 # make clean  remove what the others made
 #
 # Both set up .venv on their first run. Another interpreter: make PYTHON=python3.13 test
+# With the newest versions of all packages: make CONSTRAINTS= test
 
 PYTHON ?= python3
 ARGS ?=
+CONSTRAINTS ?= constraints.txt
 BIN := .venv/bin
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS:%=--constraint %) --editable
 SETUP := pyproject.toml constraints.txt vpngen/__init__.py
 
 # Rendering brings its own threads; those of other libraries would only get in its way.

@@ -29,7 +29,7 @@ torch.set_num_threads(1)
 spec = vpngen.perlin(categories=4, instances=4, val_instances=0, shape=(16, 48, 48), noise_frequencies=(1, 2))
 options = {"clip": (4, 16, 16), "threads": 1, "device": "cpu", "length": "infinite"}
 if not os.path.exists(sys.argv[2]):
-    vpngen.write(spec, sys.argv[2], workers=1)
+    vpngen.write(spec, sys.argv[2], threads=1)
 
 def resident():
     family = [os.getpid()]

@@ -183,7 +183,7 @@ def whole_videos(cupy: Any, card: Cuda, categories: int) -> dict[str, Any]:
     rng = np.random.default_rng(2)
 
     def batch(videos: Any) -> Batch:
-        return card.prepare(spec.params(videos), np.repeat(WHOLE, len(videos), axis=0), EXTENT)
+        return card.prepare("perlin", spec.params(videos), np.repeat(WHOLE, len(videos), axis=0), EXTENT)
 
     mixed = [batch(rng.permutation(spec.n_videos())[:VIDEOS]) for _ in range(17)]
     seconds = device_seconds(cupy, lambda i: card.launch(mixed[i % len(mixed)], outs[i % len(outs)]), 34)
@@ -213,7 +213,8 @@ def clips(cupy: Any, card: Cuda, n: int = 128) -> dict[str, float]:
     for _ in range(32):
         origin = rng.integers([225, 129, 129], size=(n, 3))
         windows = np.stack([origin[:, 0], np.ones(n, int), origin[:, 1], origin[:, 2], rng.integers(2, size=n)], axis=1)
-        batches.append(card.prepare(spec.params(rng.integers(spec.n_videos(), size=n)), windows.astype(np.int32), CLIP))
+        rows = spec.params(rng.integers(spec.n_videos(), size=n))
+        batches.append(card.prepare("perlin", rows, windows.astype(np.int32), CLIP))
     plain = device_seconds(cupy, lambda i: card.launch(batches[i % 32], outs[i % len(outs)]), 512)
     stream = cupy.cuda.Stream(non_blocking=True)
     with stream:
@@ -243,7 +244,7 @@ def fractals(cupy: Any, card: Cuda) -> dict[str, dict[str, float]]:
                 t0, y0, x0 = rng.integers(room, size=(n, 3)).T
                 windows = np.stack([t0, np.ones(n, int), y0, x0, rng.integers(2, size=n)], axis=1).astype(np.int32)
                 rows = spec.params(rng.integers(spec.n_videos(), size=n))
-                batches.append(card.prepare(rows, windows, (extent[0], extent[1], extent[2]), "fractal"))
+                batches.append(card.prepare("fractal", rows, windows, (extent[0], extent[1], extent[2])))
             took = device_seconds(cupy, lambda i, b=batches, o=outs: card.launch(b[i % 8], o[i % len(o)]), 16)  # type: ignore[misc]
             found[f"{what}, {name}"] = {"a_second": n / took, "bytes_a_second": n * float(np.prod(extent)) / took}
     return found

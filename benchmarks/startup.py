@@ -103,5 +103,5 @@ def report(r: dict[str, Any]) -> str:
     for threads, mb in r.get("scratch_mb", {}).items():
         rows.append((f"memory that rendering adds a thread, threads={threads}", f"{mb:.1f} MB"))
     for codec, mb in r.get("peak_mb", {}).items():
-        rows.append((f"peak of a process in `vpngen.write`, codec {codec}, {common.cores()} workers", f"{mb:.0f} MB"))
+        rows.append((f"peak of a process in `vpngen.write`, codec {codec}, {common.cores()} threads", f"{mb:.0f} MB"))
     return table(("fresh processes, wall seconds and resident memory", "median"), rows)

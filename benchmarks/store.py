@@ -19,8 +19,9 @@ from numcodecs import zstd
 import vpngen
 from benchmarks import common
 from benchmarks.common import Cost, cpu_seconds, spread, table
-from vpngen.store.layout import CHUNK_FRAMES, SHARD_VIDEOS, ZSTD_LEVEL, Layout, build_skeleton
-from vpngen.store.shard import ShardWriter, encode_video
+from vpngen.store import LocalTarget, Plan, store_plan
+from vpngen.store.layout import CHUNK_FRAMES, SHARD_VIDEOS, ZSTD_LEVEL, Layout
+from vpngen.store.packing import ShardData, encode_video
 
 TITLE = "Writing Zarr"
 PLAIN, PLAIN_2 = "plain loop", "plain loops in two threads"
@@ -42,6 +43,10 @@ def plain(root: Path, videos: Videos, shards: int, first: int = 0, step: int = 1
             os.fsync(file.fileno())
 
 
+def plan_of(shards: int) -> Plan:
+    return store_plan(vpngen.perlin(categories=SHARD_VIDEOS, instances=shards), Layout("none"))
+
+
 def plain_twice(root: Path, videos: Videos, shards: int) -> None:
     threads = [threading.Thread(target=plain, args=(root, videos, shards, first, 2)) for first in range(2)]
     for thread in threads:
@@ -51,14 +56,12 @@ def plain_twice(root: Path, videos: Videos, shards: int) -> None:
 
 
 def ours(root: Path, videos: Videos, shards: int) -> None:
-    chunks = len(videos) * -(-videos.shape[1] // CHUNK_FRAMES)
-    for number in range(shards):
-        with open(root / f"c.{number}.0.0.0", "wb", buffering=0) as file:
-            writer = ShardWriter(file.fileno(), chunks)
-            for video in videos:
-                writer.add(encode_video(video, "none", CHUNK_FRAMES))
-            writer.finish()
-            os.fsync(file.fileno())
+    plan, target = plan_of(shards), LocalTarget(root / "set.zarr")
+    for shard in plan.shards:
+        data = ShardData(plan, shard, (encode_video(video, "none", CHUNK_FRAMES) for video in videos))
+        target.claim(shard)
+        target.put(shard, data)
+        target.publish(shard, data.record)
 
 
 def zarr_python(root: Path, videos: Videos, shards: int) -> None:
@@ -96,7 +99,7 @@ def run(quick: bool, folder: Path) -> dict[str, Any]:
             if fill:
                 plain(root, videos, shards)
         if skeleton:
-            build_skeleton(root / "set.zarr", vpngen.perlin(categories=SHARD_VIDEOS, instances=shards), Layout("none"))
+            LocalTarget(root / "set.zarr").prepare(plan_of(shards))
         os.sync()
 
     few = 1 if quick else 3

@@ -23,15 +23,15 @@ def main() -> None:
         torch.nn.Conv3d(16, 32, 3, stride=2), torch.nn.BatchNorm3d(32), torch.nn.ReLU(),
         torch.nn.AdaptiveAvgPool3d(1), torch.nn.Flatten(), torch.nn.Linear(32, spec.n_categories),
     ).to(device)  # fmt: skip
-    optimiser = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
 
     checkpoint = {}
     for epoch in range(2):
         for step, (clips, labels) in enumerate(train):
             loss = torch.nn.functional.cross_entropy(net(clips), labels)
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             if (epoch, step) == (1, 4):  # any batch of any epoch: plain values, good for torch.save or JSON
                 checkpoint = train.state_dict()
         print(f"epoch {epoch}: loss {loss.item():.2f}, the last batch has labels {labels[:8].tolist()} ...")

@@ -18,13 +18,13 @@ def main() -> None:
     )  # fmt: skip
     # `prepare` gives the loader back as it is: it shares itself among the processes and yields on the right device already.
     train = vpngen.loader(spec, batch_size=16, clip=(8, 56, 56), dtype="float32", threads=1)
-    net, optimiser, train = accelerator.prepare(net, torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9), train)
+    net, optimizer, train = accelerator.prepare(net, torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9), train)
     for epoch in range(2):
         for clips, labels in train:
             loss = torch.nn.functional.cross_entropy(net(clips), labels)
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             accelerator.backward(loss)
-            optimiser.step()
+            optimizer.step()
         accelerator.print(
             f"epoch {epoch}: {len(train)} batches for each of {accelerator.num_processes}, labels {labels[:4].tolist()} ..."
         )

@@ -30,8 +30,9 @@ import stores
 
 import vpngen
 from vpngen import Spec
-from vpngen.store import owed
+from vpngen.backends.reference import Reference
 from vpngen.store.layout import RECORD, all_shards
+from vpngen.store.shards import render_shard
 
 ALIKE = re.compile(r"write |.*\.vpngen(\.old)?/|os\.mkdir .*\.vpngen$")
 """Steps of which there are many: the chunks of a shard, and what is made before the store has its name."""
@@ -139,20 +140,20 @@ class Scene:
 
     def __init__(self, config: dict[str, Any]) -> None:
         self.spec = Spec.from_dict(config["spec"])
-        self.codec, self.workers, self.name = config["codec"], config["workers"], config["scene"]
+        self.codec, self.threads, self.name = config["codec"], config["threads"], config["scene"]
         self.home = Path(config["folder"]) / "home"
         self.path = self.home / "set.zarr"
         self.whole_path, self.start_path = Path(config["folder"]) / "whole.zarr", Path(config["folder"]) / "start.zarr"
 
     def write(self, path: Path, **options: Any) -> None:
-        stores.write(self.spec, path, codec=self.codec, workers=self.workers, **options)
+        stores.write(self.spec, path, codec=self.codec, threads=self.threads, **options)
 
     def prepare(self) -> None:
         """Make the uninterrupted store, and what is there when the work begins; runs in a child."""
         plan = stores.plan_of(self.spec, self.codec)
         self.write(self.whole_path)
         if self.name == "rubbish":  # each shard's place is taken by a file of the right size
-            self.write(self.start_path, part=(99, 99))
+            self.write(self.start_path, slice=(99, 99))
             for shard in plan.shards:
                 size = (self.whole_path / shard.key).stat().st_size
                 (self.start_path / shard.key).write_bytes(bytes(size))
@@ -169,6 +170,15 @@ class Scene:
             (self.start_path / f"{plan.shards[1].key}{RECORD}").unlink()
             (self.start_path / "train" / "label" / "zarr.json").write_text("{")
 
+    def warm(self) -> None:
+        """Have what all children make alike: they spend their time on the disk. Starts no thread."""
+        plan = stores.plan_of(self.spec, self.codec)
+        files = {name: data for name, data in self.whole.items() if "/video/c." not in name}
+        stores.SKELETONS[plan.spec, plan.layout] = files, {}
+        Reference.render = remembering(Reference.render)
+        for shard in plan.shards:
+            list(render_shard(plan, shard, Reference()))
+
     def begin(self) -> None:
         """Put the folder into its first state."""
         for folder in (self.home, self.home.with_name("home.spare")):
@@ -180,7 +190,7 @@ class Scene:
     def work(self) -> None:
         """What is interrupted, and what is run again."""
         if self.name == "repair":
-            assert vpngen.verify(self.path, repair=True, backend="reference", workers=1).whole
+            assert vpngen.verify(self.path, repair=True, backend="reference", threads=1).whole
         else:
             self.write(self.path, overwrite=self.name == "overwrite")
 
@@ -194,8 +204,8 @@ class Scene:
             assert self.name == "overwrite"
             return
         plan = stores.plan_of(self.spec, self.codec)
-        left = set(owed(self.path, plan))
-        problems = vpngen.verify(self.path, backend="reference", workers=1).problems if verify else ()
+        left = set(stores.pending(self.path, plan))
+        problems = vpngen.verify(self.path, backend="reference", threads=1).problems if verify else ()
         damaged = {p.path for p in problems}
         for shard in all_shards(self.spec, plan.layout):
             right = (self.path / shard.key).exists() and (self.path / shard.key).read_bytes() == self.whole[shard.key]
@@ -218,6 +228,19 @@ class Scene:
     @functools.cached_property
     def whole(self) -> dict[str, bytes]:
         return stores.tree(self.whole_path)
+
+
+def remembering(render: Callable[..., None]) -> Callable[..., None]:
+    """`Backend.render` that renders each video once."""
+    known: dict[bytes, Any] = {}
+
+    def kept(backend: Reference, generator: str, rows: Any, windows: Any, out: Any, threads: int | None) -> None:
+        if rows.tobytes() not in known:
+            render(backend, generator, rows, windows, out, threads)
+            known[rows.tobytes()] = out.copy()
+        out[...] = known[rows.tobytes()]
+
+    return kept
 
 
 def in_child(work: Callable[[], object], seconds: float | None = None) -> int:
@@ -317,5 +340,5 @@ if __name__ == "__main__":
     settings = json.loads(sys.argv[1])
     scene = Scene(settings)
     must(scene.prepare, "preparing")
-    assert scene.whole
+    scene.warm()
     print(json.dumps((at_any_moment if "trials" in settings else at_each_step)(scene, settings)))

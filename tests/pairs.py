@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 HERE = Path(__file__).parents[1]
+PYTHONPATH = f"{HERE}:{HERE / 'tests'}"
+"""Of a process that imports from the tests."""
 
 
 class Rank(NamedTuple):
@@ -26,7 +28,7 @@ def two_ranks(code: str, *args: str | Path) -> list[Rank]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     common = {
-        **os.environ, "PYTHONPATH": f"{HERE}:{HERE / 'tests'}", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+        **os.environ, "PYTHONPATH": PYTHONPATH, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
         "OMP_NUM_THREADS": "1",
     }  # fmt: skip
     pair = [

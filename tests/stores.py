@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,12 +14,25 @@ import numpy.typing as npt
 import vpngen
 from vpngen import Spec
 from vpngen.generators import Pixels
-from vpngen.store import Layout, Plan, Shard, Written, store_plan
-from vpngen.store.layout import RECORD
+from vpngen.store import Layout, LocalTarget, Plan, Shard, store_plan, verifier
+from vpngen.store.layout import skeleton as make_skeleton
 from vpngen.store.locks import open_partial
-from vpngen.store.shard import read_index
+from vpngen.store.packing import read_index
+from vpngen.store.targets import local
+from vpngen.writing import Written
 
 SHARD_VIDEOS = 4
+SKELETONS: dict[tuple[Spec, Layout], Any] = {}
+
+
+def skeleton(spec: Spec, layout: Layout) -> Any:
+    """As the one of the store, which takes zarr 0.1 s: made once for each set, and tests write few sets many times."""
+    if (spec, layout) not in SKELETONS:
+        SKELETONS[spec, layout] = make_skeleton(spec, layout)
+    return SKELETONS[spec, layout]
+
+
+local.skeleton = verifier.skeleton = skeleton
 
 
 def small(**changes: Any) -> Spec:
@@ -28,6 +42,7 @@ def small(**changes: Any) -> Spec:
         "divisions_y": (1, 3, 6),
         "shape": (20, 48, 48),
         "noise_frequencies": (1, 2, 4),
+        "noise_terms": 1,
         "instances": 3,
         "val_instances": 1,
     }
@@ -41,6 +56,7 @@ def tiny(**changes: Any) -> Spec:
         "divisions_y": (1, 2),
         "shape": (20, 8, 12),
         "noise_frequencies": (1, 2),
+        "noise_terms": 1,
         "instances": 3,
         "val_instances": 1,
     }
@@ -48,8 +64,8 @@ def tiny(**changes: Any) -> Spec:
 
 
 def write(spec: Spec, path: Path, **options: Any) -> Written:
-    """`vpngen.write` with small shards, one worker and the backend that needs no compiler."""
-    return vpngen.write(spec, path, **{"shard_videos": SHARD_VIDEOS, "workers": 1, "backend": "reference", **options})
+    """`vpngen.write` with small shards, one thread and the backend that needs no compiler."""
+    return vpngen.write(spec, path, **{"shard_videos": SHARD_VIDEOS, "threads": 1, "backend": "reference", **options})
 
 
 def plan_of(spec: Spec, codec: str = "none") -> Plan:
@@ -84,14 +100,22 @@ def copy(root: Path, to: Path) -> Path:
 
 
 def record_file(root: Path, shard: Shard) -> Path:
-    return root / f"{shard.key}{RECORD}"
+    return root / shard.record
+
+
+def pending(root: Path, plan: Plan) -> list[Shard]:
+    return LocalTarget(root).pending(plan)
 
 
 def index_of(root: Path, plan: Plan, shard: Shard) -> tuple[npt.NDArray[np.uint64], bytes]:
     """The index of a shard, (videos, chunks of a video, 2) of offset and size, and its bytes."""
     with open(root / shard.key, "rb") as file:
-        index, data = read_index(file.fileno(), plan.layout.shard_videos * plan.chunks_a_video)
-    return index.reshape(plan.layout.shard_videos, plan.chunks_a_video, 2), data
+        return read_index(file.fileno(), plan)
+
+
+def taken(data: Iterable[bytes | memoryview]) -> bytes:
+    """The bytes of a shard; a piece of them is valid until the next is asked for."""
+    return b"".join(bytes(piece) for piece in data)
 
 
 def mtimes(root: Path) -> dict[str, int]:

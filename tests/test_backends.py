@@ -7,19 +7,21 @@ changes is a new format version, not a new line in that file.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import json
+import sys
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import SPECS, alike_windows, brief, thorough, windows
 
@@ -58,6 +60,12 @@ def rival(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(scope="module", params=sorted(set(GENERATORS) - {Mixed.name}))
+def formulas(request: pytest.FixtureRequest) -> st.SearchStrategy[Spec]:
+    """The specs of one generator that is no mixture of others."""
+    return SPECS[request.param]
+
+
 @pytest.fixture(scope="module", params=sorted(GENERATORS))
 def specs(request: pytest.FixtureRequest) -> st.SearchStrategy[Spec]:
     """The specs of one generator."""
@@ -85,14 +93,15 @@ def digest(pixels: Pixels) -> str:
 
 @thorough
 @given(data=st.data())
-def test_bytes_are_those_of_the_reference(rival: str, specs: st.SearchStrategy[Spec], data: st.DataObject) -> None:
-    spec = data.draw(specs)
+def test_bytes_are_those_of_the_reference(rival: str, formulas: st.SearchStrategy[Spec], data: st.DataObject) -> None:
+    spec = data.draw(formulas)
     index = an_index(data, spec)
     video = vpngen.render(spec, index, backend=rival, threads=1)
     assert video.shape == spec.shape and video.dtype == np.uint8
     assert np.array_equal(video, reference(spec, index))
 
 
+@brief
 @given(data=st.data())
 def test_val_is_rendered_alike(rival: str, specs: st.SearchStrategy[Spec], data: st.DataObject) -> None:
     spec = data.draw(specs.filter(lambda spec: spec.val_instances > 0))
@@ -103,8 +112,8 @@ def test_val_is_rendered_alike(rival: str, specs: st.SearchStrategy[Spec], data:
 
 @thorough
 @given(data=st.data())
-def test_a_window_is_a_slice(rival: str, specs: st.SearchStrategy[Spec], data: st.DataObject) -> None:
-    spec = data.draw(specs)
+def test_a_window_is_a_slice(rival: str, formulas: st.SearchStrategy[Spec], data: st.DataObject) -> None:
+    spec = data.draw(formulas)
     index = an_index(data, spec)
     whole = vpngen.render(spec, index, backend=rival, threads=1)
     for window in data.draw(st.lists(windows(spec.shape), min_size=1, max_size=4)):
@@ -113,23 +122,33 @@ def test_a_window_is_a_slice(rival: str, specs: st.SearchStrategy[Spec], data: s
 
 
 @given(data=st.data())
-def test_a_window_of_the_reference_is_a_slice(specs: st.SearchStrategy[Spec], data: st.DataObject) -> None:
-    spec = data.draw(specs)
+def test_a_window_of_the_reference_is_a_slice(formulas: st.SearchStrategy[Spec], data: st.DataObject) -> None:
+    spec = data.draw(formulas)
     index, window = an_index(data, spec), data.draw(windows(spec.shape))
     assert np.array_equal(reference(spec, index, window), window.of(reference(spec, index)))
 
 
 @given(data=st.data())
-def test_a_batch_is_its_videos(backend: str, specs: st.SearchStrategy[Spec], data: st.DataObject) -> None:
+def test_a_batch_is_its_videos(rival: str, specs: st.SearchStrategy[Spec], data: st.DataObject) -> None:
     spec = data.draw(specs)
     indices = some_indices(data, spec)
     clips = data.draw(alike_windows(spec.shape, len(indices)))
-    batch = vpngen.render(spec, indices, clips, backend=backend, threads=1)
+    batch = vpngen.render(spec, indices, clips, backend=rival, threads=1)
     for index, clip, rendered in zip(indices, clips, batch, strict=True):
-        assert np.array_equal(rendered, vpngen.render(spec, index, clip, backend=backend, threads=1))
+        assert np.array_equal(rendered, vpngen.render(spec, index, clip, backend=rival, threads=1))
         assert np.array_equal(rendered, clip.of(reference(spec, index)))
-    shared = vpngen.render(spec, indices, clips[0], backend=backend, threads=1)
-    assert np.array_equal(shared, vpngen.render(spec, indices, [clips[0]] * len(indices), backend=backend, threads=1))
+    shared = vpngen.render(spec, indices, clips[0], backend=rival, threads=1)
+    assert np.array_equal(shared, vpngen.render(spec, indices, [clips[0]] * len(indices), backend=rival, threads=1))
+
+
+@settings(max_examples=max(1, settings().max_examples // 5))
+@given(data=st.data())
+def test_a_batch_of_the_reference_is_its_videos(specs: st.SearchStrategy[Spec], data: st.DataObject) -> None:
+    spec = data.draw(specs)
+    indices = some_indices(data, spec, most=3)
+    clips = data.draw(alike_windows(spec.shape, len(indices)))
+    for index, clip, rendered in zip(indices, clips, reference(spec, indices, clips), strict=True):
+        assert np.array_equal(rendered, clip.of(reference(spec, index)))
 
 
 @brief
@@ -153,17 +172,17 @@ def test_history_changes_nothing(rival: str, specs: st.SearchStrategy[Spec], dat
 
 
 @given(data=st.data())
-def test_out_is_filled_and_nothing_beside_it(backend: str, specs: st.SearchStrategy[Spec], data: st.DataObject) -> None:
+def test_out_is_filled_and_nothing_beside_it(rival: str, specs: st.SearchStrategy[Spec], data: st.DataObject) -> None:
     spec = data.draw(specs)
     indices = some_indices(data, spec)
     window = data.draw(windows(spec.shape))
-    expected = vpngen.render(spec, indices, window, backend=backend, threads=1)
+    expected = vpngen.render(spec, indices, window, backend=rival, threads=1)
     margin, guard = 256, data.draw(st.integers(0, 255))
     for single in (True, False):
         wanted = expected[0] if single else expected
         memory = np.full(wanted.size + 2 * margin, guard, np.uint8)
         out = memory[margin:-margin].reshape(wanted.shape)
-        got = vpngen.render(spec, indices[0] if single else indices, window, backend=backend, threads=1, out=out)
+        got = vpngen.render(spec, indices[0] if single else indices, window, backend=rival, threads=1, out=out)
         assert got is out and np.array_equal(out, wanted)
         assert (memory[:margin] == guard).all() and (memory[-margin:] == guard).all()
 
@@ -171,6 +190,7 @@ def test_out_is_filled_and_nothing_beside_it(backend: str, specs: st.SearchStrat
 @given(data=st.data())
 def test_extremes_are_those_of_the_reference(rival: str, data: st.DataObject) -> None:
     spec = data.draw(SPECS["perlin"])
+    spec = dataclasses.replace(spec, generator=dataclasses.replace(spec.generator, grey="stretch"))
     rows = spec.params(some_indices(data, spec))
     low, high = backends.choose(rival).extremes(spec.generator.name, rows, spec.shape, 1)
     least, most = backends.choose("reference").extremes(spec.generator.name, rows, spec.shape, 1)
@@ -306,27 +326,99 @@ def test_an_empty_batch_is_an_empty_array(backend: str) -> None:
 FIRST = next(name for name in BACKENDS if runs_here(name))
 
 
-def test_auto_is_the_first_backend_that_runs_here() -> None:
-    assert backends.choose("auto").name == FIRST
+def test_auto_is_the_first_backend_that_runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {backends.Auto(devices=True).of(name).name for name in ("perlin", "fractal")} == {FIRST}
+    assert isinstance(backends.load("cpu"), backends.Auto) and not backends.load("cpu").devices
+    monkeypatch.setattr(backends, "WITH_DEVICES", ("cuda", "numba"))
+    assert backends.Auto(devices=False).of("perlin").name == "reference"
 
 
 @pytest.fixture
-def broken_backend(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def broken_backend(monkeypatch: pytest.MonkeyPatch) -> str:
     """A backend, first in the list, whose package is not installed."""
     monkeypatch.setattr(backends, "BACKENDS", {"broken": "vpngen_has_no_such_package.backend:Broken", **BACKENDS})
-    backends._fastest.cache_clear()
-    yield "broken"
-    backends._fastest.cache_clear()
+    return "broken"
 
 
-def test_a_missing_backend_is_an_error_with_advice(broken_backend: str) -> None:
+def test_a_missing_backend_is_an_error_with_advice_and_auto_goes_on_to_the_next(broken_backend: str) -> None:
     with pytest.raises(MissingError, match=r"'broken'.*vpngen_has_no_such_package.*pip install") as caught:
         vpngen.render(PAPER, 0, Window(t=(0, 1)), backend=broken_backend)
     assert caught.value.exit_code == 4
+    assert backends.Auto(devices=True).of("perlin").name == FIRST
 
 
-def test_only_auto_falls_back(broken_backend: str) -> None:
-    assert backends.choose("auto").name == FIRST
+class Rising:
+    """As much of a generator as a backend sees: pixels that say where they are."""
+
+    name = "rising"
+
+    @classmethod
+    def members(cls) -> list[tuple[int, Any]]:
+        return [(0, perlin.Perlin), (7, cls)]
+
+    @staticmethod
+    def reference(row: Any, t: Any, y: Any, x: Any) -> npt.NDArray[np.float32]:
+        return (row["start"] + 9 * t[:, None, None] + 4 * y[:, None] + x).astype(np.float32) + np.float32(0.5)
+
+
+@pytest.fixture
+def rising(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Params of a generator that no backend but the reference knows."""
+    monkeypatch.setitem(GENERATORS, Rising.name, Rising)  # type: ignore[arg-type]
+    backends._fastest.cache_clear()
+    yield np.array([(20,), (3,)], [("start", "<i4")])
+    backends._fastest.cache_clear()
+
+
+WINDOWS = np.array([[2, 3, 1, 4, 0], [0, 1, 0, 2, 1]], np.int32)
+
+
+def rendered(backend: Backend, rows: Any, threads: int | None = 1) -> Pixels:
+    out = np.zeros((2, 4, 3, 5), np.uint8)
+    backend.render(Rising.name, rows, WINDOWS, out, threads)
+    return out
+
+
+def test_a_generator_that_has_only_its_reference(rising: Any) -> None:
+    auto = backends.choose("auto", Rising)  # type: ignore[arg-type]
+    expected = rendered(backends.load("reference"), rising)
+    assert expected[0, 1, 2, 3] == 20 + 9 * 5 + 4 * 3 + 7 and expected[1, 0, 0].tolist() == [9, 8, 7, 6, 5]
+    assert np.array_equal(rendered(auto, rising), expected)
+    assert np.array_equal(next(auto.videos(Rising.name, rising, (4, 3, 5), 1))[0, 0], np.arange(20, 25))
+    low, high = auto.extremes(Rising.name, rising, (40, 3, 5), 1)
+    assert low.tolist() == [20.5, 3.5] and high.tolist() == [383.5, 366.5]
+    for use in (
+        lambda: backends.choose("numba", Rising),  # type: ignore[arg-type]
+        lambda: rendered(backends.load("numba"), rising),
+        lambda: backends.load("numba").extremes(Rising.name, rising, (4, 3, 5), 1),
+    ):
+        with pytest.raises(MissingError, match=r"'numba' does not have the rising generator.*auto.*reference"):
+            use()
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("divisible", [True, False])
+def test_kernels_are_found_by_the_name_of_their_generator(
+    rising: Any, monkeypatch: pytest.MonkeyPatch, divisible: bool, threads: int
+) -> None:
+    """Each task of a batch is done once, and none by the reference."""
+    expected, done = rendered(backends.load("reference"), rising), []
+
+    def render(rows: Any, windows: Any, out: Any, extent: Any, size: int, first: int, last: int) -> None:
+        done.extend(range(first, last))
+        blocks, target = -(-extent[0] // size), out.reshape(len(rows), *extent)
+        for n, block in (divmod(task, blocks) for task in range(first, last)):
+            frames = slice(block * size, (block + 1) * size)
+            target[n, frames] = expected[n, frames]
+
+    kernels = SimpleNamespace(BLOCK=3, DIVISIBLE=divisible, render=render)
+    monkeypatch.setitem(sys.modules, "vpngen.backends.numba_rising", kernels)  # type: ignore[arg-type]
+    monkeypatch.delattr(Rising, "reference")
+    backend = backends.choose("auto", Rising)  # type: ignore[arg-type]
+    assert np.array_equal(rendered(backend, rising, threads), expected)
+    assert sorted(done) == list(range(8 if divisible and threads != 1 else 4))
+    with pytest.raises(MissingError, match="'numba' has no extremes of the rising generator"):
+        backend.extremes(Rising.name, rising, (4, 3, 5), 1)
 
 
 def test_an_unknown_backend_is_an_argument_error() -> None:

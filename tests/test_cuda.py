@@ -1,4 +1,4 @@
-"""The CUDA kernels, proven without a card; what is particular to fractals is in test_cuda_fractal.py.
+"""The CUDA kernels, proven without a GPU; what is particular to fractals is in test_cuda_fractal.py.
 
 The sources compile for every architecture without spills; their core, built for the host and driven over the blocks and
 threads of a launch, gives the bytes of the reference; the arithmetic of the launch holds.
@@ -21,6 +21,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from nocard import (
     ARCHITECTURES,
+    GENERATORS_HERE,
     H200,
     SMALLEST,
     Guarded,
@@ -35,13 +36,13 @@ from nocard import (
 
 import vpngen
 from vpngen import Window, backends
-from vpngen.backends import cuda
+from vpngen.backends import cuda, cuda_fractal, cuda_perlin
 from vpngen.errors import ArgumentError, MissingError
 from vpngen.generators import Fractal, Perlin
 
 KERNELS = {
-    "perlin": {"perlin_render": cuda.THREADS, "perlin_extremes": cuda.THREADS},
-    "fractal": {"fractal_points": cuda.CHUNKS, "fractal_frames": cuda.FRAME_THREADS},
+    "perlin": {"perlin_render": cuda_perlin.THREADS, "perlin_extremes": cuda_perlin.THREADS},
+    "fractal": {"fractal_points": cuda_fractal.CHUNKS, "fractal_frames": cuda_fractal.FRAME_THREADS},
 }
 """The kernels of each source, and the threads of their blocks."""
 
@@ -50,13 +51,13 @@ KERNELS = {
 
 
 def test_every_generator_is_listed_here() -> None:
-    assert set(KERNELS) == set(cuda.PROGRAMS)
+    assert set(KERNELS) == set(GENERATORS_HERE)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("generator", KERNELS)
 def test_kernels_stay_in_registers(generator: str, architecture: str, tmp_path: Path) -> None:
-    found = kernels_of(compiled(generator, tmp_path, architecture))
+    found = kernels_of(compiled(generator, tmp_path, architecture)[1])
     assert set(found) == set(KERNELS[generator])
     for name, (registers, memory) in found.items():
         assert memory == ("0", "0", "0"), f"stack or spills in {name}"
@@ -85,7 +86,7 @@ def test_sources_include_nothing_from_outside(generator: str) -> None:
 
 
 def plan_of(rows: Any, extent: tuple[int, int, int]) -> cuda.LaunchPlan:
-    (plan,) = cuda.plan_perlin(rows, extent, H200)
+    (plan,) = cuda_perlin.plan(rows, extent, H200)
     return plan
 
 
@@ -136,12 +137,13 @@ def host() -> Host:
 
 
 def test_structs_are_those_of_python(host: Host) -> None:
+    ours = cuda_perlin
     row, window, launch, threads, pixels, frames, tile_width, terms, burst, block = host.sizes()
     assert row == Perlin.params_dtype.itemsize
     assert window == 5 * 4
     assert launch == ctypes.sizeof(PerlinLaunch)
-    assert (threads, pixels, frames, tile_width) == (cuda.THREADS, cuda.PIXELS, cuda.FRAMES, cuda.TILE_WIDTH)
-    assert (terms, burst, block) == (cuda.TERMS, cuda.BURST, cuda.BLOCK_BYTES)
+    assert (threads, pixels, frames) == (ours.THREADS, ours.PIXELS, ours.FRAMES)
+    assert (tile_width, terms, burst, block) == (ours.TILE_WIDTH, ours.TERMS, ours.BURST, ours.BLOCK_BYTES)
 
 
 SHAPE = (40, 48, 120)
@@ -254,23 +256,6 @@ def test_whole_videos_and_clips_of_the_paper(host: Host) -> None:
         assert np.array_equal(whole[0], vpngen.render(spec, video, backend="numba"))
 
 
-def test_extremes(host: Host) -> None:
-    spec = vpngen.perlin(
-        divisions_x=(2, 24), divisions_y=(3, 48), shape=SHAPE, noise_frequencies=(1, 2, 8), grey="stretch"
-    )
-    rows = spec.params(np.arange(4))
-    plan = plan_of(rows, spec.shape)
-    found = np.empty((plan.steps[0].blocks, 2), np.float32)
-    plain = rows.copy()
-    plain["gain"], plain["bias"] = 1, 0
-    windows = np.tile(np.array([0, 1, 0, 0, 0], np.int32), (4, 1))
-    host.run(host.launch(plain, windows, plan, None, found), order=1)
-    each = found.reshape(4, -1, 2)
-    low, high = backends.load("reference").extremes("perlin", rows, spec.shape, None)
-    assert np.array_equal(each[..., 0].min(axis=1), low)
-    assert np.array_equal(each[..., 1].max(axis=1), high)
-
-
 def test_batches_beyond_two_gigabytes_land_where_they_should(host: Host) -> None:
     """The last blocks of a launch whose output has more than 2**32 bytes; the memory is reserved, hardly any is touched."""
     spec = vpngen.perlin(categories=4, instances=100)
@@ -302,8 +287,8 @@ def test_launch_plan_agrees_with_the_header(host: Host, batch: Any, repeat: int)
     plan = plan_of(rows, extent)
     launch = host.launch(rows, packs, plan, np.empty(1, np.uint8), None)
     assert host.blocks_and_shared(launch) == (plan.steps[0].blocks, plan.steps[0].shared_bytes)
-    groups = -(-min(extent[2], cuda.TILE_WIDTH) // cuda.PIXELS)
-    assert plan.numbers[0] * groups <= cuda.THREADS
+    groups = -(-min(extent[2], cuda_perlin.TILE_WIDTH) // cuda_perlin.PIXELS)
+    assert plan.numbers[0] * groups <= cuda_perlin.THREADS
     assert plan.steps[0].shared_bytes <= SMALLEST.shared_bytes
 
 
@@ -316,7 +301,7 @@ def test_finest_lattices_fit_the_smallest_shared_memory(extent: tuple[int, int, 
     assert plan_of(rows, extent).steps[0].shared_bytes <= SMALLEST.shared_bytes
 
 
-# --- the backend, with the host build in the place of a card
+# --- the backend, with the host build in the place of a GPU
 
 A_SPEC_OF_EACH = [
     vpngen.perlin(
@@ -339,51 +324,63 @@ def test_the_backend_gives_kernels_what_they_take(
     on_the_host: Any, spec: vpngen.Spec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All ways of rendering, in whatever parts the memory asks for."""
-    card, name = cuda.Cuda(), spec.generator.name
+    gpu, name = cuda.Cuda(), spec.generator.name
     videos = [0, 7, 3, 7, 12]
     windows = [Window((i, i + 9, 2), (i, i + 30), (2 * i, 2 * i + 43), flip=i % 2 == 0) for i in range(5)]
     packs, extent = packed(spec, windows)
     rows, expected = spec.params(videos), vpngen.render(spec, videos, windows, backend="numba", threads=1)
     whole = vpngen.render(spec, videos[:3], backend="numba", threads=1)
-    for scratch, memory in ((cuda.SCRATCH_BYTES, 2**36), (20_000, 2**36), (20_000, 4 * expected[0].size)):
-        monkeypatch.setattr(cuda, "SCRATCH_BYTES", scratch)
+    for scratch, memory in ((cuda_fractal.SCRATCH_BYTES, 2**36), (20_000, 2**36), (20_000, 4 * expected[0].size)):
+        monkeypatch.setattr(cuda_fractal, "SCRATCH_BYTES", scratch)
         on_the_host.cuda.runtime.memGetInfo = lambda memory=memory: (memory, memory)
         out = np.full_like(expected, 0xAA)
-        card.render(name, rows, packs, out, None)
+        gpu.render(name, rows, packs, out, None)
         assert np.array_equal(out, expected)
         device = on_the_host.empty(expected.shape, np.uint8)
-        card.render_device(name, rows, packs, device, expected.shape)
+        gpu.render_device(name, rows, packs, device, expected.shape)
         assert np.array_equal(device, expected)
-        batch = card.prepare(rows, packs, extent, name)
+        batch = gpu.prepare(name, rows, packs, extent)
         for _ in range(2):
             device = on_the_host.empty(expected.shape, np.uint8)
-            card.launch(batch, device)
+            gpu.launch(batch, device)
             assert np.array_equal(device, expected)
-        for video, ours in zip(whole, card.videos(name, rows[:3], spec.shape, None), strict=True):
+        for video, ours in zip(whole, gpu.videos(name, rows[:3], spec.shape, None), strict=True):
             assert np.array_equal(ours, video)
     one = on_the_host.empty(expected.shape[1:], np.uint8)
-    card.render_device(name, rows[:1], packs[:1], one, one.shape)
+    gpu.render_device(name, rows[:1], packs[:1], one, one.shape)
     assert np.array_equal(one, expected[0])
 
 
 def test_extremes_come_from_their_own_kernel(on_the_host: Any) -> None:
-    spec = A_SPEC_OF_EACH[0]
-    low, high = cuda.Cuda().extremes("perlin", spec.params([0, 5]), spec.shape, None)
-    theirs = backends.load("numba").extremes("perlin", spec.params([0, 5]), spec.shape, 1)
-    assert np.array_equal(low, theirs[0]) and np.array_equal(high, theirs[1])
+    spec = vpngen.perlin(
+        divisions_x=(2, 24), divisions_y=(3, 48), shape=SHAPE, noise_frequencies=(1, 2, 8), grey="stretch"
+    )
+    rows = spec.params(np.arange(4))
+    low, high = cuda.Cuda().extremes("perlin", rows, spec.shape, None)
+    least, most = backends.load("reference").extremes("perlin", rows, spec.shape, None)
+    assert np.array_equal(low, least) and np.array_equal(high, most)
     assert set(on_the_host.launches) == {"perlin_extremes"}
 
 
-def test_a_batch_that_no_card_can_take_is_an_error(on_the_host: Any) -> None:
+def test_extremes_that_a_generator_does_not_have(on_the_host: Any) -> None:
+    spec = A_SPEC_OF_EACH[1]
+    for backend in (cuda.Cuda(), backends.load("numba")):
+        with pytest.raises(
+            MissingError, match=rf"'{backend.name}' has no extremes of the fractal generator.*reference"
+        ):
+            backend.extremes("fractal", spec.params([0]), spec.shape, None)
+
+
+def test_a_batch_that_no_gpu_can_take_is_an_error(on_the_host: Any) -> None:
     rows = A_SPEC_OF_EACH[0].params([0])
-    with pytest.raises(ArgumentError, match=r"blocks of perlin_render.*card 0"):
+    with pytest.raises(ArgumentError, match=r"blocks of perlin_render.*GPU 0"):
         cuda.Cuda()._prepare("perlin", rows, np.zeros((1, 5), np.int32), (65536, 65536, 65536))
 
 
-# --- the backend without a card
+# --- the backend without a GPU
 
 
-def no_card() -> bool:
+def no_gpu() -> bool:
     try:
         backends.load("cuda")
     except MissingError:
@@ -391,16 +388,16 @@ def no_card() -> bool:
     return False
 
 
-@pytest.mark.skipif(not no_card(), reason="this machine has a card")
+@pytest.mark.skipif(not no_gpu(), reason="this machine has a GPU")
 @pytest.mark.parametrize("name", ["cuda", "cuda:3"])
-def test_missing_card_is_a_clear_error(name: str) -> None:
+def test_missing_gpu_is_a_clear_error(name: str) -> None:
     with pytest.raises(MissingError, match=r"backend 'cuda'.*(install|numba)"):
         vpngen.render(vpngen.perlin(), 0, Window(t=(0, 1)), backend=name)
 
 
-@pytest.mark.skipif(not no_card(), reason="this machine has a card")
+@pytest.mark.skipif(not no_gpu(), reason="this machine has a GPU")
 def test_auto_takes_the_fastest_that_runs_here() -> None:
-    assert backends.choose("auto").name == "numba"
+    assert {backends.Auto(devices=True).of(generator).name for generator in KERNELS} == {"numba"}
 
 
 @pytest.mark.parametrize("name", ["cuda:", "cuda:x", "cuda:-1", "numba:0", "cuda0", "CUDA"])
@@ -409,7 +406,7 @@ def test_bad_device_names(name: str) -> None:
         backends.choose(name)
 
 
-def test_forked_process_is_told() -> None:
+def test_a_forked_process_gets_an_error() -> None:
     code = (
         "import os\nfrom vpngen.backends import cuda\nos.fork() and os._exit(os.waitstatus_to_exitcode(os.wait()[1]))\n"
     )

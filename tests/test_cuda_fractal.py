@@ -1,4 +1,4 @@
-"""The CUDA kernels of fractals, proven without a card; what holds for the kernels of any generator is in test_cuda.py."""
+"""The CUDA kernels of fractals, proven without a GPU; what holds for the kernels of any generator is in test_cuda.py."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from nocard import H200, SMALLEST, FractalLaunch, Guarded, SharedMemory, address, compiled, host_library
 
 from vpngen import backends
-from vpngen.backends import cuda
+from vpngen.backends import cuda, cuda_fractal
 from vpngen.errors import ArgumentError
 from vpngen.generators import fractal
 from vpngen.generators.fractal import Fractal
@@ -92,12 +92,12 @@ class Host:
         order: int = 0,
         run: int | None = None,
         offset: int = 0,
-        card: cuda.Card = H200,
+        gpu: cuda.Gpu = H200,
     ) -> npt.NDArray[np.uint8]:
         """A batch in its parts, with `run` pixels a block where that is given; scratch memory is full of what is no point."""
         windows = np.ascontiguousarray(windows, np.int32)
         out, first = Guarded((len(rows), *extent), offset), 0
-        for plan in cuda.plan_fractal(rows, extent, card):
+        for plan in cuda_fractal.plan(rows, extent, gpu):
             mine = slice(first, first + plan.n)
             scratch = [Guarded((size,)) for size in plan.scratch]
             for buffer in scratch:
@@ -129,8 +129,8 @@ def test_structs_and_constants_are_those_of_python(host: Host) -> None:
     row, launch, ends, chunk, chunks, threads, warm_up, maps, place = host.sizes()
     assert (row, launch) == (Fractal.params_dtype.itemsize, ctypes.sizeof(FractalLaunch))
     assert (chunk, warm_up) == (fractal.CHUNK, fractal.WARM_UP)
-    assert (chunks, threads) == (cuda.CHUNKS, cuda.FRAME_THREADS)
-    assert (ends, maps, place) == (cuda.ENDS_BYTES, cuda.MAPS_BYTES, cuda.PLACE_BYTES)
+    assert (chunks, threads) == (cuda_fractal.CHUNKS, cuda_fractal.FRAME_THREADS)
+    assert (ends, maps, place) == (cuda_fractal.ENDS_BYTES, cuda_fractal.MAPS_BYTES, cuda_fractal.PLACE_BYTES)
 
 
 def test_kernels_take_their_arguments_in_the_order_of_the_struct() -> None:
@@ -144,8 +144,7 @@ def test_kernels_take_their_arguments_in_the_order_of_the_struct() -> None:
 
 def test_points_keep_subnormal_numbers(tmp_path: Path) -> None:
     """CuPy's -ftz=true must not reach their arithmetic. Comparisons may flush: a subnormal number is within any bound."""
-    compiled("fractal", tmp_path, "sm_90", "-ptx")
-    text = (tmp_path / "sm_90").read_text()
+    text = compiled("fractal", tmp_path, "sm_90", "-ptx")[0].read_text()
     arithmetic = re.findall(r"\t((?:add|sub|mul|fma|mad|div|rcp|min|max|neg)\.[.\w]*f32)", text)
     assert {name.split(".")[0] for name in arithmetic} == {"sub", "mul", "fma", "div", "min", "max"}
     assert not [name for name in arithmetic if "ftz" in name or "approx" in name or "full" in name]
@@ -204,25 +203,37 @@ def batches(draw: st.DrawFn) -> tuple[Any, list[tuple[int, ...]], Extent]:
 
 @settings(max_examples=120)
 @given(batches(), st.integers(0, 2), st.sampled_from([None, None, 16, 48, 272, 4096]), st.integers(0, 15))
-def test_host_build_gives_the_bytes_of_the_reference(
+def test_host_build_gives_the_bytes_of_numba(
     host: Host, batch: tuple[Any, list[tuple[int, ...]], Extent], order: int, run: int | None, offset: int
 ) -> None:
     rows, windows, extent = batch
     Fractal.check_params(rows)
-    assert np.array_equal(
-        host.render(rows, windows, extent, order, run, offset), reference(rows, np.array(windows, np.int32), extent)
+    expected = reference(rows, np.array(windows, np.int32), extent, "numba")
+    assert np.array_equal(host.render(rows, windows, extent, order, run, offset), expected)
+
+
+@pytest.mark.parametrize("trail", [0, 3])
+@pytest.mark.parametrize("number", range(len(SYSTEMS)))
+def test_host_build_and_numba_give_the_bytes_of_the_reference(host: Host, number: int, trail: int) -> None:
+    """Of each of the systems above, in patches and in points."""
+    rows = joined(
+        [rows_of((7, 30, 44), points_per_frame=257, trail=trail, draw=d, **SYSTEMS[number]) for d in fractal.DRAWS]
     )
+    windows = np.array([(1, 2, 3, 4, 0), (0, 2, 5, 0, 1)], np.int32)
+    expected = reference(rows, windows, (3, 25, 40))
+    assert np.array_equal(reference(rows, windows, (3, 25, 40), "numba"), expected)
+    assert np.array_equal(host.render(rows, windows, (3, 25, 40)), expected)
 
 
 @pytest.mark.parametrize("trail", [0, 3])
 def test_more_points_than_a_block_draws(host: Host, trail: int) -> None:
     """Several blocks of chunks, the last one far from full, and more chunks than a block of frames has threads."""
-    for per_frame, most in ((9001, cuda.CHUNKS), (33333, cuda.FRAME_THREADS)):
+    for per_frame, most in ((9001, cuda_fractal.CHUNKS), (33333, cuda_fractal.FRAME_THREADS)):
         rows = joined([rows_of((5, 30, 40), i, points_per_frame=per_frame, trail=trail) for i in range(2)])
         assert int(rows["frames"][0] * rows["points_per_frame"][0]) > most * fractal.CHUNK
         windows = np.array([WHOLE, (0, 1, 0, 0, 1)], np.int32)
         found = host.render(rows, windows, (5, 30, 40), order=2)
-        assert np.array_equal(found, reference(rows, windows, (5, 30, 40)))
+        assert np.array_equal(found, reference(rows, windows, (5, 30, 40), "numba"))
 
 
 @example(254, 1)
@@ -235,7 +246,7 @@ def test_long_trails_and_large_steps(host: Host, trail: int, step: int) -> None:
     shape = (3 * step + 270, 24, 20)
     rows = rows_of(shape, points_per_frame=3, trail=trail, **SIERPINSKI)
     windows = np.array([(260, step, 2, 1, 0)], np.int32)
-    assert np.array_equal(host.render(rows, windows, (4, 20, 19)), reference(rows, windows, (4, 20, 19)))
+    assert np.array_equal(host.render(rows, windows, (4, 20, 19)), reference(rows, windows, (4, 20, 19), "numba"))
 
 
 def test_orbits_that_shrink_into_subnormal_numbers_and_grow_out_of_them(host: Host) -> None:
@@ -295,8 +306,9 @@ def test_a_batch_in_parts(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = joined([rows_of((3, 20, 30), i % 4, key=(i, i), points_per_frame=300 + i) for i in range(7)])
     windows, extent = np.array([(0, 1, 1, i, i % 2) for i in range(7)], np.int32), (3, 18, 24)
     whole = host.render(rows, windows, extent)
-    monkeypatch.setattr(cuda, "SCRATCH_BYTES", 3 * 4 * (fractal.CHUNK * cuda.POINT_BYTES + cuda.ENDS_BYTES))
-    assert [plan.n for plan in cuda.plan_fractal(rows, extent, H200)] == [3, 3, 1]
+    of_a_chunk = fractal.CHUNK * cuda_fractal.POINT_BYTES + cuda_fractal.ENDS_BYTES
+    monkeypatch.setattr(cuda_fractal, "SCRATCH_BYTES", 3 * 4 * of_a_chunk)
+    assert [plan.n for plan in cuda_fractal.plan(rows, extent, H200)] == [3, 3, 1]
     assert np.array_equal(host.render(rows, windows, extent), whole)
     assert np.array_equal(whole, reference(rows, windows, extent))
 
@@ -313,8 +325,8 @@ def test_batches_beyond_two_gigabytes_land_where_they_should(host: Host, monkeyp
     shape, n = (100, 362, 362), 340
     rows = np.repeat(rows_of(shape, points_per_frame=70000, **SIERPINSKI), n)
     windows = np.tile(np.array(WHOLE, np.int32), (n, 1))
-    monkeypatch.setattr(cuda, "SCRATCH_BYTES", 2**60)
-    (plan,) = cuda.plan_fractal(rows, shape, H200)
+    monkeypatch.setattr(cuda_fractal, "SCRATCH_BYTES", 2**60)
+    (plan,) = cuda_fractal.plan(rows, shape, H200)
     out, scratch = reserved(n * int(np.prod(shape))), [reserved(size) for size in plan.scratch]
     assert out.nbytes > 2**32 and plan.scratch[0] > 8 * 2**31
     launch = host.launch(rows, windows, plan, out, scratch)
@@ -333,34 +345,34 @@ def test_batches_beyond_two_gigabytes_land_where_they_should(host: Host, monkeyp
     n=st.integers(1, 3000),
     extent=st.tuples(st.integers(1, 300), st.integers(1, 2000), st.integers(1, 2000)),
     points=st.lists(st.integers(1, 2**24), min_size=1, max_size=3),
-    card=st.sampled_from([H200, SMALLEST]),
+    gpu=st.sampled_from([H200, SMALLEST]),
 )
-def test_plans_hold_what_they_promise(host: Host, n: int, extent: Extent, points: list[int], card: cuda.Card) -> None:
+def test_plans_hold_what_they_promise(host: Host, n: int, extent: Extent, points: list[int], gpu: cuda.Gpu) -> None:
     rows = np.zeros(n, Fractal.params_dtype)
     rows["frames"], rows["points_per_frame"] = 1, np.resize(points, n)
-    plans = cuda.plan_fractal(rows, extent, card)
+    plans = cuda_fractal.plan(rows, extent, gpu)
     assert sum(plan.n for plan in plans) == n
     for plan in plans:
         places, run = plan.numbers
         assert places % fractal.CHUNK == 0 and places >= max(points[:n]) and run % 16 == 0
         launch = host.launch(rows[: plan.n], np.zeros((plan.n, 5), np.int32), plan, None, [None] * 3)
         assert host.steps(launch) == [(step.blocks, step.shared_bytes) for step in plan.steps]
-        assert all(step.shared_bytes <= card.shared_bytes and step.blocks < 2**31 for step in plan.steps)
-        assert plan.steps[1].shared_bytes * 2 <= card.shared_bytes, "two blocks must fit a multiprocessor"
-        assert sum(plan.scratch) <= cuda.SCRATCH_BYTES
-    assert cuda.plan_fractal(rows[:0], extent, card) == []
+        assert all(step.shared_bytes <= gpu.shared_bytes and step.blocks < 2**31 for step in plan.steps)
+        assert plan.steps[1].shared_bytes * 2 <= gpu.shared_bytes, "two blocks must fit a multiprocessor"
+        assert sum(plan.scratch) <= cuda_fractal.SCRATCH_BYTES
+    assert cuda_fractal.plan(rows[:0], extent, gpu) == []
 
 
 def test_frames_that_are_too_large_are_an_error() -> None:
     with pytest.raises(ArgumentError, match=r"1 x 1073741825.*numba"):
-        cuda.plan_fractal(np.zeros(1, Fractal.params_dtype), (1, 1, 2**30 + 1), H200)
+        cuda_fractal.plan(np.zeros(1, Fractal.params_dtype), (1, 1, 2**30 + 1), H200)
 
 
 def test_large_batches_are_not_cut_finer_than_they_need_and_small_ones_are() -> None:
     rows = np.repeat(rows_of((100, 362, 362)), 200)
 
     def runs(n: int, extent: Extent) -> int:
-        (plan,) = cuda.plan_fractal(rows[:n], extent, H200)
+        (plan,) = cuda_fractal.plan(rows[:n], extent, H200)
         return plan.steps[1].blocks // n
 
     assert [runs(n, (100, 362, 362)) for n in (1, 24, 64, 200)] == [31, 5, 2, 2]

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pairs import two_ranks
+from pairs import PYTHONPATH, two_ranks
 from torch import nn
 
 import vpngen
@@ -214,7 +214,16 @@ def test_rates_of_schedules() -> None:
     steps = Recipe(**how, schedule="step", lr_steps=(3, 1), lr_factor=0.5)
     assert [steps.rate(at) for at in halves] == pytest.approx([0.8, 0.8, 0.4, 0.4, 0.4, 0.4, 0.2, 0.2])
     plateau = Recipe(**how, warmup_epochs=2)
-    assert [plateau.rate(at) for at in halves] == [0, pytest.approx(0.2), 0.4, pytest.approx(0.6), 0.8, None, None, None]
+    assert [plateau.rate(at) for at in halves] == [
+        0,
+        pytest.approx(0.2),
+        0.4,
+        pytest.approx(0.6),
+        0.8,
+        None,
+        None,
+        None,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -230,7 +239,7 @@ def test_schedules_go_on_where_they_were(tmp_path: Path, how: dict[str, Any]) ->
     rates: list[float] = []
     plan = recipe(epochs=4, **how)
     whole, rows = run(None, recipe=plan, progress=lambda p: rates.append(p.lr) if p.phase == "train" else None)
-    known = [plan.rate(k / 6) for k in range(24)]
+    known = [plan.rate(k // 6 + k % 6 / 6) for k in range(24)]
     assert all(rate is None or rate == given for rate, given in zip(known, rates, strict=True))
     assert [row["lr"] for row in rows] == rates[5::6]
     for count in (2, 5, 6):
@@ -391,7 +400,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path: Path, whole: Wh
         before = path.stat().st_mtime_ns if path.exists() else 0
         running = subprocess.Popen(
             [sys.executable, str(script), str(tmp_path / "killed")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            cwd=Path(__file__).parents[1], env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+            cwd=Path(__file__).parents[1], env={**os.environ, "PYTHONPATH": PYTHONPATH},
         )  # fmt: skip
         if seconds is not None:
             while running.poll() is None and (not path.exists() or path.stat().st_mtime_ns == before):
@@ -545,7 +554,7 @@ def with_files_up_to(size: int, folder: Path) -> subprocess.CompletedProcess[str
     )
     return subprocess.run(
         [sys.executable, str(script), str(folder / "run")], capture_output=True, text=True, timeout=120,
-        cwd=Path(__file__).parents[1], env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        cwd=Path(__file__).parents[1], env={**os.environ, "PYTHONPATH": PYTHONPATH},
     )  # fmt: skip
 
 
@@ -588,9 +597,7 @@ class Loaded(Batches):
 def test_a_worker_that_is_killed_is_an_error_that_says_how_to_go_on(tmp_path: Path) -> None:
     run(tmp_path, train=Batches((torch.zeros((8, 3, *CLIP)), torch.arange(8) % 4)), recipe=recipe(epochs=1))
     lost = Loaded(torch.utils.data.DataLoader(Murdered(), 8, num_workers=1))
-    with pytest.raises(
-        RunError, match=r"a worker process ended.* the last good checkpoint is .* of epoch 1"
-    ):
+    with pytest.raises(RunError, match=r"a worker process ended.* the last good checkpoint is .* of epoch 1"):
         run(tmp_path, train=lost)
 
 

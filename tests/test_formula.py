@@ -37,11 +37,11 @@ from vpngen.backends.cpu import Numba
 from vpngen.backends.reference import Reference
 from vpngen.generators import Fractal, Params, Perlin
 from vpngen.store import formula
-from vpngen.store.formula import FormulaCodec, cut, decode_recipe, encode_recipe
-from vpngen.store.shard import MISSING, crc32c
+from vpngen.store.formula import FormulaCodec, cut, decode_params, encode_params
+from vpngen.store.packing import MISSING, crc32c
 from vpngen.store.virtual import SpecStore
 
-SPEC = small(shape=(20, 48, 36), divisions_x=(2, 3))
+SPEC = small(shape=(20, 48, 36), divisions_x=(2, 3), noise_terms=2)
 HOME = Path(vpngen.__file__).parents[1]
 
 
@@ -92,7 +92,6 @@ def places(size: int) -> st.SearchStrategy[npt.NDArray[Any]]:
     return integers | st.lists(st.booleans(), min_size=size, max_size=size).map(np.array)
 
 
-@thorough
 @given(data=st.data())
 def test_basic_selections(data: st.DataObject, video: zarr.Array[Any]) -> None:
     axes = [data.draw(st.integers(-n, n - 1) | slices(n, st.integers(1, 9))) for n in video.shape]
@@ -283,7 +282,7 @@ def test_an_installed_vpngen_is_found_by_its_entry_point(path: Path, installed: 
     assert python(code, path, folders=(installed, HOME)).split() == [expected] * 4
 
 
-def test_a_reader_without_vpngen_is_told_which_codec_it_lacks(path: Path) -> None:
+def test_a_reader_without_vpngen_gets_an_error_that_names_the_codec(path: Path) -> None:
     code = """
         import importlib.metadata, sys
         class Absent:
@@ -298,10 +297,10 @@ def test_a_reader_without_vpngen_is_told_which_codec_it_lacks(path: Path) -> Non
             try:
                 opened()
             except ValueError as error:
-                print(type(error).__name__, error)
+                print(type(error).__name__, "vpngen.formula" in str(error))
         print(zarr.open_array(sys.argv[1] + "/train/label", mode="r")[...].tolist())
     """
-    told = "UnknownCodecError Unknown codec: 'vpngen.formula'"
+    told = "UnknownCodecError True"
     labels = str(SPEC.labels(np.arange(18)).tolist())
     assert python(code, path, folders=()).splitlines() == [told, told, labels]
 
@@ -327,7 +326,7 @@ def test_json_both_ways_and_copies() -> None:
         ({"generator": "plasma", "format_version": 1}, r"`generator` \(='plasma'\).*perlin.*pip install --upgrade vpngen"),
         ({"generator": ["perlin"], "format_version": 1}, r"`generator` \(=\['perlin'\]\)"),
         ({"generator": "perlin", "format_version": "1"}, "`format_version` .*must be an integer"),
-        ({"generator": "perlin", "format_version": 0}, "`format_version` .*must be from 1"),
+        ({"generator": "perlin", "format_version": 0}, "`format_version` .*must be an integer from 1"),
         ({"generator": "perlin"}, "has `generator` and `format_version`"),
         ({"generator": "perlin", "format_version": 1, "more": 1}, "has `generator` and `format_version`"),
         ("perlin", "has `generator` and `format_version`"),
@@ -356,7 +355,7 @@ def test_chunks_that_are_no_videos_are_refused(shape: tuple[int, ...], dtype: st
         memory, shape=shape, chunks=shape, dtype=dtype, serializer=FormulaCodec("perlin"), compressors=[], fill_value=0
     )
     key = "c/" + "/".join("0" * len(shape))
-    chunk = b"".join(encode_recipe(SPEC.params([0]), 1))
+    chunk = b"".join(encode_params(SPEC.params([0]), 1))
     asyncio.run(memory.set(key, default_buffer_prototype().buffer.from_bytes(chunk)))
     with pytest.raises(ArgumentError, match="is one video"):
         array[...]
@@ -367,7 +366,7 @@ def test_chunks_that_are_no_videos_are_refused(shape: tuple[int, ...], dtype: st
 
 def test_golden_chunk() -> None:
     """If this moves, stores that were written do not read as they did: a new format version."""
-    payload, checksum = encode_recipe(Spec.preset("vpn-256x512").params([1000]), 1)
+    payload, checksum = encode_params(Spec.preset("vpn-256x512").params([1000]), 1)
     assert payload[:8] == b"vpng\x01\x00\x60\x00"
     assert (len(payload), len(checksum)) == (104, 4)
     assert checksum == crc32c(payload)
@@ -377,7 +376,7 @@ def test_golden_chunk() -> None:
     )
 
 
-CHUNK = b"".join(encode_recipe(SPEC.params([5]), 1))
+CHUNK = b"".join(encode_params(SPEC.params([5]), 1))
 
 
 def resealed(payload: bytes) -> bytes:
@@ -385,41 +384,41 @@ def resealed(payload: bytes) -> bytes:
 
 
 def test_a_chunk_is_read_back() -> None:
-    row = decode_recipe(CHUNK, "perlin", 1)
+    row = decode_params(CHUNK, "perlin", 1)
     assert row.tobytes() == SPEC.params([5]).tobytes()
     assert row.dtype == Perlin.params_dtype and row.shape == (1,) and row.flags.aligned and row.flags.writeable
 
 
-def test_no_flipped_bit_is_a_recipe() -> None:
+def test_no_flipped_bit_is_read() -> None:
     for bit in range(8 * len(CHUNK)):
         damaged = bytearray(CHUNK)
         damaged[bit // 8] ^= 1 << bit % 8
         with pytest.raises(formula.DamageError, match=r"checksum does not match.*vpngen verify STORE --repair"):
-            decode_recipe(bytes(damaged), "perlin", 1)
+            decode_params(bytes(damaged), "perlin", 1)
 
 
-def test_no_other_length_is_a_recipe() -> None:
+def test_no_other_length_is_read() -> None:
     for size in range(len(CHUNK)):
         with pytest.raises(formula.DamageError, match="damaged"):
-            decode_recipe(CHUNK[:size], "perlin", 1)
+            decode_params(CHUNK[:size], "perlin", 1)
         if size >= 4:
             with pytest.raises(formula.DamageError, match="damaged"):
-                decode_recipe(resealed(CHUNK[: size - 4]), "perlin", 1)
+                decode_params(resealed(CHUNK[: size - 4]), "perlin", 1)
     with pytest.raises(formula.DamageError, match="damaged"):
-        decode_recipe(resealed(CHUNK[:-4] + bytes(4)), "perlin", 1)
+        decode_params(resealed(CHUNK[:-4] + bytes(4)), "perlin", 1)
 
 
 def test_headers_that_are_not_ours() -> None:
     body = CHUNK[8:-4]
     with pytest.raises(ArgumentError, match=r"`format_version` \(=2\) is newer.*pip install --upgrade vpngen"):
-        decode_recipe(resealed(b"vpng\x02\x00\x60\x00" + body), "perlin", 1)
+        decode_params(resealed(b"vpng\x02\x00\x60\x00" + body), "perlin", 1)
     for header in (b"xpng\x01\x00\x60\x00", b"vpng\x01\x00\x61\x00"):
-        with pytest.raises(formula.DamageError, match=r"begins with|has 97 bytes in place of 96"):
-            decode_recipe(resealed(header + body), "perlin", 1)
+        with pytest.raises(formula.DamageError, match=r"begins with|have 97 bytes in place of 96"):
+            decode_params(resealed(header + body), "perlin", 1)
     assert issubclass(formula.DamageError, ValueError) and issubclass(formula.DamageError, RunError)
 
 
-# --- rows from outside: right checksums over numbers that no recipe has
+# --- rows from outside: right checksums over numbers that no parameters have
 
 
 WRONG: dict[str, list[Any]] = {
@@ -436,12 +435,12 @@ WRONG: dict[str, list[Any]] = {
 
 
 @pytest.mark.parametrize("field", WRONG)
-def test_no_kernel_sees_a_recipe_that_could_not_be(field: str, rendered: list[tuple[int, ...]]) -> None:
+def test_no_kernel_sees_parameters_that_could_not_be(field: str, rendered: list[tuple[int, ...]]) -> None:
     for value in WRONG[field]:
         row = SPEC.params([5])
         row[field].reshape(-1)[-1 if field in ("cell", "wrap", "amplitude") else 0] = value
         with pytest.raises(formula.DamageError, match=field):
-            decode_recipe(resealed(CHUNK[:8] + row.tobytes()), "perlin", 1)
+            decode_params(resealed(CHUNK[:8] + row.tobytes()), "perlin", 1)
     assert rendered == []
     unused = tiny(noise_terms=0).params([0])
     assert not unused["cell"][0, 1:].any()
@@ -465,7 +464,6 @@ def odd_rows(draw: st.DrawFn) -> Params:
     return row
 
 
-@thorough
 @given(row=odd_rows(), start=st.tuples(*[st.integers(0, 65000)] * 3), size=st.tuples(*[st.integers(1, 70)] * 3))
 def test_what_passes_the_check_can_be_rendered(row: Params, start: tuple[int, ...], size: tuple[int, ...]) -> None:
     Perlin.check_params(row)
@@ -499,22 +497,22 @@ WRONG_FRACTAL: dict[str, list[Any]] = {
 @pytest.mark.parametrize("field", WRONG_FRACTAL)
 def test_no_kernel_sees_a_fractal_that_could_not_be(field: str, rendered: list[tuple[int, ...]]) -> None:
     rows = FRACTAL.params([5])
-    chunk = b"".join(encode_recipe(rows, 1))
-    assert decode_recipe(chunk, "fractal", 1).tobytes() == rows.tobytes()
+    chunk = b"".join(encode_params(rows, 1))
+    assert decode_params(chunk, "fractal", 1).tobytes() == rows.tobytes()
     both = vpngen.mixed(FRACTAL).params([5])
     for value in WRONG_FRACTAL[field]:
         row = rows.copy()
         row[field].reshape(-1)[-1] = value
         with pytest.raises(formula.DamageError, match="fields that it never has"):
-            decode_recipe(resealed(chunk[:8] + row.tobytes()), "fractal", 1)
+            decode_params(resealed(chunk[:8] + row.tobytes()), "fractal", 1)
         both["row"] = row.tobytes()
-        head = b"".join(encode_recipe(both, 1))[:8]
+        head = b"".join(encode_params(both, 1))[:8]
         with pytest.raises(formula.DamageError, match="fields that it never has"):
-            decode_recipe(resealed(head + both.tobytes()), "mixed", 1)
+            decode_params(resealed(head + both.tobytes()), "mixed", 1)
     for kind in (-1, 2, 2**31 - 1):
         both["kind"] = kind
         with pytest.raises(formula.DamageError, match=f"of kind .*{kind}"):
-            decode_recipe(resealed(head + both.tobytes()), "mixed", 1)
+            decode_params(resealed(head + both.tobytes()), "mixed", 1)
     assert rendered == []
 
 
@@ -540,6 +538,7 @@ def odd_fractal_rows(draw: st.DrawFn) -> Params:
     return row
 
 
+@brief
 @given(row=odd_fractal_rows(), data=st.data())
 def test_what_passes_the_check_of_fractals_can_be_rendered(row: Params, data: st.DataObject) -> None:
     Fractal.check_params(row)
@@ -558,14 +557,14 @@ def test_what_passes_the_check_of_fractals_can_be_rendered(row: Params, data: st
 
 
 def place_of(store: Path, video: int) -> tuple[Path, int, int]:
-    """File, offset and size of the recipe of a video."""
+    """File, offset and size of the parameters of a video."""
     plan = plan_of(SPEC, "formula")
     shard = next(s for s in plan.shards if s.split == "train" and video in s.videos)
     offset, size = stores.index_of(store, plan, shard)[0][video - shard.first, 0].tolist()
     return store / shard.key, offset, size
 
 
-def test_a_damaged_recipe_hits_its_video_alone(own: Path) -> None:
+def test_a_damaged_chunk_hits_its_video_alone(own: Path) -> None:
     file, offset, size = place_of(own, 6)
     data = bytearray(file.read_bytes())
     data[offset + size // 2] ^= 8
@@ -576,7 +575,7 @@ def test_a_damaged_recipe_hits_its_video_alone(own: Path) -> None:
     np.testing.assert_array_equal(array[5, 3], pixels(SPEC)[5, 3])
 
 
-def test_a_recipe_that_is_missing_from_its_shard_is_an_error(own: Path) -> None:
+def test_a_chunk_that_is_missing_from_its_shard_is_an_error(own: Path) -> None:
     plan = plan_of(SPEC, "formula")
     file, *_ = place_of(own, 6)
     index, data = stores.index_of(own, plan, plan.shards[1])
@@ -592,14 +591,14 @@ def test_a_recipe_that_is_missing_from_its_shard_is_an_error(own: Path) -> None:
 def test_a_chunk_of_a_newer_format_is_refused(own: Path) -> None:
     file, offset, size = place_of(own, 0)
     data = bytearray(file.read_bytes())
-    data[offset : offset + size] = b"".join(encode_recipe(SPEC.params([0]), 2))
+    data[offset : offset + size] = b"".join(encode_params(SPEC.params([0]), 2))
     file.write_bytes(data)
     with pytest.raises(ValueError, match=r"newer.*pip install --upgrade vpngen"):
         vpngen.open(own).video[0, 0, 0, 0]
 
 
 def test_pixels_cannot_be_written(own: Path) -> None:
-    """Zeros neither, which zarr would take for the fill value and remove the recipe."""
+    """Zeros neither, which zarr would take for the fill value and remove the parameters."""
     before = tree(own)
     array = zarr.open_array(own / "train" / "video", mode="r+")
     for selection, value in (((0,), 0), ((0,), 7), ((slice(0, 4),), 0), ((..., 0), 1), ((0, 0, 0, 0), 0), ((...,), 0)):
@@ -616,7 +615,7 @@ def test_pixels_cannot_be_written(own: Path) -> None:
 
 
 def test_a_formula_is_small(tmp_path: Path) -> None:
-    """Bytes a video: its recipe, its place in the index, its share of labels and parameters; 22 MB would be 131,072 times 168."""
+    """Bytes a video: its chunk, its place in the index, its share of labels and parameters; 22 MB would be 131,072 times 168."""
     spec = Spec.preset("vpn-256x512", instances=16)
     vpngen.write(spec, tmp_path / "set.zarr", codec="formula", backend="reference")
     files = [p for p in (tmp_path / "set.zarr").rglob("*") if p.is_file()]
@@ -624,10 +623,10 @@ def test_a_formula_is_small(tmp_path: Path) -> None:
     assert len(files) == 2 * spec.n_videos() // 1024 + 4 + 7
 
 
-def test_stretched_greys_are_in_the_recipe(tmp_path: Path) -> None:
+def test_stretched_greys_are_in_the_parameters(tmp_path: Path) -> None:
     spec = tiny(grey="stretch")
     write(spec, tmp_path / "set.zarr", codec="formula")
-    write(spec, tmp_path / "again.zarr", codec="formula", backend="numba", workers=2)
+    write(spec, tmp_path / "again.zarr", codec="formula", backend="numba", threads=2)
     assert tree(tmp_path / "set.zarr") == tree(tmp_path / "again.zarr")
     assert pixels(spec).min() == 0 and pixels(spec).max() == 255
     for source in (tmp_path / "set.zarr", spec):
@@ -635,7 +634,7 @@ def test_stretched_greys_are_in_the_recipe(tmp_path: Path) -> None:
     assert vpngen.verify(tmp_path / "set.zarr", render=True, backend="reference").problems == ()
 
 
-def test_a_store_of_pixels_is_no_store_of_recipes(own: Path) -> None:
+def test_a_store_of_pixels_is_no_store_of_parameters(own: Path) -> None:
     with pytest.raises(ConflictError) as told:
         write(SPEC, own, codec="zstd")
     for line in ("codec: formula on disk, zstd asked for", "chunk_frames: 65536 on disk, 16 asked for"):

@@ -412,6 +412,10 @@ def test_more_points_begin_with_those_of_fewer() -> None:
 # --- orbits that leave, collapse, or lie on a line
 
 
+def reference_fill(rows: Params) -> npt.NDArray[np.int64]:
+    return np.array([fractal.filled(row) for row in rows])
+
+
 def test_points_that_leave_begin_again() -> None:
     spec = spec_of(LEAVES, shape=(20, 30, 30), points_per_frame=500)
     rows = spec.params([0])
@@ -419,7 +423,9 @@ def test_points_that_leave_begin_again() -> None:
     assert left > 100 and np.isfinite(x).all() and np.isfinite(y).all()
     assert np.abs(x).max() < BOUND and np.abs(y).max() < BOUND and np.abs(x).max() > 500
     assert ((x == 0) & (y == 0)).sum() > 100
-    assert fractal.filled(rows[0])[1] == 0 and NUMBA.fill(rows)[0, 1] == 0 and NUMBA.fill(rows)[0, 0] > 0
+    assert (
+        fractal.filled(rows[0])[1] == 0 and numba_fractal.fill(rows)[0, 1] == 0 and numba_fractal.fill(rows)[0, 0] > 0
+    )
     both(rows, spec.shape)
 
 
@@ -428,7 +434,7 @@ def test_a_point_at_the_bound_has_left() -> None:
     row = spec_of(steps, points_per_frame=CHUNK, shape=(1, 9, 9)).params([0])
     x, y, left = orbit(row[0])
     assert x.tolist() == [16.0 * ((i + WARM_UP + 1) % 64) for i in range(CHUNK)] and not y.any()
-    assert left == (WARM_UP + CHUNK) // 64 == NUMBA.fill(row)[0, 0]
+    assert left == (WARM_UP + CHUNK) // 64 == numba_fractal.fill(row)[0, 0]
     down = [(0, 0, 0, 1, 3, -16, 1)]
     x, y, _ = orbit(spec_of(down, points_per_frame=CHUNK, shape=(1, 9, 9)).params([0])[0])
     assert y.tolist() == [-16.0 * ((i + WARM_UP + 1) % 64) for i in range(CHUNK)]
@@ -454,8 +460,8 @@ def test_degenerate_systems_are_drawn_without_complaint(name: str) -> None:
     video = both(rows, spec.shape)
     assert (video.reshape(12, 6, -1).any(axis=2)).all()
     points = changed(rows, patch=0)
-    fill = NUMBA.fill(points)
-    assert np.array_equal(fill[:, 1], REFERENCE.fill(points)[:, 1])
+    fill = numba_fractal.fill(points)
+    assert np.array_equal(fill[:, 1], reference_fill(points)[:, 1])
     if name in ("the origin", "a point", "too near for float32 to scale"):
         assert fill[0].tolist() == [0, 1]
         assert not video[0, :, 0:36].any() and not video[0, :, :, 5:].any()  # the corner, whose place is (pad, pad)
@@ -470,17 +476,16 @@ def test_fill_counts_the_pixels_of_points() -> None:
     rows = fractal.trials(systems, keys)
     rows["frames"] = 3  # fewer points, for the reference's sake
     rows["maps"][::3] *= np.float32(1.9)
-    found = NUMBA.fill(rows)
-    expected = REFERENCE.fill(rows)
+    found = numba_fractal.fill(rows)
+    expected = reference_fill(rows)
     assert np.array_equal(found[:, 1], expected[:, 1])
     assert np.array_equal(found[:, 0] > 0, expected[:, 0] > 0)
     inside = found[:, 0] == 0
     assert 0 < inside.sum() < 24 and (found[~inside, 1] == 0).all() and (found[inside, 1] > 0).all()
     for enough in (1, 500, 10**6):
         first = next((n for n in range(24) if found[n, 1] >= enough), 23)
-        for backend in (NUMBA, REFERENCE):
-            some = backend.fill(rows, enough)
-            assert np.array_equal(some[: first + 1, 1], found[: first + 1, 1]) and not some[first + 1 :].any()
+        some = numba_fractal.fill(rows, enough)
+        assert np.array_equal(some[: first + 1, 1], found[: first + 1, 1]) and not some[first + 1 :].any()
 
 
 # --- long videos: blocks of 254 frames, and trails whose times no byte could count from the beginning

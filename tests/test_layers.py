@@ -20,6 +20,7 @@ LAYERS = [
     {"rendering", "systems"},
     {"store", "preview"},
     {"executors"},
+    {"writing"},
     {"stream"},
     {"datasets", "models"},
     {"tasks"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ def own_rows(spec: Spec, index: int, split: str = "train") -> tuple[int, Generat
     return number, part, part.params(spec.shape, keys, np.array([label]), np.array([index // spec.n_categories]))
 
 
+@functools.cache
 def own_pixels(spec: Spec, index: int, split: str = "train") -> npt.NDArray[np.uint8]:
     """A video as its part alone renders it."""
     _, part, row = own_rows(spec, index, split)
@@ -87,7 +89,7 @@ def test_labels_are_those_of_the_parts_one_after_the_other(spec: Spec) -> None:
 def test_a_label_or_category_that_is_not_there() -> None:
     spec = MIXTURES["stretched between fractals"]
     for label in (7, -1, True, 1.0, None, "0"):
-        with pytest.raises(ArgumentError, match=r"`category_id` \(=.*\[0, 7\)"):
+        with pytest.raises(ArgumentError, match=r"`category_id` \(=.*from 0 to 6"):
             spec.category(label)  # type: ignore[arg-type]
     for category in ((3, 0), (-1, 0), (0,), (), None, 0, "00", ("0", 0), (None, 0), (True, 0), (0.0, 1), [0, 1]):
         with pytest.raises(ArgumentError, match=r"`category` \(=.*number of the part"):
@@ -109,7 +111,7 @@ def test_rows_hold_those_of_the_parts(spec: Spec) -> None:
         for index in everyone:
             number, part, expected = own_rows(spec, int(index), split)
             mine = rows[index : index + 1]
-            assert mine["part"] == number and mixed.KINDS[int(mine["kind"][0])] is type(part)
+            assert mine["part"] == number and mixed.kinds()[int(mine["kind"][0])] is type(part)
             assert mixed.unpack(mine, type(part)).tobytes() == expected.tobytes()
             assert not mine.tobytes()[16 + expected.dtype.itemsize :].strip(b"\0")
         Mixed.check_params(rows)
@@ -131,8 +133,8 @@ def test_rows_are_packed_and_unpacked(data: st.DataObject) -> None:
 
 
 def test_every_kind_fits_a_row() -> None:
-    assert mixed.KINDS[:2] == (Perlin, Fractal)  # a row holds the place in this list: stores have it
-    assert all(kind.params_dtype.itemsize <= mixed.MOST_BYTES for kind in mixed.KINDS)
+    assert mixed.kinds()[:2] == [Perlin, Fractal]  # a row holds the place in this list: stores have it
+    assert all(kind.params_dtype.itemsize <= mixed.MOST_BYTES for kind in mixed.kinds())
     assert Mixed.params_dtype.itemsize == 272 and Mixed.params_dtype.fields is not None
     assert [Mixed.params_dtype.fields[name][1] for name in ("kind", "part", "reserved", "row")] == [0, 4, 8, 16]
 
@@ -239,7 +241,7 @@ def test_a_batch_of_one_kind_is_rendered_straight_into_its_place(monkeypatch: py
 def test_stores_of_mixtures(name: str, codec: str, tmp_path: Path) -> None:
     spec = dataclasses.replace(MIXTURES[name], instances=2, val_instances=1)
     write(spec, tmp_path / "set.zarr", codec=codec)
-    write(spec, tmp_path / "again.zarr", codec=codec, backend="numba", workers=2)
+    write(spec, tmp_path / "again.zarr", codec=codec, backend="numba", threads=2)
     assert tree(tmp_path / "set.zarr") == tree(tmp_path / "again.zarr")
     for split in spec.splits:
         view = vpngen.open(tmp_path / "set.zarr", split)
@@ -250,7 +252,7 @@ def test_stores_of_mixtures(name: str, codec: str, tmp_path: Path) -> None:
         np.testing.assert_array_equal(view.label[...], spec.labels(indices))
         for parameter, (values, _, _) in spec.parameters(indices, split).items():
             np.testing.assert_array_equal(view.parameters[parameter][...], values)
-    assert vpngen.verify(tmp_path / "set.zarr", backend="numba", render=True, workers=1).problems == ()
+    assert vpngen.verify(tmp_path / "set.zarr", backend="numba", render=True, threads=1).problems == ()
 
 
 def test_a_store_that_is_nowhere() -> None:

@@ -19,16 +19,15 @@ import pytest
 from PIL import Image
 
 import vpngen
-from vpngen import looks, preview
+from vpngen import preview
 from vpngen.errors import ArgumentError, MissingError, RunError
-from vpngen.generators import Pixels
+from vpngen.generators import Generator, Perlin, Pixels
 
 # Height, width, the numbers of W, H and D all differ, and W is not in order, so that nothing can be swapped unseen.
 SPEC = vpngen.perlin(
     instances=2, val_instances=1, shape=(9, 48, 36),
     divisions_x=(4, 2, 6), divisions_y=(3, 8), temporal=(4, 8), noise_terms=0,
 )  # fmt: skip
-SOURCE = functools.partial(vpngen.render, SPEC, backend="reference")
 NOISE = np.random.default_rng(0).integers(0, 256, (7, 37, 23), np.uint8)
 
 
@@ -37,12 +36,16 @@ BOTH = vpngen.mixed(dataclasses.replace(SPEC, instances=30), FRACTALS)
 """Labels 0 to 11 are those of SPEC, 12 to 18 those of FRACTALS."""
 
 
-def source(spec: vpngen.Spec) -> preview.Source:
-    return functools.partial(vpngen.render, spec, backend="reference")
-
-
+@functools.cache
 def video(index: int, split: str = "train", spec: vpngen.Spec = SPEC) -> Pixels:
     return vpngen.render(spec, index, split=split, backend="reference")
+
+
+def source(spec: vpngen.Spec) -> preview.Source:
+    return lambda index, window, /, *, split: window.of(video(index, split, spec))
+
+
+SOURCE = source(SPEC)
 
 
 def decode(path: Path) -> tuple[tuple[str, str, float], Pixels]:
@@ -207,7 +210,7 @@ def test_a_failed_png_leaves_what_exists(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(Image.Image, "save", full)
     (tmp_path / "v.png").write_text("old")
-    with pytest.raises(RunError, match=r"v\.png could not be written: .*No space left"):
+    with pytest.raises(MissingError, match=r"no space is left to write .*v\.png"):
         preview.save(tmp_path / "v.png", NOISE[:1])
     assert os.listdir(tmp_path) == ["v.png"] and (tmp_path / "v.png").read_text() == "old"
 
@@ -415,13 +418,15 @@ def test_tiles_of_a_page_fill_it_and_are_not_reduced_for_little() -> None:
     assert [width(4, side) for side in (30, 240, 300, 301)] == [30, 240, 300, 240]
 
 
-def test_a_generator_without_a_look_is_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(looks, "LOOKS", {})
+def test_a_generator_without_a_look_of_its_own_is_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("caption", "plane", "still"):
+        monkeypatch.setattr(Perlin, name, getattr(Generator, name))
     assert preview.caption(SPEC, 5) == ("train 5", "category 5:  (6, 8, 4)")
     picture = preview.mosaic(SPEC, SOURCE, still=True, tile=48)
     for i in range(12):
         find(picture, video(i)[4:5])
-    assert ("noise_terms", "0") in looks.facts(SPEC) and ("divisions_x", "4, 2, 6") in looks.facts(SPEC)
+    facts = SPEC.generator.facts(SPEC.shape)
+    assert ("noise_terms", "0") in facts and ("divisions_x", "4, 2, 6") in facts
 
 
 # --- both at once
@@ -526,12 +531,12 @@ NAMES = [("a", "b")]
         (r"must end in one of", lambda p: preview.save(p / "v", NOISE)),
         (r"`path` .*folder that does not exist; create .*none", lambda p: preview.save(p / "none" / "v.mkv", NOISE)),
         (r"`path` .*is a folder", lambda p: ((p / "v.gif").mkdir(), preview.save(p / "v.gif", NOISE))),
-        (r"`fps` \(=0\) must be from 0\.1 to 1000", lambda p: preview.save(p / "v.mkv", NOISE, 0)),
+        (r"`fps` \(=0\) must be a number from 0\.1 to 1000", lambda p: preview.save(p / "v.mkv", NOISE, 0)),
         (r"`fps` \(=-5\)", lambda p: preview.save(p / "v.mp4", NOISE, -5)),
         (r"`fps` \(=nan\)", lambda p: preview.save(p / "v.mp4", NOISE, float("nan"))),
         (r"`fps` \(=inf\)", lambda p: preview.save(p / "v.mp4", NOISE, float("inf"))),
         (r"`fps` \(='25'\)", lambda p: preview.save(p / "v.mp4", NOISE, "25")),
-        (r"`fps` \(=60\) must be from 0\.1 to 50 in a \.gif", lambda p: preview.save(p / "v.gif", NOISE, 60)),
+        (r"`fps` \(=60\) must be a number from 0\.1 to 50 in a \.gif", lambda p: preview.save(p / "v.gif", NOISE, 60)),
         (r"`picture` .*not float64", lambda p: preview.save(p / "v.mkv", NOISE / 255)),
         (r"`picture` .*\(37, 23\)", lambda p: preview.save(p / "v.mkv", NOISE[0])),
         (r"`picture` .*\(0, 37, 23\)", lambda p: preview.save(p / "v.mkv", NOISE[:0])),
@@ -553,8 +558,11 @@ NAMES = [("a", "b")]
         (r"`videos` must be uint8", lambda p: preview.grid([NOISE.astype(int)], NAMES)),
         (r"`numbers` has 2 entries for strips of 7", lambda p: preview.contact_sheet([NOISE], NAMES, [0, 1])),
         (r"`temporal` \(=16\) .*\(4, 8\)", lambda p: preview.preview_mosaic(p / "v.png", SPEC, SOURCE, temporal=16)),
-        (r"`instance` \(=2\) must be in \[0, 2\)", lambda p: preview.mosaic(SPEC, SOURCE, instance=2)),
-        (r"`instance` \(=1\) must be in \[0, 1\)", lambda p: preview.mosaic(SPEC, SOURCE, instance=1, split="val")),
+        (r"`instance` \(=2\) must be an integer from 0 to 1", lambda p: preview.mosaic(SPEC, SOURCE, instance=2)),
+        (
+            r"`instance` \(=1\) must be an integer from 0 to 0",
+            lambda p: preview.mosaic(SPEC, SOURCE, instance=1, split="val"),
+        ),
         (r"`tile` \(=0\)", lambda p: preview.mosaic(SPEC, SOURCE, tile=0)),
         (r"`tile` \(=0\)", lambda p: preview.mosaic(FRACTALS, SOURCE, tile=0)),
         (r"`page` \(=0\) must be an integer of at least 1", lambda p: preview.mosaic(FRACTALS, SOURCE, page=0)),
@@ -566,7 +574,10 @@ NAMES = [("a", "b")]
         (r"`page` \(=1\) is of pages", lambda p: preview.preview_mosaic(p / "v.png", SPEC, SOURCE, page=1)),
         (r"`temporal` \(=8\) .* Video Fractal has none", lambda p: preview.mosaic(FRACTALS, SOURCE, temporal=8)),
         (r"`temporal` \(=16\) .*\(4, 8\)", lambda p: preview.mosaic(BOTH, SOURCE, temporal=16)),
-        (r"`instance` \(=30\) must be in \[0, 30\)", lambda p: preview.mosaic(FRACTALS, SOURCE, instance=30)),
+        (
+            r"`instance` \(=30\) must be an integer from 0 to 29",
+            lambda p: preview.mosaic(FRACTALS, SOURCE, instance=30),
+        ),
     ],
 )
 def test_bad_arguments_are_named(tmp_path: Path, message: str, call: Callable[[Path], object]) -> None:

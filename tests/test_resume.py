@@ -12,20 +12,21 @@ from typing import Any
 
 import pytest
 import stores
-from stores import plan_of, tiny, tree, write
+from stores import pending, plan_of, tiny, tree, write
 
 import vpngen
 from vpngen import RunError, Spec
 from vpngen.backends.reference import Reference
-from vpngen.store import CODECS, Progress, owed
-from vpngen.store.writer import _Run
+from vpngen.executors.base import Progress
+from vpngen.executors.threads import _Run
+from vpngen.store import CODECS
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="follows open files through /proc")
 
 
-def crashing(folder: Path, spec: Spec, scene: str, codec: str, workers: int, **options: Any) -> dict[str, Any]:
+def crashing(folder: Path, spec: Spec, scene: str, codec: str, threads: int, **options: Any) -> dict[str, Any]:
     """The report of tests/crashing.py."""
-    config = {"spec": spec.to_dict(), "scene": scene, "codec": codec, "workers": workers, **options}
+    config = {"spec": spec.to_dict(), "scene": scene, "codec": codec, "threads": threads, **options}
     done = subprocess.run(
         [sys.executable, "-W", "error", "crashing.py", json.dumps({**config, "folder": str(folder)})],
         cwd=Path(__file__).parent, capture_output=True, text=True,
@@ -80,15 +81,15 @@ def test_a_finished_store_renders_nothing(codec: str, tmp_path: Path) -> None:
     first = write(spec, path, codec=codec)
     assert (first.rendered, first.kept) == (plan_of(spec).videos, 0)
     before, times = tree(path), stores.mtimes(path)
-    again = write(spec, path, codec=codec, workers=2, progress=lambda _: pytest.fail("something was rendered"))
+    again = write(spec, path, codec=codec, threads=2, progress=lambda _: pytest.fail("something was rendered"))
     assert (again.rendered, again.kept, again.nbytes) == (0, plan_of(spec).videos, 0)
     assert tree(path) == before
     assert stores.mtimes(path) == times
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("workers", [1, 2, 5])
-def test_only_what_is_missing_is_rendered(workers: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_only_what_is_missing_is_rendered(threads: int, tmp_path: Path) -> None:
     spec, path = tiny(), tmp_path / "set.zarr"
     write(spec, path)
     whole, times = tree(path), stores.mtimes(path)
@@ -97,7 +98,7 @@ def test_only_what_is_missing_is_rendered(workers: int, tmp_path: Path) -> None:
         for damage in (file.unlink, record.unlink, lambda file=file: os.truncate(file, file.stat().st_size - 1)):
             damage()
             seen: list[Progress] = []
-            done = write(spec, path, workers=workers, progress=seen.append)
+            done = write(spec, path, threads=threads, progress=seen.append)
             assert (done.rendered, done.kept) == (shard.count, plan_of(spec).videos - shard.count)
             assert [(p.done, p.total) for p in seen] == [(n, shard.count) for n in range(1, shard.count + 1)]
             assert tree(path) == whole
@@ -118,7 +119,7 @@ def test_a_record_that_makes_no_sense_counts_for_nothing(record: bytes, tmp_path
     whole = tree(path)
     shard = plan_of(spec).shards[1]
     stores.record_file(path, shard).write_bytes(record)
-    assert owed(path, plan_of(spec)) == [shard]
+    assert pending(path, plan_of(spec)) == [shard]
     assert write(spec, path).rendered == shard.count
     assert tree(path) == whole
 
@@ -135,7 +136,7 @@ def test_records_of_other_sets_count_for_nothing(tmp_path: Path) -> None:
         for shard in plan.shards[:2]:
             for name in (shard.key, f"{shard.key}.done"):
                 (path / name).write_bytes((tmp_path / other / name).read_bytes())
-        assert owed(path, plan) == list(plan.shards[:2])
+        assert pending(path, plan) == list(plan.shards[:2])
         assert write(spec, path).rendered == 6
         assert tree(path) == whole
 
@@ -152,47 +153,47 @@ def our_threads() -> list[str]:
     return [t.name for t in threading.enumerate() if t.name.startswith("vpngen") and "stream" not in t.name]
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(("error", "at"), [(KeyboardInterrupt, 1), (ValueError, 3), (Stop, 5), (SystemExit, 6)])
 def test_an_exception_in_progress(
-    workers: int, error: type[BaseException], at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    threads: int, error: type[BaseException], at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec, path = tiny(), tmp_path / "set.zarr"
     write(spec, tmp_path / "whole")
     rendered, released = [], threading.Event()
-    real_render, real_drop = Reference.render, _Run.drop
+    real_render, real_stop = Reference.render, _Run.stop
 
     def render(*args: Any) -> None:
         rendered.append(args)
         assert len(rendered) <= at or released.wait(60)
         real_render(*args)
 
-    def drop(run: _Run) -> None:
-        threading.Timer(0.2, released.set).start()  # by then the workers have been told to stop
-        real_drop(run)
+    def stop(run: _Run) -> None:
+        threading.Timer(0.2, released.set).start()  # by then the threads have been told to stop
+        real_stop(run)
 
     monkeypatch.setattr(Reference, "render", render)
-    monkeypatch.setattr(_Run, "drop", drop)
+    monkeypatch.setattr(_Run, "stop", stop)
 
     def progress(p: Progress) -> None:
         if p.done == at:
             raise error("stop")
 
     with pytest.raises(error, match="stop"):
-        write(spec, path, workers=workers, progress=progress)
+        write(spec, path, threads=threads, progress=progress)
     assert our_threads() == []
     assert not list(tmp_path.rglob("*.partial"))
-    assert len(rendered) <= at + workers
+    assert len(rendered) <= at + threads
     monkeypatch.undo()
-    left = owed(path, plan_of(spec))
+    left = pending(path, plan_of(spec))
     assert left
     assert write(spec, path).rendered == sum(s.count for s in left)
     assert tree(path) == tree(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("at", [1, 4, 5, 8])
-def test_a_renderer_that_fails(workers: int, at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_renderer_that_fails(threads: int, at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec, path = tiny(), tmp_path / "set.zarr"
     write(spec, tmp_path / "whole")
     real, calls = Reference.render, []
@@ -205,7 +206,7 @@ def test_a_renderer_that_fails(workers: int, at: int, tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(Reference, "render", render)
     with pytest.raises(MemoryError, match="no more"):
-        write(spec, path, workers=workers)
+        write(spec, path, threads=threads)
     monkeypatch.undo()
     assert our_threads() == []
     assert not list(tmp_path.rglob("*.partial"))
@@ -225,8 +226,8 @@ def test_a_worker_that_fails_stops_the_others(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(Reference, "render", render)
     with pytest.raises(MemoryError):
-        write(spec, path, workers=2)
-    assert len(owed(path, plan_of(spec))) > len(plan_of(spec).shards) // 2
+        write(spec, path, threads=2)
+    assert len(pending(path, plan_of(spec))) > len(plan_of(spec).shards) // 2
 
 
 @pytest.mark.parametrize("call", ["write", "fsync", "replace", "open"])
@@ -235,7 +236,7 @@ def test_a_disk_that_fails(call: str, tmp_path: Path, monkeypatch: pytest.Monkey
     spec = tiny()
     write(spec, tmp_path / "whole")
     whole = tree(tmp_path / "whole")
-    write(spec, tmp_path / "empty", part=(99, 99))
+    write(spec, tmp_path / "empty", slice=(99, 99))
     real = getattr(os, call)
     failed, at = 0, 0
     while True:
@@ -254,7 +255,7 @@ def test_a_disk_that_fails(call: str, tmp_path: Path, monkeypatch: pytest.Monkey
         with monkeypatch.context() as patch:
             patch.setattr(os, call, refuse)
             try:
-                write(spec, path, workers=1 + at % 2)
+                write(spec, path, threads=1 + at % 2)
             except RunError as error:
                 said = str(error)
             else:
@@ -264,7 +265,7 @@ def test_a_disk_that_fails(call: str, tmp_path: Path, monkeypatch: pytest.Monkey
         failed += 1
         assert our_threads() == []
         assert not list(tmp_path.rglob("*.partial"))
-        left = owed(path, plan_of(spec))
+        left = pending(path, plan_of(spec))
         assert left
         assert write(spec, path).rendered == sum(s.count for s in left)
         assert tree(path) == whole

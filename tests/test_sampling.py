@@ -53,7 +53,7 @@ def test_an_order_of_any_size_is_computed_per_position(n: int, seed: int, data: 
     assert [int(rng.permute(p, n, seed, 3)) for p in positions] == there.tolist()
 
 
-@pytest.mark.parametrize("n", [2, 3, 4, 5, 6])
+@pytest.mark.parametrize("n", [2, 3, 4, 5])
 def test_all_orders_of_a_few_are_equally_likely(n: int) -> None:
     trials = 200 * math.factorial(n)
     orders = rng.permute(np.tile(np.arange(n), (trials, 1)), n, 1, np.arange(trials)[:, None])
@@ -61,7 +61,7 @@ def test_all_orders_of_a_few_are_equally_likely(n: int) -> None:
     assert fair([found[p] for p in itertools.permutations(range(n))])
 
 
-@pytest.mark.parametrize("n", [7, 20, 64, 65, 100])
+@pytest.mark.parametrize("n", [7, 20, 64, 65])
 def test_any_two_positions_go_to_any_two_places(n: int) -> None:
     trials = 20 * n * (n - 1)
     places = rng.permute(np.tile([0, n - 1], (trials, 1)), n, 2, np.arange(trials)[:, None])
@@ -264,18 +264,18 @@ def test_a_rest_that_cannot_be_shared_is_said() -> None:
     [
         ("x11", "must be one of x10, multiscale, random, none"),
         (3, "must be one of"),
-        ({"crops": "corners"}, "no field `crops`"),
+        ({"crops": "corners"}, "`crops` is no field of an augmentation; it has crop, flip"),
         ({"crop": "middle"}, "must be one of corners"),
         ({"time": "late"}, "must be one of random"),
-        ({"flip": 1.5}, "probability"),
-        ({"flip": float("nan")}, "probability"),
-        ({"flip": True}, "probability"),
-        ({"step": 0}, "positive integer"),
+        ({"flip": 1.5}, "`flip` .* must be a number from 0 to 1"),
+        ({"flip": float("nan")}, "`flip` .* must be a number from 0 to 1"),
+        ({"flip": True}, "`flip` .* must be a number from 0 to 1"),
+        ({"step": 0}, "`step` .=0. must be an integer from 1"),
         ({"step": ()}, "positive integer"),
-        ({"step": 1.5}, "positive integer"),
+        ({"step": [1, 1.5]}, "`step` .* must be a list of integers from 1"),
         ({"scales": (1.5,)}, "above 0 and up to 1"),
         ({"scales": ()}, "above 0 and up to 1"),
-        ({"scales": (float("nan"),)}, "above 0 and up to 1"),
+        ({"scales": (float("nan"),)}, "`scales` .* must be a list of finite numbers"),
     ],
 )
 def test_bad_augmentations_are_named(value: Any, match: str) -> None:

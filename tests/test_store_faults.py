@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from stores import plan_of, small, tiny, tree, write
+from stores import pending, plan_of, small, tiny, tree, write
 
 import vpngen
 from vpngen import ConflictError, MissingError, RunError
-from vpngen.store import CODECS, owed
-from vpngen.store import writer as writer_module
-from vpngen.store.writer import SPARE_BYTES, check_space
+from vpngen.store import CODECS, LocalTarget, place
+from vpngen.store.place import check_space
+from vpngen.store.targets import local
+from vpngen.store.targets.local import SPARE_BYTES
 
 SPEC = small()
 MB = 2**20
@@ -78,7 +79,7 @@ def test_what_would_fit_fits(
     codec: str, instances: int, shard_videos: int, disk: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The number of instances that the message names is taken, and is not far from all that would be."""
-    monkeypatch.setattr(writer_module, "SPARE_BYTES", MB)
+    monkeypatch.setattr(local, "SPARE_BYTES", MB)
     folder = disk(4 * MB)
     with pytest.raises(MissingError, match="are needed") as told:
         write(small(instances=instances, val_instances=0), folder / "set.zarr", codec=codec, shard_videos=shard_videos)
@@ -94,7 +95,7 @@ def test_what_would_fit_fits(
 def test_padding_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """17 frames take as much as 32."""
     spec = small(shape=(17, 48, 48))
-    plan = plan_of(spec)
+    plan, target = plan_of(spec), LocalTarget(tmp_path)
     write(spec, tmp_path / "set.zarr")
     used = sum((tmp_path / "set.zarr" / s.key).stat().st_size for s in plan.shards)
 
@@ -102,21 +103,21 @@ def test_padding_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": nbytes}))
 
     free(used + SPARE_BYTES)
-    check_space(tmp_path, plan, list(plan.shards))
+    check_space(target, plan, plan.shards)
     free(int(0.98 * used) + SPARE_BYTES)
     with pytest.raises(MissingError):
-        check_space(tmp_path, plan, list(plan.shards))
-    check_space(tmp_path, plan, list(plan.shards), reclaimed=used)
-    check_space(tmp_path, plan, list(plan.shards)[:3])
+        check_space(target, plan, plan.shards)
+    check_space(target, plan, plan.shards, reclaimed=used)
+    check_space(target, plan, plan.shards[:3])
     free(0)
-    check_space(tmp_path, plan, [])
+    check_space(target, plan, [])
 
 
 def test_a_finished_store_on_a_full_disk_is_no_error(
     disk: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = disk(4 * MB)
-    monkeypatch.setattr(writer_module, "SPARE_BYTES", 0)
+    monkeypatch.setattr(local, "SPARE_BYTES", 0)
     write(SPEC, folder / "set.zarr")
     monkeypatch.undo()
     assert write(SPEC, folder / "set.zarr").rendered == 0
@@ -127,7 +128,7 @@ def test_a_finished_store_on_a_full_disk_is_no_error(
 
 
 @pytest.mark.parametrize(
-    ("leave", "workers", "codec"),
+    ("leave", "threads", "codec"),
     [
         (0, 1, "none"),  # no room for a single file
         (20_000, 1, "none"),  # nor for the metadata
@@ -139,21 +140,21 @@ def test_a_finished_store_on_a_full_disk_is_no_error(
     ],
 )
 def test_a_disk_that_fills_up(
-    leave: int, workers: int, codec: str, disk: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    leave: int, threads: int, codec: str, disk: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, path = disk(6 * MB), tmp_path / "disk0" / "set.zarr"
-    monkeypatch.setattr(writer_module, "check_space", lambda *_, **__: None)
+    monkeypatch.setattr(place, "check_space", lambda *_, **__: None)
     spec = small(seed=leave)
     filler = fill(folder, leave)
     with pytest.raises(RunError, match=r"is full.*give the same command again"):
-        write(spec, path, codec=codec, workers=workers)
+        write(spec, path, codec=codec, threads=threads)
     assert not [t for t in threading.enumerate() if t.name.startswith("vpngen")]
     assert not list(folder.rglob("*.partial"))
     filler.unlink()
     if leave < 100_000:  # not even room for the metadata
         assert list(folder.iterdir()) == []
-    left = owed(path, plan_of(spec, codec))
-    assert 0 < len(left) and (workers == 2 or leave < 300_000 or len(left) < len(plan_of(spec).shards))
+    left = pending(path, plan_of(spec, codec))
+    assert 0 < len(left) and (threads == 2 or leave < 300_000 or len(left) < len(plan_of(spec).shards))
     assert write(spec, path, codec=codec).rendered == sum(s.count for s in left)
     write(spec, tmp_path / "whole", codec=codec)
     assert tree(path) == tree(tmp_path / "whole")
@@ -178,7 +179,7 @@ def test_a_file_that_may_not_grow(tmp_path: Path) -> None:
     done = python(LIMITED, str(path))
     assert "c.0.0.0.0" in done and "File too large" in done and "goes on from there" in done
     assert not list(tmp_path.rglob("*.partial"))
-    left = owed(path, plan_of(SPEC))
+    left = pending(path, plan_of(SPEC))
     assert left
     assert write(SPEC, path).rendered == sum(s.count for s in left)
     write(SPEC, tmp_path / "whole")
@@ -208,7 +209,7 @@ def test_a_read_only_disk(disk: Callable[..., Path]) -> None:
 def test_a_store_on_a_disk_that_became_read_only(disk: Callable[..., Path]) -> None:
     folder = disk(200 * MB)
     path = folder / "set.zarr"
-    write(tiny(), path, part=(1, 2))
+    write(tiny(), path, slice=(1, 2))
     before = tree(path)
     subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
     with pytest.raises(MissingError, match="no permission to write"):
@@ -265,7 +266,7 @@ class Stub(Backend):
     def extremes(self, *_):
         raise NotImplementedError
 
-backends.choose = lambda name: Stub()
+backends.choose = lambda name, generator=None: Stub()
 
 def peak():
     scale = 1 if sys.platform == "darwin" else 1024
@@ -273,13 +274,13 @@ def peak():
 
 home, codec = Path(sys.argv[1]), sys.argv[2]
 one = vpngen.perlin(1, 1, shape=(16, 240, 240), divisions="low")
-vpngen.write(one, home / "warm", codec=codec, workers=1)
-vpngen.verify(home / "warm", workers=1)
+vpngen.write(one, home / "warm", codec=codec, threads=1)
+vpngen.verify(home / "warm", threads=1)
 before = peak()
 big = vpngen.perlin(1, 80, shape=(16, 240, 240), divisions="low")
-vpngen.write(big, home / "set", codec=codec, workers=1, shard_videos=80)
+vpngen.write(big, home / "set", codec=codec, threads=1, shard_videos=80)
 written = peak()
-problems = vpngen.verify(home / "set", workers=1).problems
+problems = vpngen.verify(home / "set", threads=1).problems
 print(json.dumps({"write": written - before, "verify": peak() - before, "problems": len(problems)}))
 """
 

@@ -12,12 +12,13 @@ import pytest
 import stores
 from hypothesis import given
 from hypothesis import strategies as st
-from stores import plan_of, tiny, tree, write
+from stores import pending, plan_of, tiny, tree, write
 from strategies import SPECS
 
 import vpngen
 from vpngen import ArgumentError, ConflictError, Spec
-from vpngen.store import Layout, locks, owed, parse_slice, store_plan
+from vpngen.executors.base import Progress
+from vpngen.store import Layout, LocalTarget, locks, parse_slice, store_plan
 from vpngen.store.locks import open_partial
 
 RUN = """
@@ -96,13 +97,6 @@ def test_parse_slice_refuses(text: str) -> None:
         parse_slice(text)
 
 
-@pytest.mark.parametrize("part", [(0, 1), (2, 1), (-1, 3), (1, 0), (1.0, 2), ("1", "2")])
-def test_part_out_of_range(part: tuple[int, int], tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="`slice`"):
-        write(tiny(), tmp_path / "set.zarr", part=part)
-    assert list(tmp_path.iterdir()) == []
-
-
 # --- slices make the tree that one run makes
 
 
@@ -112,7 +106,7 @@ def test_slices_in_any_order(tmp_path: Path) -> None:
     whole = tree(tmp_path / "whole")
     for order in permutations((1, 2, 3)):
         path = tmp_path / "".join(map(str, order))
-        done = [write(spec, path, part=(i, 3)) for i in order]
+        done = [write(spec, path, slice=(i, 3)) for i in order]
         assert sum(d.rendered for d in done) == plan_of(spec).videos
         assert all(d.rendered and not d.kept for d in done)
         assert tree(path) == whole
@@ -123,14 +117,14 @@ def test_more_slices_than_shards(tmp_path: Path) -> None:
     spec = tiny()
     write(spec, tmp_path / "whole")
     for i in range(1, 6):
-        assert write(spec, tmp_path / "set", part=(i, 5)).rendered == (4, 2, 2, 0, 0)[i - 1]
+        assert write(spec, tmp_path / "set", slice=(i, 5)).rendered == (4, 2, 2, 0, 0)[i - 1]
     assert tree(tmp_path / "set") == tree(tmp_path / "whole")
 
 
 def test_slices_at_the_same_time(tmp_path: Path) -> None:
     spec = tiny(instances=9)
     write(spec, tmp_path / "whole")
-    said = processes(tmp_path / "set", spec, [{"part": (i, 3)} for i in (1, 2, 3)])
+    said = processes(tmp_path / "set", spec, [{"slice": (i, 3)} for i in (1, 2, 3)])
     assert [word for word, _ in said] == ["done"] * 3
     assert sum(int(str(rendered)) for _, rendered in said) == plan_of(spec).videos
     assert tree(tmp_path / "set") == tree(tmp_path / "whole")
@@ -141,7 +135,7 @@ def test_slices_at_the_same_time(tmp_path: Path) -> None:
 def test_whole_runs_at_the_same_time(codec: str, tmp_path: Path) -> None:
     spec = tiny(instances=20)
     write(spec, tmp_path / "whole", codec=codec)
-    said = processes(tmp_path / "set", spec, [{"codec": codec, "workers": workers} for workers in (1, 2, 3)])
+    said = processes(tmp_path / "set", spec, [{"codec": codec, "threads": threads} for threads in (1, 2, 3)])
     assert "done" in [word for word, _ in said], said
     assert all("another process is writing" in str(text) for word, text in said if word == "told")
     assert tree(tmp_path / "set") == tree(tmp_path / "whole")
@@ -174,15 +168,15 @@ def test_a_shard_in_other_hands_is_left_and_the_rest_is_done(tmp_path: Path) -> 
     """The lock of another process is that of another open file: flock does not tell them apart."""
     spec, path = tiny(instances=9), tmp_path / "set.zarr"
     write(spec, tmp_path / "whole")
-    write(spec, path, part=(99, 99))
+    write(spec, path, slice=(99, 99))
     plan = plan_of(spec)
     held = plan.shards[1]
     lock = stores.hold(path, held)
-    for workers in (1, 3):
+    for threads in (1, 3):
         with pytest.raises(ConflictError, match=r"another process is writing .*c\.1\.0\.0\.0") as told:
-            write(spec, path, workers=workers)
+            write(spec, path, threads=threads)
         assert "--slice" in str(told.value)
-        assert owed(path, plan) == [held]
+        assert pending(path, plan) == [held]
         assert (path / f"{held.key}.partial").exists(), "the other's file was taken away"
     lock.close()
     assert write(spec, path).rendered == held.count
@@ -194,11 +188,11 @@ def test_a_shard_that_the_other_finishes_meanwhile_is_no_conflict(
 ) -> None:
     spec, path = tiny(instances=9), tmp_path / "set.zarr"
     write(spec, tmp_path / "whole")
-    write(spec, path, part=(99, 99))
+    write(spec, path, slice=(99, 99))
     plan = plan_of(spec)
     lock = stores.hold(path, plan.shards[0])
 
-    def other(progress: vpngen.store.Progress) -> None:
+    def other(progress: Progress) -> None:
         if progress.done == 1:  # this run is past the first shard: the other one lets go of it, done
             for name in (plan.shards[0].key, f"{plan.shards[0].key}.done"):
                 (path / name).write_bytes((tmp_path / "whole" / name).read_bytes())
@@ -213,11 +207,11 @@ def test_a_shard_that_the_other_finishes_meanwhile_is_no_conflict(
 def test_a_shard_that_the_other_drops_meanwhile_is_rendered(tmp_path: Path) -> None:
     spec, path = tiny(instances=9), tmp_path / "set.zarr"
     write(spec, tmp_path / "whole")
-    write(spec, path, part=(99, 99))
+    write(spec, path, slice=(99, 99))
     lock = stores.hold(path, plan_of(spec).shards[0])
     seen = []
 
-    def other(progress: vpngen.store.Progress) -> None:
+    def other(progress: Progress) -> None:
         seen.append((progress.done, progress.total))
         lock.close()
 
@@ -247,10 +241,15 @@ def test_a_partial_file_that_got_its_name_before_it_was_locked(tmp_path: Path, m
 
 
 def test_the_partial_file_of_a_killed_run_is_taken_up(tmp_path: Path) -> None:
-    final = tmp_path / "c.0.0.0.0"
-    final.with_name("c.0.0.0.0.partial").write_bytes(b"half a shard")
-    fd = open_partial(final)
-    with open(fd, "rb") as file:
-        assert file.read() == b""
-        with pytest.raises(ConflictError):
-            open_partial(final)
+    target, shard = LocalTarget(tmp_path), plan_of(tiny()).shards[0]
+    partial = tmp_path / f"{shard.key}.partial"
+    partial.parent.mkdir(parents=True)
+    partial.write_bytes(b"half a shard, and more of it than is written now")
+    target.claim(shard)
+    with pytest.raises(ConflictError):
+        LocalTarget(tmp_path).claim(shard)
+    target.put(shard, [b"a shard, ", b"again"])
+    target.put(shard, [b"a ", b"shard"])
+    assert partial.read_bytes() == b"a shard"
+    target.release(shard)
+    assert not partial.exists()

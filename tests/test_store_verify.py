@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,15 @@ import pytest
 import stores
 from hypothesis import given
 from hypothesis import strategies as st
-from stores import plan_of, record_file, tiny, tree, write
+from stores import pending, plan_of, record_file, tiny, tree, write
 from strategies import brief
 
 import vpngen
 from vpngen import ConflictError, RunError
 from vpngen.backends.reference import Reference
-from vpngen.store import CODECS, Plan, Problem, Shard, Verified, owed, read_spec, verifier
-from vpngen.store import layout as layout_module
+from vpngen.store import CODECS, Plan, Problem, Shard, Verified, read_spec
 from vpngen.store.encoding import encoding
-from vpngen.store.shard import ShardWriter, crc32c, encode_video
+from vpngen.store.packing import Chunk, ShardData, crc32c, encode_video
 
 SPEC = tiny()
 SHARD = plan_of(SPEC).shards[0]
@@ -51,7 +50,7 @@ def store(whole: tuple[str, Path], tmp_path: Path) -> Path:
 
 @pytest.fixture
 def rendered(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """Grows by the recipe of every video that the reference renders."""
+    """Grows by the parameters of every video that the reference renders."""
     found: list[bytes] = []
     real = Reference.render
 
@@ -64,7 +63,7 @@ def rendered(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
 
 def check(path: Path, **options: Any) -> Verified:
-    return vpngen.verify(path, **{"backend": "reference", "workers": 1, **options})
+    return vpngen.verify(path, **{"backend": "reference", "threads": 1, **options})
 
 
 def flip(path: Path, bit: int) -> None:
@@ -75,7 +74,7 @@ def flip(path: Path, bit: int) -> None:
         file.write(bytes([byte ^ 1 << bit % 8]))
 
 
-def recipes_of(shard: Shard, videos: tuple[int, ...]) -> list[bytes]:
+def params_of(shard: Shard, videos: tuple[int, ...]) -> list[bytes]:
     return [row.tobytes() for row in SPEC.params(np.array(videos, np.int64), shard.split)]
 
 
@@ -88,7 +87,7 @@ def test_a_whole_store_is_whole(whole: tuple[str, Path]) -> None:
     _, path = whole
     before, times = tree(path), stores.mtimes(path)
     seen: list[tuple[int, int]] = []
-    for options in ({}, {"render": True}, {"repair": True}, {"render": True, "repair": True, "workers": 3}):
+    for options in ({}, {"render": True}, {"repair": True}, {"render": True, "repair": True, "threads": 3}):
         found = check(path, progress=lambda *at: seen.append(at), **options)
         assert found.problems == () and found.whole
         assert found.videos == plan_of(SPEC).videos
@@ -135,7 +134,7 @@ def test_every_flipped_bit_is_found(whole: tuple[str, Path], data: st.DataObject
 
 
 @each_codec
-def test_flipped_bits_are_mended(store: Path, whole: tuple[str, Path], rendered: list[bytes]) -> None:
+def test_flipped_bits_are_repaired(store: Path, whole: tuple[str, Path], rendered: list[bytes]) -> None:
     """One in each file but zarr.json, and all at once; only the videos that were hit are rendered."""
     names = sorted(str(p.relative_to(store)) for p in store.rglob("*") if p.is_file())
     expected: dict[str, set[int]] = {}
@@ -167,18 +166,18 @@ def test_only_damaged_videos_are_rendered(
     found = check(store, repair=True, render=render)
     assert [(p.path, p.split, p.videos, p.repaired) for p in found.problems] == [(SHARD.key, "train", hit, True)]
     if not render:
-        assert sorted(rendered) == sorted(recipes_of(SHARD, hit) if whole[0] != "formula" else [])
+        assert sorted(rendered) == sorted(params_of(SHARD, hit) if whole[0] != "formula" else [])
     assert tree(store) == tree(whole[1])
     assert check(store, render=True).problems == ()
 
 
 @each_codec
 def test_a_damaged_checksum_hits_its_video_alone(store: Path, whole: tuple[str, Path], rendered: list[bytes]) -> None:
-    """Then the digest says nothing of the other videos, until the mended shard comes to it."""
+    """Then the digest says nothing of the other videos, until the repaired shard comes to it."""
     index, _ = stores.index_of(store, plan_of(SPEC, whole[0]), SHARD)
     flip(store / SHARD.key, 8 * (int(index[2, -1].sum()) - 1))
     assert [p.videos for p in check(store, repair=True).problems] == [(2,)]
-    assert rendered == (recipes_of(SHARD, (2,)) if whole[0] != "formula" else [])
+    assert rendered == (params_of(SHARD, (2,)) if whole[0] != "formula" else [])
     assert tree(store) == tree(whole[1])
 
 
@@ -261,7 +260,7 @@ def test_damaged_files(damage: str, store: Path, other: Path, whole: tuple[str, 
     rendered.clear()
     found = check(store, repair=True)
     assert found.whole and [p.videos for p in found.problems] == [videos]
-    assert sorted(rendered) == sorted(recipes_of(SHARD, videos))
+    assert sorted(rendered) == sorted(params_of(SHARD, videos))
     assert tree(store) == tree(whole[1])
     assert check(store, render=True).problems == ()
 
@@ -294,7 +293,7 @@ def test_a_folder_in_the_place_of_a_shard(store: Path) -> None:
     (store / SHARD.key).mkdir()
     (problem,) = check(store).problems
     assert (problem.path, problem.videos) == (SHARD.key, ALL)
-    assert owed(store, plan_of(SPEC, read_spec(store)[1].codec))[0] == SHARD
+    assert pending(store, plan_of(SPEC, read_spec(store)[1].codec))[0] == SHARD
     with pytest.raises(RunError, match=r"(?i)directory"):
         check(store, repair=True)
     assert not list(store.rglob("*.partial"))
@@ -302,7 +301,7 @@ def test_a_folder_in_the_place_of_a_shard(store: Path) -> None:
 
 def test_an_unfinished_store(tmp_path: Path, rendered: list[bytes]) -> None:
     path = tmp_path / "set.zarr"
-    write(SPEC, path, part=(2, 3))
+    write(SPEC, path, slice=(2, 3))
     found = check(path)
     shards = [s for s in plan_of(SPEC).shards if s.number != 1]
     assert [(p.path, p.what, p.videos) for p in found.problems] == [
@@ -324,7 +323,7 @@ def test_everything_that_is_no_shard(
     how: str, store: Path, other: Path, whole: tuple[str, Path], rendered: list[bytes]
 ) -> None:
     codec, _ = whole
-    names = sorted(layout_module.skeleton_files(store) - {"zarr.json"})
+    names = sorted(set(tree(store)) - {"zarr.json"})
     names = [n for n in names if "video/c." not in n]
     assert {n.split("/")[1] for n in names} >= {"label", "frequency", "amplitude", "key", "video", "zarr.json"}
     for name in names:
@@ -340,7 +339,7 @@ def test_everything_that_is_no_shard(
         else:
             longer = store.parent / "longer"
             if not longer.exists():
-                write(tiny(instances=9, val_instances=9), longer, codec=codec, part=(99, 99))
+                write(tiny(instances=9, val_instances=9), longer, codec=codec, slice=(99, 99))
             shutil.copyfile(longer / name, file)
     found = check(store)
     assert {p.path for p in found.problems} == set(names) and not found.whole
@@ -421,29 +420,25 @@ def test_what_a_living_writer_has_in_hand_stays(store: Path) -> None:
         assert (store / problem.path).read_bytes() == b"half a shard"
 
 
-def test_a_writer_that_came_to_life_meanwhile(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It was dead when it was looked at, and took its file up before the repair."""
-    monkeypatch.setattr(verifier, "live_partials", lambda _: iter(()))
-    with stores.hold(store, SHARD):
-        (problem,) = check(store, repair=True).problems
-        assert "running" in problem.what and not problem.repaired
-        assert (store / problem.path).exists()
-
-
 # --- with rendering: pixels that are wrong, though every checksum, the digest and the record are right
 
 
 def forge(path: Path, plan: Plan, shard: Shard, change: Callable[[int, npt.NDArray[Any]], object]) -> None:
-    """Write a shard of changed videos, or of changed recipes, as this program would."""
-    how = encoding(plan)
-    with open(path / shard.key, "wb", buffering=0) as file:
-        writer = ShardWriter(file.fileno(), stores.SHARD_VIDEOS * plan.chunks_a_video)
-        for video, content in zip(shard.videos, how.contents(shard.split, shard.videos, Reference()), strict=True):
-            changed = content.copy()
-            change(video, changed)
-            writer.add(how.encode(changed))
-        size, digest = writer.finish()
-    record_file(path, shard).write_bytes(layout_module.record(plan, shard, size, digest))
+    """Write a shard of changed videos, or of changed parameters, as this program would."""
+
+    def changed(video: int, content: npt.NDArray[Any]) -> list[Chunk]:
+        content = content.copy()
+        change(video, content)
+        return encoding(plan).encode(content)
+
+    contents = encoding(plan).contents(shard.split, shard.videos, Reference())
+    store_shard(path, plan, shard, map(changed, shard.videos, contents))
+
+
+def store_shard(path: Path, plan: Plan, shard: Shard, videos: Iterable[list[Chunk]]) -> None:
+    data = ShardData(plan, shard, videos)
+    (path / shard.key).write_bytes(stores.taken(data))
+    record_file(path, shard).write_bytes(data.record)
 
 
 @each_codec
@@ -486,12 +481,7 @@ def test_padding_that_is_not_zero_is_found_by_rendering(store: Path, whole: tupl
     padded = np.zeros((4, 32, *SPEC.shape[1:]), np.uint8)
     padded[:, :20] = stores.pixels(SPEC)[:4]
     padded[3, -1, -1, -1] = 9
-    with open(store / SHARD.key, "wb", buffering=0) as file:
-        writer = ShardWriter(file.fileno(), stores.SHARD_VIDEOS * plan.chunks_a_video)
-        for video in padded:
-            writer.add(encode_video(video, plan.layout.codec, 16))
-        size, digest = writer.finish()
-    record_file(store, SHARD).write_bytes(layout_module.record(plan, SHARD, size, digest))
+    store_shard(store, plan, SHARD, (encode_video(video, plan.layout.codec, 16) for video in padded))
     assert check(store).problems == ()
     assert [p.videos for p in check(store, render=True, repair=True).problems] == [(3,)]
     assert tree(store) == tree(whole[1])
@@ -499,7 +489,7 @@ def test_padding_that_is_not_zero_is_found_by_rendering(store: Path, whole: tupl
 
 def test_two_backends_find_the_same(store: Path) -> None:
     flip(store / SHARD.key, 800)
-    assert check(store, render=True, backend="numba", workers=2) == check(store, render=True)
+    assert check(store, render=True, backend="numba", threads=2) == check(store, render=True)
 
 
 # --- a repair that fails
@@ -523,21 +513,3 @@ def test_a_repair_that_fails_leaves_what_was_there(store: Path, monkeypatch: pyt
     (store / "train" / "label" / "zarr.json").write_bytes(b"")
     monkeypatch.undo()
     assert check(store, repair=True).whole
-
-
-def test_no_room_for_what_is_compared_with(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def build_skeleton(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(layout_module, "build_skeleton", build_skeleton)
-    with pytest.raises(RunError, match="is full"):
-        check(store)
-
-
-@pytest.fixture(autouse=True)
-def _nothing_left_in_the_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(scratch))
-    yield
-    assert list(scratch.iterdir()) == []

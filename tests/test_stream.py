@@ -822,7 +822,7 @@ def test_a_batch_larger_than_the_epoch_of_all_ranks(monkeypatch: pytest.MonkeyPa
 
 def test_stores_that_are_unfinished_or_not_ours(tmp_path: Path) -> None:
     path = tmp_path / "set.zarr"
-    vpngen.write(SPEC, path, shard_videos=4, backend="numba", part=(1, 2))
+    vpngen.write(SPEC, path, shard_videos=4, backend="numba", slice=(1, 2))
     with pytest.raises(ConflictError, match="is not finished"):
         stream(path)
     (tmp_path / "other.zarr").mkdir()

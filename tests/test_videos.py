@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vpngen.datasets import KINDS, LAYOUTS, Layout, Video, VideoSet, hold_out, read_videos
+from vpngen.datasets import ANNOTATIONS, KINDS, LAYOUTS, Layout, Video, VideoSet, hold_out, read_videos
 from vpngen.datasets.base import Listed
 from vpngen.errors import ArgumentError, ConflictError
 
@@ -749,7 +749,7 @@ def test_the_list_of_layouts() -> None:
     assert KINDS == ("ucf101", "hmdb51", "activitynet", "kinetics", "json", "folder")
     for kind, layout in LAYOUTS.items():
         assert layout.name == kind and layout.splits == (3 if kind in ("ucf101", "hmdb51") else 1)
-        assert bool(layout.annotations) == (kind != "folder")
+        assert bool(layout.annotations) == (f"{kind}: {layout.annotations}" in ANNOTATIONS) == (kind != "folder")
 
 
 def test_another_layout_is_a_line_in_the_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

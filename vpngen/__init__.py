@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from vpngen.rendering import Window, render
     from vpngen.sampling import Augment
     from vpngen.spec import Spec, fractal, mixed, perlin
-    from vpngen.store import open, verify, write
+    from vpngen.store import open, verify
     from vpngen.stream import ClipStream, loader
     from vpngen.train import Recipe, fit
+    from vpngen.writing import write
 
 __all__ = [
     "ArgumentError", "Augment", "ClipStream", "ConflictError", "MissingError", "Recipe", "RunError", "Spec", "VpngenError",
@@ -32,7 +33,8 @@ __getattr__, __dir__ = lazy(__name__, {
     "rendering": ("Window", "render"),
     "sampling": ("Augment",),
     "spec": ("Spec", "fractal", "mixed", "perlin"),
-    "store": ("open", "verify", "write"),
+    "store": ("open", "verify"),
     "stream": ("ClipStream", "loader"),
     "train": ("Recipe", "fit"),
+    "writing": ("write",),
 }, submodules=("datasets", "generators", "models", "sampling", "store", "stream", "tasks", "train"))  # fmt: skip

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sys
+import math
 from collections.abc import Collection
 from typing import Any, Final
 
 import numpy as np
 
 from vpngen.errors import ArgumentError
+from vpngen.units import usable_cpus
 
 Shape = tuple[int, int, int]
 """(t, y, x) of a video or clip: frames, height and width in pixels."""
@@ -16,7 +17,6 @@ MAX_SIDE: Final = 2**16
 """The most frames, rows or columns of a video."""
 SEEDS: Final = 2**64 - 1
 """The largest seed."""
-_MOST: Final = sys.float_info.max
 
 
 def is_integer(value: Any) -> bool:
@@ -33,15 +33,26 @@ def integer(name: str, value: Any, least: int, most: int | None = None) -> int:
 
 
 def integers(name: str, values: Any, least: int, most: int) -> tuple[int, ...]:
-    """`values`, a list or tuple, as integers from `least` to `most`. Raises ArgumentError."""
-    if not isinstance(values, (tuple, list)) or not all(is_integer(v) and least <= v <= most for v in values):
+    """`values`, a list, tuple or array, as integers from `least` to `most`. Raises ArgumentError."""
+    listed = isinstance(values, (tuple, list)) or (isinstance(values, np.ndarray) and values.ndim == 1)
+    if not listed or not all(is_integer(v) and least <= v <= most for v in values):
         raise ArgumentError(f"must be a list of integers from {least} to {most}", name, values)
     return tuple(map(int, values))
 
 
+def thread_count(value: Any) -> int:
+    """The argument `threads`, from 1 to 1024; None for all processors that this process may use. Raises ArgumentError."""
+    return usable_cpus() if value is None else integer("threads", value, 1, 1024)
+
+
 def is_number(value: Any) -> bool:
     """Whether `value` is a finite number, of Python or NumPy, and no truth value."""
-    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and -_MOST <= value <= _MOST
+    if not isinstance(value, (int, float, np.number)) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond all floats
+        return False
 
 
 def number(name: str, value: Any, good: bool, allowed: str) -> float:
@@ -52,8 +63,9 @@ def number(name: str, value: Any, good: bool, allowed: str) -> float:
 
 
 def numbers(name: str, values: Any) -> tuple[float, ...]:
-    """`values`, a list or tuple, as finite numbers. Raises ArgumentError."""
-    if not isinstance(values, (tuple, list)) or not all(map(is_number, values)):
+    """`values`, a list, tuple or array, as finite numbers. Raises ArgumentError."""
+    listed = isinstance(values, (tuple, list)) or (isinstance(values, np.ndarray) and values.ndim == 1)
+    if not listed or not all(map(is_number, values)):
         raise ArgumentError("must be a list of finite numbers", name, values)
     return tuple(map(float, values))
 

@@ -31,10 +31,7 @@ def replace(path: Path) -> Iterator[Path]:
     partial = path.with_name(f".{path.name}.{here}.{os.getpid()}.partial")
     try:
         yield partial
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-        sync_folder(path.parent)
+        publish(partial, path)
     except Exception as error:
         if no_space(error):
             raise MissingError(
@@ -56,6 +53,14 @@ def write_json(path: Path, value: Any) -> None:
     """Write `value` as JSON, whole or not at all. Raises MissingError."""
     with replace(path) as partial:
         partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+
+
+def publish(partial: Path, path: Path) -> None:
+    """Let a file that is written take the place of `path`, once it is on the disk. Raises OSError."""
+    with partial.open("rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -71,7 +71,7 @@ class Window:
         return part[:, :, ::-1] if flip else part
 
 
-def recipes(
+def params_of(
     spec: Spec, indices: npt.NDArray[np.int64], split: str, backend: backends.Backend, threads: int | None
 ) -> Params:
     """The complete params (N,) of videos (N,); a pass over each video where its grey mapping asks for that."""
@@ -197,7 +197,7 @@ def render(
         raise ArgumentError(f"the windows of one call must have the same extent, not {sorted(extents)}")
     shape = (len(indices), *extents.pop())
     target = shape[1:] if single else shape
-    chosen = backends.choose(backend)
+    chosen = backends.choose(backend, spec.generator)
     origins = np.array([w for w, _ in packed], np.int32).reshape(-1, len(WINDOW_FIELDS))
     out = np.empty(target, np.uint8) if out is None else out
     here = isinstance(out, np.ndarray)
@@ -206,7 +206,7 @@ def render(
         raise ArgumentError(
             f"must be a writeable C-contiguous uint8 array of shape {target}, not {out.dtype} {out.shape}", "out"
         )
-    params, name = recipes(spec, indices, split, chosen, threads), spec.generator.name
+    params, name = params_of(spec, indices, split, chosen, threads), spec.generator.name
     if here:
         paint(chosen, name, params, origins, out.reshape(shape), threads)
     else:

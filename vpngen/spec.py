@@ -161,7 +161,7 @@ class Spec:
         given = {**{f.name: f.default for f in kind.counts}, **options}
         categories, shape = given.pop("categories"), checks.shape("shape", given.pop("shape"))
         counts = {f.name: given.pop(f.name) for f in kind.counts if f.name in given}
-        few = categories if checks.is_integer(categories) and categories > 0 else 1
+        few = categories if checks.is_integer(categories) and 0 < categories <= MAX_VIDEOS else 1
         _counted(few, **counts)  # before a search, which can take minutes
         return cls(kind.from_counts(categories, shape, progress, **given), shape=shape, **counts)
 
@@ -255,7 +255,9 @@ class Spec:
 def presets() -> dict[str, dict[str, Any]]:
     """Name -> what `Spec.make` is given for it, with the `generator`, and `about`: its place in the paper."""
     return {
-        name: {"generator": kind.name, **options} for kind in GENERATORS.values() for name, options in kind.presets.items()
+        name: {"generator": kind.name, **options}
+        for kind in GENERATORS.values()
+        for name, options in kind.presets.items()
     }
 
 
@@ -274,7 +276,9 @@ def maker(generator: str) -> Callable[..., Spec]:
     for f in kind.options():
         how = by_place if f.name in ("categories", "instances") else by_name
         default = None if f.default is dataclasses.MISSING else f.default
-        signature.append(inspect.Parameter(f.name, how, default=default, annotation=f.type + " | None" * (default is None)))
+        signature.append(
+            inspect.Parameter(f.name, how, default=default, annotation=f.type + " | None" * (default is None))
+        )
         lines.append(f"{f.name}: {f.help}" + (f" One of {', '.join(f.choices)}." if f.choices else ""))
     signature.append(inspect.Parameter("progress", by_name, default=None, annotation="Progress | None"))
     lines.append("progress: called with (categories found, categories) while categories are searched for.")

@@ -43,7 +43,6 @@ def make(
     progress: Progress | None = None,
     *,
     ifs_dir: str | Path | None = None,
-    search_seed: int = 0,
     **choices: Any,
 ) -> dict[str, Any]:
     """The fields of `vpngen.generators.Fractal` with so many systems, for videos of `shape` (t, y, x).
@@ -54,25 +53,26 @@ def make(
         progress: called with (categories found, categories) while a search runs.
         ifs_dir: a folder of FractalDB's category files, in place of a search: one CSV a category, in the order of their
             names, a row of a, b, c, d, e, f, probability for each map.
-        search_seed: of the categories, in [0, 2**64).
-        choices: the other fields: weight, flips, draw, points_per_frame, trail, pad, level.
+        choices: the other fields: search_seed (without `ifs_dir`), weight, flips, draw, points_per_frame, trail, pad, level.
 
     Raises:
         ArgumentError: counts out of range, files that are no systems.
         MissingError: the numba backend, which searches, cannot run here.
     """
+    if ifs_dir is not None and "search_seed" in choices:
+        raise ArgumentError("is of a search, and category files take its place; leave one of them out", "search_seed")
     n = 1000 if ifs_dir is None else 1
     if categories is not None:
         categories = n = checks.integer("categories", categories, 1, MOST_CATEGORIES)
     # What else is wrong is said before a search, which can take minutes.
-    fields = {"search_seed": search_seed, **choices}
+    fields = dict(choices)
     unknown_yet = _fractal.Fractal((1,) * n, attempts=(0,) * n, **fields)
     unknown_yet.check(shape)
     if ifs_dir is not None:
         fields["table"], fields["sizes"] = read_folder(Path(ifs_dir), categories)
         plain = _fractal.Fractal((1,) * len(fields["sizes"]), **fields)
         return {"variants": tuple(_variants(plain.systems, plain.weight, Path(ifs_dir), progress)), **fields}
-    fields["attempts"], variants = search(n, int(search_seed), progress)
+    fields["attempts"], variants = search(n, unknown_yet.search_seed, progress)
     if unknown_yet.weight != USUAL_WEIGHT:
         found = _fractal.Fractal(variants, **fields)
         variants = tuple(_variants(found.systems, found.weight, None, progress))
@@ -110,7 +110,7 @@ def search(
 
 
 def _search(first: int, last: int, seed: int, progress: Progress | None) -> list[tuple[int, int]]:
-    backend = backends.load("numba")
+    backend = backends.kernels("numba", "fractal")
 
     def one(category: int) -> tuple[int, int]:
         attempt = accepted(category, seed, backend)
@@ -120,7 +120,7 @@ def _search(first: int, last: int, seed: int, progress: Progress | None) -> list
     return _in_parallel(one, range(first, last), progress)
 
 
-def accepted(category: int, seed: int, backend: backends.Backend) -> int:
+def accepted(category: int, seed: int, backend: Any) -> int:
     """The first attempt of a category that the search accepts. Raises RunError where it gives up."""
     enough = int(np.ceil(_fractal.FILL_RATE * _fractal.SEARCH_SHAPE[1] * _fractal.SEARCH_SHAPE[2]))
     for start in range(0, MOST_ATTEMPTS, ATTEMPTS_AT_ONCE):
@@ -133,9 +133,7 @@ def accepted(category: int, seed: int, backend: backends.Backend) -> int:
     )
 
 
-def usable_variants(
-    systems: _fractal.Systems, keys: npt.NDArray[np.uint32], weight: float, backend: backends.Backend
-) -> int:
+def usable_variants(systems: _fractal.Systems, keys: npt.NDArray[np.uint32], weight: float, backend: Any) -> int:
     """The bits of the variants of one system (1,) whose orbits stay near the origin and fill a hundredth of the canvas."""
     weighted = np.repeat(_fractal.trials(systems, keys), _fractal.VARIANTS)
     weighted["maps"] *= _fractal.factors(weight)[:, None, :]
@@ -187,7 +185,7 @@ def read_folder(folder: Path, categories: int | None = None) -> tuple[str, tuple
     if not paths:
         raise ArgumentError("holds no .csv files", "ifs_dir", str(folder))
     if categories is not None and categories > len(paths):
-        raise ArgumentError(f"is more than `ifs_dir` holds, which is {len(paths)}", "categories", categories)
+        raise ArgumentError(f"is more than the folder holds, which is {len(paths)}", "categories", categories)
     tables = [read_system(path) for path in paths[:categories]]
     return base64.b64encode(b"".join(t.tobytes() for t in tables)).decode(), tuple(len(t) for t in tables)
 
@@ -225,16 +223,14 @@ def read_system(path: Path) -> npt.NDArray[np.float32]:
 
 def _variants(systems: _fractal.Systems, weight: float, folder: Path | None, progress: Progress | None) -> list[int]:
     """The bits of the usable variants of each system; those of `folder` must be usable themselves."""
-    backend = backends.load("numba")
+    backend = backends.kernels("numba", "fractal")
 
     def one(i: int) -> int:
         system = _fractal.Systems(systems.count[i : i + 1], systems.maps[i : i + 1], systems.thresholds[i : i + 1])
         usable = usable_variants(system, _fractal.candidates(0, [i], [0])[1], weight, backend)
         if folder is not None and not usable & 1:
-            raise ArgumentError(
-                f"category {i} of `ifs_dir` (={str(folder)!r}) never fills: its points leave, or fall on less than a hundredth "
-                f"of the canvas"
-            )
+            why = "its points leave, or fall on less than a hundredth of the canvas"
+            raise ArgumentError(f"holds a category that never fills, number {i}: {why}", "ifs_dir", str(folder))
         return usable | 1
 
     return _in_parallel(one, range(len(systems.count)), progress)

@@ -17,7 +17,7 @@ from vpngen.units import duration_text, number_text, size_text
 
 if TYPE_CHECKING:
     from vpngen import train
-    from vpngen.store import Progress
+    from vpngen.executors.base import Progress
     from vpngen.train import Evaluation, Summary
 
 QUIET_SECONDS = 60.0

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import os
+from collections.abc import Iterator
+from typing import Any, ClassVar
 
-from vpngen.backends.base import Backend
+from vpngen.backends.base import Backend, Windows, kernels
 from vpngen.errors import ArgumentError, MissingError
+from vpngen.floats import F32
+from vpngen.generators import Generator, Params, Pixels, Shape
 
 BACKENDS: dict[str, str] = {
     "cuda": "vpngen.backends.cuda:Cuda",
@@ -19,9 +24,48 @@ WITH_DEVICES = ("cuda",)
 """Those that take the number of a device: cuda:1."""
 
 
+class Auto(Backend):
+    """Renders each generator with the fastest backend that runs here and has it: those of a mixture with several."""
+
+    name: ClassVar[str] = "auto"
+
+    def __init__(self, devices: bool) -> None:
+        """With `devices`, those of `WITH_DEVICES` count too."""
+        self.devices = devices
+
+    def of(self, generator: str) -> Backend:
+        """The backend for a generator. Raises MissingError."""
+        names = tuple(name for name in BACKENDS if self.devices or name not in WITH_DEVICES)
+        return _fastest(names, generator, os.getpid())
+
+    def require(self, generator: str) -> None:
+        """See `Backend.require`."""
+        self.of(generator)
+
+    def render(self, generator: str, params: Params, windows: Windows, out: Pixels, threads: int | None) -> None:
+        """See `Backend.render`."""
+        self.of(generator).render(generator, params, windows, out, threads)
+
+    def render_device(self, generator: str, params: Params, windows: Windows, out: Any, shape: tuple[int, ...]) -> None:
+        """See `Backend.render_device`."""
+        self.of(generator).render_device(generator, params, windows, out, shape)
+
+    def extremes(self, generator: str, params: Params, shape: Shape, threads: int | None) -> tuple[F32, F32]:
+        """See `Backend.extremes`."""
+        return self.of(generator).extremes(generator, params, shape, threads)
+
+    def videos(self, generator: str, params: Params, shape: Shape, threads: int | None) -> Iterator[Pixels]:
+        """See `Backend.videos`."""
+        return self.of(generator).videos(generator, params, shape, threads)
+
+
 def load(name: str) -> Backend:
-    """The backend of that name, or name:device. Raises MissingError where this machine cannot run it."""
-    return _load(name, os.getpid())
+    """The backend of that name, or name:device; `auto` for the fastest for each generator, `cpu` for the fastest without a GPU.
+
+    Raises:
+        MissingError: this machine cannot run it.
+    """
+    return Auto(devices=name == "auto") if name in ("auto", "cpu") else _load(name, os.getpid())
 
 
 @functools.cache
@@ -40,30 +84,35 @@ def _load(name: str, process: int) -> Backend:
 
 
 @functools.cache
-def _fastest(process: int) -> Backend:
-    """The first of the list that runs in this process; asked again after a fork, which a card does not survive."""
-    for candidate in BACKENDS:
-        try:
-            return load(candidate)
-        except MissingError:
-            continue
-    raise MissingError(f"no backend runs here; vpngen has {', '.join(BACKENDS)}")
+def _fastest(names: tuple[str, ...], generator: str, process: int) -> Backend:
+    """The first that runs in this process and has the generator; asked again after a fork, which a GPU does not survive."""
+    for name in names:
+        with contextlib.suppress(MissingError):
+            backend = load(name)
+            backend.require(generator)
+            return backend
+    raise MissingError(f"no backend for the {generator} generator runs here; vpngen has {', '.join(names)}")
 
 
-def choose(name: str) -> Backend:
-    """The backend of that name, or for `auto` the fastest one that this machine has.
+def choose(name: str, generator: Generator | None = None) -> Backend:
+    """The backend of that name; for `auto` the fastest one that this machine has for each generator.
+
+    Args:
+        name: `auto`, or one of `BACKENDS`, or cuda:N for GPU N.
+        generator: what it must be able to render; None if that is not known yet.
 
     Raises:
         ArgumentError: no such backend or device.
-        MissingError: the one asked for cannot run here; there is no silent fall-back.
+        MissingError: the one asked for cannot run here, or not that generator; there is no silent fall-back.
     """
-    if name == "auto":
-        return _fastest(os.getpid())
     base, colon, device = name.partition(":") if isinstance(name, str) else ("", "", "")
     numbered = base in WITH_DEVICES and device.isascii() and device.isdigit() and len(device) < 4
-    if base not in BACKENDS or (colon and not numbered):
-        raise ArgumentError(f"must be auto or one of {', '.join(BACKENDS)}, or cuda:N for card N", "backend", name)
-    return load(name)
+    if name != "auto" and (base not in BACKENDS or (colon and not numbered)):
+        raise ArgumentError(f"must be auto or one of {', '.join(BACKENDS)}, or cuda:N for GPU N", "backend", name)
+    backend = load(name)
+    for _, member in generator.members() if generator is not None else ():
+        backend.require(member.name)
+    return backend
 
 
-__all__ = ["BACKENDS", "Backend", "choose", "load"]
+__all__ = ["BACKENDS", "Auto", "Backend", "choose", "kernels", "load"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, ClassVar, Final
@@ -9,12 +10,40 @@ from typing import Any, ClassVar, Final
 import numpy as np
 import numpy.typing as npt
 
-from vpngen.errors import ArgumentError
+from vpngen.errors import ArgumentError, MissingError
 from vpngen.floats import F32
 from vpngen.generators import Params, Pixels, Shape
 
+Windows = npt.NDArray[np.int32]
+"""What a batch shows of each video, (N, 5): t0, step, y0, x0 and flip, see `Backend.render`."""
 WHOLE: Final = np.array([[0, 1, 0, 0, 0]], np.int32)
 """The window of a whole video, packed; shape (1, 5)."""
+
+
+def kernels(backend: str, generator: str, part: str | None = None) -> Any:
+    """What a backend knows of a generator: the module `vpngen.backends.<backend>_<generator>`, or a `part` of it.
+
+    What such a module holds is said in `vpngen.backends.cpu` and `vpngen.backends.cuda`.
+
+    Raises:
+        MissingError: there is no such module, or it has no such part.
+    """
+    name = f"vpngen.backends.{backend}_{generator}"
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise MissingError(f"backend {backend!r} needs a package that cannot be imported: {error}") from None
+        raise MissingError(
+            f"backend {backend!r} does not have the {generator} generator; use backend='auto', or 'reference', which has all"
+        ) from None
+    if part is None:
+        return module
+    if (found := getattr(module, part, None)) is None:
+        raise MissingError(
+            f"backend {backend!r} has no {part.lower()} of the {generator} generator; use backend='reference'"
+        )
+    return found
 
 
 class Backend(ABC):
@@ -22,36 +51,36 @@ class Backend(ABC):
 
     name: ClassVar[str]
 
+    def require(self, generator: str) -> None:
+        """Raise MissingError unless it can render the generator."""
+        kernels(self.name, generator)
+
     @abstractmethod
-    def render(
-        self, generator: str, rows: Params, windows: npt.NDArray[np.int32], out: Pixels, threads: int | None
-    ) -> None:
-        """Fill `out` (N, T, Y, X), C-contiguous, with the windows (N, 5) of the videos `rows` (N,).
+    def render(self, generator: str, params: Params, windows: Windows, out: Pixels, threads: int | None) -> None:
+        """Fill `out` (N, T, Y, X), C-contiguous, with the windows (N, 5) of the videos `params` (N,).
 
         The columns of a window are t0, step, y0, x0, flip: pixel (i, j, k) of its output is that of frame
         t0 + i * step, row y0 + j and column x0 + k, or x0 + X - 1 - k if flip is 1. Nothing is checked here.
         """
 
-    def render_device(
-        self, generator: str, rows: Params, windows: npt.NDArray[np.int32], out: Any, shape: tuple[int, ...]
-    ) -> None:
+    def render_device(self, generator: str, params: Params, windows: Windows, out: Any, shape: tuple[int, ...]) -> None:
         """Fill `out`, an array of `shape` (..., T, Y, X) that is not NumPy's; raise ArgumentError where it cannot be."""
         raise ArgumentError(f"is a {type(out).__name__}; the {self.name} backend renders into NumPy arrays", "out")
 
     @abstractmethod
-    def extremes(self, generator: str, rows: Params, shape: Shape, threads: int | None) -> tuple[F32, F32]:
-        """The least and greatest value (N,) of whole videos of `shape` (t, y, x) at gain 1 and bias 0."""
+    def extremes(self, generator: str, params: Params, shape: Shape, threads: int | None) -> tuple[F32, F32]:
+        """The least and greatest value (N,), before it becomes a byte, of whole videos of `shape` (t, y, x).
 
-    def fill(self, rows: Params, enough: int | None = None) -> npt.NDArray[np.int64]:
-        """What the search for fractals asks of rows (N,) of `fractal`: (N, 2), see `vpngen.generators.fractal.filled`.
-
-        With `enough`, what comes after the first that fills so many pixels is not looked at and stays 0.
+        Args:
+            generator: one that needs extremes.
+            params: (N,), as its `params` gives them.
+            shape: of the videos.
+            threads: CPU threads; None for all.
         """
-        raise ArgumentError(f"the {self.name} backend does not search for fractals; use numba")
 
-    def videos(self, generator: str, rows: Params, shape: Shape, threads: int | None) -> Iterator[Pixels]:
+    def videos(self, generator: str, params: Params, shape: Shape, threads: int | None) -> Iterator[Pixels]:
         """Whole videos of `shape` (t, y, x), one after the other; each is valid until the next is asked for."""
         video = np.empty((1, *shape), np.uint8)
-        for i in range(len(rows)):
-            self.render(generator, rows[i : i + 1], WHOLE, video, threads)
+        for i in range(len(params)):
+            self.render(generator, params[i : i + 1], WHOLE, video, threads)
             yield video[0]

@@ -3,6 +3,16 @@
 Tasks are a few milliseconds or less and handed out in small runs from a shared counter, so threads finish together
 whatever mix of cheap and costly categories a batch holds. No numba threading layer is used: it would be unsafe in forked
 loader workers and in several Python threads at once.
+
+The kernels of a generator are the module `numba_<generator>`. It holds:
+
+    BLOCK       frames of a task, at most
+    DIVISIBLE   whether smaller tasks are worth their while: not where all of them begin with the same work
+    render(params, windows, out, extent, size, first, last)
+                tasks [first, last) of a batch. `out` is the flat uint8 output (N * T * Y * X), `extent` (T, Y, X); a video
+                has ceil(T / size) tasks, `size` at most BLOCK.
+    extremes(params, windows, found, extent, size, first, last)
+                where the generator needs them: the least and greatest value of each task into `found` (tasks, 2), float32.
 """
 
 from __future__ import annotations
@@ -10,39 +20,31 @@ from __future__ import annotations
 import itertools
 import platform
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 from llvmlite import binding
 
-from vpngen.backends import numba_fractal, numba_perlin
-from vpngen.backends.base import Backend
+from vpngen.backends.base import WHOLE, Backend, Windows, kernels
 from vpngen.floats import F32
 from vpngen.generators import Params, Pixels, Shape
 from vpngen.units import usable_cpus
 
-_KERNELS: dict[str, Any] = {"perlin": numba_perlin, "fractal": numba_fractal}
-"""Generator -> module with `BLOCK`, `DIVISIBLE` and `run`."""
-_NO_PIXELS = np.empty(0, np.uint8)
-_NO_EXTREMES = np.empty((0, 2), np.float32)
 GRABS_A_THREAD = 8
 
 
 def processor() -> tuple[str, bool]:
-    """The name of the processor as the compiler knows it, and whether it has a fused multiply-add."""
+    """The name of the CPU as the compiler knows it, and whether it has a fused multiply-add."""
     name, features = binding.get_host_cpu_name(), binding.get_host_cpu_features()
     return name, features.get("fma", False) or platform.machine().lower() in ("aarch64", "arm64")
 
 
-def block_size(kernel: Any, videos: int, frames: int, threads: int) -> int:
-    """Frames of a task: the kernel's own size, or a third of it where that leaves a thread fewer than four tasks.
-
-    Not for a kernel whose tasks all begin with the same work.
-    """
-    large: int = kernel.BLOCK
-    few = threads > 1 and kernel.DIVISIBLE and videos * -(-frames // large) < 4 * threads
+def block_size(module: Any, videos: int, frames: int, threads: int) -> int:
+    """Frames of a task: the module's own size, or a third of it where that leaves a thread fewer than four tasks."""
+    large: int = module.BLOCK
+    few = threads > 1 and module.DIVISIBLE and videos * -(-frames // large) < 4 * threads
     return max(large // 3, 1) if few else large
 
 
@@ -51,53 +53,50 @@ class Numba(Backend):
 
     name: ClassVar[str] = "numba"
 
-    def render(
-        self, generator: str, rows: Params, windows: npt.NDArray[np.int32], out: Pixels, threads: int | None
-    ) -> None:
+    def render(self, generator: str, params: Params, windows: Windows, out: Pixels, threads: int | None) -> None:
         """See `Backend.render`."""
-        self._run(generator, rows, windows, out.reshape(-1), out.shape[1:], _NO_EXTREMES, threads)
+        module, threads = kernels(self.name, generator), threads or usable_cpus()
+        flat, extent = out.reshape(-1), out.shape[1:]
+        size = block_size(module, len(params), extent[0], threads)
 
-    def extremes(self, generator: str, rows: Params, shape: Shape, threads: int | None) -> tuple[F32, F32]:
+        def work(first: int, last: int) -> None:
+            module.render(params, windows, flat, extent, size, first, last)
+
+        _share(work, len(params) * -(-extent[0] // size), threads)
+
+    def extremes(self, generator: str, params: Params, shape: Shape, threads: int | None) -> tuple[F32, F32]:
         """See `Backend.extremes`."""
-        plain = rows.copy()
-        plain["gain"], plain["bias"] = 1, 0
-        blocks = -(-shape[0] // block_size(_KERNELS[generator], len(rows), shape[0], threads or usable_cpus()))
-        found = np.empty((len(rows) * blocks, 2), np.float32)
-        windows = np.tile(np.array([0, 1, 0, 0, 0], np.int32), (len(rows), 1))
-        self._run(generator, plain, windows, _NO_PIXELS, shape, found, threads)
-        each = found.reshape(len(rows), blocks, 2)
-        return each[..., 0].min(axis=1), each[..., 1].max(axis=1)
+        kernel, threads = kernels(self.name, generator, "extremes"), threads or usable_cpus()
+        size = block_size(kernels(self.name, generator), len(params), shape[0], threads)
+        windows = np.repeat(WHOLE, len(params), axis=0)
+        found = np.empty((len(params), -(-shape[0] // size), 2), np.float32)
+        flat = found.reshape(-1, 2)
 
-    def fill(self, rows: Params, enough: int | None = None) -> npt.NDArray[np.int64]:
-        """See `Backend.fill`; always one thread."""
-        found = np.zeros((len(rows), 2), np.int64)
-        numba_fractal.fill(rows, found, 0, len(rows), 2**62 if enough is None else enough)
-        return found
+        def work(first: int, last: int) -> None:
+            kernel(params, windows, flat, shape, size, first, last)
 
-    @staticmethod
-    def _run(
-        generator: str, rows: Params, windows: npt.NDArray[np.int32], out: Pixels, extent: tuple[int, ...],
-        extremes: F32, threads: int | None,
-    ) -> None:  # fmt: skip
-        kernel = _KERNELS[generator]
-        size = block_size(kernel, len(rows), extent[0], threads or usable_cpus())
-        tasks = len(rows) * -(-extent[0] // size)
-        crew = min(threads or usable_cpus(), tasks)
-        if crew <= 1:
-            kernel.run(rows, windows, out, extent, extremes, size, 0, tasks)
-            return
-        grab = max(1, tasks // (crew * GRABS_A_THREAD))
-        starts = itertools.count(0, grab)
-        lock = threading.Lock()
+        _share(work, len(flat), threads)
+        return found[..., 0].min(axis=1), found[..., 1].max(axis=1)
 
-        def work(_: int) -> None:
-            while True:
-                with lock:
-                    start = next(starts)
-                if start >= tasks:
-                    return
-                kernel.run(rows, windows, out, extent, extremes, size, start, min(start + grab, tasks))
 
-        with ThreadPoolExecutor(crew) as pool:
-            for done in [pool.submit(work, i) for i in range(crew)]:
-                done.result()
+def _share(work: Callable[[int, int], None], tasks: int, threads: int) -> None:
+    """work(first, last) for runs of `tasks`, by up to so many threads."""
+    threads = min(threads, tasks)
+    if threads <= 1:
+        work(0, tasks)
+        return
+    grab = max(1, tasks // (threads * GRABS_A_THREAD))
+    starts = itertools.count(0, grab)
+    lock = threading.Lock()
+
+    def loop(_: int) -> None:
+        while True:
+            with lock:
+                start = next(starts)
+            if start >= tasks:
+                return
+            work(start, min(start + grab, tasks))
+
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(loop, i) for i in range(threads)]:
+            done.result()

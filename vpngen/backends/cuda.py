@@ -1,8 +1,14 @@
-"""The CUDA backend: the kernels of `kernels/`, compiled by NVRTC through CuPy, on any tensor of the card.
+"""The CUDA backend: the kernels of `kernels/`, compiled by NVRTC through CuPy, on any tensor of the GPU.
 
-Params (at most 256 bytes a video) and windows (20 bytes) go up; what is random is hashed on the card and pixels are born
-there. The arithmetic of launches, `plan_perlin` and `plan_fractal`, needs no card and is tested without one. A new generator
-is a plan, a line in `PROGRAMS` and its files in `kernels/`.
+Params (at most 256 bytes a video) and windows (20 bytes) go up; what is random is hashed on the GPU and pixels are born
+there. Planning launches needs no GPU and is tested without one.
+
+The kernels of a generator are `kernels/<generator>.cu` and the module `cuda_<generator>`. It holds:
+
+    plan(params, extent, gpu)   the launches of a batch, a list of `LaunchPlan` in the order of its windows
+    CONSTANTS                   optional: name -> float32, defined where the source is compiled
+    EXTREMES                    where the generator needs them: the kernel that takes the place of the only step of a plan, and
+                                in that of pixels the least and greatest value of each of its blocks, float32 (blocks, 2)
 """
 
 from __future__ import annotations
@@ -11,76 +17,40 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import numpy as np
-import numpy.typing as npt
 
-from vpngen import floats
-from vpngen.backends.base import WHOLE, Backend
+from vpngen.backends.base import WHOLE, Backend, Windows, kernels
 from vpngen.errors import ArgumentError, MissingError, RunError
 from vpngen.floats import F32
 from vpngen.generators import GENERATORS, Params, Pixels, Shape
-from vpngen.generators import fractal as _fractal
-from vpngen.generators import perlin as _perlin
-
-# Of kernels/perlin.cuh: a test compares them.
-THREADS: Final = 256
-PIXELS: Final = 4
-FRAMES: Final = 16
-TILE_WIDTH: Final = 256
-BURST: Final = 4
-BLOCK_BYTES: Final = 112
-"""sizeof(Block)."""
-TERMS: Final = _perlin.MAX_TERMS
-SHARED_POINTS: Final = 768
-"""Lattice points for which a term's shared memory has room at least, where its block has use for them."""
-MOST_ROWS: Final = 64
-"""Params of a block, at most: more of them would need more lattice lines than shared memory holds."""
-
-# Of kernels/fractal.cuh: a test compares these too.
-CHUNKS: Final = 128
-"""Of a block of the first kernel."""
-FRAME_THREADS: Final = 512
-MAPS_BYTES: Final = 192
-PLACE_BYTES: Final = 48
-ENDS_BYTES: Final = 16
-POINT_BYTES: Final = 10
-"""x, y and the word of a patch."""
-MOST_RUN: Final = 72 * 1024
-"""Pixels of a block, at most: every run of a window reads all points of the video again."""
-LEAST_RUN: Final = 4096
-"""Where a batch is too small for the card, its windows are cut into shorter runs, down to this."""
-MOST_PIXELS: Final = 2**30
-"""Of a frame."""
-SCRATCH_BYTES: Final = 2**28
-"""For the points of the windows of a launch; a larger batch goes in parts."""
 
 LEAST_CAPABILITY: Final = (7, 5)
 INSTALL: Final = "pip install 'vpngen[cuda13]' (for CUDA 13 drivers) or 'vpngen[cuda12]'"
 VIDEOS_A_PASS: Final = 4096
 """Whose extremes are taken in one launch."""
 MEMORY_SHARE: Final = 0.5
-"""Of the free memory of a card, what a batch that goes to the host may take."""
+"""Of the free memory of a GPU, what a batch that goes to the host may take."""
 
 
-# --- what needs no card
+# --- what needs no GPU
 
 
 @dataclass(frozen=True)
-class Card:
-    """What of a card decides how a batch is cut. The bytes hang on none of it.
+class Gpu:
+    """What of a GPU decides how a batch is cut. No byte depends on it.
 
     Attributes:
-        processors: its multiprocessors.
+        multiprocessors: how many it has.
         shared_bytes: the most shared memory that a block can have.
     """
 
-    processors: int
+    multiprocessors: int
     shared_bytes: int
 
 
@@ -98,7 +68,7 @@ class Step:
 class LaunchPlan:
     """How some windows of a batch are rendered: kernels that follow one another, all with the same arguments.
 
-    These are rows, windows, target, scratch, the number of windows, T, Y, X and `numbers`.
+    These are params, windows, target, scratch, the number of windows, T, Y, X and `numbers`.
 
     Attributes:
         n: windows.
@@ -115,96 +85,9 @@ class LaunchPlan:
     scratch: tuple[int, ...] = ()
 
 
-def plan_perlin(rows: Params, extent: Shape, card: Card) -> list[LaunchPlan]:
-    """The launch for windows of `extent` (T, Y, X) of the videos `rows` (N,), mixed as they come.
-
-    Its numbers are the rows of a block and, for each term, the lattice points that its shared memory holds.
-    """
-    frames, height, width = extent
-    tile_width = min(width, TILE_WIDTH)
-    fitting = min(max(1, THREADS // -(-tile_width // PIXELS)), MOST_ROWS)
-    tile_rows = -(-height // -(-height // fitting))
-    capacity = [0] * TERMS
-    for k in range(int(rows["terms"].max(initial=0))):
-        sx, sy = rows["cell"][:, k, 0].astype(np.int64), rows["cell"][:, k, 1].astype(np.int64)
-        columns = ((tile_width + sx - 2) // sx + 2 + 3 + 3) // 4 * 4  # from a multiple of 4 to a multiple of 4
-        plane = columns * ((tile_rows + sy - 2) // sy + 2)
-        capacity[k] = int(np.maximum(plane, np.minimum(plane * (FRAMES + 1), SHARED_POINTS)).max())
-    across, down, along = -(-width // tile_width), -(-height // tile_rows), -(-frames // FRAMES)
-    pitch = -(-tile_width // 16) * 16
-    shared = (
-        -(-BLOCK_BYTES // 16) * 16
-        + FRAMES * TERMS * 16
-        + BURST * tile_rows * pitch
-        + TERMS * 12 * (pitch + tile_rows)
-        + 12 * sum(capacity)
-    )
-    render = Step("perlin_render", len(rows) * across * down * along, THREADS, shared)
-    return [LaunchPlan(len(rows), extent, (render,), (tile_rows, *capacity))]
-
-
-def plan_fractal(rows: Params, extent: Shape, card: Card) -> list[LaunchPlan]:
-    """Launches for windows of `extent` (T, Y, X) of the videos `rows` (N,), as many at a time as the scratch has room for.
-
-    Their numbers are the places for the points of a window, and the pixels of a block.
-
-    Raises:
-        ArgumentError: frames that are too large.
-    """
-    _, height, width = extent
-    if height * width > MOST_PIXELS:
-        raise ArgumentError(
-            f"the cuda backend draws fractals in frames of up to {MOST_PIXELS} pixels, not {height} x {width}; "
-            f"use backend='numba', or a smaller window"
-        )
-    points = rows["frames"].astype(np.int64) * rows["points_per_frame"]
-    chunks = -(-int(points.max(initial=0)) // _fractal.CHUNK)
-    of_a_window = chunks * (_fractal.CHUNK * POINT_BYTES + ENDS_BYTES)
-    most = max(1, SCRATCH_BYTES // max(1, of_a_window))
-    longest = min(MOST_RUN, max(LEAST_RUN, (card.shared_bytes // 2 - 1024) // 16 * 16))
-    plans = []
-    for first in range(0, len(rows), most):
-        n = min(most, len(rows) - first)
-        runs = max(-(-height * width // longest), min(card.processors // n, height * width // LEAST_RUN))
-        run = -(-height * width // runs)
-        run = -(-run // 16) * 16
-        shared = PLACE_BYTES + max(FRAME_THREADS * ENDS_BYTES, run + 16)
-        steps = (
-            Step("fractal_points", n * -(-chunks // CHUNKS), CHUNKS, MAPS_BYTES),
-            Step("fractal_frames", n * -(-height * width // run), FRAME_THREADS, shared),
-        )
-        places = chunks * _fractal.CHUNK
-        plans.append(
-            LaunchPlan(n, extent, steps, (places, run), (8 * n * places, 2 * n * places, n * chunks * ENDS_BYTES))
-        )
-    return plans
-
-
-def _series() -> Iterator[str]:
-    """The coefficients of sine and cosine."""
-    for name, values in {"SIN": floats.SIN, "COS": floats.COS}.items():
-        yield from (f"-D{name}_{i}={float(c).hex()}f" for i, c in enumerate(values))
-
-
-@dataclass(frozen=True)
-class Program:
-    """What the card knows of a generator.
-
-    Attributes:
-        source: the name of its file in `kernels/`.
-        plan: from rows, extent and card, the launches of a batch in the order of its windows.
-        options: of the compiler, for this source.
-    """
-
-    source: str
-    plan: Callable[[Params, Shape, Card], list[LaunchPlan]]
-    options: tuple[str, ...] = ()
-
-
-PROGRAMS: Final[dict[str, Program]] = {
-    "perlin": Program("perlin", plan_perlin, tuple(_series())),
-    "fractal": Program("fractal", plan_fractal),
-}
+def up(n: int, size: int) -> int:
+    """`n` rounded up to a multiple of `size`."""
+    return -(-n // size) * size
 
 
 def kernel_folder() -> Path:
@@ -230,19 +113,25 @@ def expanded_source(generator: str) -> str:
         text = path.read_text("utf-8")
         return re.sub(r'^#include "([^"]+)"$', lambda m: expand(folder / m[1]), text, flags=re.MULTILINE)
 
-    return expand(folder / f"{PROGRAMS[generator].source}.cu")
+    return expand(folder / f"{generator}.cu")
+
+
+def defines(generator: str) -> list[str]:
+    """The compiler options that define the constants of a generator, to the bit."""
+    constants = getattr(kernels("cuda", generator), "CONSTANTS", {})
+    return [f"-D{name}={value.hex()}f" for name, value in constants.items()]
 
 
 def compile_options(generator: str) -> tuple[str, ...]:
-    """Options of NVRTC and nvcc alike: no multiply-adds but those that are written, and what a generator wants defined.
+    """Options of NVRTC and nvcc alike: no multiply-adds but those that are written, and the constants of the generator.
 
     CuPy adds -ftz=true, which flushes subnormal numbers to zero, so it stands here too: what is tested is what runs. No byte
     depends on it: next to a grey level a subnormal number is nothing, and the points of fractals do not heed it.
     """
-    return ("--std=c++17", "--fmad=false", "-ftz=true", *PROGRAMS[generator].options)
+    return ("--std=c++17", "--fmad=false", "-ftz=true", *defines(generator))
 
 
-# --- the card
+# --- the GPU
 
 
 @functools.cache
@@ -273,7 +162,7 @@ _born_in = os.getpid()
 
 
 class Cuda(Backend):
-    """Renders on one card."""
+    """Renders on one GPU."""
 
     name: ClassVar[str] = "cuda"
 
@@ -281,22 +170,22 @@ class Cuda(Backend):
         _check_process()
         cupy = _cupy()
         try:
-            cards = cupy.cuda.runtime.getDeviceCount()
+            gpus = cupy.cuda.runtime.getDeviceCount()
         except cupy.cuda.runtime.CUDARuntimeError as error:
             raise MissingError(
-                f"backend 'cuda' finds no usable driver or card ({error}); install the NVIDIA driver, or use backend='numba'"
+                f"backend 'cuda' finds no usable driver or GPU ({error}); install the NVIDIA driver, or use backend='numba'"
             ) from None
-        if not cards:
-            raise MissingError("backend 'cuda' finds no card; use backend='numba'")
-        if not 0 <= device < cards:
+        if not gpus:
+            raise MissingError("backend 'cuda' finds no GPU; use backend='numba'")
+        if not 0 <= device < gpus:
             raise ArgumentError(
-                f"names card {device}, but this machine has {cards} (cuda:0 to cuda:{cards - 1})", "backend"
+                f"names GPU {device}, but this machine has {gpus} (cuda:0 to cuda:{gpus - 1})", "backend"
             )
         properties = cupy.cuda.runtime.getDeviceProperties(device)
         capability = (properties["major"], properties["minor"])
         if capability < LEAST_CAPABILITY:
             raise MissingError(
-                f"card {device} ({properties['name'].decode()}) has compute capability {capability[0]}.{capability[1]}; "
+                f"GPU {device} ({properties['name'].decode()}) has compute capability {capability[0]}.{capability[1]}; "
                 f"the kernels need {LEAST_CAPABILITY[0]}.{LEAST_CAPABILITY[1]} or newer; use backend='numba'"
             )
         try:
@@ -307,13 +196,13 @@ class Cuda(Backend):
             ) from None
         self.device = device
         self.architecture = f"sm_{capability[0]}{capability[1]}"
-        self.card = Card(int(properties["multiProcessorCount"]), int(properties["sharedMemPerBlockOptin"]))
+        self.gpu = Gpu(int(properties["multiProcessorCount"]), int(properties["sharedMemPerBlockOptin"]))
         self._modules: dict[str, Any] = {}
-        self._kernels: dict[str, Any] = {}
+        self._kernels: dict[tuple[str, str], Any] = {}
 
     @contextmanager
-    def _on_card(self, what: str) -> Iterator[Any]:
-        """CuPy, with this card as the current one; what CUDA raises within becomes an error that says what failed."""
+    def _on_gpu(self, what: str) -> Iterator[Any]:
+        """CuPy, with this GPU as the current one; what CUDA raises within becomes an error that says what failed."""
         _check_process()
         cupy = _cupy()
         try:
@@ -321,146 +210,141 @@ class Cuda(Backend):
                 yield cupy
         except cupy.cuda.memory.OutOfMemoryError as error:
             raise MissingError(
-                f"card {self.device} is out of memory for {what}: {error}; render fewer videos at a time"
+                f"GPU {self.device} is out of memory for {what}: {error}; render fewer videos at a time"
             ) from None
         except (cupy.cuda.driver.CUDADriverError, cupy.cuda.runtime.CUDARuntimeError) as error:
-            raise RunError(f"{what} failed on card {self.device} ({self.architecture}): {error}") from error
+            raise RunError(f"{what} failed on GPU {self.device} ({self.architecture}): {error}") from error
 
     # --- the interface of every backend
 
-    def render(
-        self, generator: str, rows: Params, windows: npt.NDArray[np.int32], out: Pixels, threads: int | None
-    ) -> None:
-        """See `Backend.render`; `threads` plays no part. A batch that the card cannot hold goes in pieces."""
+    def render(self, generator: str, params: Params, windows: Windows, out: Pixels, threads: int | None) -> None:
+        """See `Backend.render`; `threads` plays no part. A batch that the GPU cannot hold goes in pieces."""
         if not out.size:
             return
         extent = (out.shape[1], out.shape[2], out.shape[3])
-        with self._on_card(f"{generator} of {len(rows)} windows of {extent}") as cupy:
+        with self._on_gpu(f"{generator} of {len(params)} windows of {extent}") as cupy:
             free = cupy.cuda.runtime.memGetInfo()[0] + cupy.get_default_memory_pool().free_bytes()
-            step = max(1, min(len(rows), int(free * MEMORY_SHARE) // int(np.prod(extent))))
+            step = max(1, min(len(params), int(free * MEMORY_SHARE) // int(np.prod(extent))))
             pixels = cupy.empty((step, *extent), np.uint8)
-            for i in range(0, len(rows), step):
+            for i in range(0, len(params), step):
                 part = out[i : i + step]
-                batch = self._prepare(generator, rows[i : i + step], windows[i : i + step], extent)
+                batch = self._prepare(generator, params[i : i + step], windows[i : i + step], extent)
                 self._launch(batch, pixels[: len(part)])
                 pixels[: len(part)].get(out=part)
 
-    def render_device(
-        self, generator: str, rows: Params, windows: npt.NDArray[np.int32], out: Any, shape: tuple[int, ...]
-    ) -> None:
+    def render_device(self, generator: str, params: Params, windows: Windows, out: Any, shape: tuple[int, ...]) -> None:
         """See `Backend.render_device`: on torch's current stream for its tensors, else CuPy's, without waiting for it."""
         with (
-            self._on_card(f"{generator} of {len(rows)} windows into {shape}") as cupy,
+            self._on_gpu(f"{generator} of {len(params)} windows into {shape}") as cupy,
             _stream_of(cupy, out, self.device),
         ):
             pixels = self._adopt(out, shape)
             if pixels.size:
                 extent = (shape[-3], shape[-2], shape[-1])
-                self._launch(self._prepare(generator, rows, windows, extent), pixels.reshape(-1, *extent))
+                self._launch(self._prepare(generator, params, windows, extent), pixels.reshape(-1, *extent))
 
-    def extremes(self, generator: str, rows: Params, shape: Shape, threads: int | None) -> tuple[F32, F32]:
-        """See `Backend.extremes`; of perlin alone, the one generator that needs them."""
-        plain = rows.copy()
-        plain["gain"], plain["bias"] = 1, 0
-        low, high = np.empty(len(rows), np.float32), np.empty(len(rows), np.float32)
-        for i in range(0, len(rows), VIDEOS_A_PASS):
-            some = plain[i : i + VIDEOS_A_PASS]
+    def extremes(self, generator: str, params: Params, shape: Shape, threads: int | None) -> tuple[F32, F32]:
+        """See `Backend.extremes`; `threads` plays no part."""
+        kernel = kernels(self.name, generator, "EXTREMES")
+        low, high = np.empty(len(params), np.float32), np.empty(len(params), np.float32)
+        for i in range(0, len(params), VIDEOS_A_PASS):
+            some = params[i : i + VIDEOS_A_PASS]
             # A stream of its own: the default one is torch's too, and what is fetched would wait for the step under way there.
             with (
-                self._on_card(f"perlin_extremes of {len(some)} videos of {shape}") as cupy,
+                self._on_gpu(f"{kernel} of {len(some)} videos of {shape}") as cupy,
                 cupy.cuda.Stream(non_blocking=True),
             ):
-                batch = self._prepare("perlin", some, np.repeat(WHOLE, len(some), axis=0), shape)
+                batch = self._prepare(generator, some, np.repeat(WHOLE, len(some), axis=0), shape)
                 (part,) = batch.parts
                 (render,) = part.plan.steps
                 found = cupy.empty((render.blocks, 2), np.float32)
-                self._run("perlin", part, replace(render, kernel="perlin_extremes"), found)
+                self._run(generator, part, replace(render, kernel=kernel), found)
                 each = found.get().reshape(len(some), -1, 2)
             low[i : i + VIDEOS_A_PASS], high[i : i + VIDEOS_A_PASS] = each[..., 0].min(axis=1), each[..., 1].max(axis=1)
         return low, high
 
-    def videos(self, generator: str, rows: Params, shape: Shape, threads: int | None) -> Iterator[Pixels]:
-        """See `Backend.videos`: while the caller packs a video, the card renders the next into pinned memory."""
+    def videos(self, generator: str, params: Params, shape: Shape, threads: int | None) -> Iterator[Pixels]:
+        """See `Backend.videos`: while the caller packs a video, the GPU renders the next into pinned memory."""
         what = f"{generator} of videos of {shape} into pinned memory"
-        buffers = min(2, len(rows))
-        with self._on_card(what) as cupy:
+        buffers = min(2, len(params))
+        with self._on_gpu(what) as cupy:
             stream = cupy.cuda.Stream(non_blocking=True)
             pinned = [_pinned(cupy, shape) for _ in range(buffers)]
-            card = [cupy.empty((1, *shape), np.uint8) for _ in range(buffers)]
+            pixels = [cupy.empty((1, *shape), np.uint8) for _ in range(buffers)]
             stream.wait_event(cupy.cuda.get_current_stream().record())  # on which the memory was had
         done: list[Any] = [None] * buffers
         try:
-            for i in range(len(rows) + 1):
-                with self._on_card(what) as cupy:
-                    if i < len(rows):
+            for i in range(len(params) + 1):
+                with self._on_gpu(what) as cupy:
+                    if i < len(params):
                         with stream:
                             at = i % buffers
-                            self._launch(self._prepare(generator, rows[i : i + 1], WHOLE, shape), card[at])
-                            card[at].get(out=pinned[at][None], stream=stream, blocking=False)
+                            self._launch(self._prepare(generator, params[i : i + 1], WHOLE, shape), pixels[at])
+                            pixels[at].get(out=pinned[at][None], stream=stream, blocking=False)
                             done[at] = stream.record(cupy.cuda.Event(block=True, disable_timing=True))
                     if i:
                         done[(i - 1) % buffers].synchronize()
                 if i:
                     yield pinned[(i - 1) % buffers]
         finally:  # the buffers go back to their pools: nothing may be on its way into them
-            with self._on_card(what):
+            with self._on_gpu(what):
                 stream.synchronize()
 
     # --- device memory
 
-    def prepare(self, rows: Params, windows: npt.NDArray[np.int32], extent: Shape, generator: str = "perlin") -> Batch:
-        """Params (N,) and windows (N, 5) on the card, ready for `launch` on any stream, any number of times.
+    def prepare(self, generator: str, params: Params, windows: Windows, extent: Shape) -> Batch:
+        """Params (N,) and windows (N, 5) on the GPU, ready for `launch` on any stream, any number of times.
 
         The batch must live until its launches, and the CUDA graphs that captured them, are done. Where its generator has
         scratch memory (`fractal`), the batch holds it, so its launches must follow one another: on one stream, or with events.
         """
-        with self._on_card(f"preparing {len(rows)} windows of {extent} for {generator}") as cupy:
-            batch = self._prepare(generator, rows, windows, extent)
+        with self._on_gpu(f"preparing {len(params)} windows of {extent} for {generator}") as cupy:
+            batch = self._prepare(generator, params, windows, extent)
             for step in (step for part in batch.parts for step in part.plan.steps):
                 self._kernel(generator, step.kernel)  # loaded here, since a capture allows no loading
             cupy.cuda.get_current_stream().synchronize()
         return batch
 
     def launch(self, batch: Batch, out: Any) -> None:
-        """Render a prepared batch into `out`, (N, T, Y, X) uint8 on this card; returns at once. May be captured in a graph.
+        """Render a prepared batch into `out`, (N, T, Y, X) uint8 on this GPU; returns at once. May be captured in a graph.
 
         `out` is a torch tensor, a CuPy array, or anything else with the CUDA array interface or DLPack. The work goes to
         torch's current stream for its tensors, else to CuPy's current stream.
 
         Raises:
-            ArgumentError: the wrong type, shape, strides or card.
+            ArgumentError: the wrong type, shape, strides or GPU.
             RunError: the launch failed.
         """
         what = f"{batch.generator} of {batch.n} windows"
-        with self._on_card(what) as cupy, _stream_of(cupy, out, self.device):
+        with self._on_gpu(what) as cupy, _stream_of(cupy, out, self.device):
             self._launch(batch, self._adopt(out, (batch.n, *batch.extent)))
 
-    def _prepare(self, generator: str, rows: Params, windows: npt.NDArray[np.int32], extent: Shape) -> Batch:
+    def _prepare(self, generator: str, params: Params, windows: Windows, extent: Shape) -> Batch:
         """The batch, with memory of the current stream."""
-        plans = PROGRAMS[generator].plan(rows, extent, self.card)
+        plans = kernels(self.name, generator, "plan")(params, extent, self.gpu)
         for step in (step for plan in plans for step in plan.steps):
-            if step.shared_bytes > self.card.shared_bytes or step.blocks >= 2**31:
+            if step.shared_bytes > self.gpu.shared_bytes or step.blocks >= 2**31:
                 raise ArgumentError(
-                    f"{len(rows)} windows of {extent} need {step.blocks} blocks of {step.kernel} with {step.shared_bytes} bytes "
-                    f"of shared memory; card {self.device} has {self.card.shared_bytes} bytes and takes {2**31 - 1} blocks"
+                    f"{len(params)} windows of {extent} need {step.blocks} blocks of {step.kernel} with {step.shared_bytes} bytes "
+                    f"of shared memory; GPU {self.device} has {self.gpu.shared_bytes} bytes and takes {2**31 - 1} blocks"
                 )
         cupy = _cupy()
         buffers = zip(*(plan.scratch for plan in plans), strict=True)  # the parts follow one another: they share them
         scratch = tuple(cupy.empty(max(1, *sizes), np.uint8) for sizes in buffers)
         dtype = GENERATORS[generator].params_dtype  # the C struct; np.concatenate can drop bytes between fields
-        packed = np.ascontiguousarray(rows, dtype).view(np.uint8).reshape(len(rows), dtype.itemsize)
+        packed = np.ascontiguousarray(params, dtype).view(np.uint8).reshape(len(params), dtype.itemsize)
         places = np.ascontiguousarray(windows, np.int32)
         parts, first = [], 0
         for plan in plans:
             mine = slice(first, first + plan.n)
             parts.append(Part(plan, cupy.asarray(packed[mine]), cupy.asarray(places[mine]), scratch))
             first += plan.n
-        return Batch(generator, len(rows), extent, tuple(parts))
+        return Batch(generator, len(params), extent, tuple(parts))
 
     def _adopt(self, out: Any, shape: tuple[int, ...]) -> Any:
         """`out` as a CuPy array that shares its memory. A copy would be filled in its place without a word."""
         cupy = _cupy()
-        what = f"`out` must be a contiguous writeable uint8 array of shape {shape} on card {self.device}"
+        what = f"must be a contiguous writeable uint8 array of shape {shape} on GPU {self.device}"
         try:
             if isinstance(out, cupy.ndarray):
                 pixels = out
@@ -468,20 +352,20 @@ class Cuda(Backend):
                 pointer, fixed = out.__cuda_array_interface__["data"]
                 home = cupy.cuda.runtime.pointerGetAttributes(pointer).device if pointer else self.device
                 if home != self.device or fixed:
-                    raise ArgumentError(f"{what}; it is {'read-only' if fixed else f'on card {home}'}")
+                    raise ArgumentError(f"{what}; it is {'read-only' if fixed else f'on GPU {home}'}", "out")
                 pixels = cupy.asarray(out)
             elif hasattr(out, "__dlpack__"):
                 pixels = cupy.from_dlpack(out)
             else:
-                raise ArgumentError(f"{what}, not a {type(out).__name__}")
+                raise ArgumentError(f"{what}, not a {type(out).__name__}", "out")
         except ArgumentError:
             raise
         except (TypeError, ValueError, AttributeError, RuntimeError, BufferError) as error:
-            raise ArgumentError(f"{what}; this {type(out).__name__} cannot be taken: {error}") from None
+            raise ArgumentError(f"{what}; this {type(out).__name__} cannot be taken: {error}", "out") from None
         if pixels.device.id != self.device:
-            raise ArgumentError(f"{what}; it is on card {pixels.device.id}")
+            raise ArgumentError(f"{what}; it is on GPU {pixels.device.id}", "out")
         if pixels.dtype != np.uint8 or pixels.shape != shape or not pixels.flags.c_contiguous:
-            raise ArgumentError(f"{what}, not {pixels.dtype} {pixels.shape} with strides {pixels.strides}")
+            raise ArgumentError(f"{what}, not {pixels.dtype} {pixels.shape} with strides {pixels.strides}", "out")
         return pixels
 
     def _launch(self, batch: Batch, target: Any) -> None:
@@ -496,13 +380,13 @@ class Cuda(Backend):
         if not step.blocks:
             return
         numbers = (part.plan.n, *part.plan.extent, *part.plan.numbers)
-        arguments = (part.rows, part.windows, target, *part.scratch, *(np.int32(v) for v in numbers))
-        with self._on_card(f"{step}, arguments {numbers},"):
+        arguments = (part.params, part.windows, target, *part.scratch, *(np.int32(v) for v in numbers))
+        with self._on_gpu(f"{step}, arguments {numbers},"):
             kernel = self._kernel(generator, step.kernel)
             kernel((step.blocks,), (step.threads,), arguments, shared_mem=step.shared_bytes)
 
     def _kernel(self, generator: str, name: str) -> Any:
-        if name not in self._kernels:
+        if (generator, name) not in self._kernels:
             cupy = _cupy()
             try:
                 if generator not in self._modules:
@@ -510,15 +394,15 @@ class Cuda(Backend):
                         code=expanded_source(generator), options=compile_options(generator), backend="nvrtc"
                     )
                 kernel = self._modules[generator].get_function(name)
-                kernel.max_dynamic_shared_size_bytes = self.card.shared_bytes
+                kernel.max_dynamic_shared_size_bytes = self.gpu.shared_bytes
             except (cupy.cuda.compiler.CompileException, cupy.cuda.driver.CUDADriverError, OSError) as error:
                 raise RunError(f"{name} does not compile or load for {self.architecture}: {error}") from error
-            self._kernels[name] = kernel
-        return self._kernels[name]
+            self._kernels[generator, name] = kernel
+        return self._kernels[generator, name]
 
 
 def describe() -> list[tuple[str, str]]:
-    """What there is of NVRTC, driver and cards, as (name, value); empty where CuPy is missing. Raises nothing."""
+    """What there is of NVRTC, driver and GPUs, as (name, value); empty where CuPy is missing. Raises nothing."""
     try:
         cupy = _cupy()
     except MissingError:
@@ -532,29 +416,27 @@ def describe() -> list[tuple[str, str]]:
         version = cupy.cuda.runtime.driverGetVersion()
         facts.append(("CUDA driver", f"for CUDA {version // 1000}.{version % 1000 // 10}" if version else "none"))
         for i in range(cupy.cuda.runtime.getDeviceCount()):
-            card = cupy.cuda.runtime.getDeviceProperties(i)
-            gigabytes = card["totalGlobalMem"] / 1e9
-            facts.append(
-                (f"cuda:{i}", f"{card['name'].decode()}, sm_{card['major']}{card['minor']}, {gigabytes:.0f} GB")
-            )
+            gpu = cupy.cuda.runtime.getDeviceProperties(i)
+            gigabytes = gpu["totalGlobalMem"] / 1e9
+            facts.append((f"cuda:{i}", f"{gpu['name'].decode()}, sm_{gpu['major']}{gpu['minor']}, {gigabytes:.0f} GB"))
     except cupy.cuda.runtime.CUDARuntimeError as error:
-        facts.append(("cards", f"none: {error}"))
+        facts.append(("GPUs", f"none: {error}"))
     return facts
 
 
 @dataclass(frozen=True)
 class Part:
-    """Some windows of a batch on a card, and how to launch them."""
+    """Some windows of a batch on a GPU, and how to launch them."""
 
     plan: LaunchPlan
-    rows: Any
+    params: Any
     windows: Any
     scratch: tuple[Any, ...]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The rows and windows of `n` videos on a card, in the parts that are launched one after the other."""
+    """The params and windows of `n` videos on a GPU, in the parts that are launched one after the other."""
 
     generator: str
     n: int

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from numba import njit
 
 from vpngen import rng
@@ -38,7 +39,7 @@ from vpngen.backends.simd import (
     vsub,
     vtruncate,
 )  # fmt: skip
-from vpngen.generators import fractal
+from vpngen.generators import Params, fractal
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
 
@@ -213,8 +214,8 @@ def longest(rows):  # type: ignore[no-untyped-def]
 
 
 @njit(**_OPTIONS)
-def run(rows, windows, out, extent, extremes, size, first_task, last_task):  # type: ignore[no-untyped-def]
-    """Tasks [first_task, last_task) of a batch, as `numba_perlin.run`; a fractal has no extremes to take."""
+def render(rows, windows, out, extent, size, first_task, last_task):  # type: ignore[no-untyped-def]
+    """See `vpngen.backends.cpu`."""
     frames, height, width = extent
     blocks = (frames + size - 1) // size
     most = longest(rows)
@@ -274,20 +275,16 @@ def run(rows, windows, out, extent, extremes, size, first_task, last_task):  # t
 
 
 @njit(**_OPTIONS)
-def fill(rows, found, first, last, enough):  # type: ignore[no-untyped-def]
-    """For videos [first, last): how often the orbit left the bound until that was noticed, and the pixels that its points fill, 0 where it left.
-
-    They go to found (N, 2). Returns the first video that fills `enough`, without a look at the others, or `last`.
-    """
+def _fill(rows, found, enough):  # type: ignore[no-untyped-def]
     most = longest(rows)
     xs, ys = aligned(most), aligned(most)
     places = xs.view(np.uint32)
     ends = np.empty(4, np.float32)
     area = i64(0)
-    for n in range(first, last):
+    for n in range(len(rows)):
         area = max(area, i64(rows[n].height) * i64(rows[n].width))
     canvas = np.empty(area, np.uint8)
-    for n in range(first, last):
+    for n in range(len(rows)):
         row = rows[n]
         found[n, 0], found[n, 1] = orbit(row, xs, ys, ends, True), 0
         if found[n, 0]:
@@ -303,5 +300,15 @@ def fill(rows, found, first, last, enough):  # type: ignore[no-untyped-def]
             canvas[at] = 1
         found[n, 1] = count
         if count >= enough:
-            return n
-    return last
+            return
+
+
+def fill(params: Params, enough: int = 2**62) -> npt.NDArray[np.int64]:
+    """What the search for fractals asks of params (N,), see `vpngen.generators.fractal.filled`: (N, 2).
+
+    How often an orbit left the bound until that was noticed, and the pixels that its points fill, 0 where it left. What comes
+    after the first that fills `enough` stays 0.
+    """
+    found = np.zeros((len(params), 2), np.int64)
+    _fill(params, found, enough)
+    return found

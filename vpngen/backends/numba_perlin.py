@@ -43,7 +43,7 @@ from vpngen.backends.simd import (
     vsub,
     weighted_rows,
 )  # fmt: skip
-from vpngen.generators import perlin
+from vpngen.generators import Params, perlin
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
 
@@ -228,50 +228,46 @@ def along_x(coefficients, stride, first, x0, width, sx, table, out, with_q, q_at
             c, at = c + 1, at + sx
 
 
-@njit(**_OPTIONS)
-def along_t(n, planes, starts, weights, first, bias, out, at, width):  # type: ignore[no-untyped-def]
-    """One row of one frame: bias plus the weighted sum of n rows of planes, as bytes; `width` a multiple of 16.
+def _rows_along_t(weighted):  # type: ignore[no-untyped-def]
+    """A variant of along_t of compiled code for the usual n; it returns whether there is code for n, else nothing is written.
 
     A term has four weights between its lattice planes and one on them, so most frames of three terms have 12, 9 or 6.
     """
-    if n == 12:
-        weighted_rows(12, planes, starts, weights, first, bias, out, at, width)
-    elif n == 9:
-        weighted_rows(9, planes, starts, weights, first, bias, out, at, width)
-    elif n == 6:
-        weighted_rows(6, planes, starts, weights, first, bias, out, at, width)
-    elif n == 3:
-        weighted_rows(3, planes, starts, weights, first, bias, out, at, width)
-    elif n == 4:
-        weighted_rows(4, planes, starts, weights, first, bias, out, at, width)
-    elif n == 1:
-        weighted_rows(1, planes, starts, weights, first, bias, out, at, width)
-    else:
-        for x in range(0, width, LANES):
-            total = splat(bias)
-            for j in range(first, first + n):
-                total = vfma(splat(weights[j]), vload(planes, starts[j] + x), total)
-            vstore_bytes(out, at + x, total)
+
+    @njit(**_OPTIONS)
+    def along(n, planes, starts, weights, first, bias, out, at, width):  # type: ignore[no-untyped-def]
+        if n == 12:
+            weighted(12, planes, starts, weights, first, bias, out, at, width)
+        elif n == 9:
+            weighted(9, planes, starts, weights, first, bias, out, at, width)
+        elif n == 6:
+            weighted(6, planes, starts, weights, first, bias, out, at, width)
+        elif n == 3:
+            weighted(3, planes, starts, weights, first, bias, out, at, width)
+        elif n == 4:
+            weighted(4, planes, starts, weights, first, bias, out, at, width)
+        elif n == 1:
+            weighted(1, planes, starts, weights, first, bias, out, at, width)
+        else:
+            return False
+        return True
+
+    return along
+
+
+_usual_along_t, along_t_mirrored = _rows_along_t(weighted_rows), _rows_along_t(mirrored_rows)
 
 
 @njit(**_OPTIONS)
-def along_t_mirrored(n, planes, starts, weights, first, bias, out, at, width):  # type: ignore[no-untyped-def]
-    """The same row from right to left. Returns whether there is code for n rows; else nothing is written."""
-    if n == 12:
-        mirrored_rows(12, planes, starts, weights, first, bias, out, at, width)
-    elif n == 9:
-        mirrored_rows(9, planes, starts, weights, first, bias, out, at, width)
-    elif n == 6:
-        mirrored_rows(6, planes, starts, weights, first, bias, out, at, width)
-    elif n == 3:
-        mirrored_rows(3, planes, starts, weights, first, bias, out, at, width)
-    elif n == 4:
-        mirrored_rows(4, planes, starts, weights, first, bias, out, at, width)
-    elif n == 1:
-        mirrored_rows(1, planes, starts, weights, first, bias, out, at, width)
-    else:
-        return False
-    return True
+def along_t(n, planes, starts, weights, first, bias, out, at, width):  # type: ignore[no-untyped-def]
+    """One row of one frame: bias plus the weighted sum of n rows of planes, as bytes; `width` a multiple of 16."""
+    if _usual_along_t(n, planes, starts, weights, first, bias, out, at, width):
+        return
+    for x in range(0, width, LANES):
+        total = splat(bias)
+        for j in range(first, first + n):
+            total = vfma(splat(weights[j]), vload(planes, starts[j] + x), total)
+        vstore_bytes(out, at + x, total)
 
 
 _copy, _mirror = vcopy_bytes(False), vcopy_bytes(True)
@@ -307,11 +303,7 @@ def extremes_along_t(n, planes, starts, weights, first, low, high, width):  # ty
 
 @njit(**_OPTIONS)
 def run(rows, windows, out, extent, extremes, size, first_task, last_task):  # type: ignore[no-untyped-def]
-    """Tasks [first_task, last_task) of a batch.
-
-    `out` is the flat uint8 output (N * T * Y * X), or empty: then `extremes` (N * blocks, 2) takes the least and
-    greatest value of each task. `extent` is (T, Y, X); a video has ceil(T / size) tasks, size at most BLOCK.
-    """
+    """Tasks [first_task, last_task) of a batch; where `out` is empty, `extremes` takes the least and greatest value of each."""
     frames, height, width = extent
     blocks = (frames + size - 1) // size
     widest = 1
@@ -426,3 +418,16 @@ def run(rows, windows, out, extent, extremes, size, first_task, last_task):  # t
                     along_t(count[i], planes, starts, weights, first, row.bias, out, at, width)
         if len(out) == 0:
             extremes[task, 0], extremes[task, 1] = low, high
+
+
+NO_PIXELS, NO_EXTREMES = np.empty(0, np.uint8), np.empty((0, 2), np.float32)
+
+
+def render(rows: Params, windows: Any, out: Any, extent: Any, size: int, first: int, last: int) -> None:
+    """See `vpngen.backends.cpu`."""
+    run(rows, windows, out, extent, NO_EXTREMES, size, first, last)
+
+
+def extremes(rows: Params, windows: Any, found: Any, extent: Any, size: int, first: int, last: int) -> None:
+    """See `vpngen.backends.cpu`."""
+    run(rows, windows, NO_PIXELS, extent, found, size, first, last)

@@ -24,29 +24,17 @@ _FLOATS, _INTS = ir.VectorType(_F32, LANES), ir.VectorType(_I32, LANES)
 _WIDE, _BYTES = ir.VectorType(_I64, LANES), ir.VectorType(ir.IntType(8), LANES)
 
 
-class _Floats(types.Type):
-    def __init__(self) -> None:
-        super().__init__(name=f"float32x{LANES}")
+class _Lanes(types.Type):
+    """Sixteen numbers of one kind."""
 
 
-class _Ints(types.Type):
-    def __init__(self) -> None:
-        super().__init__(name=f"uint32x{LANES}")
-
-
-@register_model(_Floats)
-class _FloatsModel(models.PrimitiveModel):
+@register_model(_Lanes)
+class _Model(models.PrimitiveModel):
     def __init__(self, dmm: Any, fe_type: Any) -> None:
-        super().__init__(dmm, fe_type, _FLOATS)
+        super().__init__(dmm, fe_type, _FLOATS if fe_type == floats else _INTS)
 
 
-@register_model(_Ints)
-class _IntsModel(models.PrimitiveModel):
-    def __init__(self, dmm: Any, fe_type: Any) -> None:
-        super().__init__(dmm, fe_type, _INTS)
-
-
-floats, ints = _Floats(), _Ints()
+floats, ints = _Lanes(f"float32x{LANES}"), _Lanes(f"uint32x{LANES}")
 Emit = Callable[..., Any]
 
 
@@ -69,12 +57,16 @@ def _operation(result: Any, arguments: tuple[Any, ...], emit: Emit) -> Any:
 def _splat(builder: Any, value: Any, kind: Any) -> Any:
     nothing = ir.Constant(kind, ir.Undefined)
     first = builder.insert_element(nothing, value, ir.Constant(_I32, 0))
-    return builder.shuffle_vector(first, nothing, ir.Constant(_INTS, [0] * LANES))
+    return builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(_I32, kind.count), [0] * kind.count))
 
 
-def _fused(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    kind = ir.FunctionType(_FLOATS, [_FLOATS] * 3)
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32"), [a, b, c])
+def _mirrored(builder: Any, lanes: Any) -> Any:
+    return builder.shuffle_vector(lanes, lanes, ir.Constant(_INTS, list(reversed(range(LANES)))))
+
+
+def _call(builder: Any, name: str, *lanes: Any) -> Any:
+    kind = ir.FunctionType(_FLOATS, [_FLOATS] * len(lanes))
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v{LANES}f32"), lanes)
 
 
 def _product(builder: Any, a: Any, b: Any) -> Any:
@@ -97,7 +89,8 @@ def _level(builder: Any, value: Any) -> Any:
 fma = _operation(types.float32, (types.float32,) * 3, lambda b, x, y, z: b.fma(x, y, z))
 # float32 lanes
 splat = _operation(floats, (types.float32,), lambda b, value: _splat(b, value, _FLOATS))
-vfma = _operation(floats, (floats,) * 3, _fused)
+vfma = _operation(floats, (floats,) * 3, lambda b, x, y, z: _call(b, "fma", x, y, z))
+vsqrt = _operation(floats, (floats,), lambda b, x: _call(b, "sqrt", x))  # correctly rounded
 vsub = _operation(floats, (floats,) * 2, lambda b, x, y: b.fsub(x, y))
 vmul = _operation(floats, (floats,) * 2, lambda b, x, y: b.fmul(x, y))
 vneg = _operation(floats, (floats,), lambda b, x: b.fneg(x))
@@ -130,62 +123,59 @@ def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any
     return builder.bitcast(builder.gep(data, [index]), to.as_pointer())
 
 
-@intrinsic
-def vsqrt(typingctx: Any, value: Any) -> Any:
-    """The correctly rounded square root of lanes."""
+def _loading(emit: Emit) -> Any:
+    """An intrinsic of (array, index): the lanes that `emit(builder, place)` gives, `place` being that of array[index].
 
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kind = ir.FunctionType(_FLOATS, [_FLOATS])
-        return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.sqrt.v{LANES}f32"), args)
+    The array is one-dimensional and contiguous, of float32 or uint32; `index` counts from its start.
+    """
 
-    return floats(floats), codegen
+    @intrinsic
+    def operation(typingctx: Any, array: Any, index: Any) -> Any:
+        kind, to = (floats, _FLOATS) if array.dtype == types.float32 else (ints, _INTS)
 
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return emit(builder, _pointer(context, builder, signature.args[0], args[0], args[1], to))
 
-@intrinsic
-def vload(typingctx: Any, array: Any, index: Any) -> Any:
-    """array[index : index + 16] of a one-dimensional contiguous array of float32 or uint32."""
-    kind = floats if array.dtype == types.float32 else ints
+        return kind(array, types.intp), codegen
 
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        to = _FLOATS if kind is floats else _INTS
-        return builder.load(_pointer(context, builder, signature.args[0], args[0], args[1], to), align=4)
-
-    return kind(array, types.intp), codegen
+    return operation
 
 
-@intrinsic
-def vstore(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
-    """array[index : index + 16] = value of a one-dimensional contiguous array of float32 or uint32."""
+def _storing(emit: Emit) -> Any:
+    """An intrinsic of (array, index, value): stores the lanes that `emit(builder, value)` gives from array[index] on."""
 
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        to = args[2].type
-        builder.store(args[2], _pointer(context, builder, signature.args[0], args[0], args[1], to), align=4)
-        return context.get_dummy_value()
+    @intrinsic
+    def operation(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            lanes = emit(builder, args[2])
+            place = _pointer(context, builder, signature.args[0], args[0], args[1], lanes.type)
+            builder.store(lanes, place, align=1 if lanes.type == _BYTES else 4)
+            return context.get_dummy_value()
 
-    return types.void(array, types.intp, value), codegen
+        return types.void(array, types.intp, value), codegen
 
-
-@intrinsic
-def spread(typingctx: Any, array: Any, index: Any) -> Any:
-    """array[index] of a one-dimensional contiguous float32 array, in every lane; `index` counts from the start."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        value = builder.load(_pointer(context, builder, signature.args[0], args[0], args[1], _F32))
-        return _splat(builder, value, _FLOATS)
-
-    return floats(array, types.intp), codegen
+    return operation
 
 
-@intrinsic
-def vstore_bytes(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
-    """array[index : index + 16] = floor(value) of a one-dimensional contiguous uint8 array, for values in [0, 256)."""
+def vload_cells(size: int) -> Any:
+    """An intrinsic: array[index + lane // size] of a float32 array, for each lane."""
+    cells = ir.Constant(_INTS, [lane // size for lane in range(LANES)])
 
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = _pointer(context, builder, signature.args[0], args[0], args[1], _BYTES)
-        builder.store(_level(builder, args[2]), pointer, align=1)
-        return context.get_dummy_value()
+    def emit(builder: Any, place: Any) -> Any:
+        lanes = builder.load(place, align=4)
+        return builder.shuffle_vector(lanes, lanes, cells)
 
-    return types.void(array, types.intp, floats), codegen
+    return _loading(emit)
+
+
+# array[index : index + 16]
+vload = _loading(lambda b, place: b.load(place, align=4))
+# array[index] of a float32 array, in every lane
+spread = _loading(lambda b, place: _splat(b, b.load(b.bitcast(place, _F32.as_pointer())), _FLOATS))
+# array[index : index + 16] = value
+vstore = _storing(lambda b, value: value)
+# the same with floor(value), of a uint8 array, for values in [0, 256)
+vstore_bytes = _storing(_level)
 
 
 def vcopy_bytes(mirrored: bool) -> Any:
@@ -195,27 +185,11 @@ def vcopy_bytes(mirrored: bool) -> Any:
     def operation(typingctx: Any, out: Any, at: Any, array: Any, index: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             value = builder.load(_pointer(context, builder, signature.args[2], args[2], args[3], _BYTES), align=1)
-            if mirrored:
-                value = builder.shuffle_vector(value, value, ir.Constant(_INTS, list(reversed(range(LANES)))))
+            value = _mirrored(builder, value) if mirrored else value
             builder.store(value, _pointer(context, builder, signature.args[0], args[0], args[1], _BYTES), align=1)
             return context.get_dummy_value()
 
         return types.void(out, types.intp, array, types.intp), codegen
-
-    return operation
-
-
-def vload_cells(size: int) -> Any:
-    """An intrinsic: array[index + lane // size] of a one-dimensional contiguous float32 array, for each lane."""
-
-    @intrinsic
-    def operation(typingctx: Any, array: Any, index: Any) -> Any:
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            pointer = _pointer(context, builder, signature.args[0], args[0], args[1], _FLOATS)
-            value = builder.load(pointer, align=4)
-            return builder.shuffle_vector(value, value, ir.Constant(_INTS, [lane // size for lane in range(LANES)]))
-
-        return floats(array, types.intp), codegen
 
     return operation
 
@@ -265,43 +239,37 @@ def _weighted_rows(mirrored: bool) -> Any:
         at: Any,
         width: Any,
     ) -> Any:
-        return _weigh(mirrored, n, rows, starts, weights, out)
+        if not isinstance(n, types.IntegerLiteral):
+            return None
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            first, bias, at, width = args[4], args[5], args[7], args[8]
+
+            def place(argument: int, index: Any, to: Any) -> Any:
+                return _pointer(context, builder, signature.args[argument], args[argument], index, to)
+
+            chain = []
+            for j in range(n.literal_value):
+                index = builder.add(first, ir.Constant(first.type, j))
+                weight = _splat(builder, builder.load(place(3, index, _F32)), _FLOATS)
+                chain.append((weight, place(1, builder.load(place(2, index, _I64)), _F32)))
+            base, begin = _splat(builder, bias, _FLOATS), place(6, at, ir.IntType(8))
+            zero, by = ir.Constant(first.type, 0), ir.Constant(first.type, LANES)
+            with cgutils.for_range_slice(builder, zero, width, by) as (x, _):
+                total = base
+                for weight, row in chain:
+                    lane = builder.load(builder.bitcast(builder.gep(row, [x]), _FLOATS.as_pointer()), align=4)
+                    total = _call(builder, "fma", weight, lane, total)
+                levels = _level(builder, total)
+                if mirrored:
+                    levels, x = _mirrored(builder, levels), builder.sub(builder.sub(width, by), x)
+                builder.store(levels, builder.bitcast(builder.gep(begin, [x]), _BYTES.as_pointer()), align=1)
+            return context.get_dummy_value()
+
+        index = types.intp
+        return types.void(n, rows, starts, weights, index, types.float32, out, index, index), codegen
 
     return operation
-
-
-def _weigh(mirrored: bool, n: Any, rows: Any, starts: Any, weights: Any, out: Any) -> Any:
-    if not isinstance(n, types.IntegerLiteral):
-        return None
-    terms = n.literal_value
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        first, bias, at, width = args[4], args[5], args[7], args[8]
-
-        def place(argument: int, index: Any, to: Any) -> Any:
-            return _pointer(context, builder, signature.args[argument], args[argument], index, to)
-
-        chain = []
-        for j in range(terms):
-            index = builder.add(first, ir.Constant(first.type, j))
-            weight = _splat(builder, builder.load(place(3, index, _F32)), _FLOATS)
-            chain.append((weight, place(1, builder.load(place(2, index, _I64)), _F32)))
-        base, begin = _splat(builder, bias, _FLOATS), place(6, at, ir.IntType(8))
-        zero, by = ir.Constant(first.type, 0), ir.Constant(first.type, LANES)
-        with cgutils.for_range_slice(builder, zero, width, by) as (x, _):
-            total = base
-            for weight, row in chain:
-                lane = builder.load(builder.bitcast(builder.gep(row, [x]), _FLOATS.as_pointer()), align=4)
-                total = _fused(builder, weight, lane, total)
-            levels = _level(builder, total)
-            if mirrored:
-                levels = builder.shuffle_vector(levels, levels, ir.Constant(_INTS, list(reversed(range(LANES)))))
-                x = builder.sub(builder.sub(width, by), x)
-            builder.store(levels, builder.bitcast(builder.gep(begin, [x]), _BYTES.as_pointer()), align=1)
-        return context.get_dummy_value()
-
-    index = types.intp
-    return types.void(n, rows, starts, weights, index, types.float32, out, index, index), codegen
 
 
 weighted_rows, mirrored_rows = _weighted_rows(False), _weighted_rows(True)
@@ -334,14 +302,11 @@ def _bytes_that(predicate: str) -> Any:
             begin = ir.Constant(n.type, 0)
             for width in (64, 16, 1):
                 kind = ir.VectorType(byte, width)
-                order = ir.Constant(ir.VectorType(_I32, width), [0] * width)
-                nothing = ir.Constant(kind, ir.Undefined)
-
-                def wide(value: Any, kind: Any = kind, order: Any = order, nothing: Any = nothing) -> Any:
-                    first = builder.insert_element(nothing, value, ir.Constant(_I32, 0))
-                    return builder.shuffle_vector(first, nothing, order)
-
-                limits, levels, none = wide(limit), wide(level), ir.Constant(kind, [0] * width)
+                limits, levels, none = (
+                    _splat(builder, limit, kind),
+                    _splat(builder, level, kind),
+                    ir.Constant(kind, [0] * width),
+                )
                 stop = builder.and_(n, ir.Constant(n.type, -width))
                 with cgutils.for_range_slice(builder, begin, stop, ir.Constant(n.type, width)) as (x, _):
                     there = builder.load(builder.bitcast(builder.gep(source, [x]), kind.as_pointer()), align=1)

@@ -286,7 +286,7 @@ backend_option = click.option(
     shell_complete=_complete_backends,
     help="One that `vpngen doctor` lists, or auto: the fastest here.",
 )
-workers_option = click.option("--workers", type=int, help="Threads.  [default: all processors]")
+threads_option = click.option("--threads", type=int, help="CPU threads.  [default: all processors]")
 
 
 def show(form: str, fields: dict[str, Any], text: str) -> None:

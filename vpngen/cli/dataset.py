@@ -43,18 +43,18 @@ class _DatasetOptions(OptionsOf):
         """See `OptionsOf.made`."""
         kinds = _kinds()
         presets = {name: kind for kind in kinds.values() for name in kind.presets}
-        kind = presets.get(_typed(typed, "--preset")) or kinds.get(_typed(typed, "--generator")) or [*kinds.values()][0]
+        first = next(iter(kinds.values()))
+        kind = presets.get(_typed(typed, "--preset")) or kinds.get(_typed(typed, "--generator")) or first
         more = "`vpngen render --generator NAME --help`" if self.train else "--generator NAME --help"
         options: list[click.Parameter] = [
             DatasetOption(["--preset"], metavar="NAME", shell_complete=_complete_presets, help="A set of the paper, see `vpngen info --presets`; options beside it override it."),
             DatasetOption(["--spec", "spec_files"], multiple=True, type=click.File(encoding="utf-8"), help="A spec as JSON, as `vpngen info --format json` prints it; - for stdin. Several are mixed: the labels of the first, then those of the next."),
-            DatasetOption(["--generator"], type=click.Choice(list(kinds)), help=f"The formula. Its options: {more}.  [default: {next(iter(kinds))}]"),
+            DatasetOption(["--generator"], type=click.Choice(list(kinds)), help=f"The formula. Its options: {more}.  [default: {first.name}]"),
         ]  # fmt: skip
         common = {f.name for f in kind.counts}
         for field in kind.counts:
-            renamed = self.train and field.name == "seed"
-            name = field._replace(name="data_seed") if renamed else field
-            options += made_options([name], DatasetOption, key=field.name)
+            name = "data_seed" if self.train and field.name == "seed" else field.name
+            options += made_options([field._replace(name=name)], DatasetOption, key=field.name)
         own = [f for f in kind.options() if f.name not in common]
         options += made_options(own, DatasetOption, of=kind.name, hidden=self.train)
         for other in kinds.values():
@@ -74,7 +74,7 @@ def _kinds() -> dict[str, type[Generator]]:
 def _typed(typed: tuple[str, ...], option: str) -> str:
     """The value of an option among arguments that are not parsed yet; nothing where it is not given."""
     found = ""
-    for word, following in zip(typed, (*typed[1:], ""), strict=True):
+    for word, following in zip(typed, [*typed[1:], ""], strict=False):
         name, sign, value = word.partition("=")
         if name == option:
             found = value if sign else following
@@ -124,8 +124,8 @@ def take_spec(options: dict[str, Any]) -> tuple[Spec, str]:
     files, preset = given.pop("spec_files", ()), given.pop("preset", None)
     if files:
         if preset is not None or given:
-            other = "preset" if preset is not None else next(iter(given))
-            raise ArgumentError(f"names the whole dataset, so `{other}` cannot be given beside it", "spec")
+            other = "preset" if preset is not None else _named(next(iter(given)))
+            raise ArgumentError("cannot be given beside --spec, which names the whole dataset", other)
         specs = [_read_spec(file) for file in files]
         spec = mixed(*specs) if len(specs) > 1 else specs[0]
         return spec, f"{spec.generator.name}-{spec.fingerprint[:8]}"
@@ -155,7 +155,7 @@ def _generator(preset: str | None, given: dict[str, Any]) -> str:
             return own  # whoever makes it says so
         own = presets()[preset]["generator"]
     if asked not in (None, own):
-        raise ArgumentError(f"cannot be given beside `preset` (={preset!r}), a set of {own!r}", "generator", asked)
+        raise ArgumentError(f"cannot be given beside --preset {preset}, a set of {own!r}", "generator", asked)
     known = {f.name for f in kinds[own].options()}
     for name in given:
         if name not in known:
@@ -201,4 +201,4 @@ def warm(spec: Spec, backend: str) -> Backend:
     frame = Window(t=(0, 1), y=(0, 1), x=(0, 1))
     for first, _ in spec.generator.members():
         render(spec, first, frame, backend=backend, threads=1, out=np.empty((1, 1, 1), np.uint8))
-    return backends.choose(backend)
+    return backends.choose(backend, spec.generator)

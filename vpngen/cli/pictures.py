@@ -27,7 +27,7 @@ def _source(store_path: str | None, backend: str, split: str, options: dict[str,
     if store_path is None:
         spec, _ = take_spec(options)
         if split not in spec.splits:
-            raise ArgumentError("holds no videos; give `val_instances`", "split", split)
+            raise ArgumentError("holds no videos; give --val-instances", "split", split)
         with compiling():
             warm(spec, backend)
         return spec, functools.partial(render_pixels, spec, backend=backend)
@@ -80,12 +80,31 @@ picture_options = bundle(
 
 @cli.command()
 @picture_options
-@click.option("-o", "--out", default="preview.png", show_default=True, type=click.Path(), help=".png contact sheet, .mp4, .gif, or .mkv: lossless FFV1.")
-@click.option("--indices", callback=_indices, metavar="I,J-K,...", help="Which videos, such as 0,5,8-11.  [default: 8 over the set]")
+@click.option(
+    "-o",
+    "--out",
+    default="preview.png",
+    show_default=True,
+    type=click.Path(),
+    help=".png contact sheet, .mp4, .gif, or .mkv: lossless FFV1.",
+)
+@click.option(
+    "--indices",
+    callback=_indices,
+    metavar="I,J-K,...",
+    help="Which videos, such as 0,5,8-11.  [default: 8 over the set]",
+)
 @click.option("--columns", type=int, help="Frames in a strip of a sheet, or videos in a row.")
 def preview(
-    store_path: str | None, frames: tuple[int, int] | None, fps: float, split: str, backend: str, out: str,
-    indices: tuple[range, ...] | None, columns: int | None, **options: Any,
+    store_path: str | None,
+    frames: tuple[int, int] | None,
+    fps: float,
+    split: str,
+    backend: str,
+    out: str,
+    indices: tuple[range, ...] | None,
+    columns: int | None,
+    **options: Any,
 ) -> None:
     """Show chosen videos of a store, or straight from the formula.
 
@@ -109,18 +128,33 @@ def preview(
 
 @cli.command()
 @picture_options
-@click.option("-o", "--out", default="mosaic.png", show_default=True, type=click.Path(), help=".png still, .mp4, .gif or .mkv.")
+@click.option(
+    "-o", "--out", default="mosaic.png", show_default=True, type=click.Path(), help=".png still, .mp4, .gif or .mkv."
+)
 @click.option("--instance", type=int, default=0, show_default=True, help="Which instance of each category.")
 @click.option("--show-d", type=int, help="Which D, where a plane has several.")
 @click.option("--tile", type=int, help="Pixels of a tile.  [default: 60; on pages alone what fills them]")
-@click.option("--crop", is_flag=True, help="Tiles show a corner of the frame pixel by pixel, not the whole of it reduced.")
+@click.option(
+    "--crop", is_flag=True, help="Tiles show a corner of the frame pixel by pixel, not the whole of it reduced."
+)
 @click.option("--columns", type=int, help="Tiles in a row of a page.")
 @click.option("--per-page", type=int, help="Categories on a page.  [default: 400]")
 @click.option("--page", type=int, help="Which page, where there are more.  [default: 1]")
 def mosaic(
-    store_path: str | None, frames: tuple[int, int] | None, fps: float, split: str, backend: str, out: str,
-    instance: int, show_d: int | None, tile: int | None, crop: bool, columns: int | None, per_page: int | None,
-    page: int | None, **options: Any,
+    store_path: str | None,
+    frames: tuple[int, int] | None,
+    fps: float,
+    split: str,
+    backend: str,
+    out: str,
+    instance: int,
+    show_d: int | None,
+    tile: int | None,
+    crop: bool,
+    columns: int | None,
+    per_page: int | None,
+    page: int | None,
+    **options: Any,
 ) -> None:
     """Draw all categories: a tile for each.
 
@@ -138,8 +172,19 @@ def mosaic(
     pictures.check(out, fps)
     spec, source = _source(store_path, backend, split, options)
     drawn = pictures.preview_mosaic(
-        out, spec, source, frames=frames, split=split, instance=instance, temporal=show_d, tile=tile, crop=crop,
-        columns=columns, page=page, per_page=per_page, fps=fps,
+        out,
+        spec,
+        source,
+        frames=frames,
+        split=split,
+        instance=instance,
+        temporal=show_d,
+        tile=tile,
+        crop=crop,
+        columns=columns,
+        page=page,
+        per_page=per_page,
+        fps=fps,
     )
     left = ""
     if drawn < spec.n_categories:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from vpngen.cli.base import EXIT_CODES, Stop, backend_option, cli, format_option, show, table, workers_option
+from vpngen.cli.base import EXIT_CODES, Stop, backend_option, cli, format_option, show, table, threads_option
 from vpngen.cli.dataset import dataset_options, no_dataset, take_spec, warm
 from vpngen.errors import ArgumentError, RunError, VpngenError
 
 if TYPE_CHECKING:
     from vpngen.backends import Backend
     from vpngen.spec import Spec
-    from vpngen.store import Plan
+    from vpngen.store import LocalTarget, Plan
 
 
 @cli.command(epilog=EXIT_CODES)
@@ -26,19 +27,17 @@ if TYPE_CHECKING:
     type=click.Choice(["none", "zstd", "formula"]),
     default="none",
     show_default=True,
-    help="zstd packs the pixels; formula stores recipes, which readers with vpngen render.",
+    help="zstd packs the pixels; formula stores the parameters, which readers with vpngen render.",
 )
 @backend_option
-@workers_option
-@click.option(
-    "--slice", "part", default="1/1", metavar="I/N", help="Do part I of N; the parts may run anywhere, at once."
-)
+@threads_option
+@click.option("--slice", default="1/1", metavar="I/N", help="Do slice I of N; the slices may run anywhere, at once.")
 @click.option("--shard-videos", type=int, help="Videos in a shard file.  [default: 32; formula: 1024]")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, in videos, bytes and time, and do nothing.")
 @click.option("--overwrite", is_flag=True, help="Replace the store at OUT.")
 @format_option
 def render(
-    out: str | None, codec: str, backend: str, workers: int | None, part: str, shard_videos: int | None, dry_run: bool,
+    out: str | None, codec: str, backend: str, threads: int | None, slice: str, shard_videos: int | None, dry_run: bool,
     overwrite: bool, form: str, **options: Any,
 ) -> None:  # fmt: skip
     """Write a labelled dataset as sharded Zarr, or complete it.
@@ -49,31 +48,34 @@ def render(
     Examples:
       vpngen render                                     the paper's main set
       vpngen render --preset vpn-low-freq --codec zstd  144 categories, compressed
-      vpngen render --codec formula                     its recipes, 18 MB
+      vpngen render --codec formula                     its parameters, 18 MB
       vpngen render --preset vf-1000x1000               a million fractals, 13 TB
       vpngen render big.zarr --slice 3/8                one of eight jobs
       vpngen render --categories 64 --dry-run           how large, how long
     """
     from vpngen import store
+    from vpngen.checks import thread_count
     from vpngen.terminal import compiling, videos_progress
-    from vpngen.units import number_text
+    from vpngen.units import number_text, size_text
+    from vpngen.writing import write
 
     spec, name = take_spec(options)
     path = Path(f"{name}.zarr" if out is None else out)
-    slices = store.parse_slice(part)
-    plan = store.store_plan(spec, store.Layout(codec, shard_videos), slices)
-    crew = store.worker_count(workers)
+    chosen = store.parse_slice(slice)
+    plan = store.store_plan(spec, store.Layout(codec, shard_videos), chosen)
+    threads = thread_count(threads)
+    target = store.LocalTarget(path)
     if dry_run:
-        store.check_place(path, plan, overwrite)
+        target.check(plan, overwrite)
     with compiling():
         renderer = warm(spec, backend)
     if dry_run:
-        _dry_run(path, plan, renderer, crew, overwrite, form)
+        _dry_run(path, target, plan, renderer, threads, overwrite, form)
         return
     try:
         with videos_progress() as progress:
-            done = store.write(
-                spec, path, codec=codec, backend=backend, workers=crew, part=slices, overwrite=overwrite,
+            done = write(
+                spec, path, codec=codec, backend=backend, threads=threads, slice=chosen, overwrite=overwrite,
                 shard_videos=shard_videos, progress=progress,
             )  # fmt: skip
     except Stop as stop:
@@ -85,47 +87,49 @@ def render(
         "path": str(path), "fingerprint": spec.fingerprint, "rendered": done.rendered, "kept": done.kept,
         "elsewhere": done.elsewhere, "bytes": done.nbytes, "seconds": round(done.seconds, 3), "finished": finished,
     }  # fmt: skip
-    text = "nothing to do" if not done.rendered else (
-        f"{done.rendered:,} videos rendered ({store.size_text(done.nbytes)} in {done.seconds:.1f} s, "
-        f"{number_text(done.rendered / max(done.seconds, 1e-9))} a second)"
-    )  # fmt: skip
-    kept = f", {done.kept:,} were there" if done.kept else ""
-    kept += (
-        f", {done.elsewhere:,} were rendered meanwhile by another process on the same store" if done.elsewhere else ""
-    )
-    owed = "" if finished else "; the store is not complete yet: other slices are owed"
-    show(form, fields, f"{click.format_filename(path)}: {text}{kept}{owed}")
+    speed = number_text(done.rendered / max(done.seconds, 1e-9))
+    text = f"{done.rendered:,} videos rendered ({size_text(done.nbytes)} in {done.seconds:.1f} s, {speed} a second)"
+    text = text if done.rendered else "nothing to do"
+    if done.kept:
+        text += f", {done.kept:,} were there"
+    if done.elsewhere:
+        text += f", {done.elsewhere:,} were rendered meanwhile by another process on the same store"
+    if not finished:
+        text += "; the store is not complete yet: other slices are pending"
+    show(form, fields, f"{click.format_filename(path)}: {text}")
 
 
-def _dry_run(path: Path, plan: Plan, renderer: Backend, workers: int, overwrite: bool, form: str) -> None:
-    from vpngen import store
-    from vpngen.units import duration_text
+def _dry_run(
+    path: Path, target: LocalTarget, plan: Plan, renderer: Backend, threads: int, overwrite: bool, form: str
+) -> None:
+    from vpngen.store import place
+    from vpngen.units import duration_text, size_text
 
-    owed = store.owed(path, plan) if path.is_dir() and not overwrite else list(plan.shards)
-    videos = sum(s.count for s in owed)
+    pending = plan.shards if overwrite else target.pending(plan)
+    videos = plan.only(pending).videos
     kept = plan.videos - videos
     raw = videos * plan.spec.video_bytes
-    guess = store.estimate(plan, owed, renderer, workers)
-    reclaimed = store.stored_bytes(path) if overwrite else 0
-    free = store.free_bytes(path)
+    guess = place.estimate(plan, pending, renderer, threads)
+    reclaimed = target.stored_bytes() if overwrite else 0
+    free = target.free_bytes()
     try:
-        store.check_space(path, plan, owed, guess.nbytes, reclaimed)
+        place.check_space(target, plan, pending, guess.nbytes, reclaimed)
         problem = None
     except VpngenError as error:
         problem = str(error)
     fields = {
         "path": str(path), "fingerprint": plan.spec.fingerprint, "videos": videos, "kept": kept, "raw_bytes": raw,
         "estimated_bytes": guess.nbytes, "estimated_seconds": round(guess.seconds, 1), "free_bytes": free,
-        "reclaimed_bytes": reclaimed, "workers": workers, "fits": problem is None, "problem": problem,
+        "reclaimed_bytes": reclaimed, "threads": threads, "fits": problem is None, "problem": problem,
     }  # fmt: skip
-    replaced = f", {store.size_text(reclaimed)} are replaced" if reclaimed else ""
+    replaced = f", {size_text(reclaimed)} are replaced" if reclaimed else ""
     rows = [
         ("store", click.format_filename(path)),
         ("videos", f"{videos:,} to render" + (f", {kept:,} are there" if kept else "")),
-        ("pixels", store.size_text(raw)),
-        ("on disk", f"about {store.size_text(guess.nbytes)}; {store.size_text(free)} are free{replaced}"),
+        ("pixels", size_text(raw)),
+        ("on disk", f"about {size_text(guess.nbytes)}; {size_text(free)} are free{replaced}"),
         ("fits", "yes" if problem is None else f"NO: {problem}"),
-        ("time", f"about {duration_text(guess.seconds)} with {workers} workers, if the disk keeps up"),
+        ("time", f"about {duration_text(guess.seconds)} with {threads} threads, if the disk keeps up"),
     ]
     show(form, fields, table(rows))
 
@@ -150,8 +154,8 @@ def info(store_path: str | None, presets: bool, form: str, **options: Any) -> No
 
     if presets:
         if store_path is not None:
-            raise ArgumentError("STORE cannot be given beside `presets`; leave one of them out")
-        no_dataset(options, "`presets`")
+            raise ArgumentError("STORE cannot be given beside --presets; leave one of them out")
+        no_dataset(options, "--presets")
         known = {name: Spec.preset(name) for name in all_presets()}
         about = {name: fields["about"] for name, fields in all_presets().items()}
         listed = {n: {**_facts(s), "about": about[n]} for n, s in known.items()}
@@ -164,22 +168,21 @@ def info(store_path: str | None, presets: bool, form: str, **options: Any) -> No
         return
     no_dataset(options, "STORE")
     from vpngen import store
+    from vpngen.units import size_text
 
     spec, layout = store.read_spec(store_path)
-    plan = store.store_plan(spec, layout)
-    left = store.owed(Path(store_path), plan)
-    size = store.stored_bytes(Path(store_path))
-    state = (
-        "complete" if not left else f"{len(left):,} of {len(plan.shards):,} shards are owed: give `vpngen render` again"
-    )
+    plan, target = store.store_plan(spec, layout), store.LocalTarget(store_path)
+    left, total = len(target.pending(plan)), len(plan.shards)
+    size = target.stored_bytes()
+    state = f"{left:,} of {total:,} shards are pending: give `vpngen render` again" if left else "complete"
     fields = {
         **_facts(spec), "spec": spec.to_dict(), "path": store_path, "codec": layout.codec, "stored_bytes": size,
-        "shards": len(plan.shards), "shards_owed": len(left), "finished": not left,
+        "shards": total, "shards_pending": left, "finished": not left,
     }  # fmt: skip
     rows = [
         ("store", f"{click.format_filename(store_path)}: {state}"),
         *_fact_rows(spec),
-        ("on disk", f"{store.size_text(size)}, codec {layout.codec}, {layout.shard_videos} videos a shard"),
+        ("on disk", f"{size_text(size)}, codec {layout.codec}, {layout.shard_videos} videos a shard"),
     ]
     show(form, fields, table(rows))
 
@@ -221,12 +224,12 @@ def _fact_rows(spec: Spec) -> list[tuple[str, str]]:
 @cli.command(epilog=EXIT_CODES)
 @click.argument("store_path", metavar="STORE", type=click.Path())
 @click.option("--render", "compare", is_flag=True, help="Also render every video and compare the pixels.")
-@click.option("--repair", is_flag=True, help="Render the damaged videos again and mend the files.")
+@click.option("--repair", is_flag=True, help="Render the damaged videos again and repair the files.")
 @backend_option
-@workers_option
+@threads_option
 @format_option
-def verify(store_path: str, compare: bool, repair: bool, backend: str, workers: int | None, form: str) -> None:
-    """Check every file of a store, and mend what is damaged.
+def verify(store_path: str, compare: bool, repair: bool, backend: str, threads: int | None, form: str) -> None:
+    """Check every file of a store, and repair what is damaged.
 
     Metadata, labels, completion records, digests, and the checksum of each chunk; with --render every pixel.
 
@@ -236,23 +239,23 @@ def verify(store_path: str, compare: bool, repair: bool, backend: str, workers: 
     """
     from vpngen import store
     from vpngen.terminal import shards_progress
+    from vpngen.units import size_text
 
     with shards_progress() as progress:
         found = store.verify(
-            store_path, render=compare, repair=repair, backend=backend, workers=workers, progress=progress
+            store_path, render=compare, repair=repair, backend=backend, threads=threads, progress=progress
         )
     fields = {
         "path": store_path, "videos": found.videos, "bytes": found.nbytes, "whole": found.whole,
-        "problems": [{"path": p.path, "what": p.what, "split": p.split, "videos": list(p.videos), "repaired": p.repaired}
-                     for p in found.problems],
+        "problems": [asdict(p) for p in found.problems],
     }  # fmt: skip
     lines = []
     for p in found.problems:
         videos = f" (videos {ranges(p.videos)} of {p.split})" if p.videos else ""
         lines.append(f"{'repaired' if p.repaired else 'damaged '}  {p.path}: {p.what}{videos}")
-    verdict = "whole" if found.whole else "NOT whole" if repair else "NOT whole; --repair mends what was rendered here"
+    verdict = "whole" if found.whole else "NOT whole" if repair else "NOT whole; --repair renders what is damaged again"
     lines.append(
-        f"{click.format_filename(store_path)}: {found.videos:,} videos, {store.size_text(found.nbytes)} read; {verdict}"
+        f"{click.format_filename(store_path)}: {found.videos:,} videos, {size_text(found.nbytes)} read; {verdict}"
     )
     show(form, fields, "\n".join(lines))
     if not found.whole:

@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 LAYOUTS: Final = {layout.name: layout for layout in (UCF101, HMDB51, ACTIVITYNET, KINETICS, JSON, FOLDER)}
 KINDS: Final = tuple(LAYOUTS)
 """What `read_videos` takes as `kind`."""
+ANNOTATIONS: Final = "; ".join(f"{layout.name}: {layout.annotations}" for layout in LAYOUTS.values() if layout.annotations)
+"""What it takes as `annotations`, for help."""
 
 __all__ = [
-    "KINDS", "LAYOUTS", "Layout", "Video", "VideoLoader", "VideoSet", "WindowLoader", "hold_out", "read_videos",
+    "ANNOTATIONS", "KINDS", "LAYOUTS", "Layout", "Video", "VideoLoader", "VideoSet", "WindowLoader", "hold_out", "read_videos",
 ]  # fmt: skip
 
 __getattr__, __dir__ = lazy(__name__, {"clips": ("VideoLoader", "WindowLoader"), "sets": ("hold_out", "read_videos")})

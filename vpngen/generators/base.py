@@ -186,7 +186,7 @@ class Generator(ABC):
         return False
 
     def with_extremes(self, params: Params, low: npt.NDArray[np.float32], high: npt.NDArray[np.float32]) -> Params:
-        """`params` completed by the least and greatest value (N,) that each video takes at gain 1 and bias 0."""
+        """`params` completed by the least and greatest value (N,) of each video, as `params` without them give it."""
         raise NotImplementedError
 
     @staticmethod

@@ -305,9 +305,8 @@ class Fractal(Generator):
         if min(height, width) <= 2 * self.pad:
             raise ArgumentError(f"leaves nothing of frames of {height} x {width}", "pad", self.pad)
         if frames * self.points_per_frame > MOST_POINTS:
-            raise ArgumentError(
-                f"{frames} frames of `points_per_frame` (={self.points_per_frame}) are more than {MOST_POINTS:,} points"
-            )
+            problem = f"is more than {MOST_POINTS:,} points in {frames} frames"
+            raise ArgumentError(problem, "points_per_frame", self.points_per_frame)
 
     # --- params
 
@@ -378,7 +377,10 @@ class Fractal(Generator):
         points = shape[0] * self.points_per_frame
         return [
             ("systems", f"{len(usable):,} {source}, of {_span(self.systems.count.tolist())} maps"),
-            ("variants", f"{_span(usable)} of {VARIANTS} a system: itself, and a to f times {', '.join(some)} or {last}"),
+            (
+                "variants",
+                f"{_span(usable)} of {VARIANTS} a system: itself, and a to f times {', '.join(some)} or {last}",
+            ),
             ("flips", f"{'yes' if self.flips else 'no'}: {flipped}"),
             ("draw", f"{self.draw}: {pattern}, grey {self.level} on 0, with a margin of {self.pad}"),
             ("points", f"{self.points_per_frame:,} a frame, {points:,} a video; a frame shows those of {shown}"),

@@ -58,7 +58,9 @@ class Mixed(Generator):
             raise ArgumentError(f"must be a list of {' or '.join(kind.name for kind in allowed)} generators", "parts")
 
     @classmethod
-    def from_counts(cls, categories: int | None, shape: Shape, progress: Progress | None = None, **options: Any) -> Self:
+    def from_counts(
+        cls, categories: int | None, shape: Shape, progress: Progress | None = None, **options: Any
+    ) -> Self:
         """Raises ArgumentError: see `vpngen.mixed`, which makes one of other sets."""
         raise ArgumentError("is made of other sets, by `vpngen.mixed`", "generator", cls.name)
 

@@ -129,7 +129,7 @@ def _distinct(name: str, values: Any) -> tuple[int, ...]:
     """`values` as different positive integers, one at least. Raises ArgumentError."""
     found = checks.integers(name, values, 1, MOST)
     if not found or len(set(found)) != len(found):
-        raise ArgumentError("must not be empty, nor name a value twice", name, found)
+        raise ArgumentError("must have a value, and none twice", name, found)
     return found
 
 
@@ -162,7 +162,9 @@ class Perlin(Generator):
     name: ClassVar[str] = "perlin"
     short: ClassVar[str] = "vpn"
     title: ClassVar[str] = "Video Perlin Noise"
-    counts: ClassVar[tuple[Field, ...]] = usual_counts(256, "(W, H) pairs, a x b with both up to 20.", 512, (240, 240, 240))
+    counts: ClassVar[tuple[Field, ...]] = usual_counts(
+        256, "(W, H) pairs, a x b with both up to 20.", 512, (240, 240, 240)
+    )
     made_from: ClassVar[tuple[Field, ...]] = (
         Field("temporal", WORD_OR_INTEGERS, "middle", "A name, or values of D.", tuple(TEMPORAL), "NAME|D,..."),
         Field("divisions", WORD_OR_INTEGERS, "spread", "A rule, or the divisions of both axes.", RULES, "RULE|N,..."),
@@ -225,7 +227,7 @@ class Perlin(Generator):
                 amplitudes,
             )
         if len(set(amplitudes)) != len(amplitudes):
-            raise ArgumentError("names a value twice", "noise_amplitudes", amplitudes)
+            raise ArgumentError("must have no value twice", "noise_amplitudes", amplitudes)
         if self.loop and self.temporal_unit == "period" and self.noise_terms:
             for d in self.temporal:
                 if not any(d % f == 0 for f in self.noise_frequencies):
@@ -271,20 +273,24 @@ class Perlin(Generator):
             listed = {axis: divisions if given is None else given for axis, given in listed.items()}
         axes = {axis: _distinct(axis, given) for axis, given in listed.items() if given is not None}
         if len(axes) < 2:
-            n = checks.integer("categories", categories, 1)
+            if categories is None or not checks.is_integer(categories):
+                raise ArgumentError("must be an integer", "categories", categories)
+            n = int(categories)
             if axes:
                 (given,) = axes.values()
                 a, rest = divmod(n, len(given))
-                if rest:
-                    raise ArgumentError(f"must be a multiple of the {len(given)} divisions that are listed", "categories", n)
+                if rest or a < 1:
+                    raise ArgumentError(
+                        f"must be a multiple of the {len(given)} divisions that are listed", "categories", n
+                    )
                 b = a
             else:
                 a, b = factor_categories(n)
             rule = checks.one_of("divisions", divisions, RULES)
             for axis, count, size in (("divisions_x", a, shape[2]), ("divisions_y", b, shape[1])):
                 axes[axis] = axes.get(axis) or pick_divisions(rule, count, size)
-        periods = (int(temporal),) if checks.is_integer(temporal) else temporal
-        return cls(temporal=_distinct("temporal", periods), **axes, **fields)
+        values = (temporal,) if checks.is_integer(temporal) else temporal
+        return cls(axes["divisions_x"], axes["divisions_y"], _distinct("temporal", values), **fields)
 
     # --- categories: id = (index of D * number of W + index of W) * number of H + index of H
 
@@ -324,12 +330,12 @@ class Perlin(Generator):
         ]
         if self.temporal_unit == "divisions":
             wanted += [("temporal", "frames", frames, self.temporal), ("noise_frequencies", "frames", frames, noise)]
-        for field, axis, size, values in wanted:
+        for name, axis, size, values in wanted:
             if bad := [v for v in values if size % v]:
                 raise ArgumentError(
                     f"has {', '.join(map(str, bad))}, which does not divide the {axis} of {size}; "
-                    f"change the {axis} or give `{field}` without it",
-                    field,
+                    f"change the {axis}, or leave it out",
+                    name,
                 )
 
     # --- params
@@ -364,7 +370,7 @@ class Perlin(Generator):
 
         params = np.zeros(n, self.params_dtype)
         params["key"] = keys
-        params["gain"], params["bias"] = 127.5, 128.0
+        params["gain"], params["bias"] = (1, 0) if self.needs_extremes else (127.5, 128)
         params["gradients"], params["fade"] = GRADIENTS.index(self.gradients), FADES.index(self.fade)
         params["phase"] = 0.5 * PHASES.index(self.phase)
         params["terms"] = 1 + self.noise_terms

@@ -70,6 +70,8 @@ class Network(nn.Module):
     """A frozen dataclass: its fields are the options."""
     reference: ClassVar[str] = ""
     """What 3D-ResNets-PyTorch calls the family; empty where it has none."""
+    inflates: ClassVar[bool] = False
+    """Whether the weights of a 2-D network can be repeated along time; `own_name` knows its names."""
 
     def forward(self, clips: Tensor) -> Tensor:
         """Clips (N, C, T, Y, X) to logits (N, num_classes)."""
@@ -94,12 +96,6 @@ class Network(nn.Module):
         The names are those here, `stem` and `head` among them. The weights may be those of a 2-D network.
         """
         return {}
-
-    def from_images(self, state: State) -> State:
-        """The weights of a 2-D network by the names here, for `inflate`. Raises ArgumentError if there is no such network."""
-        raise ArgumentError(
-            f"({type(self).__name__}) has kernels that no 2-D network has; inflate into one of r3d", "model"
-        )
 
 
 def create_model(name: str, num_classes: int = 400, **options: Any) -> nn.Module:

@@ -40,19 +40,17 @@ def make(name: str, num_classes: int, options: Mapping[str, Any]) -> nn.Module:
         factory = getattr(factory, part)
     if not callable(factory):
         raise ArgumentError("must name a function or class that makes a model; this cannot be called", "name", name)
-    parameters = inspect.signature(factory).parameters.values()
-    taken = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    counts = [c for c in CLASS_COUNTS if c in taken][:1] or list(CLASS_COUNTS if open_ended else ())
+    signature = inspect.signature(factory)
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+    counts = [c for c in CLASS_COUNTS if c in signature.parameters][:1] or list(CLASS_COUNTS if open_ended else ())
     if not counts:
-        wanted = f"{', '.join(CLASS_COUNTS[:-1])} or {CLASS_COUNTS[-1]}"
-        has = ", ".join(taken) or "none"
+        wanted, has = " or ".join(CLASS_COUNTS), ", ".join(signature.parameters) or "none"
         raise ArgumentError(f"takes no class count; it needs a parameter called {wanted}, and has {has}", "name", name)
     for count in counts:
         if count in options:
             raise ArgumentError(f"is the class count of {name}; give it as `num_classes`", count)
         try:
-            inspect.signature(factory).bind(**{count: num_classes}, **options)
+            signature.bind(**{count: num_classes}, **options)
             model = factory(**{count: num_classes}, **options)
             break
         except TypeError as error:

@@ -11,7 +11,7 @@ from vpngen.errors import ArgumentError
 from vpngen.models.base import Network, State
 from vpngen.models.foreign import within
 from vpngen.models.parts import bare, find_head
-from vpngen.models.weights import COUNTED, differences, fitting, flattened, listed, plain
+from vpngen.models.weights import COUNTED, differences, fitting, flattened, listed, own_names, plain
 
 
 def inflate(model: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -21,8 +21,8 @@ def inflate(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     Normalization is copied. The classifier is copied where it has the same size, and stays as it is elsewhere.
 
     Args:
-        model: a network that `Network.from_images` lets, as a ResNet whose convolutions are whole; or one of another package that has
-            the names of the 2-D network. It is changed in place, and left as it was when an error is raised.
+        model: a `Network` that `inflates`, as a ResNet whose convolutions are whole, or one of another package that has the names of the
+            2-D network. It is changed in place, and left as it was when an error is raised.
         state: name -> tensor of that network, as `read_weights` gives it; for a ResNet one of torchvision or timm of the same depth.
 
     Raises:
@@ -33,7 +33,9 @@ def inflate(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     head = find_head(model)[0]
     if any(v.ndim == 5 for v in flat.values()):
         raise ArgumentError("has kernels in time already; `load_weights` takes it as it is", "state")
-    found = model.from_images(flat) if isinstance(model, Network) else flat
+    if isinstance(model, Network) and not model.inflates:
+        raise ArgumentError(f"({type(model).__name__}) takes no weights of images; inflate into one of r3d", "model")
+    found = own_names(model, flat)
     given, wanted = (
         {n: v for n, v in s.items() if not within(n, head) and not n.endswith(COUNTED)} for s in (found, solid)
     )

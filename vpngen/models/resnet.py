@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from vpngen import checks
 from vpngen.checks import Shape
-from vpngen.errors import ArgumentError
 from vpngen.fields import field
 from vpngen.models.base import STEM, Network, Options, State, convolution, count_blocks, guess_options
 
@@ -108,6 +107,7 @@ class ResNet(Network):
     stem = "conv1"
     options = ResNetOptions
     reference = "resnet"
+    inflates = True
     channels: ClassVar[int] = 64
     """Within a block of the first stage; they double from stage to stage."""
     expansion: ClassVar[int] = 4
@@ -166,15 +166,6 @@ class ResNet(Network):
         shortcut = {} if any(".downsample." in name for name in state) else {"shortcut": "A"}
         return guess_options(first, state.get("conv1_t.weight", first)) | shortcut
 
-    def from_images(self, state: State) -> State:
-        """Those of a ResNet of the same depth of torchvision or timm, whose names are those here. Raises ArgumentError."""
-        if self.split:
-            return super().from_images(state)
-        projected = [name for name in state if ".downsample." in name]
-        if projected and not any(".downsample." in name for name in self.state_dict()):
-            raise ArgumentError(f"has shortcuts A, with no place for `{projected[0]}`; it needs shortcut=B", "model")
-        return state
-
     def _convolutions(
         self, number: int, inputs: int, outputs: int, kernel: Shape, stride: Shape = (1, 1, 1), groups: int = 1,
         counted: int = 0,
@@ -218,6 +209,7 @@ class R2Plus1D(ResNet):
 
     reference = "resnet2p1d"
     stem = "conv1_s"
+    inflates = False
     split = True
 
 

@@ -13,7 +13,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -235,7 +235,9 @@ def load_weights(model: nn.Module, path: str | Path, *, head: str = "keep") -> d
     real = model.state_dict()
     names = dict(zip(plain(real), real, strict=True))
     wanted = plain(real)
-    found = _as_here(model, state, wanted)
+    found = own_names(model, state)
+    if not any(name.endswith(COUNTED) for name in found):  # torch below 0.4.1 did not count
+        found = found | {n: torch.zeros_like(v, device="cpu") for n, v in wanted.items() if n.endswith(COUNTED)}
     top = head_name(model)
     if head == "replace":
         name, _ = find_head(model)
@@ -267,13 +269,9 @@ def plain(state: Mapping[str, Tensor]) -> State:
     return found
 
 
-def _as_here(model: nn.Module, state: State, wanted: Mapping[str, Tensor]) -> State:
-    """A state by the names of `wanted`, whoever published it."""
-    if isinstance(model, Network):
-        state = {model.own_name(name): value for name, value in state.items()}
-    if not any(name.endswith(COUNTED) for name in state):  # torch below 0.4.1 did not count
-        state = state | {n: torch.zeros_like(v, device="cpu") for n, v in wanted.items() if n.endswith(COUNTED)}
-    return state
+def own_names(model: nn.Module, state: State) -> State:
+    """A state by the names of `model`, whoever published it."""
+    return {model.own_name(n): v for n, v in state.items()} if isinstance(model, Network) else state
 
 
 def _classes(state: Mapping[str, Tensor], head: str) -> int | None:
@@ -341,19 +339,17 @@ def fitting(state: State, flat: bool = False) -> dict[str, Any] | None:
         network, arguments = find(name)
         own = {network.own_name(n): v for n, v in state.items()}
         stem, num_classes = own.get(f"{network.stem}.weight"), _classes(own, network.head)
-        if stem is None or stem.ndim != (4 if flat else 5) or not num_classes:
+        if stem is None or stem.ndim != (4 if flat else 5) or not num_classes or flat > network.inflates:
             continue
         options = network.guess(own, **arguments)
         if options is None:
             continue
         try:
             with torch.device("meta"):
-                model = cast(Network, create_model(name, num_classes, **options))
-            given = model.from_images(own) if flat else own
-        except ArgumentError:  # no model has such options, or none can be inflated
+                made = create_model(name, num_classes, **options).state_dict()
+        except ArgumentError:  # no model has such options
             continue
-        made = flattened(model.state_dict()) if flat else model.state_dict()
-        if _shapes(given) == _shapes(made):
+        if _shapes(own) == _shapes(flattened(made) if flat else made):
             return {"name": name, "options": options, "num_classes": num_classes}
     return None
 

@@ -1,34 +1,21 @@
 """Datasets on disk: sharded Zarr v3 that any reader opens, written whole shard by whole shard.
 
-`layout` says what goes where, `encoding` what the chunks of a video are, `shard` packs and unpacks one shard file,
-`writer` renders what is owed, `verifier` checks what is there. `formula` is the codec whose chunks are recipes, rendered
-when they are read; `virtual` makes the recipes too when they are read, and needs no disk. zarr-python makes the metadata
-and the small arrays; the pixels are packed here, because measured side by side (`python -m benchmarks store`) that is
-what keeps up with the renderer and the disk.
+`layout` says what goes where and what a run is to do, `encoding` what the chunks of a video are, `packing` how they make
+a shard file. `shards` renders one shard; `targets` are the places where it is put; `place` looks at one before a run;
+`verifier` checks what is there. `formula` is the codec whose chunks are the parameters of a video, rendered when they
+are read; `virtual` makes the parameters too when they are read, and needs no disk. zarr-python makes the metadata and
+the small arrays; the pixels are packed here, because measured side by side (`python -m benchmarks store`) that is what
+keeps up with the renderer and the disk. What runs a plan is above, in `vpngen.executors`.
 """
 
 from vpngen.store.clips import ClipReader
 from vpngen.store.layout import CODECS, Layout, Plan, Shard, is_complete, parse_slice, read_spec, store_plan
+from vpngen.store.targets.local import LocalTarget
 from vpngen.store.verifier import Problem, Verified, verify
 from vpngen.store.view import View, open
 from vpngen.store.virtual import SpecStore
-from vpngen.store.writer import (
-    Estimate,
-    Progress,
-    Written,
-    check_place,
-    check_space,
-    estimate,
-    free_bytes,
-    owed,
-    stored_bytes,
-    worker_count,
-    write,
-)  # fmt: skip
-from vpngen.units import size_text
 
 __all__ = [
-    "CODECS", "ClipReader", "Estimate", "Layout", "Plan", "Problem", "Progress", "Shard", "SpecStore", "Verified", "View",
-    "Written", "check_place", "check_space", "estimate", "free_bytes", "is_complete", "open", "owed", "parse_slice",
-    "read_spec", "size_text", "store_plan", "stored_bytes", "verify", "worker_count", "write",
+    "CODECS", "ClipReader", "Layout", "LocalTarget", "Plan", "Problem", "Shard", "SpecStore", "Verified", "View",
+    "is_complete", "open", "parse_slice", "read_spec", "store_plan", "verify",
 ]  # fmt: skip

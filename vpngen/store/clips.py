@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
-from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from vpngen.errors import RunError
 from vpngen.generators import Pixels
-from vpngen.store.layout import Shard, read_spec, store_plan
-from vpngen.store.shard import chunk_place, decode_chunk, read_index
+from vpngen.store.layout import Plan, Shard, read_spec, store_plan
+from vpngen.store.packing import chunk_place, decode_chunk, read_index
 
 OPEN_SHARDS: Final = 128
 
@@ -30,15 +30,11 @@ class ClipReader:
         self.path, self.split = Path(path).absolute(), split
         self.spec, self.layout = read_spec(self.path)
         self._plan = store_plan(self.spec, self.layout)
-        self._open: OrderedDict[int, _OpenShard] = OrderedDict()
-        self._lock = threading.Lock()
+        self._shard = functools.lru_cache(OPEN_SHARDS)(functools.partial(_OpenShard, self._plan))
         self._mine = threading.local()
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "split": self.split}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
+    def __reduce__(self) -> tuple[type[ClipReader], tuple[Path, str]]:
+        return ClipReader, (self.path, self.split)
 
     def read(
         self, indices: npt.NDArray[np.int64], windows: npt.NDArray[np.int32], out: Pixels, threads: int = 1
@@ -49,14 +45,12 @@ class ClipReader:
             RunError: a shard is damaged or cannot be read.
         """
         if threads == 1 or len(indices) == 1:
-            for i in range(len(indices)):
-                self._read_one(int(indices[i]), windows[i].tolist(), out[i])
+            for video, window, place in zip(indices.tolist(), windows.tolist(), out, strict=True):
+                self._read_one(video, window, place)
             return
-        with ThreadPoolExecutor(min(threads, len(indices))) as crew:
-            for done in [
-                crew.submit(self._read_one, int(indices[i]), windows[i].tolist(), out[i]) for i in range(len(indices))
-            ]:
-                done.result()
+        with ThreadPoolExecutor(min(threads, len(indices))) as pool:
+            for _ in pool.map(self._read_one, indices.tolist(), windows.tolist(), out):
+                pass
 
     def _read_one(self, video: int, window: list[int], out: Pixels) -> None:
         t0, step, y0, x0, flip = window
@@ -65,11 +59,11 @@ class ClipReader:
         number, at = divmod(video, self.layout.shard_videos)
         key = Shard(self.split, number, 0, 0).key
         try:
-            shard = self._shard(number, key)
+            shard = self._shard(self.path / key)
             i = 0
             while i < len(out):
                 chunk, t = divmod(t0 + i * step, chunk_frames)
-                entry = shard.index[at * self._plan.chunks_a_video + chunk]
+                entry = shard.index[at, chunk]
                 pixels = self._chunk(shard.fd, entry).reshape(chunk_frames, height, width)
                 part = pixels[t::step, y0 : y0 + out.shape[1], x0 : x0 + out.shape[2]][: len(out) - i]
                 out[i : i + len(part)] = part[:, :, ::-1] if flip else part
@@ -91,24 +85,13 @@ class ClipReader:
             raise ValueError("the chunk is cut short")
         return decode_chunk(packed, self.layout.codec, self._plan.chunk_bytes, mine.pixels)
 
-    def _shard(self, number: int, key: str) -> _OpenShard:
-        with self._lock:
-            shard = self._open.get(number)
-            if shard is None:
-                chunks = self.layout.shard_videos * self._plan.chunks_a_video
-                shard = self._open[number] = _OpenShard(self.path / key, chunks)
-                if len(self._open) > OPEN_SHARDS:
-                    self._open.popitem(last=False)
-            self._open.move_to_end(number)
-            return shard
-
 
 class _OpenShard:
     """A file and its index; closed when nobody holds it any more."""
 
-    def __init__(self, path: Path, chunks: int) -> None:
+    def __init__(self, plan: Plan, path: Path) -> None:
         self.fd = os.open(path, os.O_RDONLY)
-        self.index = read_index(self.fd, chunks)[0]
+        self.index = read_index(self.fd, plan)[0]
 
     def __del__(self) -> None:
         if hasattr(self, "fd"):

@@ -1,4 +1,4 @@
-"""What the chunks of a video are, one class for each kind: pixels, packed or not, or the recipe that makes them."""
+"""What the chunks of a video are, one class for each kind: pixels, packed or not, or the parameters that make them."""
 
 from __future__ import annotations
 
@@ -11,38 +11,32 @@ import numpy as np
 
 from vpngen.backends import Backend
 from vpngen.generators import Params, Pixels
-from vpngen.rendering import recipes, videos
-from vpngen.store.formula import decode_recipe, encode_recipe, recipe_bytes
+from vpngen.rendering import params_of, videos
+from vpngen.store.formula import decode_params, encode_params, params_bytes
 from vpngen.store.layout import Plan
-from vpngen.store.shard import CRC_BYTES, INDEX_BYTES, Chunk, decode_chunk, encode_video
+from vpngen.store.packing import CRC_BYTES, INDEX_BYTES, Chunk, decode_chunk, encode_video
 
 TOGETHER: Final = 256
-"""Recipes drawn at a time: arithmetic on arrays, where a single one costs hundreds of times its share."""
+"""Videos whose parameters are drawn at a time: arithmetic on arrays, where one alone costs hundreds of times its share."""
 
 
 @dataclass(frozen=True)
 class Encoding(ABC):
     """How the videos of a plan become chunks, and chunks what they hold.
 
-    What they hold, the content of a video, is its pixels (T, Y, X), or its row (1,).
+    What they hold, the content of a video, is its pixels (T, Y, X), or its parameters (1,).
+
+    Attributes:
+        plan: whose videos.
+        most_bytes: bytes that a video takes of a shard at most, with its checksums and its part of the index.
+        exact: whether every video takes that much.
+        together: how many contents are made at a time.
     """
 
     plan: Plan
-
-    @property
-    @abstractmethod
-    def most_bytes(self) -> int:
-        """Bytes that a video takes of a shard at most, with its checksums and its part of the index."""
-
-    @property
-    @abstractmethod
-    def exact(self) -> bool:
-        """Whether every video takes that much."""
-
-    @property
-    @abstractmethod
-    def together(self) -> int:
-        """How many contents are made at a time."""
+    most_bytes: int
+    exact: bool = True
+    together: int = 1
 
     @abstractmethod
     def contents(self, split: str, indices: Sequence[int], renderer: Backend, threads: int = 1) -> Iterator[Any]:
@@ -64,25 +58,10 @@ class Encoding(ABC):
 class PixelEncoding(Encoding):
     """Codecs `none` and `zstd`: chunks of frames."""
 
-    @property
-    def most_bytes(self) -> int:
-        """See `Encoding.most_bytes`."""
-        return self.plan.chunks_a_video * (self.plan.chunk_bytes + CRC_BYTES + INDEX_BYTES)
-
-    @property
-    def exact(self) -> bool:
-        """See `Encoding.exact`."""
-        return self.plan.layout.codec == "none"
-
-    @property
-    def together(self) -> int:
-        """See `Encoding.together`."""
-        return 1
-
     def contents(self, split: str, indices: Sequence[int], renderer: Backend, threads: int = 1) -> Iterator[Pixels]:
         """See `Encoding.contents`."""
         spec = self.plan.spec
-        rows = recipes(spec, np.array(indices), split, renderer, threads)
+        rows = params_of(spec, np.array(indices), split, renderer, threads)
         return videos(renderer, spec.generator.name, rows, spec.shape, threads)
 
     def encode(self, content: Pixels) -> list[Chunk]:
@@ -99,51 +78,36 @@ class PixelEncoding(Encoding):
         return np.array_equal(flat[: content.size], content.ravel()) and not flat[content.size :].any()
 
 
-class RecipeEncoding(Encoding):
-    """Codec `formula`: one chunk a video. Nothing is rendered, unless the recipe depends on the extremes of the video."""
-
-    @property
-    def most_bytes(self) -> int:
-        """See `Encoding.most_bytes`."""
-        return recipe_bytes(self.plan.spec.generator.name) + INDEX_BYTES
-
-    @property
-    def exact(self) -> bool:
-        """See `Encoding.exact`."""
-        return True
-
-    @property
-    def together(self) -> int:
-        """See `Encoding.together`."""
-        return 1 if self.plan.spec.generator.needs_extremes else TOGETHER
+class ParamsEncoding(Encoding):
+    """Codec `formula`: one chunk a video. Nothing is rendered, unless the parameters depend on the extremes of the video."""
 
     def contents(self, split: str, indices: Sequence[int], renderer: Backend, threads: int = 1) -> Iterator[Params]:
         """See `Encoding.contents`."""
         for first in range(0, len(indices), self.together):
             some = np.array(indices[first : first + self.together])
-            rows = recipes(self.plan.spec, some, split, renderer, threads)
+            rows = params_of(self.plan.spec, some, split, renderer, threads)
             for i in range(len(rows)):
                 yield rows[i : i + 1]
 
     def encode(self, content: Params) -> list[Chunk]:
         """See `Encoding.encode`."""
-        return [encode_recipe(content, self.plan.spec.format_version)]
+        return [encode_params(content, self.plan.spec.format_version)]
 
     def decode(self, chunks: list[bytes]) -> Params:
         """See `Encoding.decode`."""
         (chunk,) = chunks
-        return decode_recipe(chunk, self.plan.spec.generator.name, self.plan.spec.format_version)
+        return decode_params(chunk, self.plan.spec.generator.name, self.plan.spec.format_version)
 
     def agree(self, stored: Params, content: Params) -> bool:
         """See `Encoding.agree`."""
         return stored.tobytes() == content.tobytes()
 
 
-ENCODINGS: Final[dict[str, type[Encoding]]] = {
-    "none": PixelEncoding, "zstd": PixelEncoding, "formula": RecipeEncoding,
-}  # fmt: skip
-
-
 def encoding(plan: Plan) -> Encoding:
     """How the videos of a plan are stored."""
-    return ENCODINGS[plan.layout.codec](plan)
+    generator, codec = plan.spec.generator, plan.layout.codec
+    if codec == "formula":
+        together = 1 if generator.needs_extremes else TOGETHER
+        return ParamsEncoding(plan, params_bytes(generator.name) + INDEX_BYTES, together=together)
+    most_bytes = plan.chunks_a_video * (plan.chunk_bytes + CRC_BYTES + INDEX_BYTES)
+    return PixelEncoding(plan, most_bytes, exact=codec == "none")

@@ -1,6 +1,6 @@
-"""The formula codec: a chunk is the recipe of one video. Decoding renders it, and a partial read renders only its window.
+"""The formula codec: a chunk is the parameters of one video. Decoding renders it, a partial read only its window.
 
-An encoded chunk is HEADER (magic, format version, bytes of the row), the row as the generator's `params_dtype` lays it out,
+An encoded chunk is HEADER (magic, format version, bytes of the parameters), the parameters as the generator's `params_dtype` lays it out,
 little-endian, and the crc32c of both. The checksum is part of the chunk because zarr decodes in part only where no
 bytes-to-bytes codec follows.
 
@@ -37,7 +37,7 @@ NAME: Final = "vpngen.formula"
 MAGIC: Final = b"vpng"
 HEADER: Final = struct.Struct("<4sHH")
 _CHECKSUM: Final = struct.Struct("<I")
-BACKEND: Final = "numba"
+BACKEND: Final = "cpu"
 AT_ONCE: Final = 2**20
 """Pixels up to which zarr's own thread renders: a clip takes it less time than handing over to another thread."""
 
@@ -49,19 +49,19 @@ class DamageError(RunError, ValueError):
 # --- the bytes of a chunk
 
 
-def recipe_bytes(generator: str) -> int:
+def params_bytes(generator: str) -> int:
     """The size of every chunk of a generator."""
     return HEADER.size + GENERATORS[generator].params_dtype.itemsize + _CHECKSUM.size
 
 
-def encode_recipe(row: Params, version: int) -> tuple[bytes, bytes]:
-    """The chunk of a video with the row (1,), as (payload, checksum)."""
+def encode_params(row: Params, version: int) -> tuple[bytes, bytes]:
+    """The chunk of a video with parameters `row` (1,), as (payload, checksum)."""
     payload = HEADER.pack(MAGIC, version, row.dtype.itemsize) + row.tobytes()
     return payload, _CHECKSUM.pack(crc32c(payload))
 
 
-def decode_recipe(chunk: bytes, generator: str, version: int) -> Params:
-    """The row (1,) in a chunk, safe to hand to a kernel.
+def decode_params(chunk: bytes, generator: str, version: int) -> Params:
+    """The parameters (1,) in a chunk, safe to hand to a kernel.
 
     Raises:
         ArgumentError: a newer format version.
@@ -70,12 +70,12 @@ def decode_recipe(chunk: bytes, generator: str, version: int) -> Params:
 
     def damaged(what: str) -> NoReturn:
         raise DamageError(
-            f"a formula chunk is damaged: {what}; `vpngen verify STORE --repair` says which videos it hit and mends them"
+            f"a formula chunk is damaged: {what}; `vpngen verify STORE --repair` repairs the videos that it hit"
         )
 
     payload, checksum = chunk[: -_CHECKSUM.size], chunk[-_CHECKSUM.size :]
     if len(payload) < HEADER.size:
-        damaged(f"it has {len(chunk)} bytes in place of {recipe_bytes(generator)}")
+        damaged(f"it has {len(chunk)} bytes in place of {params_bytes(generator)}")
     if _CHECKSUM.pack(crc32c(payload)) != checksum:
         damaged("its checksum does not match")
     magic, there, size = HEADER.unpack_from(payload)
@@ -86,7 +86,7 @@ def decode_recipe(chunk: bytes, generator: str, version: int) -> Params:
         damaged(f"it is of format version {there}, its array of {version}")
     dtype = GENERATORS[generator].params_dtype
     if size != dtype.itemsize or len(payload) != HEADER.size + size:
-        damaged(f"its recipe has {size} bytes in place of {dtype.itemsize}")
+        damaged(f"its parameters have {size} bytes in place of {dtype.itemsize}")
     row = np.frombuffer(payload, dtype, 1, HEADER.size).copy()  # aligned and writeable, as kernels are compiled for
     try:
         GENERATORS[generator].check_params(row)
@@ -137,7 +137,7 @@ class _Cut(NamedTuple):
 def cut(selection: Any, shape: tuple[int, ...]) -> _Cut:
     """The smallest window that covers a selection, as zarr makes them, from a video of `shape` (1, T, Y, X).
 
-    Frames that a slice steps over are left out. Params and columns between the chosen ones are not, nor is what lies
+    Frames that a slice steps over are left out. Rows and columns between the chosen ones are not, nor is what lies
     between the places that arrays of integers or booleans name.
 
     Raises:
@@ -202,16 +202,14 @@ class FormulaCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin, ArrayByte
 
     def compute_encoded_size(self, input_byte_length: int, chunk_spec: ArraySpec) -> int:
         """Bytes of a chunk, whatever it decodes to."""
-        return recipe_bytes(self.generator)
+        return params_bytes(self.generator)
 
     # --- reading
 
     async def _decode_partial_single(self, byte_getter: ByteGetter, selection: Any, chunk_spec: ArraySpec) -> NDBuffer:
         stored = await byte_getter.get(prototype=chunk_spec.prototype)
         if stored is None:
-            raise DamageError(
-                "a formula chunk is missing; `vpngen verify STORE --repair` says which videos it is of and mends them"
-            )
+            raise DamageError("a formula chunk is missing; `vpngen verify STORE --repair` repairs its video")
         return await self._render(stored, selection, chunk_spec)
 
     async def _decode_single(self, chunk_data: Buffer, chunk_spec: ArraySpec) -> NDBuffer:
@@ -219,7 +217,7 @@ class FormulaCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin, ArrayByte
 
     async def _render(self, stored: Buffer, selection: Any, chunk_spec: ArraySpec) -> NDBuffer:
         _check_chunk(chunk_spec)
-        row = decode_recipe(stored.to_bytes(), self.generator, self.format_version)
+        row = decode_params(stored.to_bytes(), self.generator, self.format_version)
         window, extent, rest = cut(selection, chunk_spec.shape)
         pixels = np.empty(extent, np.uint8)
         backend = backends.load(BACKEND)
@@ -237,7 +235,7 @@ class FormulaCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin, ArrayByte
     async def _encode_partial_single(
         self, byte_setter: ByteSetter, chunk_array: NDBuffer, selection: Any, chunk_spec: ArraySpec
     ) -> NoReturn:
-        """Without this, zarr would take zeros that are written for the fill value, and remove the recipe."""
+        """Without this, zarr would take zeros that are written for the fill value, and remove the parameters."""
         _refuse()
 
 
@@ -253,7 +251,7 @@ def _check_chunk(spec: ArraySpec) -> None:
 
 def _refuse() -> NoReturn:
     raise ArgumentError(
-        f"pixels cannot be written with the codec {NAME}: its chunks are recipes, which vpngen.write(spec, path, "
+        f"pixels cannot be written with the codec {NAME}: its chunks are parameters, which vpngen.write(spec, path, "
         f"codec='formula') and `vpngen render --codec formula` make. To store other pixels, make an array with another codec"
     )
 

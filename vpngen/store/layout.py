@@ -2,7 +2,7 @@
 
 set.zarr/zarr.json                        group; attributes: spec, fingerprint, layout, version, licence, citation
 set.zarr/train/video/zarr.json            (sample, t, y, x) uint8, sharded
-set.zarr/train/video/c.7.0.0.0            shard 7: whole videos, or their recipes
+set.zarr/train/video/c.7.0.0.0            shard 7: whole videos, or their parameters
 set.zarr/train/video/c.7.0.0.0.done       its completion record
 set.zarr/train/label, frequency, ...      what is known of each video, small arrays
 """
@@ -14,8 +14,8 @@ import itertools
 import json
 import os
 import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,20 +24,21 @@ import numpy.typing as npt
 import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
 
+from vpngen.checks import MAX_SIDE, integer, is_integer, one_of
 from vpngen.errors import ArgumentError, ConflictError
 from vpngen.generators import Parameter
-from vpngen.spec import MAX_SIDE, Spec
+from vpngen.spec import Spec
 from vpngen.store.formula import FormulaCodec
 
 ZSTD_LEVEL: Final = 1
 CHUNK_FRAMES: Final = 16
 SHARD_VIDEOS: Final = 32
-RECIPES: Final = 1024
-"""Recipes in a shard of codec `formula`. A read fetches the index, 16 bytes for each: more would cost it time, fewer are more files."""
+FORMULA_VIDEOS: Final = 1024
+"""The same for codec `formula`. A read fetches the index, 16 bytes a video: more would cost it time, fewer are more files."""
 _USUAL: Final = {
     "none": {"shard_videos": SHARD_VIDEOS, "chunk_frames": CHUNK_FRAMES},
     "zstd": {"shard_videos": SHARD_VIDEOS, "chunk_frames": CHUNK_FRAMES},
-    "formula": {"shard_videos": RECIPES, "chunk_frames": MAX_SIDE},
+    "formula": {"shard_videos": FORMULA_VIDEOS, "chunk_frames": MAX_SIDE},
 }
 """Codec -> what its layout is where nothing else is asked for."""
 CODECS: Final = tuple(_USUAL)
@@ -73,15 +74,11 @@ class Layout:
 
     def __init__(self, codec: str = "none", shard_videos: int | None = None, chunk_frames: int | None = None) -> None:
         """None: what is usual for the codec. Raises ArgumentError."""
-        if not isinstance(codec, str) or codec not in CODECS:
-            raise ArgumentError(f"must be one of {', '.join(CODECS)}", "codec", codec)
-        object.__setattr__(self, "codec", codec)
+        object.__setattr__(self, "codec", one_of("codec", codec, CODECS))
         given = {"shard_videos": shard_videos, "chunk_frames": chunk_frames}
         for name, usual in _USUAL[codec].items():
-            value = given[name] if given[name] is not None else usual
-            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 65536:
-                raise ArgumentError("must be an integer from 1 to 65536", name, value)
-            object.__setattr__(self, name, value)
+            value = usual if given[name] is None else given[name]
+            object.__setattr__(self, name, integer(name, value, 1, MAX_SIDE))
         if codec == "formula" and self.chunk_frames != MAX_SIDE:
             raise ArgumentError(f"must be {MAX_SIDE}, the whole video, for codec formula", "chunk_frames", chunk_frames)
 
@@ -101,6 +98,11 @@ class Shard:
         return f"{self.split}/video/c.{self.number}.0.0.0"
 
     @property
+    def record(self) -> str:
+        """The path of its completion record."""
+        return f"{self.key}{RECORD}"
+
+    @property
     def videos(self) -> range:
         """The indices of its videos."""
         return range(self.first, self.first + self.count)
@@ -108,7 +110,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Plan:
-    """Which shards a run owes to a store, in order. The same on every machine."""
+    """Which shards of a store a run is to make, in order. The same on every machine."""
 
     spec: Spec
     layout: Layout
@@ -119,10 +121,19 @@ class Plan:
         """The number of videos in the plan."""
         return sum(s.count for s in self.shards)
 
+    def only(self, shards: Iterable[Shard]) -> Plan:
+        """The plan with these of its shards alone."""
+        return replace(self, shards=tuple(shards))
+
     @property
     def chunks_a_video(self) -> int:
         """The number of chunks along t."""
         return -(-self.spec.shape[0] // self.layout.chunk_frames)
+
+    @property
+    def index_shape(self) -> tuple[int, int, int]:
+        """The shape of the index of a shard: videos, chunks of a video, and 2 for offset and size."""
+        return self.layout.shard_videos, self.chunks_a_video, 2
 
     @property
     def chunk_bytes(self) -> int:
@@ -148,11 +159,11 @@ def all_shards(spec: Spec, layout: Layout) -> Iterator[Shard]:
             yield Shard(split, number, first, min(layout.shard_videos, videos - first))
 
 
-def store_plan(spec: Spec, layout: Layout, part: tuple[int, int] = (1, 1)) -> Plan:
-    """Slice I of N of the store: every N-th shard from the I-th on. Raises ArgumentError."""
-    i, n = part
-    if not isinstance(i, int) or not isinstance(n, int) or not 1 <= i <= n:
-        raise ArgumentError(f"(={i}/{n}) must be I/N with integers 1 <= I <= N", "slice")
+def store_plan(spec: Spec, layout: Layout, slice: tuple[int, int] = (1, 1)) -> Plan:
+    """Slice I of N of the store, given as (I, N): every N-th shard from the I-th on. Raises ArgumentError."""
+    i, n = slice
+    if not (is_integer(i) and is_integer(n) and 1 <= i <= n):
+        raise ArgumentError("must be (I, N), integers with 1 <= I <= N", "slice", slice)
     shards = sum(-(-spec.n_videos(split) // layout.shard_videos) for split in spec.splits)
     if shards > MOST_SHARDS:
         raise ArgumentError(
@@ -182,17 +193,28 @@ def _checksum(spec: Spec, layout: Layout) -> str:
     return hashlib.sha256(json.dumps([spec.to_dict(), asdict(layout)], sort_keys=True).encode()).hexdigest()
 
 
-def build_skeleton(root: Path, spec: Spec, layout: Layout) -> None:
-    """Everything but the shards: groups, metadata and the small arrays, into the new folder `root`."""
+def skeleton(spec: Spec, layout: Layout, files: bool = True) -> tuple[dict[str, bytes], dict[str, tuple[int, ...]]]:
+    """Everything but the shards: metadata and small arrays.
+
+    Returns:
+        The files by their path within the store; and of each array, `train/label`, the number of its chunks along each
+        axis. Without `files` what is in the small arrays is left out, see `_create_arrays`.
+    """
+    documents: dict[str, Any] = {}
+    counts = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        group = zarr.create_group(zarr.storage.LocalStore(root), zarr_format=3, attributes=attributes(spec, layout))
+        memory = zarr.storage.MemoryStore(documents)
+        group = zarr.create_group(memory, zarr_format=3, attributes=attributes(spec, layout))
         for split in spec.splits:
-            arrays = create_arrays(group.create_group(split), spec, layout, split)
-            for name, table in tables(spec, split, np.arange(spec.n_videos(split))).items():
-                arrays[name][...] = table.values
-            zarr.consolidate_metadata(group.store, path=split)
-        zarr.consolidate_metadata(group.store)
+            arrays = _create_arrays(group.create_group(split), spec, layout, split, files)
+            counts.update({f"{split}/{name}": array.cdata_shape for name, array in arrays.items()})
+            if files:
+                for name, table in tables(spec, split, np.arange(spec.n_videos(split))).items():
+                    arrays[name][...] = table.values
+            zarr.consolidate_metadata(memory, path=split)
+        zarr.consolidate_metadata(memory)
+    return {key: document.to_bytes() for key, document in documents.items()}, counts
 
 
 def label_table(spec: Spec, split: str, indices: npt.ArrayLike) -> Parameter:
@@ -205,7 +227,7 @@ def tables(spec: Spec, split: str, indices: npt.ArrayLike) -> dict[str, Paramete
     return {"label": label_table(spec, split, indices), **spec.parameters(indices, split)}
 
 
-def create_arrays(
+def _create_arrays(
     group: zarr.Group, spec: Spec, layout: Layout, split: str, files: bool = True
 ) -> dict[str, zarr.Array[Any]]:
     """The arrays of a split, by name, without what is in them.
@@ -219,6 +241,9 @@ def create_arrays(
     serializer = FormulaCodec(spec.generator.name, spec.format_version) if layout.codec == "formula" else BytesCodec()
     zstd: list[Any] = [ZstdCodec(level=ZSTD_LEVEL)]
     compressors = {"none": [Crc32cCodec()], "zstd": [*zstd, Crc32cCodec()], "formula": []}
+    shared: dict[str, Any] = {
+        "filters": [], "fill_value": 0, "chunk_key_encoding": {"name": "default", "separator": "."}
+    }  # fmt: skip
     arrays = {}
     arrays["video"] = group.create_array(
         "video",
@@ -228,9 +253,7 @@ def create_arrays(
         shards=(layout.shard_videos, padded, height, width) if files else None,
         serializer=serializer,
         compressors=compressors[layout.codec],
-        filters=[],
-        fill_value=0,
-        chunk_key_encoding={"name": "default", "separator": "."},
+        **shared,
         dimension_names=("sample", "t", "y", "x"),
         attributes={"about": "grey levels; index = instance * categories + category"},
     )
@@ -242,19 +265,12 @@ def create_arrays(
             chunks=(TABLE_CHUNK if files else FRESH_CHUNK, *values.shape[1:]),
             serializer=BytesCodec(),
             compressors=[*zstd, Crc32cCodec()] if files else [],
-            filters=[],
-            fill_value=0,
-            chunk_key_encoding={"name": "default", "separator": "."},
+            **shared,
             dimension_names=("sample", *dims),
             attributes={"about": about},
             config={"write_empty_chunks": True},
         )
     return arrays
-
-
-def skeleton_files(root: Path) -> set[str]:
-    """The files that `build_skeleton` made, as paths within the store."""
-    return {str(p.relative_to(root)) for p in root.rglob("*") if p.is_file() or p.is_symlink()}
 
 
 def record(plan: Plan, shard: Shard, size: int, digest: str) -> bytes:
@@ -269,14 +285,22 @@ def record(plan: Plan, shard: Shard, size: int, digest: str) -> bytes:
     return json.dumps(fields, sort_keys=True, indent=1).encode() + b"\n"
 
 
-def read_record(root: Path, plan: Plan, shard: Shard) -> dict[str, Any] | None:
-    """The completion record of a shard where there is one that belongs to this plan, else None."""
+def parse_record(plan: Plan, shard: Shard, data: bytes) -> dict[str, Any] | None:
+    """The fields of a completion record, `size` and `digest` among them; None unless it is of this shard and plan."""
     try:
-        fields = json.loads((root / f"{shard.key}{RECORD}").read_bytes())
+        fields = json.loads(data)
         expected = json.loads(record(plan, shard, fields["size"], fields["digest"]))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return fields if fields == expected else None
+
+
+def read_record(root: Path, plan: Plan, shard: Shard) -> dict[str, Any] | None:
+    """The completion record of a shard of the store at `root`, as `parse_record` gives it."""
+    try:
+        return parse_record(plan, shard, (root / shard.record).read_bytes())
+    except OSError:
+        return None
 
 
 def is_finished(root: Path, plan: Plan, shard: Shard) -> bool:

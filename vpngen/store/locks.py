@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +54,7 @@ def lock_folder(path: Path) -> int | None:
 
 
 def open_partial(final: Path) -> int:
-    """The empty partial file of a shard, open and locked.
+    """The partial file of a shard, open and locked; a killed writer may have left something in it.
 
     Raises:
         ConflictError: another process is writing this shard.
@@ -72,7 +71,6 @@ def open_partial(final: Path) -> int:
                 )
             with contextlib.suppress(FileNotFoundError):  # its last owner gave it its name before we locked it
                 if os.path.samestat(os.stat(path), os.fstat(fd)):
-                    os.ftruncate(fd, 0)
                     return fd
         except BaseException:
             os.close(fd)
@@ -80,26 +78,16 @@ def open_partial(final: Path) -> int:
         os.close(fd)
 
 
-def remove_dead(path: Path) -> bool:
-    """Remove a partial file unless its writer lives; the lock is held meanwhile, so that none takes it up. Raises OSError."""
+def is_live(path: Path, remove: bool = False) -> bool:
+    """Whether the writer of a partial file lives. With `remove` the file of a dead one is removed.
+
+    It is locked meanwhile, so that no other writer takes it up. Raises OSError.
+    """
     fd = os.open(path, os.O_RDWR)
     try:
-        dead = try_lock(fd)
-        if dead:
+        live = not try_lock(fd)
+        if remove and not live:
             os.unlink(path)
-        return dead
+        return live
     finally:
         os.close(fd)
-
-
-def live_partials(folder: Path) -> Iterator[tuple[Path, bool]]:
-    """The partial files of a folder, each with whether its writer lives."""
-    for path in sorted(folder.glob(f"c.*{PARTIAL}")):
-        try:
-            fd = os.open(path, os.O_RDWR)
-        except OSError:
-            continue
-        try:
-            yield path, not try_lock(fd)
-        finally:
-            os.close(fd)

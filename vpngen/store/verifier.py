@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vpngen import backends
 from vpngen.backends import Backend
-from vpngen.store import layout as _layout
-from vpngen.store import writer as _writer
+from vpngen.checks import thread_count
 from vpngen.store.encoding import encoding
-from vpngen.store.layout import RECORD, Plan, Shard, read_record, read_spec, store_plan
-from vpngen.store.locks import PARTIAL, live_partials, remove_dead
-from vpngen.store.shard import CRC_BYTES, read_chunk, read_index, shard_digest
+from vpngen.store.layout import Plan, Shard, read_record, read_spec, skeleton, store_plan
+from vpngen.store.locks import PARTIAL, is_live
+from vpngen.store.packing import CRC_BYTES, Chunk, ShardData, read_chunk, read_index, shard_digest
+from vpngen.store.shards import render_shard
+from vpngen.store.targets.local import LocalTarget, disk_errors, write_file
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Problem:
         what: what is wrong with it.
         split: of the videos it concerns; empty where it concerns none.
         videos: the indices of the damaged videos.
-        repaired: whether it was mended.
+        repaired: whether it was repaired.
     """
 
     path: str
@@ -59,22 +60,22 @@ def verify(
     render: bool = False,
     repair: bool = False,
     backend: str = "auto",
-    workers: int | None = None,
+    threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Verified:
     """Check every file of a store: metadata, labels and parameters, records, digests, each chunk's checksum.
 
     Args:
         path: the store.
-        render: also render every video and compare all its pixels with the stored ones; with codec `formula`, draw
-            every recipe and compare it with the stored one.
-        repair: render the damaged videos again and mend the files; the intact ones are kept as they are.
+        render: also render every video and compare all its pixels with the stored ones; with codec `formula`, compare
+            its parameters.
+        repair: render the damaged videos again and repair the files; the intact ones are kept as they are.
         backend: as for `vpngen.render`.
-        workers: threads; None for all processors that this process may use.
+        threads: CPU threads; None for all that this process may use.
         progress: called with (shards done, shards).
 
     Raises:
-        ArgumentError: there is nothing at `path`.
+        ArgumentError: there is nothing at `path`, or `threads` is out of range.
         ConflictError: it is no store of ours, its root metadata is damaged, or a shard to be repaired is being written.
         MissingError: the backend cannot run here.
         RunError: the disk failed during a repair.
@@ -85,7 +86,7 @@ def verify(
     renderer = backends.choose(backend) if render or repair else None
     problems = _check_skeleton(root, plan, repair)
     nbytes = 0
-    with ThreadPoolExecutor(_writer.worker_count(workers)) as pool:
+    with ThreadPoolExecutor(thread_count(threads)) as pool:
         checks = [pool.submit(_check_shard, root, plan, s, renderer if render else None) for s in plan.shards]
         for done, (shard, check) in enumerate(zip(plan.shards, checks, strict=True), start=1):
             problem, size = check.result()
@@ -94,17 +95,13 @@ def verify(
                 assert renderer is not None
                 fields = None if render else read_record(root, plan, shard)  # compared with the formula: trusted
                 digest = fields["digest"] if fields is not None else None
-                _writer.rewrite_shard(root, plan, shard, renderer, set(shard.videos) - set(problem.videos), digest)
-                problem = _mended(problem)
+                _repair_shard(root, plan, shard, renderer, set(shard.videos) - set(problem.videos), digest)
+                problem = replace(problem, repaired=True)
             if problem is not None:
                 problems.append(problem)
             if progress is not None:
                 progress(done, len(plan.shards))
     return Verified(plan.videos, nbytes, tuple(problems))
-
-
-def _mended(p: Problem) -> Problem:
-    return Problem(p.path, p.what, p.split, p.videos, repaired=True)
 
 
 def _check_shard(root: Path, plan: Plan, shard: Shard, renderer: Backend | None) -> tuple[Problem | None, int]:
@@ -120,9 +117,8 @@ def _check_shard(root: Path, plan: Plan, shard: Shard, renderer: Backend | None)
     try:
         size = os.fstat(fd).st_size
         fields = read_record(root, plan, shard)
-        per_video, chunks = plan.chunks_a_video, plan.layout.shard_videos * plan.chunks_a_video
         try:
-            index, index_bytes = read_index(fd, chunks)
+            index, index_bytes = read_index(fd, plan)
         except ValueError as error:
             return bad(str(error)), size
         except OSError as error:
@@ -137,7 +133,7 @@ def _check_shard(root: Path, plan: Plan, shard: Shard, renderer: Backend | None)
             content = next(expected, None)
             try:
                 stored = []
-                for entry in index[i * per_video : (i + 1) * per_video]:
+                for entry in index[i]:
                     data = read_chunk(fd, entry)
                     sums.append(data[-CRC_BYTES:])
                     stored.append(data)
@@ -155,34 +151,68 @@ def _check_shard(root: Path, plan: Plan, shard: Shard, renderer: Backend | None)
         os.close(fd)
 
 
+def _repair_shard(root: Path, plan: Plan, shard: Shard, renderer: Backend, keep: set[int], digest: str | None) -> None:
+    """Write a shard anew: the chunks of the videos `keep` are copied from the old file, the others are rendered.
+
+    `digest` is what the repaired shard has to come to. Where it does not, the videos kept were intact but not those of
+    this shard, and all are rendered; None trusts them.
+
+    Raises:
+        ConflictError: another process is writing this shard.
+        RunError: the disk failed; the old shard is still there.
+    """
+    target = LocalTarget(root)
+    with disk_errors(root / shard.key):
+        (root / shard.key).parent.mkdir(parents=True, exist_ok=True)
+    target.claim(shard)
+    try:
+        data = render_shard(plan, shard, renderer)
+        if keep:
+            data = ShardData(plan, shard, _refilled(root / shard.key, plan, shard, renderer, keep))
+        target.put(shard, data)
+        if keep and digest not in (None, data.digest):
+            data = render_shard(plan, shard, renderer)
+            target.put(shard, data)
+    except BaseException:
+        target.release(shard)
+        raise
+    target.publish(shard, data.record)
+
+
+def _refilled(old: Path, plan: Plan, shard: Shard, renderer: Backend, keep: set[int]) -> Iterator[list[Chunk]]:
+    """The chunks of each video of a shard, of those in `keep` as they are stored."""
+    how = encoding(plan)
+    with open(old, "rb") as file:
+        index, _ = read_index(file.fileno(), plan)
+        for i, video in enumerate(shard.videos):
+            if video in keep:
+                stored = [read_chunk(file.fileno(), entry) for entry in index[i]]
+                yield [(data[:-CRC_BYTES], data[-CRC_BYTES:]) for data in stored]
+            else:
+                yield how.encode(next(how.contents(shard.split, [video], renderer)))
+
+
 # --- everything that is no shard
 
 
 def _check_skeleton(root: Path, plan: Plan, repair: bool) -> list[Problem]:
     """Compare metadata and small arrays with freshly made ones; report files that do not belong to the store."""
     problems = []
-    with tempfile.TemporaryDirectory() as folder:
-        fresh = Path(folder) / "fresh"
-        with _writer.disk_errors(fresh):
-            _layout.build_skeleton(fresh, plan.spec, plan.layout)
-        expected = _layout.skeleton_files(fresh)
-        for name in sorted(expected):
-            what = _compare(root / name, fresh / name)
-            if what:
-                if repair:
-                    with _writer.disk_errors(root / name):
-                        (root / name).parent.mkdir(parents=True, exist_ok=True)
-                        _writer.write_synced(root / name, (fresh / name).read_bytes())
-                problems.append(Problem(name, what, repaired=repair))
-    live = dict(p for f in {(root / s.key).parent for s in plan.shards} for p in live_partials(f))
-    expected |= {s.key for s in plan.shards} | {f"{s.key}{RECORD}" for s in plan.shards}
-    for name in sorted(_layout.skeleton_files(root) - expected):
+    fresh, _ = skeleton(plan.spec, plan.layout)
+    for name in sorted(fresh):
+        if what := _compare(root / name, fresh[name]):
+            if repair:
+                with disk_errors(root / name):
+                    (root / name).parent.mkdir(parents=True, exist_ok=True)
+                    write_file(root / name, fresh[name])
+            problems.append(Problem(name, what, repaired=repair))
+    there = {str(p.relative_to(root)) for p in root.rglob("*") if p.is_file() or p.is_symlink()}
+    for name in sorted(there.difference(fresh, *((s.key, s.record) for s in plan.shards))):
         if name.endswith(PARTIAL):
-            alive = live.get(root / name, False)
-            if repair and not alive:
-                with _writer.disk_errors(root / name):
-                    alive = not remove_dead(root / name)
-            if alive:
+            live = False
+            with disk_errors(root / name) if repair else contextlib.suppress(OSError):
+                live = is_live(root / name, remove=repair)
+            if live:
                 problems.append(Problem(name, "is being written by a process that is running"))
             else:
                 problems.append(Problem(name, "left by a writer that was killed", repaired=repair))
@@ -191,20 +221,18 @@ def _check_skeleton(root: Path, plan: Plan, repair: bool) -> list[Problem]:
     return problems
 
 
-def _compare(there: Path, fresh: Path) -> str:
+def _compare(there: Path, expected: bytes) -> str:
     """What is wrong with a file, or nothing. Other versions of zarr may space their JSON otherwise: that is no damage."""
     try:
         data = there.read_bytes()
     except OSError as error:
         return f"cannot be read: {error.strerror}"
-    expected = fresh.read_bytes()
     if data == expected:
         return ""
-    if fresh.name == "zarr.json":
-        try:
-            if json.loads(data) == json.loads(expected):
-                return ""
-        except ValueError:
-            pass
-        return "the metadata is damaged"
-    return "labels or parameters are damaged"
+    if there.name != "zarr.json":
+        return "labels or parameters are damaged"
+    try:
+        same = json.loads(data) == json.loads(expected)
+    except ValueError:
+        same = False
+    return "" if same else "the metadata is damaged"

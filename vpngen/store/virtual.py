@@ -1,4 +1,4 @@
-"""A spec as a Zarr store that is nowhere: metadata, recipes, labels and parameters are made when they are asked for.
+"""A spec as a Zarr store that is nowhere: metadata, labels and parameters are made when they are asked for.
 
 It reads as what `write(codec="formula")` would write, for sets of any size, through the same codec.
 """
@@ -7,31 +7,29 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import warnings
 from collections.abc import AsyncIterator, Iterable
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import numpy as np
-import zarr
-from zarr.abc.store import OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
+from zarr.abc.store import Store
+from zarr.storage import MemoryStore
 
 from vpngen import backends
 from vpngen.errors import ArgumentError
-from vpngen.rendering import recipes
+from vpngen.rendering import params_of
 from vpngen.spec import Spec
-from vpngen.store.formula import BACKEND, encode_recipe
-from vpngen.store.layout import FRESH_CHUNK, Layout, attributes, create_arrays, label_table
+from vpngen.store.formula import BACKEND, encode_params
+from vpngen.store.layout import FRESH_CHUNK, Layout, label_table, skeleton
 
 if TYPE_CHECKING:
     from zarr.abc.store import ByteRequest
     from zarr.core.buffer import Buffer, BufferPrototype
 
 LAYOUT: Final = Layout("formula", 1)
-RECIPES: Final = 64
-"""Recipes drawn at a time: they cost little more than one, and a reader of the next videos finds them drawn."""
+TOGETHER: Final = 64
+"""Videos whose parameters are drawn at a time: that costs little more than for one, and the next videos are often read next."""
 KEPT: Final = 256
-"""Batches of recipes and chunks of tables that are kept, the ones read last: some megabytes."""
-METADATA: Final = "zarr.json"
+"""Batches of parameters and chunks of tables that are kept, the ones read last: some megabytes."""
 
 
 class SpecStore(Store):
@@ -85,7 +83,8 @@ class SpecStore(Store):
                 return None
             slow = place[1] == "video" and self.spec.generator.needs_extremes
             data = await asyncio.to_thread(self._bytes, *place) if slow else self._bytes(*place)
-        return prototype.buffer.from_bytes(_ranged(data, byte_range))
+        held = MemoryStore({key: prototype.buffer.from_bytes(data)}, read_only=True)
+        return await held.get(key, prototype, byte_range)
 
     async def get_partial_values(
         self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
@@ -111,14 +110,14 @@ class SpecStore(Store):
     def _bytes(self, split: str, array: str, number: int) -> bytes:
         if array != "video":
             return self._table(split, number, array == "label")[array]
-        batch, i = divmod(number, 1 if self.spec.generator.needs_extremes else RECIPES)
+        batch, i = divmod(number, 1 if self.spec.generator.needs_extremes else TOGETHER)
         return self._batch(split, batch)[i]
 
     def _draw_batch(self, split: str, batch: int) -> list[bytes]:
-        size = 1 if self.spec.generator.needs_extremes else RECIPES
+        size = 1 if self.spec.generator.needs_extremes else TOGETHER
         indices = np.arange(batch * size, min((batch + 1) * size, self.spec.n_videos(split)))
-        rows = recipes(self.spec, indices, split, backends.load(BACKEND), 1)
-        chunks = (encode_recipe(rows[i : i + 1], self.spec.format_version) for i in range(len(rows)))
+        rows = params_of(self.spec, indices, split, backends.load(BACKEND), 1)
+        chunks = (encode_params(rows[i : i + 1], self.spec.format_version) for i in range(len(rows)))
         return [payload + checksum for payload, checksum in chunks]
 
     def _draw_table(self, split: str, number: int, labels: bool) -> dict[str, bytes]:
@@ -182,29 +181,7 @@ def _chunk_names(counts: tuple[int, ...]) -> Iterable[str]:
     return (f"c.{number}{rest}" for number in range(counts[0] if counts else 0))
 
 
-def _ranged(data: bytes, byte_range: ByteRequest | None) -> bytes:
-    if isinstance(byte_range, RangeByteRequest):
-        return data[byte_range.start : byte_range.end]
-    if isinstance(byte_range, OffsetByteRequest):
-        return data[byte_range.offset :]
-    if isinstance(byte_range, SuffixByteRequest):
-        return data[max(0, len(data) - byte_range.suffix) :]
-    return data
-
-
 @functools.lru_cache(8)
 def _skeleton(spec: Spec) -> tuple[dict[str, bytes], dict[str, tuple[int, ...]]]:
-    """The metadata documents by key, and for each array, train/label, the number of its chunks along each axis."""
-    documents: dict[str, Any] = {}
-    shapes = {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        group = zarr.create_group(
-            zarr.storage.MemoryStore(documents), zarr_format=3, attributes=attributes(spec, LAYOUT)
-        )
-        for split in spec.splits:
-            arrays = create_arrays(group.create_group(split), spec, LAYOUT, split, files=False)
-            shapes.update({f"{split}/{name}": array.cdata_shape for name, array in arrays.items()})
-            zarr.consolidate_metadata(group.store, path=split)
-        zarr.consolidate_metadata(group.store)
-    return {key: document.to_bytes() for key, document in documents.items()}, shapes
+    """See `layout.skeleton`; kept, as readers pickle and open stores again and again."""
+    return skeleton(spec, LAYOUT, files=False)

@@ -20,7 +20,7 @@ from vpngen.sampling import MOST_SAMPLES, Augment, Deal, Sampling, augmentation
 from vpngen.spec import Spec
 from vpngen.store import ClipReader
 from vpngen.stream.batches import Content
-from vpngen.stream.makers import CpuMaker, GpuMaker
+from vpngen.stream.makers import PLANNED_CPU, PLANNED_GPU, CpuMaker, GpuMaker
 from vpngen.stream.place import MOST_EPOCHS, Control, Position
 from vpngen.stream.ring import Ring
 from vpngen.stream.tensors import device_of
@@ -235,15 +235,7 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
 
     def _settings(self) -> dict[str, Any]:
         """The arguments that decide which samples come."""
-        s = self.sampling
-        return {
-            "split": self.content.split,
-            "clip": list(s.clip),
-            "augment": {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(s.augment).items()},
-            "length": s.length,
-            "shuffle": s.shuffle,
-            "seed": s.seed,
-        }
+        return {"split": self.content.split, **self.sampling.settings()}
 
     def _state(self, at: Position) -> dict[str, Any]:
         state: dict[str, Any] = {
@@ -308,10 +300,10 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
         self._at = at
         maker: GpuMaker | CpuMaker
         if device.type == "cuda" and self.content.reader is None:
-            maker = GpuMaker(self.content, device)
+            maker, most = GpuMaker(self.content, device), PLANNED_GPU
         else:
-            maker = CpuMaker(self.content, device, self.threads, self._ring)
-        plans = self.content.batches(at.epoch, deal, rank, share + at.batches * shares, shares, maker.planned)
+            maker, most = CpuMaker(self.content, device, self.threads, self._ring), PLANNED_CPU
+        plans = self.content.batches(at.epoch, deal, rank, share + at.batches * shares, shares, most)
         with contextlib.closing(maker.batches(plans, ahead)) as made:
             for done, batch in enumerate(made, start=at.batches + 1):
                 if worker is not None:

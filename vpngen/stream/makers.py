@@ -24,19 +24,19 @@ LAUNCH_BYTES: Final = 2**28
 """A GPU renders several batches at once, up to these: a launch costs the host as much as hundreds of clips."""
 LAUNCHES_AHEAD: Final = 2
 """Launches by which the host may be ahead of the consumer's CUDA stream, whose memory cannot be used again before."""
+PLANNED_CPU: Final = 4096
+PLANNED_GPU: Final = 1024
+"""Samples whose windows and params are computed at once; for a GPU in the thread of the consumer."""
 FREE_BUFFERS: Final = 8
 
 
 class CpuMaker:
     """Makes batches on the CPU, in a thread of its own where they are made ahead."""
 
-    planned: Final = 4096
-    """Samples whose windows and params are computed at once."""
-
     def __init__(self, content: Content, device: torch.device, threads: int | None, ring: Ring | None) -> None:
         self.content, self.device = content, device
         worker = get_worker_info()
-        self.backend = None if content.reader is not None else backends.choose("numba")
+        self.backend = None if content.reader is not None else backends.load("cpu")
         self.threads = threads or (1 if worker is not None else usable_cpus())
         self.buffers = Buffers()
         self.outgoing: Buffers | Shared = self.buffers if worker is None else Shared(ring, worker.id)
@@ -94,9 +94,6 @@ class GpuMaker:
     The host waits for nothing but a consumer that is launches behind; and for videos with `grey="stretch"`, whose extremes
     it must see.
     """
-
-    planned: Final = 1024
-    """As `CpuMaker.planned`; in the thread of the consumer."""
 
     def __init__(self, content: Content, device: torch.device) -> None:
         self.content, self.device = content, device

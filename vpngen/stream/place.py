@@ -1,4 +1,4 @@
-"""Where a stream is: which epoch comes next, told alike in this process and in the workers of a DataLoader."""
+"""Where a stream is: which epoch comes next, in this process and in the workers of a DataLoader alike."""
 
 from __future__ import annotations
 
@@ -111,10 +111,8 @@ class Control:
             epoch = resumed.epoch
             joined = joined if joined is not None and _unpack(joined)[2] == epoch + 1 else None
         if tag is None:
-            self._shared[1], self._shared[2] = (
-                epoch,
-                0,
-            )  # the place is taken: who comes to this epoch again gets all of it
+            # the place is taken: who comes to this epoch again gets all of it
+            self._shared[1], self._shared[2] = epoch, 0
         if joined is None:
             joined = _pack(self.MAIN if tag is None else tag, _unpack(now)[1] + 1, epoch + 1)
             self._shared[0] = joined

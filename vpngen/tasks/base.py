@@ -85,7 +85,7 @@ class Task(ABC):
         >>> import torch
         >>> from vpngen import rng
         >>> rng.choose(Task.words(0, torch.tensor([[0, 7], [1, 7]]))[:, 0], 2).tolist()  # 0 or 1 for each sample
-        [1, 0]
+        [0, 1]
 
         Args:
             seed: in [0, 2**64), a field of the task.

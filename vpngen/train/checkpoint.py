@@ -206,14 +206,26 @@ def alone(folder: Path, timeout: float = 10.0) -> Iterator[None]:
 # --- what a run is
 
 
-def identity(module: nn.Module, parts: Mapping[str, Mapping[str, Any]], metadata: Mapping[str, Any]) -> dict[str, Any]:
+def identity(
+    module: nn.Module,
+    parts: Mapping[str, Mapping[str, Any]],
+    states: Mapping[str, Mapping[str, Any]],
+    metadata: Mapping[str, Any],
+) -> dict[str, Any]:
     """What must be the same for a run to go on, in plain values.
 
     Args:
-        module: whose names and shapes count.
+        module: its names and shapes count.
         parts: name of a part, such as its recipe -> its settings.
+        states: name of a loader -> its state; what it is counts, and not where it is.
         metadata: stage, seed, model and parent count.
     """
+    known = {**parts, "model": metadata.get("model") or {}}
+    for name, state in states.items():
+        settings = state.get("settings")
+        known[name] = dict(settings) if isinstance(settings, Mapping) else {}
+        if "fingerprint" in state:
+            known[name] = {**known[name], "set": str(state["fingerprint"])[:16]}
     shapes = "\n".join(f"{name} {tuple(value.shape)}" for name, value in module.state_dict().items())
     parent = metadata.get("parent")
     origin = {key: value for key, value in (parent or {}).items() if key != "file"}  # wherever that lies
@@ -222,23 +234,12 @@ def identity(module: nn.Module, parts: Mapping[str, Mapping[str, Any]], metadata
         "frozen": sum(not p.requires_grad for p in module.parameters()),
         **{key: metadata[key] for key in ("stage", "seed") if key in metadata},
         "initialized from": "nothing" if parent is None else _digest(json.dumps(origin, sort_keys=True, default=str)),
-        **{
-            f"{part}.{key}": value
-            for part, settings in {**parts, "model": metadata.get("model") or {}}.items()
-            for key, value in settings.items()
-        },
+        **{f"{part}.{key}": value for part, settings in known.items() for key, value in settings.items()},
     }
 
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def of_batches(state: Mapping[str, Any]) -> dict[str, Any]:
-    """What the state of a loader says of what it is, and not of where it is."""
-    settings = state.get("settings")
-    found = dict(settings) if isinstance(settings, Mapping) else {}
-    return found | ({"set": str(state["fingerprint"])[:16]} if "fingerprint" in state else {})
 
 
 # --- random states

@@ -17,11 +17,11 @@ from torch.nn.parallel import DistributedDataParallel
 from vpngen.checks import integer, one_of
 from vpngen.datasets.workers import lost_worker
 from vpngen.errors import ArgumentError, MissingError, RunError
-from vpngen.models.parts import freeze
+from vpngen.models import freeze
 from vpngen.stream import tensors
 from vpngen.tasks import Classify, Task
 from vpngen.train import ranks
-from vpngen.train.checkpoint import Folder, Row, identity, of_batches, random_state, set_random_state
+from vpngen.train.checkpoint import Folder, Row, identity, random_state, set_random_state
 from vpngen.train.recipes import Recipe
 
 PRECISIONS: Final = ("auto", "bf16", "fp32")
@@ -61,21 +61,10 @@ class StoppedError(RunError):
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is, over all ranks.
+    """How far a run is, over all ranks: `train` or `val` in the epoch under way; `done` at its end, with its row.
 
-    Attributes:
-        phase: `train` or `val` in the epoch under way; `done` at its end, with its row.
-        epoch: from 1.
-        epochs: of the whole run.
-        step: that is done in this phase.
-        steps: of the whole phase.
-        lr: the learning rate.
-        loss: mean over the epoch so far.
-        metrics: the first metric of the task, mean over the epoch so far, by its name.
-        clips_per_second: in training.
-        data_wait: the share of the time that was spent waiting for batches, in [0, 1].
-        seconds: of training in this epoch.
-        row: as in log.csv.
+    Epochs count from 1. The loss and `metrics`, the first of the task by its name, are means over the epoch so far, in
+    training. `data_wait` is the share of `seconds` in which there was no batch.
     """
 
     phase: str
@@ -107,35 +96,21 @@ def columns(task: Task) -> tuple[str, ...]:
 
 @dataclass
 class _State:
-    """Where a run is, in plain values that the checkpoint holds.
+    """Where a run is, in plain values that the checkpoint holds."""
 
-    Attributes:
-        epoch: epochs that are over.
-        step: steps of the whole run.
-        trained: whether the epoch under way lacks but its validation.
-        steps: of the epoch under way, as what follows.
-        loss: summed over clips.
-        metric: the first of the task, summed over clips.
-        clips: over all ranks.
-        seconds: of training.
-        waited: seconds of these in which there was no batch.
-        rows: of the epochs that are over.
-        rates: the `lr` of the recipe from a step on.
-        chance: what a guess gets, see `Task.chance`; empty before the first step.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    trained: bool = False
+    epoch: int = 0  # epochs that are over
+    step: int = 0  # of the whole run
+    trained: bool = False  # whether the epoch under way lacks only its validation
+    # of the epoch under way: its steps, and sums over the clips of all ranks
     steps: int = 0
     loss: float = 0.0
-    metric: float = 0.0
+    metric: float = 0.0  # the first of the task
     clips: float = 0.0
-    seconds: float = 0.0
-    waited: float = 0.0
-    rows: list[Row] = field(default_factory=list)
-    rates: list[dict[str, Any]] = field(default_factory=list)
-    chance: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0  # of training
+    waited: float = 0.0  # seconds of these without a batch
+    rows: list[Row] = field(default_factory=list)  # of the epochs that are over
+    rates: list[dict[str, Any]] = field(default_factory=list)  # the `lr` of the recipe from a step on
+    chance: dict[str, float] = field(default_factory=dict)  # see `Task.chance`; empty before the first step
 
     def next_epoch(self) -> _State:
         """The state after this epoch."""
@@ -339,10 +314,8 @@ class _Run:
         """What must be the same for a run to go on; another rate is no other run, nor are more epochs, but for a cosine."""
         free = {"lr"} if self.recipe.schedule == "cosine" else {"lr", "epochs"}
         recipe = {k: v for k, v in self.recipe.to_dict().items() if k not in free}
-        parts = {"recipe": recipe, "task": self.task.to_dict(), "train": of_batches(self.train.state_dict())}
-        if self.val is not None:
-            parts["val"] = of_batches(self.val.state_dict())
-        return identity(self.module, parts, self.folder.metadata)
+        states = {"train": self.train.state_dict()} | ({} if self.val is None else {"val": self.val.state_dict()})
+        return identity(self.module, {"recipe": recipe, "task": self.task.to_dict()}, states, self.folder.metadata)
 
     def save(self, random: dict[str, torch.Tensor] | None = None) -> None:
         """Write the checkpoint, with these random states or those of now. All ranks call it at the same step."""
@@ -398,7 +371,7 @@ class _Run:
         raise StoppedError(f"stopped after step {self.state.step}{remedy}")
 
     def diverged(self, what: str) -> RunError:
-        """What there is to say where numbers end."""
+        """The error for numbers that are not finite, or absurd."""
         lower = f"give an `lr` below {self.lr:g}" + (" to go on from there" if self.folder.saved else "")
         return RunError(f"{what}: the learning rate, {self.lr:g}, may be too high; {self.folder.last_good}; {lower}")
 

@@ -21,9 +21,8 @@ from vpngen.datasets import VideoLoader, VideoSet, WindowLoader
 from vpngen.datasets.config import DataConfig
 from vpngen.errors import ArgumentError, ConflictError, MissingError, renamed
 from vpngen.files import write_json
-from vpngen.models.base import create_model
+from vpngen.models import create_model, load_weights, read_weights
 from vpngen.models.initial import ModelInit, origin, try_clip
-from vpngen.models.weights import load_weights, read_weights
 from vpngen.sampling import AUGMENTATIONS, Augment
 from vpngen.spec import Spec
 from vpngen.stream import loader

@@ -1,1 +1,1 @@
-"""Places where shards are put."""
+"""Places where the shards of a store are put. `base` says what a place must do; each of the others is one kind of place."""

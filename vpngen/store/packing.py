@@ -1,14 +1,15 @@
 """One shard file, packed and unpacked: chunks, each with its crc32c, then the index, as the Zarr v3 sharding codec asks.
 
 A chunk of 16 frames is a contiguous piece of a rendered video, so at codec `none` it goes from the renderer's buffer to
-the file without a copy, and no shard is ever held in memory.
+the target without a copy, and no shard is ever held in memory.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -17,7 +18,7 @@ from crc32c import crc32c as crc32c_of
 from numcodecs import zstd
 
 from vpngen.generators import Pixels
-from vpngen.store.layout import ZSTD_LEVEL
+from vpngen.store.layout import ZSTD_LEVEL, Plan, Shard, record
 
 Chunk = tuple[bytes | memoryview, bytes]
 """What is written of a chunk: payload and checksum."""
@@ -70,43 +71,46 @@ def decode_chunk(
     return np.frombuffer(payload, np.uint8)
 
 
-class ShardWriter:
-    """Chunks in, one shard file out, with its size and digest.
+class ShardData:
+    """The bytes of a shard file, piece by piece: the chunks of its videos as they come, then the index.
+
+    A piece is valid until the next is asked for; a target copies what it keeps.
 
     The digest is the sha256 of the checksums of the chunks, in order, and the index: it pins every chunk without
     hashing the pixels twice.
+
+    Attributes:
+        size: bytes that have been taken.
+        digest: the digest as hex, once all have been.
+        record: the completion record, once all have been.
     """
 
-    def __init__(self, fd: int, chunks: int) -> None:
-        self._fd = fd
-        self._index = np.full((chunks, 2), MISSING, "<u8")
-        self._next = 0
-        self._sha = hashlib.sha256()
-        self.size = 0
+    def __init__(
+        self, plan: Plan, shard: Shard, videos: Iterable[Sequence[Chunk]], each: Callable[[int], object] | None = None
+    ) -> None:
+        """From the chunks of each video; `each` is called with the bytes of a video when they have been taken."""
+        self._plan, self._shard, self._videos, self._each = plan, shard, videos, each
+        self.size, self.digest, self.record = 0, "", b""
 
-    def add(self, chunks: Sequence[Chunk]) -> None:
-        """Append the chunks of a video. Raises OSError."""
-        for payload, checksum in chunks:
-            self._index[self._next] = self.size, len(payload) + CRC_BYTES
-            self._next += 1
-            self._write(payload)
-            self._write(checksum)
-            self._sha.update(checksum)
-
-    def finish(self) -> tuple[int, str]:
-        """Write the index; returns (size of the file in bytes, digest as hex). Raises OSError."""
-        index = self._index.tobytes()
+    def __iter__(self) -> Iterator[bytes | memoryview]:
+        places, checksums = np.full(self._plan.index_shape, MISSING, "<u8"), []
+        for i, chunks in enumerate(self._videos):
+            before = self.size
+            for k, (payload, checksum) in enumerate(chunks):
+                places[i, k] = self.size, len(payload) + CRC_BYTES
+                checksums.append(checksum)
+                self.size += len(payload) + CRC_BYTES
+                with memoryview(payload) as piece:  # closed afterwards: renderers use their memory again
+                    yield piece
+                yield checksum
+            if self._each is not None:
+                self._each(self.size - before)
+        index = places.tobytes()
         index += crc32c(index)
-        self._write(index)
-        self._sha.update(index)
-        return self.size, self._sha.hexdigest()
-
-    def _write(self, data: bytes | memoryview) -> None:
-        view = memoryview(data)
-        while view:
-            written = os.write(self._fd, view)
-            self.size += written
-            view = view[written:]
+        self.size += len(index)
+        self.digest = shard_digest(checksums, index)
+        self.record = record(self._plan, self._shard, self.size, self.digest)
+        yield index
 
 
 def shard_digest(checksums: Sequence[bytes], index: bytes) -> str:
@@ -114,16 +118,21 @@ def shard_digest(checksums: Sequence[bytes], index: bytes) -> str:
     return hashlib.sha256(b"".join(checksums) + index).hexdigest()
 
 
-def read_index(fd: int, chunks: int) -> tuple[npt.NDArray[np.uint64], bytes]:
-    """The index (chunks, 2) of (offset, size) and its bytes. Raises ValueError where it is damaged, OSError."""
-    length = chunks * INDEX_BYTES + CRC_BYTES
+def read_index(fd: int, plan: Plan) -> tuple[npt.NDArray[np.uint64], bytes]:
+    """The index of a shard (videos, chunks of a video, 2), offsets and sizes, and its bytes.
+
+    Raises:
+        ValueError: it is damaged.
+        OSError: it cannot be read.
+    """
+    length = math.prod(plan.index_shape) * 8 + CRC_BYTES
     size = os.fstat(fd).st_size
     if size < length:
         raise ValueError(f"the file has {size} bytes, fewer than its index")
     data = os.pread(fd, length, size - length)
     if crc32c(data[:-CRC_BYTES]) != data[-CRC_BYTES:]:
         raise ValueError("the index is damaged")
-    return np.frombuffer(data[:-CRC_BYTES], "<u8").reshape(chunks, 2), data
+    return np.frombuffer(data[:-CRC_BYTES], "<u8").reshape(plan.index_shape), data
 
 
 def read_chunk(fd: int, entry: npt.NDArray[np.uint64]) -> bytes:

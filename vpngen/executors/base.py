@@ -1,0 +1,53 @@
+"""What a way to run a plan must do."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from vpngen.store.layout import Plan, Shard
+from vpngen.store.targets.base import Target
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: videos done and to do in it, bytes that have been stored."""
+
+    done: int
+    total: int
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run did with a plan.
+
+    Attributes:
+        rendered: videos that it rendered.
+        kept: videos that had a record before.
+        missing: shards that have no record now: other processes are writing them.
+        nbytes: bytes that it stored.
+    """
+
+    rendered: int
+    kept: int
+    missing: tuple[Shard, ...]
+    nbytes: int
+
+
+class Executor(ABC):
+    """Renders the shards of a plan into a target. What it does it reads from the records: it keeps no list of its own."""
+
+    @abstractmethod
+    def run(self, plan: Plan, target: Target, progress: Callable[[Progress], None] | None = None) -> Outcome:
+        """Render the pending shards of `plan` into a prepared target.
+
+        Args:
+            plan: the shards.
+            target: where they go.
+            progress: called from the calling thread after each video.
+
+        Raises:
+            RunError: the target failed. This and every other error stops the run, and no shard stays claimed.
+        """

@@ -1,0 +1,145 @@
+"""A pool of threads in this process: each takes the next shard, renders its videos and hands it over to be published."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from vpngen.backends import Backend
+from vpngen.errors import ConflictError
+from vpngen.executors.base import Executor, Outcome, Progress
+from vpngen.store.layout import Plan, Shard
+from vpngen.store.shards import render_shard
+from vpngen.store.targets.base import Target
+from vpngen.units import usable_cpus
+
+
+@dataclass(frozen=True)
+class Threads(Executor):
+    """Renders with `backend` in `threads` threads, each with a shard of its own."""
+
+    backend: Backend
+    threads: int
+
+    def run(self, plan: Plan, target: Target, progress: Callable[[Progress], None] | None = None) -> Outcome:
+        """See `Executor.run`.
+
+        Shards that another process is writing are left for the end. By then it has finished them, or it was killed and
+        they are rendered here, or they are missing. So of several runs one may miss shards, and together they complete
+        the set.
+        """
+        pending, before = target.pending(plan), None
+        kept = plan.videos - plan.only(pending).videos
+        run = _Run(plan, target, self.backend, plan.videos - kept, progress)
+        while pending and pending != before:
+            run.render(pending, self.threads)
+            before, pending = pending, target.pending(plan.only(s for s in pending if s in run.held))
+        return Outcome(run.videos, kept, tuple(pending), run.nbytes)
+
+
+class _Stopped(Exception):
+    """The run was stopped: the shard at hand is dropped."""
+
+
+class _Run:
+    """What the threads of a run share."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        target: Target,
+        backend: Backend,
+        total: int,
+        progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self.plan, self.target, self.backend = plan, target, backend
+        self.total, self.progress = total, progress
+        self.videos = self.nbytes = 0
+        self.held: set[Shard] = set()
+        """Shards that another process was writing."""
+        self._stop = threading.Event()
+        self._news: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+
+    def stop(self) -> None:
+        """Have the threads drop the shards at hand and end."""
+        self._stop.set()
+
+    def render(self, shards: Sequence[Shard], threads: int) -> None:
+        """Render shards; returns when all are published but those `held`, raises the first error of any thread."""
+        self.held.clear()
+        waiting = deque(shards)
+        running = min(threads, len(shards))
+        inner = max(1, usable_cpus() // running) if len(shards) <= threads else 1
+        with (
+            ThreadPoolExecutor(running, "vpngen-render") as pool,
+            ThreadPoolExecutor(running, "vpngen-sync") as syncers,
+        ):
+            try:
+                work = [pool.submit(self._work, waiting, syncers, inner) for _ in range(running)]
+                while running:
+                    try:
+                        nbytes = self._news.get(timeout=0.2)  # not for ever: a signal has to be handled meanwhile
+                    except queue.Empty:
+                        continue
+                    if nbytes is None:  # the last word of each thread
+                        running -= 1
+                    else:
+                        self.videos += 1
+                        self.nbytes += nbytes
+                        if self.progress is not None:
+                            self.progress(Progress(self.videos, self.total, self.nbytes))
+                for done in work:
+                    done.result()
+            except BaseException:
+                self.stop()
+                raise
+
+    def _work(self, waiting: deque[Shard], syncers: ThreadPoolExecutor, threads: int) -> None:
+        publishing: Future[None] | None = None
+        try:
+            while waiting and not self._stop.is_set():
+                try:
+                    shard = waiting.popleft()
+                except IndexError:  # another thread took the last one
+                    break
+                record = self._put(shard, threads)
+                if record is not None:
+                    before, publishing = publishing, syncers.submit(self.target.publish, shard, record)
+                    if before is not None:
+                        before.result()
+            if publishing is not None:
+                publishing.result()
+        except BaseException:
+            self.stop()
+            raise
+        finally:
+            self._news.put(None)
+
+    def _put(self, shard: Shard, threads: int) -> bytes | None:
+        """Render a shard into the target: its record, or None if it is held, finished or was dropped."""
+        try:
+            self.target.claim(shard)
+        except ConflictError:
+            self.held.add(shard)
+            return None
+        try:
+            if self.target.pending(self.plan.only([shard])):  # else another process finished it since it was listed
+                data = render_shard(self.plan, shard, self.backend, threads, self._each)
+                self.target.put(shard, data)
+                return data.record
+        except _Stopped:
+            pass
+        except BaseException:
+            self.target.release(shard)
+            raise
+        self.target.release(shard)
+        return None
+
+    def _each(self, nbytes: int) -> None:
+        self._news.put(nbytes)
+        if self._stop.is_set():
+            raise _Stopped

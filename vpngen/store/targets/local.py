@@ -1,0 +1,234 @@
+"""A folder on a disk: locks, partial files, renames, and what is synced when.
+
+A shard is written to `c.7.0.0.0.partial`, which its writer holds locked; synced, it gets its name, and then its record.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+from vpngen import files
+from vpngen.errors import ArgumentError, ConflictError, MissingError, RunError
+from vpngen.store.layout import Plan, Shard, differences, is_finished, read_spec, skeleton
+from vpngen.store.locks import PARTIAL, is_live, lock_folder, open_partial
+from vpngen.store.targets.base import Target
+
+SPARE_BYTES: Final = 64 * 2**20
+"""Disk space that a run leaves free."""
+
+
+class LocalTarget(Target):
+    """The store in a folder. A link to a folder on another disk stays: the store comes where it points."""
+
+    def __init__(self, path: str | Path) -> None:
+        """Raises ArgumentError where `path` cannot name a store."""
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            raise ArgumentError("is not valid UTF-8; Zarr stores need a path that is", "path", str(path)) from None
+        if "\0" in str(path):
+            raise ArgumentError("must not contain a zero byte", "path", str(path))
+        self.root = Path(os.path.realpath(path))
+        self._claimed: dict[Shard, int] = {}
+
+    def __str__(self) -> str:
+        return str(self.root)
+
+    # --- before a run
+
+    def check(self, plan: Plan, overwrite: bool = False) -> None:
+        """See `Target.check`."""
+        root = self.root
+        try:
+            if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+                self._check_writable()
+                return
+        except OSError as error:
+            raise MissingError(f"`path` (={str(root)!r}) cannot be used: {error.strerror}") from None
+        try:
+            spec, layout = read_spec(root)
+        except ConflictError as error:
+            raise ConflictError(f"{error}; it was left untouched: choose another path, or remove it by hand") from None
+        if overwrite:
+            for partial in root.glob(f"*/video/c.*{PARTIAL}"):
+                with contextlib.suppress(OSError):
+                    if is_live(partial):
+                        raise ConflictError(f"another process is writing {partial}; it was left untouched")
+            return
+        there, wanted = ({**s.to_dict(), **asdict(how)} for s, how in ((spec, layout), (plan.spec, plan.layout)))
+        if lines := differences(there, wanted):
+            raise ConflictError(
+                f"{str(root)!r} holds another dataset; it was left untouched. The difference:\n  "
+                + "\n  ".join(lines)
+                + "\nChoose another path, or give --overwrite to replace it"
+            )
+        self._check_writable()
+
+    def _check_writable(self) -> None:
+        folder = self._existing()
+        if not folder.is_dir():
+            raise ArgumentError(f"cannot be made: {str(folder)!r} is a file, not a folder", "path", self.root)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise MissingError(
+                f"`path` (={str(self.root)!r}): no permission to write in {str(folder)!r}; choose another path"
+            )
+
+    def _existing(self) -> Path:
+        """The store, or the first folder above it that is there."""
+        return next(p for p in (self.root, *self.root.parents) if p.exists())
+
+    def prepare(self, plan: Plan, overwrite: bool = False) -> None:
+        """See `Target.prepare`. The store is built beside its place and renamed into it."""
+        with disk_errors(self.root):
+            self._sweep()
+            exists = self.root.is_dir() and any(self.root.iterdir())
+            if overwrite or not exists:
+                self._build(plan, exists)
+
+    def _build(self, plan: Plan, exists: bool) -> None:
+        root = self.root
+        root.parent.mkdir(parents=True, exist_ok=True)
+        beside, lock = self._new_folder_beside()
+        old, old_lock = beside.with_name(beside.name + ".old"), None
+        try:
+            _write_tree(beside, skeleton(plan.spec, plan.layout)[0])
+            if exists:
+                old_lock = lock_folder(root)
+                os.rename(root, old)
+            try:
+                os.rename(beside, root)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    if exists:
+                        os.rename(old, root)
+                    raise
+                self.check(plan)  # another process made the store since we looked
+            files.sync_folder(root.parent)
+            if exists:
+                shutil.rmtree(old)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+            for fd in (lock, old_lock):
+                if fd is not None:
+                    os.close(fd)
+
+    def _new_folder_beside(self) -> tuple[Path, int | None]:
+        """A new folder beside the store, locked where the system can, so that `_sweep` knows it from a killed run's."""
+        while True:
+            folder = self.root.parent / f".{self.root.name}.{uuid.uuid4().hex[:8]}.vpngen"
+            folder.mkdir()
+            lock = lock_folder(folder)
+            if folder.exists():  # else another process swept it before it was locked
+                return folder, lock
+            if lock is not None:
+                os.close(lock)
+
+    def _sweep(self) -> None:
+        """Remove what killed runs left beside the store: half-made skeletons, and stores that were being replaced."""
+        ours = re.compile(rf"\.{re.escape(self.root.name)}\.[0-9a-f]{{8}}\.vpngen(\.old)?")
+        with contextlib.suppress(OSError):
+            for folder in self.root.parent.iterdir():
+                if ours.fullmatch(folder.name) and (lock := lock_folder(folder)) is not None:
+                    shutil.rmtree(folder, ignore_errors=True)
+                    os.close(lock)
+
+    def free_bytes(self) -> int:
+        """See `Target.free_bytes`."""
+        return max(shutil.disk_usage(self._existing()).free - SPARE_BYTES, 0)
+
+    def stored_bytes(self) -> int:
+        """See `Target.stored_bytes`."""
+        return sum(p.stat().st_size for p in self.root.rglob("*") if p.is_file())
+
+    # --- shards
+
+    def pending(self, plan: Plan) -> list[Shard]:
+        """See `Target.pending`."""
+        return [s for s in plan.shards if not is_finished(self.root, plan, s)]
+
+    def claim(self, shard: Shard) -> None:
+        """See `Target.claim`."""
+        with disk_errors(self.root / shard.key):
+            self._claimed[shard] = open_partial(self.root / shard.key)
+
+    def put(self, shard: Shard, data: Iterable[bytes | memoryview]) -> None:
+        """See `Target.put`."""
+        fd = self._claimed[shard]
+        with disk_errors(self.root / shard.key):
+            os.ftruncate(fd, 0)
+            os.lseek(fd, 0, os.SEEK_SET)
+            for piece in data:
+                left = memoryview(piece)
+                while left:
+                    left = left[os.write(fd, left) :]
+
+    def publish(self, shard: Shard, record: bytes) -> None:
+        """See `Target.publish`. The lock is held to the end."""
+        final = self.root / shard.key
+        try:
+            with disk_errors(final):
+                os.fsync(self._claimed[shard])
+                with contextlib.suppress(FileNotFoundError):  # a record that speaks of another file
+                    os.unlink(self.root / shard.record)
+                os.replace(f"{final}{PARTIAL}", final)
+                files.sync_folder(final.parent)
+                write_file(self.root / shard.record, record)
+        finally:
+            self.release(shard)
+
+    def release(self, shard: Shard) -> None:
+        """See `Target.release`."""
+        fd, partial = self._claimed.pop(shard), f"{self.root / shard.key}{PARTIAL}"
+        with contextlib.suppress(OSError):  # it has its name already, and a file of that name would be another writer's
+            if os.path.samestat(os.stat(partial), os.fstat(fd)):
+                os.unlink(partial)
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Whatever the operating system refuses becomes a RunError that says how to go on."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise RunError(
+                f"the disk of {str(path)!r} is full. What was finished stays; free some space and give the same command again"
+            ) from error
+        raise RunError(
+            f"{error.filename or str(path)!r}: {error.strerror or error}. What was finished stays; the same command goes on from there"
+        ) from error
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a small file of a store, whole or not at all; only the owner of its shard may. Raises OSError."""
+    partial = path.with_name(path.name + PARTIAL)
+    try:
+        partial.write_bytes(data)
+        files.publish(partial, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(partial)
+        raise
+
+
+def _write_tree(root: Path, contents: dict[str, bytes]) -> None:
+    """Write files by their path below the folder `root`, and have them on the disk. Raises OSError."""
+    for name, data in contents.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    for folder in (*filter(Path.is_dir, root.rglob("*")), root):
+        files.sync_folder(folder)
