@@ -169,7 +169,7 @@ def train(
     recipe = _take_recipe(options, begin)
     source: Any
     if path is not None:
-        no_dataset(options, "`store`")
+        no_dataset(options, "`--store`")
         source, name = path, path.stem
     else:
         source, name = take_spec(options)
