@@ -564,7 +564,7 @@ def test_a_plain_folder_is_evaluated_on_what_is_held_out_of_it(run: Run, films: 
     again = run("evaluate", "tuned", "--format", "json")
     assert again.code == 0 and again.json["metrics"] == done.json["metrics"]
     without = run("finetune", "other", "--init-from", initialized, *data[:4], *BRIEF)
-    assert without.code == 3 and "--val-fraction" in without.err, without.err
+    assert without.code == 3 and "`val_fraction`" in without.err, without.err
 
 
 def test_what_is_held_out_as_the_test_is_the_same_for_all_seeds(films: Path) -> None:

@@ -169,7 +169,7 @@ def train(
     recipe = _take_recipe(options, begin)
     source: Any
     if path is not None:
-        no_dataset(options, "`store`")
+        no_dataset(options, "`--store`")
         source, name = path, path.stem
     else:
         source, name = take_spec(options)
@@ -313,6 +313,7 @@ def evaluate(
 
 def _show_evaluations(form: str, out: Path | None, found: dict[tuple[int, int], Evaluation]) -> None:
     """Show one evaluation, or the summary of several, and write it to a file if one is given."""
+    from vpngen.files import write_json
     from vpngen.terminal import evaluation_text, summary_text
     from vpngen.train import Summary
 
@@ -322,7 +323,7 @@ def _show_evaluations(form: str, out: Path | None, found: dict[tuple[int, int], 
         whole = next(iter(found.values()))
         text = evaluation_text(whole)
     if out is not None:
-        whole.write(out)
+        write_json(out, whole.to_dict())
     show(form, whole.to_dict(), text)
 
 

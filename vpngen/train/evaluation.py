@@ -449,7 +449,3 @@ class Summary:
                 for (split, seed), one in sorted(self.evaluations.items())
             ],
         }
-
-    def write(self, path: str | Path) -> None:
-        """Write `to_dict` as JSON; what exists is replaced once all is written. Raises MissingError for a full disk."""
-        write_json(Path(path), self.to_dict())
