@@ -567,7 +567,7 @@ def test_a_summary_is_mean_and_std_over_seeds_of_means_over_splits(
 def test_splits_and_seeds_as_a_table() -> None:
     found = Summary({(s, n): having(s + 2 * n) for s in (1, 2, 3) for n in (0, 1)})
     assert summary_text(found) == (
-        "%               top-1        top-2     average\n"
+        "%              top-1        top-2     average\n"
         "videos   30.0 ± 14.1  100.0 ± 0.0  65.0 ± 7.1\n"
         "windows  30.0 ± 14.1  100.0 ± 0.0  65.0 ± 7.1\n"
         "n = 2 seeds, each the mean of 3 splits: mean ± sample standard deviation\n"
