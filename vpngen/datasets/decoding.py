@@ -351,8 +351,9 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     """The container of a file and its video stream. Raises UnreadableError."""
     av = _av()
     try:
-        # Titles of old files are in any encoding, and do not matter here.
-        container = av.open(str(path), metadata_errors="ignore")
+        # Titles of old files are in any encoding, and do not matter here. PyAV takes them all from 19 on.
+        titles = {} if int(av.__version__.partition(".")[0]) >= 19 else {"metadata_errors": "ignore"}
+        container = av.open(str(path), **titles)
     except _errors() as error:
         raise UnreadableError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     with container:
