@@ -155,13 +155,7 @@ class Sample:
 def test_options_are_made_from_fields() -> None:
     assert [f.name for f in described(Sample)] == ["count", "rate", "loud", "law", "clip", "lists"]
     seen: dict[str, Any] = {}
-
-    def command(**given: Any) -> None:
-        seen.update(given)
-
-    for option in reversed(list(field_options(described(Sample)))):
-        command = option(command)
-    made = click.command()(command)
+    made = click.Command("made", params=field_options(described(Sample)), callback=lambda **given: seen.update(given))
     help_text = CliRunner().invoke(made, ["--help"]).output
     for words in (
         "How many.  [default: 3]",

@@ -32,10 +32,14 @@ def integer(name: str, value: Any, least: int, most: int | None = None) -> int:
     return int(value)
 
 
+def is_list(values: Any) -> bool:
+    """Whether `values` is a list, a tuple, or an array with one axis."""
+    return isinstance(values, (tuple, list)) or (isinstance(values, np.ndarray) and values.ndim == 1)
+
+
 def integers(name: str, values: Any, least: int, most: int) -> tuple[int, ...]:
     """`values`, a list, tuple or array, as integers from `least` to `most`. Raises ArgumentError."""
-    listed = isinstance(values, (tuple, list)) or (isinstance(values, np.ndarray) and values.ndim == 1)
-    if not listed or not all(is_integer(v) and least <= v <= most for v in values):
+    if not is_list(values) or not all(is_integer(v) and least <= v <= most for v in values):
         raise ArgumentError(f"must be a list of integers from {least} to {most}", name, values)
     return tuple(map(int, values))
 
@@ -64,8 +68,7 @@ def number(name: str, value: Any, good: bool, allowed: str) -> float:
 
 def numbers(name: str, values: Any) -> tuple[float, ...]:
     """`values`, a list, tuple or array, as finite numbers. Raises ArgumentError."""
-    listed = isinstance(values, (tuple, list)) or (isinstance(values, np.ndarray) and values.ndim == 1)
-    if not listed or not all(map(is_number, values)):
+    if not is_list(values) or not all(map(is_number, values)):
         raise ArgumentError("must be a list of finite numbers", name, values)
     return tuple(map(float, values))
 

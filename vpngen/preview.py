@@ -15,7 +15,7 @@ import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import imageio_ffmpeg
 import numpy as np
@@ -110,10 +110,8 @@ def _check_videos(videos: Sequence[Pixels], captions: Sequence[Caption]) -> tupl
         raise ArgumentError(f"has {len(captions)} entries for {len(videos)} videos; give one each", "captions")
     shapes = {v.shape for v in videos}
     if len(shapes) > 1 or any(v.dtype != np.uint8 or v.ndim != 3 or not v.size for v in videos):
-        raise ArgumentError(
-            f"must be uint8 (T, Y, X) of one shape, not {', '.join(sorted({f'{v.dtype} {v.shape}' for v in videos}))}",
-            "videos",
-        )
+        given = ", ".join(sorted({f"{v.dtype} {v.shape}" for v in videos}))
+        raise ArgumentError(f"must be uint8 (T, Y, X) of one shape, not {given}", "videos")
     t, y, x = shapes.pop()
     return t, y, x
 
@@ -130,19 +128,14 @@ def grid(videos: Sequence[Pixels], captions: Sequence[Caption], columns: int | N
         ArgumentError: no videos, not one caption each, different shapes, `columns` below 1.
     """
     frames, height, width = _check_videos(videos, captions)
-    columns = (
-        math.ceil(math.sqrt(len(videos)))
-        if columns is None
-        else min(checks.integer("columns", columns, 1), len(videos))
-    )
+    columns = min(checks.integer("columns", columns or math.ceil(math.sqrt(len(videos))), 1), len(videos))
     rows = -(-len(videos) // columns)
     head = TEXT + SMALL + 2 * LEAD
     cell_width = max(width, *(max(_length(a, TEXT), _length(b, SMALL)) for a, b in captions)) + MARGIN
     cell_height = head + height + MARGIN
     chrome = _blank(MARGIN + rows * cell_height, MARGIN + columns * cell_width)
-    corners = [
-        (MARGIN + i // columns * cell_height, MARGIN + i % columns * cell_width) for i in range(len(videos))
-    ]  # (y, x) of each cell
+    cells = [divmod(i, columns) for i in range(len(videos))]
+    corners = [(MARGIN + row * cell_height, MARGIN + column * cell_width) for row, column in cells]
     for (y, x), (name, category) in zip(corners, captions, strict=True):
         _write(chrome, x, y, name, TEXT)
         _write(chrome, x, y + TEXT + LEAD, category, SMALL, FAINT)
@@ -230,15 +223,10 @@ def _page(
     head = size + LEAD // 2
     pitch = max(width, *(_length(str(label), size) for label in labels)) + GUTTER
     y0 = MARGIN + TEXT + LEAD + SMALL + 2 * LEAD
-    corners = [
-        (y0 + i // columns * (head + height + LEAD) + head, MARGIN + i % columns * pitch) for i in range(len(labels))
-    ]
-    right = max(
-        MARGIN + min(columns, len(labels)) * pitch - GUTTER,
-        MARGIN + _length(title, TEXT),
-        MARGIN + _length(about, SMALL),
-    )
-    chrome = _blank(corners[-1][0] + height + MARGIN, right + MARGIN)
+    cells = [divmod(i, columns) for i in range(len(labels))]
+    corners = [(y0 + row * (head + height + LEAD) + head, MARGIN + column * pitch) for row, column in cells]
+    width = max(min(columns, len(labels)) * pitch - GUTTER, _length(title, TEXT), _length(about, SMALL))
+    chrome = _blank(corners[-1][0] + height + MARGIN, width + 2 * MARGIN)
     _write(chrome, MARGIN, MARGIN, title, TEXT)
     _write(chrome, MARGIN, MARGIN + TEXT + LEAD, about, SMALL, FAINT)
     for label, (y, x) in zip(labels, corners, strict=True):
@@ -258,14 +246,9 @@ class _Section:
 
 
 def _sections(
-    spec: Spec,
-    frames: tuple[int, int] | None,
-    still: bool,
-    temporal: int | None,
-    columns: int | None,
-    page: int | None,
-    per_page: int | None,
-) -> list[_Section]:
+    spec: Spec, still: bool, frames: tuple[int, int] | None = None, temporal: int | None = None,
+    columns: int | None = None, page: int | None = None, per_page: int | None = None,
+) -> list[_Section]:  # fmt: skip
     """What a mosaic shows, from top to bottom. Raises ArgumentError."""
     own = [(first, part, part.plane(None)) for first, part in spec.generator.members()]
     listed = [part for _, part, plane in own if plane is None]
@@ -285,21 +268,14 @@ def _sections(
         raise ArgumentError(f"must be from 1 to {pages}: {per_page} categories fit on one", "page", page)
     found = []
     for first, part, plane in own:
-        if plane is not None:
-            plane = part.plane(temporal)
-        if plane is not None:
-            labels = [first + label for row in plane.categories for label in row]
-            wide = len(plane.xs)
+        if plane is not None and (plane := part.plane(temporal)) is not None:
+            labels, wide = [first + label for row in plane.categories for label in row], len(plane.xs)
         else:
-            n = part.n_categories
-            labels = [first + i for i in range(n)[(page - 1) * per_page : page * per_page]]
-            wide = columns or max(math.ceil(math.sqrt(min(n, per_page))), widest)
+            labels = [first + i for i in range(part.n_categories)[(page - 1) * per_page : page * per_page]]
+            wide = columns or max(math.ceil(math.sqrt(min(part.n_categories, per_page))), widest)
         if labels:
-            shown = (0, longest) if span is None else span
-            if still:
-                frame = part.still(spec.shape, span, temporal)
-                shown = (frame, frame + 1)
-            found.append(_Section(part, plane, labels, wide, shown))
+            frame = part.still(spec.shape, span, temporal)
+            found.append(_Section(part, plane, labels, wide, (frame, frame + 1) if still else span or (0, longest)))
     return found
 
 
@@ -355,20 +331,15 @@ def mosaic(
         ArgumentError: a value that the set does not hold; `tile`, `columns` or `per_page` below 1; an option of pages where
             there are none, or of a plane.
     """
-    sections = _sections(spec, frames, still, temporal, columns, page, per_page)
-    count = spec.n_videos(split) // spec.n_categories
-    instance = checks.integer("instance", instance, 0, count - 1)
+    sections = _sections(spec, still, frames, temporal, columns, page, per_page)
+    instance = checks.integer("instance", instance, 0, spec.n_videos(split) // spec.n_categories - 1)
     tile = _usual_tile(spec, sections) if tile is None else checks.integer("tile", tile, 1)
     parts = [_drawn(spec, source, section, split, instance, tile, crop) for section in sections]
     if len(parts) == 1:
         return parts[0]
-    frames_shown, width = len(parts[0]), max(p.shape[2] for p in parts)
-    picture = np.full((frames_shown, sum(p.shape[1] for p in parts), width), PAPER, np.uint8)
-    y = 0
-    for part in parts:
-        picture[:, y : y + part.shape[1], : part.shape[2]] = part
-        y += part.shape[1]
-    return picture
+    width = max(part.shape[2] for part in parts)
+    wide = [np.pad(p, ((0, 0), (0, 0), (0, width - p.shape[2])), constant_values=PAPER) for p in parts]
+    return np.concatenate(wide, axis=1)
 
 
 def _drawn(spec: Spec, source: Source, section: _Section, split: str, instance: int, tile: int, crop: bool) -> Pixels:
@@ -439,16 +410,11 @@ def save(path: str | os.PathLike[str], picture: npt.ArrayLike, fps: float = 25) 
         RunError: writing failed; what was there before is untouched.
     """
     path = check(path, fps)
-    suffix = path.suffix.lower()
-    frames = np.asarray(picture)
+    suffix, frames = path.suffix.lower(), np.asarray(picture)
     if frames.dtype != np.uint8 or frames.ndim != 3 or not frames.size:
-        raise ArgumentError(
-            f"must be uint8 (T, Y, X) with a pixel at least, not {frames.dtype} {frames.shape}", "picture"
-        )
+        raise ArgumentError(f"must be uint8 (T, Y, X) with a pixel, not {frames.dtype} {frames.shape}", "picture")
     if suffix == ".png" and len(frames) > 1:
-        raise ArgumentError(
-            f"has {len(frames)} frames; a png takes 1, the others (.mp4, .mkv, .gif) any number", "picture"
-        )
+        raise ArgumentError(f"has {len(frames)} frames; a png takes 1, .mp4, .mkv and .gif any number", "picture")
     try:
         with files.replace(path) as partial:
             if suffix == ".png":
@@ -558,23 +524,8 @@ def preview(
     save(path, picture, fps)
 
 
-def preview_mosaic(
-    path: str | os.PathLike[str],
-    spec: Spec,
-    source: Source,
-    *,
-    frames: tuple[int, int] | None = None,
-    split: str = "train",
-    instance: int = 0,
-    temporal: int | None = None,
-    tile: int | None = None,
-    crop: bool = False,
-    columns: int | None = None,
-    page: int | None = None,
-    per_page: int | None = None,
-    fps: float = 25,
-) -> int:
-    """Write all categories, see `mosaic`: animated, or a still if `path` ends in .png.
+def preview_mosaic(path: str | os.PathLike[str], spec: Spec, source: Source, *, fps: float = 25, **options: Any) -> int:
+    """Write all categories: animated, or a still if `path` ends in .png; `options` are those of `mosaic`, but for `still`.
 
     Returns:
         How many categories are in the picture.
@@ -582,11 +533,7 @@ def preview_mosaic(
     Raises:
         ArgumentError, MissingError, RunError: as `mosaic` and `save`.
     """
-    path = check(path, fps)
-    still = path.suffix.lower() == ".png"
-    picture = mosaic(
-        spec, source, frames=frames, still=still, split=split, instance=instance, temporal=temporal, tile=tile, crop=crop,
-        columns=columns, page=page, per_page=per_page,
-    )  # fmt: skip
-    save(path, picture, fps)
-    return sum(len(s.labels) for s in _sections(spec, frames, still, temporal, columns, page, per_page))
+    still = check(path, fps).suffix.lower() == ".png"
+    save(path, mosaic(spec, source, still=still, **options), fps)
+    paged = {name: options[name] for name in ("frames", "temporal", "columns", "page", "per_page") if name in options}
+    return sum(len(section.labels) for section in _sections(spec, still, **paged))

@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn
 
 import click
@@ -162,23 +162,14 @@ class Command(_Help, click.Command):
                 raise
             raise MissingError(f"{name} is not installed; give: pip install 'vpngen[train]'") from None
         except ArgumentError as error:
-            words = [(p, p.opts[-1] if isinstance(p, click.Option) else _word(p)) for p in self.get_params(ctx)]
-            typed = {str(p.name): word for p, word in words} | {_key(p): word for p, word in words}
+            typed: dict[str | None, str] = {}  # what the library calls an argument -> what the command calls it
+            for p in self.get_params(ctx):
+                word = p.opts[-1] if isinstance(p, click.Option) else (p.metavar or str(p.name).upper()).strip("[].")
+                typed |= {p.name: word, p.opts[-1].lstrip("-").replace("-", "_"): word}
             typed.setdefault("path", typed.get("out") or typed.get("store_path", "path"))
             if ctx.params.get("show_d") is not None:
                 typed["temporal"] = "--show-d"
-            if error.argument is None:
-                raise
             raise ArgumentError(error.problem, typed.get(error.argument, error.argument), error.value) from error
-
-
-def _key(param: click.Parameter) -> str:
-    """What the library calls an option or argument."""
-    return param.opts[-1].lstrip("-").replace("-", "_")
-
-
-def _word(argument: click.Parameter) -> str:
-    return (argument.metavar or str(argument.name).upper()).strip("[].")
 
 
 class SectionOption(click.Option):
@@ -255,13 +246,18 @@ def shape_of(ctx: click.Context, param: click.Parameter, value: str | None) -> t
 
 def complete(*words: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
     """What completes an option that takes one of these words."""
-    return lambda ctx, param, incomplete: [word for word in words if word.startswith(incomplete)]
+    return complete_by(lambda: words)
 
 
-def _complete_backends(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+def complete_by(words: Callable[[], Iterable[str]]) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """What completes an option that takes one of the `words`, which are looked up when they are needed."""
+    return lambda ctx, param, incomplete: [word for word in words() if word.startswith(incomplete)]
+
+
+def _backends() -> Iterable[str]:
     from vpngen.backends import BACKENDS
 
-    return [name for name in ("auto", *BACKENDS) if name.startswith(incomplete)]
+    return ("auto", *BACKENDS)
 
 
 def bundle(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -283,7 +279,7 @@ backend_option = click.option(
     metavar="NAME",
     default="auto",
     show_default=True,
-    shell_complete=_complete_backends,
+    shell_complete=complete_by(_backends),
     help="One that `vpngen doctor` lists, or auto: the fastest here.",
 )
 threads_option = click.option("--threads", type=int, help="CPU threads.  [default: all processors]")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from vpngen.cli.base import OptionsOf, SectionOption
-from vpngen.cli.fields import made_options
+from vpngen.cli.base import OptionsOf, SectionOption, complete_by
+from vpngen.cli.fields import field_options
 from vpngen.errors import ArgumentError
 from vpngen.fields import described
 
@@ -47,20 +48,20 @@ class _DatasetOptions(OptionsOf):
         kind = presets.get(_typed(typed, "--preset")) or kinds.get(_typed(typed, "--generator")) or first
         more = "`vpngen render --generator NAME --help`" if self.train else "--generator NAME --help"
         options: list[click.Parameter] = [
-            DatasetOption(["--preset"], metavar="NAME", shell_complete=_complete_presets, help="A set of the paper, see `vpngen info --presets`; options beside it override it."),
+            DatasetOption(["--preset"], metavar="NAME", shell_complete=complete_by(_presets), help="A set of the paper, see `vpngen info --presets`; options beside it override it."),
             DatasetOption(["--spec", "spec_files"], multiple=True, type=click.File(encoding="utf-8"), help="A spec as JSON, as `vpngen info --format json` prints it; - for stdin. Several are mixed: the labels of the first, then those of the next."),
             DatasetOption(["--generator"], type=click.Choice(list(kinds)), help=f"The formula. Its options: {more}.  [default: {first.name}]"),
         ]  # fmt: skip
         common = {f.name for f in kind.counts}
         for field in kind.counts:
             name = "data_seed" if self.train and field.name == "seed" else field.name
-            options += made_options([field._replace(name=name)], DatasetOption, key=field.name)
+            options += field_options([field._replace(name=name)], DatasetOption, key=field.name)
         own = [f for f in kind.options() if f.name not in common]
-        options += made_options(own, DatasetOption, of=kind.name, hidden=self.train)
+        options += field_options(own, DatasetOption, of=kind.name, hidden=self.train)
         for other in kinds.values():
             known = {option.name for option in options}
             rest = [f for f in other.options() if f.name not in known | common]
-            options += made_options(rest, DatasetOption, of=other.name, hidden=True)
+            options += field_options(rest, DatasetOption, of=other.name, hidden=True)
         return options
 
 
@@ -81,10 +82,10 @@ def _typed(typed: tuple[str, ...], option: str) -> str:
     return found
 
 
-def _complete_presets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+def _presets() -> Iterable[str]:
     from vpngen.spec import presets
 
-    return [name for name in presets() if name.startswith(incomplete)]
+    return presets()
 
 
 dataset_options = click.option("--generator", cls=_DatasetOptions)

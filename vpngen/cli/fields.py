@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import click
@@ -22,7 +22,6 @@ def _word_or_integers(ctx: click.Context, param: click.Parameter, value: str | N
 _KINDS: dict[str, dict[str, Any]] = {
     "int": {"type": int},
     "float": {"type": float},
-    "str": {},
     "Path": {"type": click.Path(), "metavar": "FOLDER"},
     "Shape": {"callback": shape_of, "metavar": "TxHxW"},
     "tuple[int, ...]": {"callback": numbers(int, "whole numbers"), "metavar": "N,..."},
@@ -35,14 +34,8 @@ _KINDS: dict[str, dict[str, Any]] = {
 
 def field_options(
     fields: Iterable[Field], cls: type[click.Option] = click.Option, **more: Any
-) -> Iterable[Callable[[Any], Any]]:
-    """An option for each field, None unless it is given; `cls` and `more` go to `click.option`."""
-    for f in fields:
-        yield click.option(*_names(f), default=None, cls=cls, **_reads(f), **more)
-
-
-def made_options(fields: Iterable[Field], cls: type[click.Option] = click.Option, **more: Any) -> list[click.Parameter]:
-    """As `field_options`, the options themselves."""
+) -> list[click.Parameter]:
+    """An option for each field, None unless it is given; `cls` and `more` say of which kind."""
     return [cls(_names(f), default=None, **_reads(f), **more) for f in fields]
 
 
@@ -53,25 +46,17 @@ def _names(field: Field) -> list[str]:
 
 def _reads(field: Field) -> dict[str, Any]:
     """What the option of a field shows, and how it reads a value."""
-    shown: dict[str, Any] = {"help": f"{field.help}{_default(field)}"}
-    if field.type == "bool":
-        return shown
+    value = field.default
+    if isinstance(value, tuple):
+        value = ("x" if field.type == "Shape" else ",").join(map(str, value))
+    elif isinstance(value, bool):
+        value = f"{'' if value else 'no-'}{field.name.replace('_', '-')}"
+    unsaid = value is dataclasses.MISSING or value in (None, "")
+    shown: dict[str, Any] = {"help": field.help if unsaid else f"{field.help}  [default: {value}]"}
     kind = field.type.removesuffix(" | None")
     if kind == "str" and field.choices:
         return shown | {"type": click.Choice(field.choices)}
-    shown |= _KINDS[kind]
+    shown |= _KINDS.get(kind, {})
     if field.choices:
         shown["shell_complete"] = complete(*field.choices)
     return shown if field.metavar is None else shown | {"metavar": field.metavar}
-
-
-def _default(field: Field) -> str:
-    if field.default is dataclasses.MISSING or field.default in (None, ()):
-        return ""
-    if isinstance(field.default, bool):
-        word = field.name.replace("_", "-")
-        return f"  [default: {word if field.default else f'no-{word}'}]"
-    if field.type == "Shape":
-        return f"  [default: {'x'.join(map(str, field.default))}]"
-    shown = ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
-    return f"  [default: {shown}]"

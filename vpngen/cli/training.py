@@ -31,7 +31,7 @@ from vpngen.cli.base import (
     show,
 )
 from vpngen.cli.dataset import no_dataset, take_spec, training_dataset_options, warm
-from vpngen.cli.fields import made_options
+from vpngen.cli.fields import field_options
 from vpngen.errors import ArgumentError, MissingError
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _recipe_options() -> list[click.Parameter]:
     fields = [f for f in described(Recipe) if f.name not in ("mean", "std")]
     return [
         option(["--recipe"], type=click.Choice(list(RECIPES)), default=first, help=f"The defaults of the options below; shown are those of {first}."),
-        *made_options(fields, SectionOption, section="How it is trained"),
+        *field_options(fields, SectionOption, section="How it is trained"),
         level(["--mean"], help=f"Subtracted from pixel values in [0, 1]; {', '.join(names)} set --std too.  [default: that of --init-from; with --inflate imagenet; or half]"),
         level(["--std"], help="What they are divided by then; likewise."),
     ]  # fmt: skip
