@@ -23,7 +23,7 @@ PACKAGES = (
 
 
 class Cost(NamedTuple):
-    """Seconds: on the wall; of the processors for this process, all threads; for everybody else; for worker processes.
+    """Seconds: on the wall; of the CPUs for this process, all threads; for everybody else; for worker processes.
 
     `others` also holds what the system did on its own account, such as writing back to disk; 0 where it is not known.
     """
@@ -40,7 +40,7 @@ class Cost(NamedTuple):
 
     @property
     def left(self) -> float:
-        """The processor seconds that others left to this process."""
+        """The CPU seconds that others left to this process."""
         return self.wall * cores() - self.others
 
     @property
@@ -69,7 +69,7 @@ def _workers() -> dict[int, float]:
 
 
 def _busy() -> float:
-    """Seconds in which any processor of the machine was not idle, since it started."""
+    """Seconds in which any CPU of the machine was not idle, since it started."""
     try:
         ticks = [int(n) for n in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
     except OSError:
@@ -85,7 +85,7 @@ def cpu_seconds(call: Callable[[], Any]) -> float:
 
 
 def wait_until_quiet(until: float) -> None:
-    """Come back when others use less than a tenth of the processors, or the clock `time.monotonic` shows `until`."""
+    """Come back when others use less than a tenth of the CPUs, or the clock `time.monotonic` shows `until`."""
     while time.monotonic() < until and not cost(partial(time.sleep, 0.5)).quiet:
         pass
 
@@ -121,7 +121,7 @@ def cores() -> int:
 
 
 def machine() -> dict[str, Any]:
-    """The date, the processor and the versions; no name, no path."""
+    """The date, the CPU and the versions; no name, no path."""
     cpu: dict[str, str] = {}
     memory = None
     if Path("/proc/cpuinfo").exists():
@@ -141,7 +141,7 @@ def machine() -> dict[str, Any]:
     features = f"{cpu.get('flags')} {cpu.get('Features')}".split()
     return {
         "date": datetime.date.today().isoformat(),
-        "cpu": cpu.get("model name") or platform.processor() or platform.machine(),
+        "cpu": cpu.get("model name") or platform.CPU() or platform.machine(),
         "vectors": next((name for name in ("avx512f", "avx2", "asimd") if name in features), "vectors unknown"),
         "cores": cores(),
         "memory_gb": memory,

@@ -210,8 +210,8 @@ class H264(Format):
     keyframes: ClassVar[int | None] = None
 
     def write(self, videos: Pixels) -> None:
-        with concurrent.futures.ThreadPoolExecutor(common.cores()) as crew:
-            list(crew.map(self._encode, range(len(videos)), videos))
+        with concurrent.futures.ThreadPoolExecutor(common.cores()) as pool:
+            list(pool.map(self._encode, range(len(videos)), videos))
 
     def _encode(self, number: int, video: Pixels) -> None:
         import av
@@ -273,8 +273,8 @@ class Jpeg(Format):
     exact = False
 
     def write(self, videos: Pixels) -> None:
-        with concurrent.futures.ThreadPoolExecutor(common.cores()) as crew:
-            list(crew.map(self._encode, range(len(videos)), videos))
+        with concurrent.futures.ThreadPoolExecutor(common.cores()) as pool:
+            list(pool.map(self._encode, range(len(videos)), videos))
 
     def _encode(self, number: int, video: Pixels) -> None:
         from PIL import Image

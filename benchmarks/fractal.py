@@ -215,7 +215,7 @@ def report(r: dict[str, Any]) -> str:
         f"Random windows of 16 x 112 x 112, {CLIPS} a call: {clips['median']:,.0f} a CPU second "
         f"({clips['least']:,.0f} to {clips['most']:,.0f}); each begins with all points of its video.\n",
         f"The search for {search['categories']:,} categories and their variants, on two threads: {search['wall']:.1f} s on the "
-        f"wall, {search['cpu']:.1f} s of CPU; others used {search['others']:.1f} s of the processors meanwhile.",
+        f"wall, {search['cpu']:.1f} s of CPU; others used {search['others']:.1f} s of the CPUs meanwhile.",
     ])  # fmt: skip
 
 

@@ -1,9 +1,9 @@
-"""Everything that needs a card: are the bytes right, does the sanitizer find fault, how fast is it.
+"""Everything that needs a GPU: are the bytes right, does the sanitizer find fault, how fast is it.
 
     python -m benchmarks.gpu [--quick] [--device N] [--out FOLDER]
-    python -m benchmarks.gpu --host         # the part about streams, gone through without a card: no figures
+    python -m benchmarks.gpu --host         # the part about streams, gone through without a GPU: no figures
 
-It needs the repository, a card, CuPy and NumPy; numba for the equality checks, torch for the peer and the streams. Checks
+It needs the repository, a GPU, CuPy and NumPy; numba for the equality checks, torch for the peer and the streams. Checks
 come first: where one fails, nothing is timed and the exit code is 1.
 """
 
@@ -33,15 +33,15 @@ CLIP = (16, 112, 112)
 PAIRS = 2000
 BATCH = 128
 CYCLES_A_MILLISECOND = 1.5e6
-"""Of a card's clock, roughly."""
+"""Of a GPU's clock, roughly."""
 VIDEOS = 24
-"""Whole videos of a timed batch: 332 MB, several times the L2 of any card."""
+"""Whole videos of a timed batch: 332 MB, several times the L2 of any GPU."""
 
 
 # --- are the bytes right
 
 
-def check_pairs(card: Cuda, pairs: int) -> int:
+def check_pairs(gpu: Cuda, pairs: int) -> int:
     """Random categories, windows, flips and specs of all generators against numba; returns the number of windows compared."""
     rng = np.random.default_rng(1)
     perlins: list[dict[str, Any]] = [
@@ -71,7 +71,7 @@ def check_pairs(card: Cuda, pairs: int) -> int:
                 Window((t, t + (frames - 1) * step + 1, step), (y, y + height), (x, x + width), bool(rng.integers(2)))
             )
         videos = rng.integers(spec.n_videos(), size=n)
-        ours = vpngen.render(spec, videos, windows, backend=f"cuda:{card.device}")
+        ours = vpngen.render(spec, videos, windows, backend=f"cuda:{gpu.device}")
         theirs = vpngen.render(spec, videos, windows, backend="numba")
         if not np.array_equal(ours, theirs):
             bad = [i for i in range(n) if not np.array_equal(ours[i], theirs[i])]
@@ -82,11 +82,11 @@ def check_pairs(card: Cuda, pairs: int) -> int:
     return done
 
 
-def check_videos(card: Cuda, count: int) -> int:
+def check_videos(gpu: Cuda, count: int) -> int:
     """Whole videos over the category plane, and as many fractals, against numba."""
     for spec in (vpngen.perlin(categories=400, instances=1), vpngen.fractal(categories=400, instances=1)):
         for index in np.linspace(0, 399, count).astype(int):
-            ours = vpngen.render(spec, int(index), backend=f"cuda:{card.device}")
+            ours = vpngen.render(spec, int(index), backend=f"cuda:{gpu.device}")
             if not np.array_equal(ours, vpngen.render(spec, int(index), backend="numba")):
                 raise SystemExit(f"WRONG: whole video {index} of {spec.generator.name}")
     return 2 * count
@@ -117,14 +117,14 @@ def sanitizer(tool: str, device: int) -> str:
     if done.returncode not in (
         0,
         9,
-    ):  # its own troubles, as on cards that it does not know or machines that do not let it
+    ):  # its own troubles, as on GPUs that it does not know or machines that do not let it
         return f"did not run: {(done.stdout.strip() or done.stderr.strip() or 'it said nothing').splitlines()[-1]}"
     if done.returncode:
         raise SystemExit(f"{tool}: {done.stdout[-4000:]}{done.stderr[-2000:]}")
     return next((line.strip("= ") for line in done.stdout.splitlines() if "SUMMARY" in line), "no complaint")
 
 
-def small(card: Cuda) -> None:
+def small(gpu: Cuda) -> None:
     """A few blocks of every kind, for the sanitizer: narrow, wide, flipped, with tails; and the extremes."""
     import cupy
 
@@ -132,21 +132,21 @@ def small(card: Cuda) -> None:
     spec = vpngen.perlin(categories=400, instances=1)
     for width, flip in ((240, False), (113, True), (7, False)):
         w = Window((3, 22), (5, 31), (0, width), flip)
-        vpngen.render(spec, [0, 139, 399], w, backend=f"cuda:{card.device}")
+        vpngen.render(spec, [0, 139, 399], w, backend=f"cuda:{gpu.device}")
     tiny = vpngen.perlin(
         divisions_x=(2, 48), divisions_y=(3,), shape=(9, 24, 48), noise_frequencies=(1, 2, 4, 8), grey="stretch"
     )
-    vpngen.render(tiny, [0, 1], backend=f"cuda:{card.device}")
+    vpngen.render(tiny, [0, 1], backend=f"cuda:{gpu.device}")
     for trail, width, flip in ((0, 362, False), (3, 113, True), (0, 7, False)):
         spec = vpngen.fractal(categories=3, instances=2, shape=(12, 362, 362), trail=trail)
-        vpngen.render(spec, [0, 4, 5], Window((2, 11), (5, 31), (0, width), flip), backend=f"cuda:{card.device}")
+        vpngen.render(spec, [0, 4, 5], Window((2, 11), (5, 31), (0, width), flip), backend=f"cuda:{gpu.device}")
 
 
 # --- how fast
 
 
 def device_seconds(cupy: Any, work: Callable[[int], None], repeats: int, rounds: int = 5) -> float:
-    """The median over rounds of the device time of one call, events around `repeats` calls on a warm card."""
+    """The median over rounds of the device time of one call, events around `repeats` calls on a warm GPU."""
     stream = cupy.cuda.get_current_stream()
     for i in range(max(3, repeats // 4)):
         work(i)
@@ -176,21 +176,21 @@ def floors(cupy: Any) -> dict[str, float]:
     return {"memset": (1 << 28) / fill, "copy_both_ways": 2 * (1 << 28) / copy}
 
 
-def whole_videos(cupy: Any, card: Cuda, categories: int) -> dict[str, Any]:
+def whole_videos(cupy: Any, gpu: Cuda, categories: int) -> dict[str, Any]:
     """Bytes a second of whole videos: all categories mixed, and each category on its own."""
     spec = vpngen.perlin(categories=400, instances=64)
     outs = rotating(cupy, (VIDEOS, *EXTENT))
     rng = np.random.default_rng(2)
 
     def batch(videos: Any) -> Batch:
-        return card.prepare("perlin", spec.params(videos), np.repeat(WHOLE, len(videos), axis=0), EXTENT)
+        return gpu.prepare("perlin", spec.params(videos), np.repeat(WHOLE, len(videos), axis=0), EXTENT)
 
     mixed = [batch(rng.permutation(spec.n_videos())[:VIDEOS]) for _ in range(17)]
-    seconds = device_seconds(cupy, lambda i: card.launch(mixed[i % len(mixed)], outs[i % len(outs)]), 34)
+    seconds = device_seconds(cupy, lambda i: gpu.launch(mixed[i % len(mixed)], outs[i % len(outs)]), 34)
     rates = {}
     for category in np.linspace(0, 399, categories).astype(int):
         one = batch(category + 400 * rng.integers(64, size=VIDEOS))
-        took = device_seconds(cupy, lambda i, b=one: card.launch(b, outs[i % len(outs)]), 4, 3)  # type: ignore[misc]
+        took = device_seconds(cupy, lambda i, b=one: gpu.launch(b, outs[i % len(outs)]), 4, 3)  # type: ignore[misc]
         rates["x".join(map(str, spec.category(int(category))[:2]))] = VIDEOS * spec.video_bytes / took
     mean = 1 / np.mean([1 / r for r in rates.values()])
     slowest = min(rates, key=lambda k: rates[k])
@@ -204,7 +204,7 @@ def whole_videos(cupy: Any, card: Cuda, categories: int) -> dict[str, Any]:
     }
 
 
-def clips(cupy: Any, card: Cuda, n: int = 128) -> dict[str, float]:
+def clips(cupy: Any, gpu: Cuda, n: int = 128) -> dict[str, float]:
     """Microseconds of a training batch of random clips, launch included: on its own, and in a CUDA graph."""
     spec = vpngen.perlin(categories=400, instances=64)
     rng = np.random.default_rng(3)
@@ -214,24 +214,24 @@ def clips(cupy: Any, card: Cuda, n: int = 128) -> dict[str, float]:
         origin = rng.integers([225, 129, 129], size=(n, 3))
         windows = np.stack([origin[:, 0], np.ones(n, int), origin[:, 1], origin[:, 2], rng.integers(2, size=n)], axis=1)
         rows = spec.params(rng.integers(spec.n_videos(), size=n))
-        batches.append(card.prepare("perlin", rows, windows.astype(np.int32), CLIP))
-    plain = device_seconds(cupy, lambda i: card.launch(batches[i % 32], outs[i % len(outs)]), 512)
+        batches.append(gpu.prepare("perlin", rows, windows.astype(np.int32), CLIP))
+    plain = device_seconds(cupy, lambda i: gpu.launch(batches[i % 32], outs[i % len(outs)]), 512)
     stream = cupy.cuda.Stream(non_blocking=True)
     with stream:
         stream.begin_capture()
         for i in range(32):
-            card.launch(batches[i], outs[i % len(outs)])
+            gpu.launch(batches[i], outs[i % len(outs)])
         graph = stream.end_capture()
         captured = device_seconds(cupy, lambda i: graph.launch(stream), 16) / 32
     start = time.perf_counter()
     for i in range(256):
-        card.launch(batches[i % 32], outs[i % len(outs)])
+        gpu.launch(batches[i % 32], outs[i % len(outs)])
     issued = (time.perf_counter() - start) / 256
     cupy.cuda.Device().synchronize()
     return {"microseconds": plain * 1e6, "in_a_graph": captured * 1e6, "host_microseconds_to_launch": issued * 1e6}
 
 
-def fractals(cupy: Any, card: Cuda) -> dict[str, dict[str, float]]:
+def fractals(cupy: Any, gpu: Cuda) -> dict[str, dict[str, float]]:
     """Fractals a second: whole videos and random clips, by what is drawn; and bytes a second of their pixels."""
     rng, found = np.random.default_rng(4), {}
     for name, choices in (("patches", {}), ("points", {"draw": "point"}), ("trail of 5", {"trail": 5})):
@@ -244,14 +244,14 @@ def fractals(cupy: Any, card: Cuda) -> dict[str, dict[str, float]]:
                 t0, y0, x0 = rng.integers(room, size=(n, 3)).T
                 windows = np.stack([t0, np.ones(n, int), y0, x0, rng.integers(2, size=n)], axis=1).astype(np.int32)
                 rows = spec.params(rng.integers(spec.n_videos(), size=n))
-                batches.append(card.prepare("fractal", rows, windows, (extent[0], extent[1], extent[2])))
-            took = device_seconds(cupy, lambda i, b=batches, o=outs: card.launch(b[i % 8], o[i % len(o)]), 16)  # type: ignore[misc]
+                batches.append(gpu.prepare("fractal", rows, windows, (extent[0], extent[1], extent[2])))
+            took = device_seconds(cupy, lambda i, b=batches, o=outs: gpu.launch(b[i % 8], o[i % len(o)]), 16)  # type: ignore[misc]
             found[f"{what}, {name}"] = {"a_second": n / took, "bytes_a_second": n * float(np.prod(extent)) / took}
     return found
 
 
 def torch_peer(device: int) -> float | None:
-    """Bytes a second of perlin-numpy's algorithm written with torch tensors on the card: what one would write today."""
+    """Bytes a second of perlin-numpy's algorithm written with torch tensors on the GPU: what one would write today."""
     try:
         import torch
     except ImportError:
@@ -294,11 +294,11 @@ def torch_peer(device: int) -> float | None:
     return 10 * float(np.prod(EXTENT)) / (start.elapsed_time(stop) / 1e3)
 
 
-# --- the stream. `device` is a torch.device: that of a card, or the processor, to go through all of it without one
+# --- the stream. `device` is a torch.device: that of a GPU, or the CPU, to go through all of it without one
 
 
 def on_card(device: int) -> Any:
-    """The card as torch names it; None where torch is missing or cannot use it."""
+    """The GPU as torch names it; None where torch is missing or cannot use it."""
     try:
         import torch
     except ImportError:
@@ -307,7 +307,7 @@ def on_card(device: int) -> Any:
 
 
 def synchronize(device: Any) -> None:
-    """Wait for all that was given to a card."""
+    """Wait for all that was given to a GPU."""
     import torch
 
     if device.type == "cuda":
@@ -315,7 +315,7 @@ def synchronize(device: Any) -> None:
 
 
 def busy(device: Any, milliseconds: float) -> None:
-    """Keep the current stream of a card from going on for about as long."""
+    """Keep the current stream of a GPU from going on for about as long."""
     import torch
 
     if device.type == "cuda" and milliseconds:
@@ -324,14 +324,14 @@ def busy(device: Any, milliseconds: float) -> None:
 
 
 def stream_of(device: Any, batch: int, **options: Any) -> vpngen.ClipStream:
-    """An endless stream over the set of the paper; with a card it is rendered there."""
+    """An endless stream over the set of the paper; with a GPU it is rendered there."""
     return vpngen.ClipStream(
         vpngen.Spec.preset("vpn-256x512"), batch, device=device, length="infinite", clip=CLIP, **options
     )
 
 
 def stream_versions(device: Any) -> dict[str, str]:
-    """What the figures depend on, beside the card."""
+    """What the figures depend on, beside the GPU."""
     import torch
 
     driver = "unknown"
@@ -347,7 +347,7 @@ def stream_versions(device: Any) -> dict[str, str]:
 
 
 def check_stream(device: Any, batches: int, batch: int = BATCH) -> int:
-    """Batches of each kind, their labels and parameters against those of the processor; returns how many were compared."""
+    """Batches of each kind, their labels and parameters against those of the CPU; returns how many were compared."""
     import torch
 
     kinds: list[dict[str, Any]] = [
@@ -361,14 +361,14 @@ def check_stream(device: Any, batches: int, batch: int = BATCH) -> int:
                 pairs = [(got, expected)] if not isinstance(got, dict) else [(got[k], expected[k]) for k in expected]
                 for a, b in pairs:
                     if a.device != device or a.dtype != b.dtype or not torch.equal(a.cpu(), b):
-                        raise SystemExit(f"WRONG: batch {number} of a stream with {kind} is not that of the processor")
+                        raise SystemExit(f"WRONG: batch {number} of a stream with {kind} is not that of the CPU")
     return batches * len(kinds)
 
 
 def check_consumers(device: Any, batches: int, batch: int = BATCH) -> int:
     """Batches used on a stream of the consumer's own; returns how many were compared.
 
-    A slow consumer has given a batch up long before its card reads it; a fast one reads while it is still being made. A wait
+    A slow consumer has given a batch up long before its GPU reads it; a fast one reads while it is still being made. A wait
     that is missing, or memory that is used again too early, shows as wrong bytes.
     """
     import torch
@@ -419,7 +419,7 @@ def stream_rate(device: Any, batches: int, rounds: int = 5, batch: int = BATCH, 
 def stream_memory(device: Any, batches: int, wait: float, batch: int = BATCH) -> dict[str, float]:
     """Bytes that torch has reserved after a tenth of the batches and after all, read by a consumer that is never waited for.
 
-    `wait` is in milliseconds a batch: with it the card falls behind, and what was made ahead piles up if nothing holds it back.
+    `wait` is in milliseconds a batch: with it the GPU falls behind, and what was made ahead piles up if nothing holds it back.
     """
     import torch
 
@@ -476,7 +476,7 @@ def network(classes: int) -> Any:
 
 
 def trainer(device: Any) -> Callable[[Any, Any], None]:
-    """One step of SGD on clips and labels: bfloat16 by autocast, channels last. Returns without waiting for the card."""
+    """One step of SGD on clips and labels: bfloat16 by autocast, channels last. Returns without waiting for the GPU."""
     import torch
 
     layout = torch.channels_last_3d
@@ -529,10 +529,10 @@ def training(device: Any, steps: int, rounds: int, batch: int = BATCH) -> dict[s
 
 
 def streams(device: Any, quick: bool) -> dict[str, Any]:
-    """Checks of the stream, then its figures; on the processor a short walk through the same code."""
-    card = device.type == "cuda"
-    batch, few = (BATCH, 4 if quick else 32) if card else (2, 2)
-    many, rounds = (500 if quick else 4000, 5) if card else (2, 1)
+    """Checks of the stream, then its figures; on the CPU a short walk through the same code."""
+    gpu = device.type == "cuda"
+    batch, few = (BATCH, 4 if quick else 32) if gpu else (2, 2)
+    many, rounds = (500 if quick else 4000, 5) if gpu else (2, 1)
     found: dict[str, Any] = {
         "versions": stream_versions(device),
         "batches_equal": check_stream(device, few, batch),
@@ -543,7 +543,7 @@ def streams(device: Any, quick: bool) -> dict[str, Any]:
     found["bfloat16"] = stream_rate(device, many, rounds, batch, dtype="bfloat16", channels=3)
     found["memory"] = stream_memory(device, many, 0.0, batch)
     found["memory_behind"] = stream_memory(device, max(many // 4, 1), 1.0, batch)
-    found["training"] = training(device, *((5 if quick else 20, rounds) if card else (1, 1)), batch)
+    found["training"] = training(device, *((5 if quick else 20, rounds) if gpu else (1, 1)), batch)
     return found
 
 
@@ -555,31 +555,31 @@ def stream_rows(r: dict[str, Any]) -> list[tuple[str, str, str]]:
         return f"{m['early_bytes'] / 1e6:,.0f} MB, {m['late_bytes'] / 1e6:,.0f} MB after {m['batches']:,} batches"
 
     return [
-        ("stream: batches equal to the processor's", str(r["batches_equal"]), "all"),
+        ("stream: batches equal to the CPU's", str(r["batches_equal"]), "all"),
         ("... slow consumer or late producer, another stream", str(r["batches_equal_on_other_streams"]), "all"),
         ("... uint8 delivered", f"{r['uint8']['median']:,.0f} clips/s", "500,000"),
         ("... bfloat16 in three channels delivered", f"{r['bfloat16']['median']:,.0f} clips/s", "200,000"),
         ("... memory reserved early and late", reserved(memory), "no growth"),
-        ("... the same with the card behind by 1 ms a batch", reserved(behind), "no growth"),
+        ("... the same with the GPU behind by 1 ms a batch", reserved(behind), "no growth"),
         ("training step fed by the stream, over a constant batch",
          f"{train['ratio']['median']:.1%} of {1 / train['milliseconds']['constant'] * 1e3:.1f} steps/s", "99 %"),
     ]  # fmt: skip
 
 
-def run(card: Cuda, quick: bool) -> dict[str, Any]:
+def run(gpu: Cuda, quick: bool) -> dict[str, Any]:
     """Checks, then figures."""
     import cupy
 
-    device = card.device
+    device = gpu.device
     properties = cupy.cuda.runtime.getDeviceProperties(device)
     results: dict[str, Any] = {
         "machine": common.machine(),
-        "card": properties["name"].decode(),
+        "gpu": properties["name"].decode(),
         "driver": cupy.cuda.runtime.driverGetVersion(),
         "nvrtc": ".".join(map(str, cupy.cuda.nvrtc.getVersion())),
         "cupy": cupy.__version__,
-        "windows_equal_to_numba": check_pairs(card, 256 if quick else PAIRS),
-        "videos_equal_to_numba": check_videos(card, 4 if quick else 20),
+        "windows_equal_to_numba": check_pairs(gpu, 256 if quick else PAIRS),
+        "videos_equal_to_numba": check_videos(gpu, 4 if quick else 20),
     }
     say(results)
     if not quick:
@@ -587,9 +587,9 @@ def run(card: Cuda, quick: bool) -> dict[str, Any]:
         say(results["sanitizer"])
     with cupy.cuda.Device(device):
         results["floors"] = floors(cupy)
-        results["whole_videos"] = whole_videos(cupy, card, 20 if quick else 100)
-        results["clips"] = clips(cupy, card)
-        results["fractals"] = fractals(cupy, card)
+        results["whole_videos"] = whole_videos(cupy, gpu, 20 if quick else 100)
+        results["clips"] = clips(cupy, gpu)
+        results["fractals"] = fractals(cupy, gpu)
     peer = torch_peer(device)
     if peer is not None:
         results["torch_peer"] = peer
@@ -622,7 +622,7 @@ def report(results: dict[str, Any]) -> str:
         rows.append(
             (f"fractals: {what}", f"{r['a_second']:,.0f} a second, {r['bytes_a_second'] / 1e12:.2f} TB/s", "the memset")
         )
-    head = f"{results['card']}, driver {results['driver']}, NVRTC {results['nvrtc']}, CuPy {results['cupy']}"
+    head = f"{results['gpu']}, driver {results['driver']}, NVRTC {results['nvrtc']}, CuPy {results['cupy']}"
     if "streams" in results:
         rows += stream_rows(results["streams"])
         versions = results["streams"]["versions"]
@@ -637,7 +637,7 @@ def plot(results: dict[str, Any], folder: Path) -> None:
     rates = results["whole_videos"]["by_category"]
     w, h = (np.array([int(k.split("x")[i]) for k in rates]) for i in range(2))
     dots = axes.scatter(w, h, c=np.array(list(rates.values())) / 1e12, s=60)
-    axes.set(xscale="log", yscale="log", xlabel="W", ylabel="H", title=results["card"])
+    axes.set(xscale="log", yscale="log", xlabel="W", ylabel="H", title=results["gpu"])
     figure.colorbar(dots, label="TB/s of pixels")
     figure.savefig(folder / "gpu.png")
 
@@ -647,7 +647,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer checks and categories")
     parser.add_argument("--small", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--host", action="store_true", help="go through the part about streams on the processor")
+    parser.add_argument("--host", action="store_true", help="go through the part about streams on the CPU")
     parser.add_argument("--device", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
@@ -656,17 +656,17 @@ def main() -> None:
 
         found = streams(torch.device("cpu"), quick=True)
         stream_rows(found)
-        print("all of it ran; what it measured here says nothing of a card")
+        print("all of it ran; what it measured here says nothing of a GPU")
         return
     try:
-        card = Cuda(options.device)
+        gpu = Cuda(options.device)
     except vpngen.VpngenError as error:
         print(f"Error: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     if options.small:
-        small(card)
+        small(gpu)
         return
-    results = run(card, options.quick)
+    results = run(gpu, options.quick)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "gpu.json").write_text(json.dumps(results, indent=1) + "\n")
     text = report(results)

@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # on a processor, jobs run side by side with a thread each
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # on a CPU, jobs run side by side with a thread each
 
 import torch
 from torch import nn
@@ -36,7 +36,10 @@ from torch import nn
 import vpngen
 from benchmarks import common, motions
 from vpngen.sampling import QUARTER_OCTAVES, Augment
-from vpngen.train import Batches, Recipe, create_model, fit, inflate, read_weights, replace_head
+from vpngen.models import create_model, read_weights, replace_head
+from vpngen.models.inflate import inflate
+from vpngen.train import Recipe, fit
+from vpngen.train.fitting import Batches
 
 TITLE = "Initialization: sixteen motions of real pictures from few clips"
 HOME = Path(__file__).parent
@@ -109,8 +112,8 @@ class Plan:
 
 
 PLANS = {
-    "processor": Plan(),
-    "card": Plan(
+    "cpu": Plan(),
+    "gpu": Plan(
         width=1.0, clip=(16, 56, 56), side=144, pretext_clips=98304, pretext_batch=64, epochs=60, val=960, test=1920
     ),
     "quick": Plan(
@@ -193,8 +196,8 @@ def moving(plan: Plan, seed: int, split: str, device: torch.device) -> Memory:
     if split == "train":
         size, frames = size + plan.margin, frames + plan.margin // 2
     numbers = range({"train": plan.per_class * len(motions.MOTIONS), "val": plan.val, "test": plan.test}[split])
-    with concurrent.futures.ThreadPoolExecutor(common.cores() if device.type == "cuda" else 1) as crew:
-        clips = np.stack(list(crew.map(partial(motions.clip, seed, split, frames=frames, size=size), numbers)))
+    with concurrent.futures.ThreadPoolExecutor(common.cores() if device.type == "cuda" else 1) as pool:
+        clips = np.stack(list(pool.map(partial(motions.clip, seed, split, frames=frames, size=size), numbers)))
     pixels = torch.from_numpy(clips).permute(0, 4, 1, 2, 3).contiguous().to(device)
     labels = torch.tensor([motions.label(number) for number in numbers])
     return Memory(pixels, labels, plan.clip, plan.batch, seed if split == "train" else None)
@@ -386,8 +389,8 @@ class Kept:
 def everybody(jobs: list[tuple[Any, ...]], workers: int, kept: Kept) -> list[dict[str, Any]]:
     """The results of all jobs in their order; with several workers each job has a process of its own among them."""
     left = {repr(each): each for each in jobs if repr(each) not in kept.results}
-    with concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as crew:
-        calls: Callable[..., Any] = crew.map if workers > 1 else map
+    with concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        calls: Callable[..., Any] = pool.map if workers > 1 else map
         for name, result in zip(left, calls(job, *zip(*left.values(), strict=True)) if left else (), strict=True):
             kept.add(name, result)
             scores = ", ".join(f"{rate}: {found['top1']:.1%}" for rate, found in result["rates"].items())
@@ -426,7 +429,7 @@ def run(plan: Plan, device: str, workers: int, imagenet: str | None, kept: Kept)
         found[arm]["over_scratch"] = [a - b for a, b in against]
     steps = plan.per_class * len(motions.MOTIONS) // plan.batch * plan.epochs
     return {
-        "machine": {**common.machine(), "card": torch.cuda.get_device_name(device) if device != "cpu" else None},
+        "machine": {**common.machine(), "gpu": torch.cuda.get_device_name(device) if device != "cpu" else None},
         "plan": dataclasses.asdict(plan),
         "parameters": sum(p.numel() for p in create_model(plan.model, len(motions.MOTIONS), width=plan.width).parameters()),
         "finetune_steps": steps,
@@ -467,7 +470,7 @@ def report(r: dict[str, Any]) -> str:
     ]
     n = plan["per_class"] * len(motions.MOTIONS)
     pictures = {split: len(names) for split, names in motions.SPLITS.items()}
-    where = machine["card"] or f"{machine['cores']} cores of {machine['cpu']}"
+    where = machine["gpu"] or f"{machine['cores']} cores of {machine['cpu']}"
     return "\n".join([
         f"# {TITLE}\n",
         f"{machine['date']}, {where}, torch {machine['versions']['torch']}, {r['minutes']:.0f} minutes. "
@@ -525,18 +528,18 @@ def plot(r: dict[str, Any], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.initialization", description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a few minutes, printed: that it runs, not a measurement")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1; a card if there is one")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1; a GPU if there is one")
     parser.add_argument("--seeds", type=int, help="how many; 5, and with --quick 2")
-    parser.add_argument("--processes", type=int, help="jobs side by side; one for each core, on a card four at most")
+    parser.add_argument("--processes", type=int, help="jobs side by side; one for each core, on a GPU four at most")
     parser.add_argument("--imagenet", help="a file of 2-D ResNet weights of that depth and width, as torchvision's")
     parser.add_argument("--out", type=Path, help="folder for the report; benchmarks/results, or with --quick none")
     options = parser.parse_args()
     device = options.device if options.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    plan = PLANS["quick" if options.quick else "processor" if device == "cpu" else "card"]
+    plan = PLANS["quick" if options.quick else "cpu" if device == "cpu" else "gpu"]
     if options.seeds:
         plan = dataclasses.replace(plan, seeds=options.seeds)
     if options.imagenet and plan.width != 1:
-        parser.error("the weights of ImageNet are those of a network of full width: run it on a card")
+        parser.error("the weights of ImageNet are those of a network of full width: run it on a GPU")
     out = options.out or (None if options.quick else HOME / "results")
     kept = Kept(None if out is None else out / "initialization.jobs.jsonl")
     workers = options.processes or (common.cores() if device == "cpu" else min(4, common.cores()))

@@ -293,8 +293,8 @@ def write_ucf101(
     def one(job: tuple[Path, str, int]) -> None:
         write_video(job[0], clip(seed, *job[1:], frames=frames, size=size))
 
-    with ThreadPoolExecutor(2) as crew:  # one of them waits for its encoder most of the time
-        list(crew.map(one, jobs))
+    with ThreadPoolExecutor(2) as pool:  # one of them waits for its encoder most of the time
+        list(pool.map(one, jobs))
     return len(jobs)
 
 

@@ -132,7 +132,7 @@ def run(quick: bool, folder: Path) -> dict[str, Any]:
 
 
 def _rates(costs: list[Cost], nbytes: int) -> dict[str, Any]:
-    """GB/s on the wall, and where the processor seconds of a gigabyte went."""
+    """GB/s on the wall, and where the CPU seconds of a gigabyte went."""
     gigabytes = nbytes / 1e9
     seconds = {
         "user": [c.user for c in costs],
@@ -177,7 +177,7 @@ def summary(r: dict[str, Any]) -> list[tuple[str, str, str]]:
     return [
         ("`vpngen.write`, codec none, over a plain loop that writes and fsyncs", "70 %", _percent(one)),
         ("... over two such loops at the same time", "", _percent(two)),
-        ("`vpngen.write`, zstd level 1: processors in use, of what others left", "all", _percent(z["cpu_use"])),
+        ("`vpngen.write`, zstd level 1: CPUs in use, of what others left", "all", _percent(z["cpu_use"])),
         ("... of which the compressor alone", "most", _percent(z["compressor_share"])),
     ]
 

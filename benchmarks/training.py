@@ -2,7 +2,7 @@
 
     python -m benchmarks.training [--quick] [--device cpu] [--workers N] [--out FOLDER]
 
-What is known is written after each network. Where PyAV, ffmpeg or the pictures are not installed no files are read. The loop is `vpngen.train.fit` itself: on a card 16 x 112 x 112, batches of 128, bfloat16, channels last. The constant batch
+What is known is written after each network. Where PyAV, ffmpeg or the pictures are not installed no files are read. The loop is `vpngen.train.fit` itself: on a GPU 16 x 112 x 112, batches of 128, bfloat16, channels last. The constant batch
 lies on the device already, and is the bound. Feeds take turns, each turn a whole epoch from the call that begins it.
 """
 
@@ -67,12 +67,12 @@ class Plan:
 
 
 PLANS = {
-    "card": Plan(),
-    "card, quick": Plan(models=("r3d18",), steps=20, file_steps=5, rounds=2, films=1),
-    "processor": Plan(
+    "gpu": Plan(),
+    "gpu, quick": Plan(models=("r3d18",), steps=20, file_steps=5, rounds=2, films=1),
+    "cpu": Plan(
         width=0.25, clip=(16, 56, 56), batch=8, steps=8, file_steps=8, rounds=5, films=1, film=(64, 128)
     ),
-    "processor, quick": Plan(
+    "cpu, quick": Plan(
         models=("r3d18",), width=0.125, clip=(8, 32, 32), batch=8, steps=4, file_steps=4, rounds=2, films=1, film=(24, 64)
     ),
 }  # fmt: skip
@@ -101,14 +101,14 @@ class Constant:
         pass
 
 
-class Card:
-    """What nvidia-smi says of a card while something runs: the mean of its utilisation, in percent; None where it is not."""
+class Gpu:
+    """What nvidia-smi says of a GPU while something runs: the mean of its utilisation, in percent; None where it is not."""
 
     def __init__(self, device: torch.device) -> None:
         self.index = None if device.type != "cuda" else device.index or 0
         self.utilisation: float | None = None
 
-    def __enter__(self) -> Card:
+    def __enter__(self) -> Gpu:
         self.process: Any = None
         if self.index is not None and shutil.which("nvidia-smi"):
             ask = ["nvidia-smi", f"--id={self.index}", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
@@ -170,13 +170,13 @@ def measure(
         order = list(sources)[turn % len(sources) :] + list(sources)[: turn % len(sources)]
         for feed in order:
             rows: list[dict[str, Any]] = []
-            with Card(device) as card:
+            with Gpu(device) as gpu:
                 spent = common.cost(lambda: rows.extend(fit(model, sources[feed], None, recipe, device=device)))  # noqa: B023
             clips = len(sources[feed]) * plan.batch
             if turn >= 0:
                 turns[feed].append({
                     "rate": rows[0]["clips_per_second"], "waited": rows[0]["data_wait"], "wall": 1e3 * spent.wall / clips,
-                    "cpu": 1e3 * spent.cpu / clips, "busy": card.utilisation, "quiet": spent.quiet,
+                    "cpu": 1e3 * spent.cpu / clips, "busy": gpu.utilisation, "quiet": spent.quiet,
                 })  # fmt: skip
     found: dict[str, Any] = {"parameters": sum(p.numel() for p in model.parameters()), "feeds": {}}
     for feed, each in turns.items():
@@ -214,21 +214,21 @@ def run(plan: Plan, folder: Path, device: torch.device, workers: int, patience: 
     )  # each worker decodes whole batches
     sources = feeds(plan, folder / "films", device, workers)
     rendered = str(next(iter(sources[STREAM]))[0].device)
-    card = device.type == "cuda"
+    gpu = device.type == "cuda"
     found: dict[str, Any] = {}
     for name in plan.models:
         print(f"{name} ...", file=sys.stderr, flush=True)
         found[name] = measure(name, plan, sources, device, plan.rounds, patience)
         yield {
-            "machine": {**common.machine(), "card": torch.cuda.get_device_name(device) if card else None, "driver": driver(card)},
+            "machine": {**common.machine(), "gpu": torch.cuda.get_device_name(device) if gpu else None, "driver": driver(gpu)},
             "plan": dataclasses.asdict(plan), "workers": workers, "rendered_on": rendered, "threads": torch.get_num_threads(),
             "films": count - len(motions.MOTIONS), "models": found,
         }  # fmt: skip
 
 
-def driver(card: bool) -> str | None:
-    """The release of the card's driver, and what torch was built with."""
-    if not card:
+def driver(gpu: bool) -> str | None:
+    """The release of the GPU's driver, and what torch was built with."""
+    if not gpu:
         return None
     said = "unknown"
     with contextlib.suppress(OSError, subprocess.CalledProcessError):
@@ -249,26 +249,26 @@ def report(r: dict[str, Any]) -> str:
         (
             f"{name}, {feed}", _range(f["rate"], ",.0f" if f["rate"]["median"] > 99 else ".1f"), _range(f["over_constant"], ".1%"),
             _range(f["waited"], ".1%"), f"{f['wall']['median']:.2f}", f"{f['cpu']['median']:.2f}",
-            *([_range(f["utilisation"], ".0f")] if machine["card"] else []),
+            *([_range(f["utilisation"], ".0f")] if machine["gpu"] else []),
         )
         for name, model in r["models"].items()
         for feed, f in model["feeds"].items()
     ]  # fmt: skip
     header = ["fed by", "clips/s", "of the constant batch", "time spent waiting", "wall ms a clip", "CPU ms a clip"]
     where = (
-        f"{machine['card']}, driver {machine['driver']}; bfloat16, channels last"
-        if machine["card"]
+        f"{machine['gpu']}, driver {machine['driver']}; bfloat16, channels last"
+        if machine["gpu"]
         else f"{machine['cores']} cores of {machine['cpu']}, {r['threads']} threads of torch; load at the start {machine['load']}"
     )
     frames, side = plan["film"]
     sizes = "; ".join(f"{name} {model['parameters']:,} parameters" for name, model in r["models"].items())
-    what, form = ("over_constant", ".1%") if machine["card"] else ("cpu_over_constant", ".3f")
+    what, form = ("over_constant", ".1%") if machine["gpu"] else ("cpu_over_constant", ".3f")
     answers = "; ".join(f"{name} {_range(model['feeds'][STREAM][what], form)}" for name, model in r["models"].items())
     answer = (
         f"Of the rate on a constant batch, the stream reaches: {answers}. The aim is 99 %."
-        if machine["card"]
+        if machine["gpu"]
         else f"CPU time of a clip fed by the stream over that of the constant batch: {answers}. What makes clips and what trains "
-        f"share the same cores here, so that is what to compare, and no wall clock; it says nothing of a card, where the aim is 99 % "
+        f"share the same cores here, so that is what to compare, and no wall clock; it says nothing of a GPU, where the aim is 99 % "
         f"of the rate on a constant batch."
     )
     parts = [
@@ -276,7 +276,7 @@ def report(r: dict[str, Any]) -> str:
         f"{machine['date']}, {where}. torch {machine['versions']['torch']}. Batches of {plan['batch']} clips of "
         f"{' x '.join(map(str, plan['clip']))}; {sizes}" + (f", at {plan['width']:g} of their width" if plan["width"] != 1 else "") + ".\n",
         f"{answer}\n",
-        common.table([*header, *(["utilisation, %"] if machine["card"] else [])], rows),
+        common.table([*header, *(["utilisation, %"] if machine["gpu"] else [])], rows),
         f"\nMedians and ranges of {plan['rounds']} turns of {plan['steps']} steps ({plan['file_steps']} fed by files) of `vpngen.train.fit`, "
         f"the feeds in turns, ratios within a round; each turn is an epoch from the call that begins it, its first batch included. "
         f"The stream was rendered on {r['rendered_on']}."
@@ -290,7 +290,7 @@ def report(r: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a minute or so, printed: a first look, not a measurement")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1; a card if there is one")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1; a GPU if there is one")
     parser.add_argument("--workers", type=int, default=common.cores(), help="processes that decode; one for each core")
     parser.add_argument("--out", type=Path, help="folder for the report; benchmarks/results, or with --quick none")
     options = parser.parse_args()
@@ -299,7 +299,7 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else torch.device(options.device)  # fmt: skip
     if device.type == "cuda":
         torch.cuda.set_device(device.index or 0)
-    plan = PLANS[("card" if device.type == "cuda" else "processor") + (", quick" if options.quick else "")]
+    plan = PLANS[("gpu" if device.type == "cuda" else "cpu") + (", quick" if options.quick else "")]
     out = options.out or (None if options.quick else HOME / "results")
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix=".benchmark-") as folder:
