@@ -141,7 +141,7 @@ def machine() -> dict[str, Any]:
     features = f"{cpu.get('flags')} {cpu.get('Features')}".split()
     return {
         "date": datetime.date.today().isoformat(),
-        "cpu": cpu.get("model name") or platform.CPU() or platform.machine(),
+        "cpu": cpu.get("model name") or platform.processor() or platform.machine(),
         "vectors": next((name for name in ("avx512f", "avx2", "asimd") if name in features), "vectors unknown"),
         "cores": cores(),
         "memory_gb": memory,
