@@ -42,6 +42,13 @@ HOMES = {
     "zarr": ("vpngen.store", "vpngen.store.*"),
 }
 """Heavy package -> the modules that may import it."""
+INNER = {
+    "vpngen.backends.numba_*": (),
+    "vpngen.backends.cuda_*": (),
+    "vpngen.backends.simd*": (),
+    "vpngen.backends.cuda*": ("vpngen.health",),
+}
+"""What `vpngen.backends` hands out by name -> the modules outside it that may import it all the same."""
 
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 HOME = Path(vpngen.__file__).parent
@@ -77,6 +84,9 @@ def violations(source: str, module: str, is_package: bool = False) -> list[str]:
         top, *rest = name.split(".")
         if top in HOMES and not any(fnmatchcase(module, home) for home in HOMES[top]):
             found.append(f"{module}:{line} imports {top}, whose home is {', '.join(HOMES[top])}")
+        closed = [inner for inner, others in INNER.items() if fnmatchcase(name, inner) and module not in others]
+        if closed and part != "backends":
+            found.append(f"{module}:{line} imports {name}; ask vpngen.backends for it")
         if top != "vpngen" or part not in RANK or rest[:1] in ([part], ["__version__"]):
             continue
         # Whatever is taken from `vpngen` itself could come from any layer: the command line may, what it stands on may not.
@@ -116,6 +126,10 @@ def test_imports_go_down_only(module: str) -> None:
         ("vpngen.store", "import torch"),
         ("vpngen.cli", "def f():\n    import cupy"),
         ("vpngen", "import numba"),
+        ("vpngen.systems", "from vpngen.backends.numba_fractal import fill"),
+        ("vpngen.rendering", "from vpngen.backends import numba_perlin"),
+        ("vpngen.stream.makers", "def f():\n    import vpngen.backends.cuda"),
+        ("vpngen.health", "from vpngen.backends.cuda_perlin import plan"),
         ("vpngen.newcomer", ""),
     ],
 )  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
 import os
 import platform
@@ -15,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from vpngen import __version__, backends
-from vpngen.errors import VpngenError
+from vpngen.errors import MissingError, VpngenError
 from vpngen.generators import kinds
 from vpngen.rendering import Window, render
 from vpngen.spec import Spec
@@ -138,8 +137,8 @@ def _verdict(backend: str, rates: list[str], wrong: list[str], absent: dict[str,
 
 def _kernel_cache() -> Finding:
     try:
-        kernels = importlib.import_module(f"vpngen.backends.numba_{kinds()[0].name}")
-    except ImportError:
+        kernels = backends.kernels("numba", kinds()[0].name)
+    except MissingError:
         return Finding("kernel cache", "none", False, "pip install numba")
     folder = kernels.run.stats.cache_path or ""
     good = bool(folder) and os.access(folder, os.W_OK)

@@ -64,7 +64,7 @@ def write(
         RunError: the disk failed or filled up; what was finished stays, and the same call goes on from there.
     """
     start = time.monotonic()
-    executor = Threads(backends.choose(backend), thread_count(threads))
+    executor = Threads(backends.choose(backend, spec.generator), thread_count(threads))
     plan = store_plan(spec, Layout(codec, shard_videos), slice)
     if overwrite and slice[1] > 1:
         raise ArgumentError(

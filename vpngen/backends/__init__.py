@@ -35,8 +35,7 @@ class Auto(Backend):
 
     def of(self, generator: str) -> Backend:
         """The backend for a generator. Raises MissingError."""
-        names = tuple(name for name in BACKENDS if self.devices or name not in WITH_DEVICES)
-        return _fastest(names, generator, os.getpid())
+        return _fastest(tuple(n for n in BACKENDS if self.devices or n not in WITH_DEVICES), generator, os.getpid())
 
     def require(self, generator: str) -> None:
         """See `Backend.require`."""

@@ -31,19 +31,15 @@ def kernels(backend: str, generator: str, part: str | None = None) -> Any:
     name = f"vpngen.backends.{backend}_{generator}"
     try:
         module = importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name:
-            raise MissingError(f"backend {backend!r} needs a package that cannot be imported: {error}") from None
-        raise MissingError(
-            f"backend {backend!r} does not have the {generator} generator; use backend='auto', or 'reference', which has all"
-        ) from None
-    if part is None:
-        return module
-    if (found := getattr(module, part, None)) is None:
-        raise MissingError(
-            f"backend {backend!r} has no {part.lower()} of the {generator} generator; use backend='reference'"
-        )
-    return found
+    except ImportError as error:
+        problem = f"needs a package that cannot be imported: {error}"
+        if error.name == name:
+            problem = f"does not have the {generator} generator; use backend='auto', or 'reference', which has all"
+        raise MissingError(f"backend {backend!r} {problem}") from None
+    if part is not None and not hasattr(module, part):
+        problem = f"has no {part.lower()} of the {generator} generator; use backend='reference'"
+        raise MissingError(f"backend {backend!r} {problem}")
+    return getattr(module, part) if part is not None else module
 
 
 class Backend(ABC):

@@ -1,6 +1,6 @@
 """The numba backend: kernels that release the interpreter lock, driven by plain threads.
 
-Tasks are a few milliseconds or less and handed out in small runs from a shared counter, so threads finish together
+Tasks are a few milliseconds or less and handed out in small runs from a shared iterator, so threads finish together
 whatever mix of cheap and costly categories a batch holds. No numba threading layer is used: it would be unsafe in forked
 loader workers and in several Python threads at once.
 
@@ -17,9 +17,8 @@ The kernels of a generator are the module `numba_<generator>`. It holds:
 
 from __future__ import annotations
 
-import itertools
+import functools
 import platform
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
@@ -56,26 +55,18 @@ class Numba(Backend):
     def render(self, generator: str, params: Params, windows: Windows, out: Pixels, threads: int | None) -> None:
         """See `Backend.render`."""
         module, threads = kernels(self.name, generator), threads or usable_cpus()
-        flat, extent = out.reshape(-1), out.shape[1:]
+        extent = out.shape[1:]
         size = block_size(module, len(params), extent[0], threads)
-
-        def work(first: int, last: int) -> None:
-            module.render(params, windows, flat, extent, size, first, last)
-
+        work = functools.partial(module.render, params, windows, out.reshape(-1), extent, size)
         _share(work, len(params) * -(-extent[0] // size), threads)
 
     def extremes(self, generator: str, params: Params, shape: Shape, threads: int | None) -> tuple[F32, F32]:
         """See `Backend.extremes`."""
         kernel, threads = kernels(self.name, generator, "extremes"), threads or usable_cpus()
         size = block_size(kernels(self.name, generator), len(params), shape[0], threads)
-        windows = np.repeat(WHOLE, len(params), axis=0)
         found = np.empty((len(params), -(-shape[0] // size), 2), np.float32)
-        flat = found.reshape(-1, 2)
-
-        def work(first: int, last: int) -> None:
-            kernel(params, windows, flat, shape, size, first, last)
-
-        _share(work, len(flat), threads)
+        flat, windows = found.reshape(-1, 2), np.repeat(WHOLE, len(params), axis=0)
+        _share(functools.partial(kernel, params, windows, flat, shape, size), len(flat), threads)
         return found[..., 0].min(axis=1), found[..., 1].max(axis=1)
 
 
@@ -86,17 +77,11 @@ def _share(work: Callable[[int, int], None], tasks: int, threads: int) -> None:
         work(0, tasks)
         return
     grab = max(1, tasks // (threads * GRABS_A_THREAD))
-    starts = itertools.count(0, grab)
-    lock = threading.Lock()
+    starts = iter(range(0, tasks, grab))  # one for all threads: the interpreter lock makes its steps atomic
 
     def loop(_: int) -> None:
-        while True:
-            with lock:
-                start = next(starts)
-            if start >= tasks:
-                return
+        for start in starts:
             work(start, min(start + grab, tasks))
 
     with ThreadPoolExecutor(threads) as pool:
-        for done in [pool.submit(loop, i) for i in range(threads)]:
-            done.result()
+        list(pool.map(loop, range(threads)))

@@ -31,7 +31,7 @@ from vpngen.floats import F32
 from vpngen.generators import GENERATORS, Params, Pixels, Shape
 
 LEAST_CAPABILITY: Final = (7, 5)
-INSTALL: Final = "pip install 'vpngen[cuda13]' (for CUDA 13 drivers) or 'vpngen[cuda12]'"
+INSTALL: Final = "install it with: pip install 'vpngen[cuda13]' (for CUDA 13 drivers) or 'vpngen[cuda12]'"
 VIDEOS_A_PASS: Final = 4096
 """Whose extremes are taken in one launch."""
 MEMORY_SHARE: Final = 0.5
@@ -100,9 +100,7 @@ def kernel_folder() -> Path:
     for folder in (package / "_kernels", package.parent / "kernels"):
         if (folder / "common.cuh").is_file():
             return folder
-    raise MissingError(
-        "the CUDA sources are not in this installation; install it again: pip install --force-reinstall vpngen"
-    )
+    raise MissingError("the CUDA sources are not in this installation; run pip install --force-reinstall vpngen")
 
 
 def expanded_source(generator: str) -> str:
@@ -139,13 +137,11 @@ def _cupy() -> Any:
     try:
         import cupy
     except ImportError as error:
-        raise MissingError(
-            f"backend 'cuda' needs CuPy, which cannot be imported ({error}); install it with: {INSTALL}"
-        ) from None
+        raise MissingError(f"backend 'cuda' needs CuPy, which cannot be imported ({error}); {INSTALL}") from None
     except OSError as error:  # it makes its cache folder when it is imported
+        remedy = "set CUPY_CACHE_DIR to a folder that can be written"
         raise MissingError(
-            f"backend 'cuda' needs CuPy, which cannot make its cache folder ({error}); set CUPY_CACHE_DIR to a folder "
-            f"that can be written"
+            f"backend 'cuda' needs CuPy, which cannot make its cache folder ({error}); {remedy}"
         ) from None
     return cupy
 
@@ -172,30 +168,24 @@ class Cuda(Backend):
         try:
             gpus = cupy.cuda.runtime.getDeviceCount()
         except cupy.cuda.runtime.CUDARuntimeError as error:
-            raise MissingError(
-                f"backend 'cuda' finds no usable driver or GPU ({error}); install the NVIDIA driver, or use backend='numba'"
-            ) from None
+            remedy = "install the NVIDIA driver, or use backend='numba'"
+            raise MissingError(f"backend 'cuda' finds no usable driver or GPU ({error}); {remedy}") from None
         if not gpus:
             raise MissingError("backend 'cuda' finds no GPU; use backend='numba'")
-        if not 0 <= device < gpus:
-            raise ArgumentError(
-                f"names GPU {device}, but this machine has {gpus} (cuda:0 to cuda:{gpus - 1})", "backend"
-            )
+        if device >= gpus:
+            raise ArgumentError(f"names GPU {device}, but this machine has {gpus}; the first is cuda:0", "backend")
         properties = cupy.cuda.runtime.getDeviceProperties(device)
-        capability = (properties["major"], properties["minor"])
-        if capability < LEAST_CAPABILITY:
+        self.device = device
+        self.architecture = f"sm_{properties['major']}{properties['minor']}"
+        if (properties["major"], properties["minor"]) < LEAST_CAPABILITY:
             raise MissingError(
-                f"GPU {device} ({properties['name'].decode()}) has compute capability {capability[0]}.{capability[1]}; "
-                f"the kernels need {LEAST_CAPABILITY[0]}.{LEAST_CAPABILITY[1]} or newer; use backend='numba'"
+                f"GPU {device} ({properties['name'].decode()}) has the architecture {self.architecture}; "
+                f"the kernels need sm_{LEAST_CAPABILITY[0]}{LEAST_CAPABILITY[1]} or newer; use backend='numba'"
             )
         try:
             cupy.cuda.nvrtc.getVersion()
         except Exception as error:  # the loader of the library raises what it likes
-            raise MissingError(
-                f"backend 'cuda' needs NVRTC, which does not load ({error}); install it with: {INSTALL}"
-            ) from None
-        self.device = device
-        self.architecture = f"sm_{capability[0]}{capability[1]}"
+            raise MissingError(f"backend 'cuda' needs NVRTC, which does not load ({error}); {INSTALL}") from None
         self.gpu = Gpu(int(properties["multiProcessorCount"]), int(properties["sharedMemPerBlockOptin"]))
         self._modules: dict[str, Any] = {}
         self._kernels: dict[tuple[str, str], Any] = {}
@@ -209,9 +199,8 @@ class Cuda(Backend):
             with cupy.cuda.Device(self.device):
                 yield cupy
         except cupy.cuda.memory.OutOfMemoryError as error:
-            raise MissingError(
-                f"GPU {self.device} is out of memory for {what}: {error}; render fewer videos at a time"
-            ) from None
+            remedy = "render fewer videos at a time"
+            raise MissingError(f"GPU {self.device} is out of memory for {what}: {error}; {remedy}") from None
         except (cupy.cuda.driver.CUDADriverError, cupy.cuda.runtime.CUDARuntimeError) as error:
             raise RunError(f"{what} failed on GPU {self.device} ({self.architecture}): {error}") from error
 
@@ -234,10 +223,8 @@ class Cuda(Backend):
 
     def render_device(self, generator: str, params: Params, windows: Windows, out: Any, shape: tuple[int, ...]) -> None:
         """See `Backend.render_device`: on torch's current stream for its tensors, else CuPy's, without waiting for it."""
-        with (
-            self._on_gpu(f"{generator} of {len(params)} windows into {shape}") as cupy,
-            _stream_of(cupy, out, self.device),
-        ):
+        what = f"{generator} of {len(params)} windows into {shape}"
+        with self._on_gpu(what) as cupy, _stream_of(cupy, out, self.device):
             pixels = self._adopt(out, shape)
             if pixels.size:
                 extent = (shape[-3], shape[-2], shape[-1])
@@ -249,11 +236,9 @@ class Cuda(Backend):
         low, high = np.empty(len(params), np.float32), np.empty(len(params), np.float32)
         for i in range(0, len(params), VIDEOS_A_PASS):
             some = params[i : i + VIDEOS_A_PASS]
+            what = f"{kernel} of {len(some)} videos of {shape}"
             # A stream of its own: the default one is torch's too, and what is fetched would wait for the step under way there.
-            with (
-                self._on_gpu(f"{kernel} of {len(some)} videos of {shape}") as cupy,
-                cupy.cuda.Stream(non_blocking=True),
-            ):
+            with self._on_gpu(what) as cupy, cupy.cuda.Stream(non_blocking=True):
                 batch = self._prepare(generator, some, np.repeat(WHOLE, len(some), axis=0), shape)
                 (part,) = batch.parts
                 (render,) = part.plan.steps
@@ -269,7 +254,8 @@ class Cuda(Backend):
         buffers = min(2, len(params))
         with self._on_gpu(what) as cupy:
             stream = cupy.cuda.Stream(non_blocking=True)
-            pinned = [_pinned(cupy, shape) for _ in range(buffers)]
+            memory = [cupy.cuda.alloc_pinned_memory(int(np.prod(shape))) for _ in range(buffers)]
+            pinned = [np.frombuffer(some, np.uint8, int(np.prod(shape))).reshape(shape) for some in memory]
             pixels = [cupy.empty((1, *shape), np.uint8) for _ in range(buffers)]
             stream.wait_event(cupy.cuda.get_current_stream().record())  # on which the memory was had
         done: list[Any] = [None] * buffers
@@ -348,16 +334,14 @@ class Cuda(Backend):
         try:
             if isinstance(out, cupy.ndarray):
                 pixels = out
-            elif getattr(out, "__cuda_array_interface__", None) is not None:
-                pointer, fixed = out.__cuda_array_interface__["data"]
+            elif (interface := getattr(out, "__cuda_array_interface__", None)) is None:
+                pixels = cupy.from_dlpack(out)
+            else:
+                pointer, fixed = interface["data"]
                 home = cupy.cuda.runtime.pointerGetAttributes(pointer).device if pointer else self.device
                 if home != self.device or fixed:
                     raise ArgumentError(f"{what}; it is {'read-only' if fixed else f'on GPU {home}'}", "out")
                 pixels = cupy.asarray(out)
-            elif hasattr(out, "__dlpack__"):
-                pixels = cupy.from_dlpack(out)
-            else:
-                raise ArgumentError(f"{what}, not a {type(out).__name__}", "out")
         except ArgumentError:
             raise
         except (TypeError, ValueError, AttributeError, RuntimeError, BufferError) as error:
@@ -390,9 +374,8 @@ class Cuda(Backend):
             cupy = _cupy()
             try:
                 if generator not in self._modules:
-                    self._modules[generator] = cupy.RawModule(
-                        code=expanded_source(generator), options=compile_options(generator), backend="nvrtc"
-                    )
+                    source, options = expanded_source(generator), compile_options(generator)
+                    self._modules[generator] = cupy.RawModule(code=source, options=options, backend="nvrtc")
                 kernel = self._modules[generator].get_function(name)
                 kernel.max_dynamic_shared_size_bytes = self.gpu.shared_bytes
             except (cupy.cuda.compiler.CompileException, cupy.cuda.driver.CUDADriverError, OSError) as error:
@@ -403,24 +386,20 @@ class Cuda(Backend):
 
 def describe() -> list[tuple[str, str]]:
     """What there is of NVRTC, driver and GPUs, as (name, value); empty where CuPy is missing. Raises nothing."""
-    try:
-        cupy = _cupy()
-    except MissingError:
-        return []
     facts = []
     try:
-        facts.append(("NVRTC", ".".join(map(str, cupy.cuda.nvrtc.getVersion()))))
-    except Exception as error:  # the loader of the library raises what it likes
-        facts.append(("NVRTC", f"does not load: {error}"))
-    try:
-        version = cupy.cuda.runtime.driverGetVersion()
+        cuda = _cupy().cuda
+        version = cuda.runtime.driverGetVersion()
         facts.append(("CUDA driver", f"for CUDA {version // 1000}.{version % 1000 // 10}" if version else "none"))
-        for i in range(cupy.cuda.runtime.getDeviceCount()):
-            gpu = cupy.cuda.runtime.getDeviceProperties(i)
+        for i in range(cuda.runtime.getDeviceCount()):
+            gpu = cuda.runtime.getDeviceProperties(i)
             gigabytes = gpu["totalGlobalMem"] / 1e9
             facts.append((f"cuda:{i}", f"{gpu['name'].decode()}, sm_{gpu['major']}{gpu['minor']}, {gigabytes:.0f} GB"))
-    except cupy.cuda.runtime.CUDARuntimeError as error:
-        facts.append(("GPUs", f"none: {error}"))
+        facts.append(("NVRTC", ".".join(map(str, cuda.nvrtc.getVersion()))))
+    except MissingError:
+        pass
+    except Exception as error:  # the loaders of the libraries raise what they like
+        facts.append(("CUDA", f"cannot be used: {error}"))
     return facts
 
 
@@ -442,12 +421,6 @@ class Batch:
     n: int
     extent: Shape
     parts: tuple[Part, ...]
-
-
-def _pinned(cupy: Any, shape: Shape) -> Pixels:
-    size = int(np.prod(shape))
-    memory = cupy.cuda.alloc_pinned_memory(size)
-    return np.frombuffer(memory, np.uint8, size).reshape(shape)
 
 
 def _stream_of(cupy: Any, out: Any, device: int) -> AbstractContextManager[Any]:

@@ -45,12 +45,7 @@ def plan(params: Params, extent: Shape, gpu: Gpu) -> list[LaunchPlan]:
         capacity[k] = int(np.maximum(plane, np.minimum(plane * (FRAMES + 1), SHARED_POINTS)).max())
     across, down, along = -(-width // tile_width), -(-height // tile_rows), -(-frames // FRAMES)
     pitch = up(tile_width, 16)
-    shared = (
-        up(BLOCK_BYTES, 16)
-        + FRAMES * TERMS * 16
-        + BURST * tile_rows * pitch
-        + TERMS * 12 * (pitch + tile_rows)
-        + 12 * sum(capacity)
-    )
+    shared = up(BLOCK_BYTES, 16) + FRAMES * TERMS * 16 + BURST * tile_rows * pitch
+    shared += 12 * (TERMS * (pitch + tile_rows) + sum(capacity))
     render = Step("perlin_render", len(params) * across * down * along, THREADS, shared)
     return [LaunchPlan(len(params), extent, (render,), (tile_rows, *capacity))]

@@ -14,31 +14,9 @@ import numpy.typing as npt
 from numba import njit
 
 from vpngen import rng
+from vpngen.backends import simd
 from vpngen.backends.numba_perlin import aligned, philox, put_row
-from vpngen.backends.simd import (
-    LANES,
-    iadd,
-    iand,
-    iless,
-    imul_low,
-    iota,
-    iselect,
-    ishr,
-    isplat,
-    isub,
-    level_since,
-    level_until,
-    put_bytes,
-    splat,
-    vfma,
-    vless,
-    vload,
-    vmul,
-    vselect,
-    vstore,
-    vsub,
-    vtruncate,
-)  # fmt: skip
+from vpngen.backends.simd import LANES, iadd, iand, iless, imul_low, isplat, isub, splat, vfma, vless, vselect, vstore
 from vpngen.generators import Params, fractal
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
@@ -76,7 +54,7 @@ def orbit(row, xs, ys, ends, impatient):  # type: ignore[no-untyped-def]
     counts = np.zeros(LANES, np.uint32)
     left = i64(0)
     for first in range(0, chunks, LANES):
-        chunk = iadd(isplat(u32(first)), iota())
+        chunk = iadd(isplat(u32(first)), simd.iota())
         real = iless(chunk, isplat(u32(chunks)))
         full = (first + LANES) * CHUNK <= points
         x, y, stayed = zero, zero, nothing
@@ -143,9 +121,9 @@ def place(row, xs, ys, ends, places):  # type: ignore[no-untyped-def]
     scale_y = splat(scale(ends[2], ends[3], row.pad, row.height))
     last_x, last_y, half = isplat(u32(row.width - 1)), isplat(u32(row.height - 1)), isplat(u32(65536))
     for i in range(0, n, LANES):
-        x = iadd(pad, vtruncate(vmul(vsub(vload(xs, i), low_x), scale_x)))
-        y = iadd(pad, vtruncate(vmul(vsub(vload(ys, i), low_y), scale_y)))
-        x, y = iselect(iless(x, last_x), x, last_x), iselect(iless(y, last_y), y, last_y)
+        x = iadd(pad, simd.vtruncate(simd.vmul(simd.vsub(simd.vload(xs, i), low_x), scale_x)))
+        y = iadd(pad, simd.vtruncate(simd.vmul(simd.vsub(simd.vload(ys, i), low_y), scale_y)))
+        x, y = simd.iselect(iless(x, last_x), x, last_x), simd.iselect(iless(y, last_y), y, last_y)
         if row.flips & 1:
             x = isub(last_x, x)
         if not row.flips & 2:
@@ -160,14 +138,14 @@ def patches(row, masks):  # type: ignore[no-untyped-def]
     chunks = (points + CHUNK - 1) // CHUNK
     low, shift, most, one = isplat(u32(0xFFFF)), isplat(u32(16)), isplat(u32(511)), isplat(u32(1))
     for first in range(0, chunks, LANES):
-        chunk = iadd(isplat(u32(first)), iota())
+        chunk = iadd(isplat(u32(first)), simd.iota())
         for j in range(CHUNK // 8):
             words = philox(isplat(u32(j)), chunk, isplat(u32(0)), isplat(PATCH), row.key[0], row.key[1])
             for q in range(4):
                 word = words[0] if q == 0 else (words[1] if q == 1 else (words[2] if q == 2 else words[3]))
                 at = first * CHUNK + (8 * j + 2 * q) * LANES
-                vstore(masks, at, iadd(one, ishr(imul_low(iand(word, low), most), shift)))
-                vstore(masks, at + LANES, iadd(one, ishr(imul_low(ishr(word, shift), most), shift)))
+                vstore(masks, at, iadd(one, simd.ishr(imul_low(iand(word, low), most), shift)))
+                vstore(masks, at + LANES, iadd(one, simd.ishr(imul_low(simd.ishr(word, shift), most), shift)))
 
 
 @njit(**_OPTIONS)
@@ -184,9 +162,9 @@ def draw(row, places, masks, hits, x0, y0, width, height, frame, value):  # type
         corner = (y - 1 + MARGIN) * stride + x - 1 + MARGIN
         if row.patch:
             mask = masks[at]
-            put_bytes(hits, corner, frames, SPREAD[mask & u32(7)])
-            put_bytes(hits, corner + stride, frames, SPREAD[mask >> u32(3) & u32(7)])
-            put_bytes(hits, corner + 2 * stride, frames, SPREAD[mask >> u32(6)])
+            simd.put_bytes(hits, corner, frames, SPREAD[mask & u32(7)])
+            simd.put_bytes(hits, corner + stride, frames, SPREAD[mask >> u32(3) & u32(7)])
+            simd.put_bytes(hits, corner + 2 * stride, frames, SPREAD[mask >> u32(6)])
         else:
             hits[corner + stride + 1] = u8(value)
 
@@ -263,12 +241,12 @@ def render(rows, windows, out, extent, size, first_task, last_task):  # type: ig
                 done, limit = now + 1, u8(oldest - base + 1)
             at = (n * frames + t_first + i) * height * width
             if trail == 0:
-                level_until(out, at, hits, 0, height * width, limit, u8(row.level))
+                simd.level_until(out, at, hits, 0, height * width, limit, u8(row.level))
                 continue
             for y in range(height):
                 source = (y + MARGIN) * stride + MARGIN
                 target, place_in = (line, 0) if flip else (out, at)
-                level_since(target, place_in, hits, source, width, limit, u8(row.level))
+                simd.level_since(target, place_in, hits, source, width, limit, u8(row.level))
                 if flip:
                     put_row(line, out, at, width, flip)
                 at += width

@@ -14,35 +14,8 @@ import numpy as np
 from numba import njit
 
 from vpngen import floats, rng
-from vpngen.backends.simd import (
-    LANES,
-    fma,
-    iadd,
-    iand,
-    imul_high,
-    imul_low,
-    iota,
-    ishr,
-    isplat,
-    ixor,
-    mirrored_rows,
-    splat,
-    spread,
-    store_interleaved,
-    vcopy_bytes,
-    vfloat,
-    vfma,
-    vload,
-    vload_cells,
-    vmul,
-    vneg,
-    vselect,
-    vsqrt,
-    vstore,
-    vstore_bytes,
-    vsub,
-    weighted_rows,
-)  # fmt: skip
+from vpngen.backends import simd
+from vpngen.backends.simd import LANES, iand, isplat, ixor, splat, spread, vfma, vload, vmul, vselect, vstore, vsub
 from vpngen.generators import Params, perlin
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
@@ -72,7 +45,8 @@ def philox(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
     """See `vpngen.rng.philox4x32`; the counter in lanes, the key in numbers."""
     m0, m1 = isplat(M0), isplat(M1)
     for _ in range(ROUNDS):
-        high0, low0, high1, low1 = imul_high(m0, c0), imul_low(m0, c0), imul_high(m1, c2), imul_low(m1, c2)
+        high0, low0 = simd.imul_high(m0, c0), simd.imul_low(m0, c0)
+        high1, low1 = simd.imul_high(m1, c2), simd.imul_low(m1, c2)
         c0, c1, c2, c3 = ixor(ixor(high1, c1), isplat(k0)), low1, ixor(ixor(high0, c3), isplat(k1)), low0
         k0, k1 = u32(k0 + W0), u32(k1 + W1)
     return c0, c1, c2, c3
@@ -92,18 +66,18 @@ def fraction(phase, i, size):  # type: ignore[no-untyped-def]
 def fade(kind, f):  # type: ignore[no-untyped-def]
     if kind == LINEAR:
         return f
-    return f * f * f * fma(f, fma(f, f32(6), f32(-15)), f32(10))
+    return f * f * f * simd.fma(f, simd.fma(f, f32(6), f32(-15)), f32(10))
 
 
 @njit(**_OPTIONS)
 def sine_cosine(angle):  # type: ignore[no-untyped-def]
-    f = vmul(vsub(vfloat(iand(angle, isplat(u32(16383)))), splat(f32(8192))), splat(f32(1 / 16384)))
+    f = vmul(vsub(simd.vfloat(iand(angle, isplat(u32(16383)))), splat(f32(8192))), splat(f32(1 / 16384)))
     z = vmul(f, f)
     s = vmul(f, vfma(z, vfma(z, vfma(z, splat(S3), splat(S2)), splat(S1)), splat(S0)))
     c = vfma(z, vfma(z, vfma(z, vfma(z, splat(C4), splat(C3)), splat(C2)), splat(C1)), splat(C0))
     quarter, half = iand(angle, isplat(u32(0x4000))), iand(angle, isplat(u32(0x8000)))
-    s, c = vselect(quarter, c, s), vselect(quarter, vneg(s), c)
-    return vselect(half, vneg(s), s), vselect(half, vneg(c), c)
+    s, c = vselect(quarter, c, s), vselect(quarter, simd.vneg(s), c)
+    return vselect(half, simd.vneg(s), s), vselect(half, simd.vneg(c), c)
 
 
 @njit(**_OPTIONS)
@@ -112,15 +86,15 @@ def gradients(row, k, group, groups, q, r, words, line, stride):  # type: ignore
     lattice, k0, k1, sphere = isplat(u32(LATTICE | k)), row.key[0], row.key[1], row.gradients == SPHERE
     qs, rs = isplat(u32(q)), isplat(u32(r))
     for i in range(0, groups, LANES):
-        a, b, c, d = philox(iadd(isplat(u32(group + i)), iota()), qs, rs, lattice, k0, k1)
-        store_interleaved(words, 4 * i, a, b, c, d)
+        a, b, c, d = philox(simd.iadd(isplat(u32(group + i)), simd.iota()), qs, rs, lattice, k0, k1)
+        simd.store_interleaved(words, 4 * i, a, b, c, d)
     for i in range(0, 4 * groups, LANES):
         word = vload(words, i)
         sin_theta, cos_theta = sine_cosine(iand(word, isplat(u32(0xFFFF))))
-        high = ishr(word, isplat(u32(16)))
+        high = simd.ishr(word, isplat(u32(16)))
         if sphere:
-            cos_phi = vfma(vfloat(high), splat(f32(2**-15)), splat(f32(2**-16 - 1)))
-            sin_phi = vsqrt(vfma(vneg(cos_phi), cos_phi, splat(f32(1))))
+            cos_phi = vfma(simd.vfloat(high), splat(f32(2**-15)), splat(f32(2**-16 - 1)))
+            sin_phi = simd.vsqrt(vfma(simd.vneg(cos_phi), cos_phi, splat(f32(1))))
         else:
             sin_phi, cos_phi = sine_cosine(high)
         vstore(line, i, vmul(sin_phi, cos_theta))
@@ -178,12 +152,12 @@ def _cells_along_x(load, cells):  # type: ignore[no-untyped-def]
 
 
 _cells_1 = _cells_along_x(vload, LANES)
-_cells_2 = _cells_along_x(vload_cells(2), LANES // 2)
-_cells_3 = _cells_along_x(vload_cells(3), LANES // 3)
-_cells_4 = _cells_along_x(vload_cells(4), LANES // 4)
-_cells_5 = _cells_along_x(vload_cells(5), LANES // 5)
-_cells_6 = _cells_along_x(vload_cells(6), LANES // 6)
-_cells_8 = _cells_along_x(vload_cells(8), LANES // 8)
+_cells_2 = _cells_along_x(simd.vload_cells(2), LANES // 2)
+_cells_3 = _cells_along_x(simd.vload_cells(3), LANES // 3)
+_cells_4 = _cells_along_x(simd.vload_cells(4), LANES // 4)
+_cells_5 = _cells_along_x(simd.vload_cells(5), LANES // 5)
+_cells_6 = _cells_along_x(simd.vload_cells(6), LANES // 6)
+_cells_8 = _cells_along_x(simd.vload_cells(8), LANES // 8)
 _cells_n = _cells_along_x(spread, 1)
 
 
@@ -255,7 +229,7 @@ def _rows_along_t(weighted):  # type: ignore[no-untyped-def]
     return along
 
 
-_usual_along_t, along_t_mirrored = _rows_along_t(weighted_rows), _rows_along_t(mirrored_rows)
+_usual_along_t, along_t_mirrored = _rows_along_t(simd.weighted_rows), _rows_along_t(simd.mirrored_rows)
 
 
 @njit(**_OPTIONS)
@@ -267,10 +241,10 @@ def along_t(n, planes, starts, weights, first, bias, out, at, width):  # type: i
         total = splat(bias)
         for j in range(first, first + n):
             total = vfma(splat(weights[j]), vload(planes, starts[j] + x), total)
-        vstore_bytes(out, at + x, total)
+        simd.vstore_bytes(out, at + x, total)
 
 
-_copy, _mirror = vcopy_bytes(False), vcopy_bytes(True)
+_copy, _mirror = simd.vcopy_bytes(False), simd.vcopy_bytes(True)
 
 
 @njit(**_OPTIONS)
@@ -296,7 +270,7 @@ def extremes_along_t(n, planes, starts, weights, first, low, high, width):  # ty
     for x in range(width):
         v = f32(0)
         for j in range(first, first + n):
-            v = fma(weights[j], planes[starts[j] + x], v)
+            v = simd.fma(weights[j], planes[starts[j] + x], v)
         low, high = min(low, v), max(high, v)
     return low, high
 
@@ -405,11 +379,8 @@ def run(rows, windows, out, extent, extremes, size, first_task, last_task):  # t
                     continue
                 at = ((n * frames + t_first + i) * height + y) * width
                 whole = width % LANES == 0
-                if (
-                    flip
-                    and whole
-                    and along_t_mirrored(count[i], planes, starts, weights, first, row.bias, out, at, width)
-                ):
+                mirrored = flip != 0 and whole
+                if mirrored and along_t_mirrored(count[i], planes, starts, weights, first, row.bias, out, at, width):
                     continue
                 if flip or not whole:
                     along_t(count[i], planes, starts, weights, first, row.bias, row_bytes, 0, rounded)

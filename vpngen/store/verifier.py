@@ -83,7 +83,7 @@ def verify(
     root = Path(path)
     spec, layout = read_spec(root)
     plan = store_plan(spec, layout)
-    renderer = backends.choose(backend) if render or repair else None
+    renderer = backends.choose(backend, spec.generator) if render or repair else None
     problems = _check_skeleton(root, plan, repair)
     nbytes = 0
     with ThreadPoolExecutor(thread_count(threads)) as pool:
