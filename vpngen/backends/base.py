@@ -32,7 +32,7 @@ def kernels(backend: str, generator: str, part: str | None = None) -> Any:
     try:
         module = importlib.import_module(name)
     except ImportError as error:
-        problem = f"needs a package that cannot be imported: {error}"
+        problem = f"needs the package {error.name}, which cannot be imported: {error}; give: pip install {error.name}"
         if error.name == name:
             problem = f"does not have the {generator} generator; use backend='auto', or 'reference', which has all"
         raise MissingError(f"backend {backend!r} {problem}") from None

@@ -234,12 +234,17 @@ def numbers(kind: Callable[[str], Any], what: str) -> Callable[[click.Context, c
     return parse
 
 
+def is_digits(word: str) -> bool:
+    """Whether `word` is a whole number as people type one."""
+    return word.isascii() and word.isdigit()
+
+
 def shape_of(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
     """TxHxW as three numbers."""
     if value is None:
         return None
     parts = value.lower().split("x")
-    if len(parts) != 3 or not all(p.isascii() and p.isdigit() for p in parts):
+    if len(parts) != 3 or not all(map(is_digits, parts)):
         raise click.BadParameter(f"{value!r} must be FRAMESxHEIGHTxWIDTH, such as 240x240x240", ctx, param)
     return tuple(int(p) for p in parts)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vpngen.cli.base import backend_option, bundle, cli
+from vpngen.cli.base import backend_option, bundle, cli, is_digits
 from vpngen.cli.dataset import dataset_options, no_dataset, take_spec, warm
 from vpngen.errors import ArgumentError, ConflictError
 
@@ -48,10 +48,10 @@ def _source(store_path: str | None, backend: str, split: str, options: dict[str,
 def _frames(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
     if value is None:
         return None
-    start, _, stop = value.partition(":")
-    if not (start.isascii() and start.isdigit() and stop.isascii() and stop.isdigit()):
+    parts = value.split(":")
+    if len(parts) != 2 or not all(map(is_digits, parts)):
         raise click.BadParameter(f"{value!r} must be START:STOP, such as 0:64", ctx, param)
-    return int(start), int(stop)
+    return int(parts[0]), int(parts[1])
 
 
 def _indices(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[range, ...] | None:
@@ -59,10 +59,10 @@ def _indices(ctx: click.Context, param: click.Parameter, value: str | None) -> t
         return None
     found = []
     for part in value.split(","):
-        first, dash, last = part.partition("-")
-        if not all(word.isascii() and word.isdigit() for word in (first, last if dash else first)):
+        ends = part.split("-")
+        if len(ends) > 2 or not all(map(is_digits, ends)):
             raise click.BadParameter(f"{value!r} must be numbers and ranges of them, such as 0,5,8-11", ctx, param)
-        found.append(range(int(first), int(last if dash else first) + 1))
+        found.append(range(int(ends[0]), int(ends[-1]) + 1))
         if not found[-1]:
             raise click.BadParameter(f"{value!r} has a range that ends before it begins", ctx, param)
     return tuple(found)
@@ -126,10 +126,8 @@ def preview(
 @picture_options
 @mosaic_options
 def mosaic(
-    store_path: str | None, frames: tuple[int, int] | None, fps: float, split: str, backend: str, out: str,
-    instance: int, show_d: int | None, tile: int | None, crop: bool, columns: int | None, per_page: int | None,
-    page: int | None, **options: Any,
-) -> None:  # fmt: skip
+    store_path: str | None, out: str, fps: float, split: str, backend: str, show_d: int | None, **options: Any
+) -> None:
     """Draw all categories: a tile for each.
 
     Those of perlin lie on a plane, W growing to the right, H downward: Figure 2 of the paper. Those of others fill
@@ -145,10 +143,7 @@ def mosaic(
 
     pictures.check(out, fps)
     spec, source = _source(store_path, backend, split, options)
-    drawn = pictures.preview_mosaic(
-        out, spec, source, frames=frames, split=split, instance=instance, temporal=show_d, tile=tile, crop=crop,
-        columns=columns, page=page, per_page=per_page, fps=fps,
-    )  # fmt: skip
+    drawn = pictures.preview_mosaic(out, spec, source, split=split, temporal=show_d, fps=fps, **options)
     left = ""
     if drawn < spec.n_categories:
         paged = any(part.plane(None) is None for _, part in spec.generator.members())
