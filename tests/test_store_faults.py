@@ -17,8 +17,8 @@ from stores import pending, plan_of, small, tiny, tree, write
 
 import vpngen
 from vpngen import ConflictError, MissingError, RunError
+from vpngen.executors import check_space
 from vpngen.store import CODECS, LocalTarget, place
-from vpngen.store.place import check_space
 from vpngen.store.targets import local
 from vpngen.store.targets.local import SPARE_BYTES
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vpngen.backends import Backend
 from vpngen.errors import ConflictError
 from vpngen.executors.base import Executor, Outcome, Progress
 from vpngen.store.layout import Plan, Shard
-from vpngen.store.shards import render_shard
+from vpngen.store.packing import render_shard
 from vpngen.store.targets.base import Target
 from vpngen.units import usable_cpus
 
@@ -45,24 +46,20 @@ class _Stopped(Exception):
     """The run was stopped: the shard at hand is dropped."""
 
 
+@dataclass
 class _Run:
-    """What the threads of a run share."""
+    """What the threads of a run share; `held` are shards that another process was writing."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        target: Target,
-        backend: Backend,
-        total: int,
-        progress: Callable[[Progress], None] | None,
-    ) -> None:
-        self.plan, self.target, self.backend = plan, target, backend
-        self.total, self.progress = total, progress
-        self.videos = self.nbytes = 0
-        self.held: set[Shard] = set()
-        """Shards that another process was writing."""
-        self._stop = threading.Event()
-        self._news: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+    plan: Plan
+    target: Target
+    backend: Backend
+    total: int
+    progress: Callable[[Progress], None] | None
+    videos: int = 0
+    nbytes: int = 0
+    held: set[Shard] = field(default_factory=set)
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _news: queue.SimpleQueue[int | None] = field(default_factory=queue.SimpleQueue)
 
     def stop(self) -> None:
         """Have the threads drop the shards at hand and end."""
@@ -126,17 +123,13 @@ class _Run:
         except ConflictError:
             self.held.add(shard)
             return None
-        try:
+        with contextlib.ExitStack() as owned, contextlib.suppress(_Stopped):
+            owned.callback(self.target.release, shard)
             if self.target.pending(self.plan.only([shard])):  # else another process finished it since it was listed
                 data = render_shard(self.plan, shard, self.backend, threads, self._each)
                 self.target.put(shard, data)
+                owned.pop_all()  # `publish` releases it
                 return data.record
-        except _Stopped:
-            pass
-        except BaseException:
-            self.target.release(shard)
-            raise
-        self.target.release(shard)
         return None
 
     def _each(self, nbytes: int) -> None:
