@@ -16,9 +16,9 @@ import pytest
 from stores import pending, plan_of, small, tiny, tree, write
 
 import vpngen
-from vpngen import ConflictError, MissingError, RunError
+from vpngen import ConflictError, MissingError, RunError, executors
 from vpngen.executors import check_space
-from vpngen.store import CODECS, LocalTarget, place
+from vpngen.store import CODECS, LocalTarget
 from vpngen.store.targets import local
 from vpngen.store.targets.local import SPARE_BYTES
 
@@ -143,7 +143,7 @@ def test_a_disk_that_fills_up(
     leave: int, threads: int, codec: str, disk: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, path = disk(6 * MB), tmp_path / "disk0" / "set.zarr"
-    monkeypatch.setattr(place, "check_space", lambda *_, **__: None)
+    monkeypatch.setattr(executors, "check_space", lambda *_, **__: None)
     spec = small(seed=leave)
     filler = fill(folder, leave)
     with pytest.raises(RunError, match=r"is full.*give the same command again"):

@@ -16,9 +16,7 @@ from vpngen.errors import ArgumentError, MissingError, RunError
 from vpngen.units import duration_text, number_text, size_text
 
 if TYPE_CHECKING:
-    from vpngen.backends import Backend
     from vpngen.spec import Spec
-    from vpngen.store import LocalTarget, Plan
 
 Row = tuple[str, str, dict[str, Any]]
 """What is found, in one line: its name and text for people, and its fields for machines."""
@@ -60,7 +58,7 @@ def render(
     """
     from vpngen import store
     from vpngen.checks import thread_count
-    from vpngen.executors import write
+    from vpngen.executors import check_space, estimate, write
     from vpngen.terminal import compiling, videos_progress
 
     spec, name = take_spec(options)
@@ -74,7 +72,28 @@ def render(
     with compiling():
         renderer = warm(spec, backend)
     if dry_run:
-        _dry_run(path, target, plan, renderer, threads, overwrite, form)
+        pending = plan.shards if overwrite else target.pending(plan)
+        videos = plan.only(pending).videos
+        kept, raw = plan.videos - videos, videos * spec.video_bytes
+        nbytes, seconds = estimate(plan, pending, renderer, threads)
+        reclaimed, free, problem = target.stored_bytes() if overwrite else 0, target.free_bytes(), None
+        try:
+            check_space(target, plan, pending, nbytes, reclaimed)
+        except MissingError as error:
+            problem = str(error)
+        disk = {"estimated_bytes": nbytes, "free_bytes": free, "reclaimed_bytes": reclaimed}
+        there = f", {kept:,} are there" if kept else ""
+        replaced = f", {size_text(reclaimed)} are replaced" if reclaimed else ""
+        time = f"about {duration_text(seconds)} with {threads} threads, if the disk keeps up"
+        rows: list[Row] = [
+            ("store", click.format_filename(path), {"path": str(path), "fingerprint": spec.fingerprint}),
+            ("videos", f"{videos:,} to render{there}", {"videos": videos, "kept": kept}),
+            ("pixels", size_text(raw), {"raw_bytes": raw}),
+            ("on disk", f"about {size_text(nbytes)}; {size_text(free)} are free{replaced}", disk),
+            ("fits", f"NO: {problem}" if problem else "yes", {"fits": not problem, "problem": problem}),
+            ("time", time, {"estimated_seconds": round(seconds, 1), "threads": threads}),
+        ]
+        report(form, rows)
         return
     try:
         with videos_progress() as progress:
@@ -101,35 +120,6 @@ def render(
     if not finished:
         text += "; the store is not complete yet: other slices are pending"
     show(form, fields, f"{click.format_filename(path)}: {text}")
-
-
-def _dry_run(
-    path: Path, target: LocalTarget, plan: Plan, renderer: Backend, threads: int, overwrite: bool, form: str
-) -> None:
-    from vpngen import executors
-
-    pending = plan.shards if overwrite else target.pending(plan)
-    videos = plan.only(pending).videos
-    kept, raw = plan.videos - videos, videos * plan.spec.video_bytes
-    nbytes, seconds = executors.estimate(plan, pending, renderer, threads)
-    reclaimed, free, problem = target.stored_bytes() if overwrite else 0, target.free_bytes(), None
-    try:
-        executors.check_space(target, plan, pending, nbytes, reclaimed)
-    except MissingError as error:
-        problem = str(error)
-    disk = {"estimated_bytes": nbytes, "free_bytes": free, "reclaimed_bytes": reclaimed}
-    there = f", {kept:,} are there" if kept else ""
-    replaced = f", {size_text(reclaimed)} are replaced" if reclaimed else ""
-    time = f"about {duration_text(seconds)} with {threads} threads, if the disk keeps up"
-    rows: list[Row] = [
-        ("store", click.format_filename(path), {"path": str(path), "fingerprint": plan.spec.fingerprint}),
-        ("videos", f"{videos:,} to render{there}", {"videos": videos, "kept": kept}),
-        ("pixels", size_text(raw), {"raw_bytes": raw}),
-        ("on disk", f"about {size_text(nbytes)}; {size_text(free)} are free{replaced}", disk),
-        ("fits", f"NO: {problem}" if problem else "yes", {"fits": not problem, "problem": problem}),
-        ("time", time, {"estimated_seconds": round(seconds, 1), "threads": threads}),
-    ]
-    report(form, rows)
 
 
 def report(form: str, rows: list[Row]) -> None:

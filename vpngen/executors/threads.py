@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -68,7 +67,7 @@ class _Run:
     def render(self, shards: Sequence[Shard], threads: int) -> None:
         """Render shards; returns when all are published but those `held`, raises the first error of any thread."""
         self.held.clear()
-        waiting = deque(shards)
+        waiting = iter(shards)
         running = min(threads, len(shards))
         inner = max(1, usable_cpus() // running) if len(shards) <= threads else 1
         with (
@@ -95,16 +94,13 @@ class _Run:
                 self.stop()
                 raise
 
-    def _work(self, waiting: deque[Shard], syncers: ThreadPoolExecutor, threads: int) -> None:
+    def _work(self, waiting: Iterator[Shard], syncers: ThreadPoolExecutor, threads: int) -> None:
         publishing: Future[None] | None = None
         try:
-            while waiting and not self._stop.is_set():
-                try:
-                    shard = waiting.popleft()
-                except IndexError:  # another thread took the last one
+            for shard in waiting:  # the other threads take from it too
+                if self._stop.is_set():
                     break
-                record = self._put(shard, threads)
-                if record is not None:
+                if (record := self._put(shard, threads)) is not None:
                     before, publishing = publishing, syncers.submit(self.target.publish, shard, record)
                     if before is not None:
                         before.result()

@@ -46,9 +46,6 @@ class DamageError(RunError, ValueError):
     """A chunk that is not what vpngen wrote; a ValueError as well, which is what zarr's own checksums raise."""
 
 
-# --- the bytes of a chunk
-
-
 def params_bytes(generator: str) -> int:
     """The size of every chunk of a generator."""
     return HEADER.size + GENERATORS[generator].params_dtype.itemsize + _CHECKSUM.size
@@ -95,9 +92,6 @@ def decode_params(chunk: bytes, generator: str, version: int) -> Params:
     return row
 
 
-# --- which window holds a selection
-
-
 def _part(selection: Any, size: int, steps: bool) -> tuple[int, int, int, Any]:
     """The part of an axis of `size` that covers a selection; only with `steps` may it leave out what lies between.
 
@@ -136,9 +130,6 @@ def cut(selection: Any, shape: tuple[int, ...]) -> tuple[npt.NDArray[np.int32], 
     parts = [_part(s, size, steps=axis == 1) for axis, (s, size) in enumerate(zip(axes, shape, strict=True))]
     firsts, steps, lengths, rests = zip(*parts, strict=True)
     return np.array([[firsts[1], steps[1], firsts[2], firsts[3], 0]], np.int32), lengths, rests
-
-
-# --- the codec
 
 
 @dataclass(frozen=True)

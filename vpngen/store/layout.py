@@ -301,10 +301,10 @@ def is_finished(root: Path, plan: Plan, shard: Shard) -> bool:
         return False
 
 
-def is_complete(path: str | Path) -> bool:
-    """Whether every shard of the store at `path` is finished. Raises as `read_spec`."""
+def is_complete(path: str | Path, split: str | None = None) -> bool:
+    """Whether every shard of the store at `path`, or of one split of it, is finished. Raises as `read_spec`."""
     plan = store_plan(*read_spec(path))
-    return all(is_finished(Path(path), plan, s) for s in plan.shards)
+    return all(is_finished(Path(path), plan, s) for s in plan.shards if split in (None, s.split))
 
 
 def read_spec(path: str | Path) -> tuple[Spec, Layout]:

@@ -1,7 +1,8 @@
 """One shard file, rendered, packed and unpacked: chunks, each with its crc32c, then the index, as the Zarr v3 sharding codec asks.
 
-What the chunks of a video are is said by its `Encoding`: pixels, packed or not, or the parameters that make them. A chunk of 16 frames is a contiguous piece of a rendered video, so at codec `none` it goes from the renderer's buffer to
-the target without a copy, and no shard is ever held in memory.
+What the chunks of a video are is said by its `Encoding`: pixels, packed or not, or the parameters that make them. A chunk
+of 16 frames is a contiguous piece of a rendered video, so at codec `none` it goes from the renderer's buffer to the target
+without a copy, and no shard is ever held in memory.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -121,10 +121,10 @@ class ShardData:
 
 
 @dataclass(frozen=True)
-class Encoding(ABC):
-    """How the videos of a plan become chunks, and chunks what they hold.
+class Encoding:
+    """How the videos of a plan become chunks, and chunks what they hold: pixels, in chunks of frames.
 
-    What they hold, the content of a video, is its pixels (T, Y, X), or its parameters (1,).
+    What they hold, the content of a video, is its pixels (T, Y, X); those of codec `formula` hold its parameters (1,).
 
     Attributes:
         plan: whose videos.
@@ -138,38 +138,22 @@ class Encoding(ABC):
     exact: bool = True
     together: int = 1
 
-    @abstractmethod
     def contents(self, split: str, indices: Sequence[int], renderer: Backend, threads: int = 1) -> Iterator[Any]:
         """The content of videos, one after the other; each is valid until the next is asked for."""
-
-    @abstractmethod
-    def encode(self, content: Any) -> list[Chunk]:
-        """The chunks of a video."""
-
-    @abstractmethod
-    def decode(self, chunks: list[bytes]) -> Any:
-        """The content of a video, from its stored chunks. Raises DamageError where one is damaged."""
-
-    @abstractmethod
-    def agree(self, stored: Any, content: Any) -> bool:
-        """Whether what `decode` found is the content that belongs there."""
-
-
-class _Pixels(Encoding):
-    """Codecs `none` and `zstd`: chunks of frames. Decoded, they are flat, with the padding of the last one."""
-
-    def contents(self, split: str, indices: Sequence[int], renderer: Backend, threads: int = 1) -> Iterator[Pixels]:
         spec = self.plan.spec
         rows = params_of(spec, np.array(indices), split, renderer, threads)
         return videos(renderer, spec.generator.name, rows, spec.shape, threads)
 
-    def encode(self, content: Pixels) -> list[Chunk]:
+    def encode(self, content: Any) -> list[Chunk]:
+        """The chunks of a video."""
         return encode_video(content, self.plan.layout.codec, self.plan.layout.chunk_frames)
 
-    def decode(self, chunks: list[bytes]) -> list[Pixels]:
+    def decode(self, chunks: list[bytes]) -> Any:
+        """What the stored chunks of a video hold: of pixels flat, with padding. Raises DamageError where one is damaged."""
         return [decode_chunk(chunk, self.plan.layout.codec, self.plan.chunk_bytes) for chunk in chunks]
 
-    def agree(self, stored: list[Pixels], content: Pixels) -> bool:
+    def agree(self, stored: Any, content: Any) -> bool:
+        """Whether what `decode` found is the content that belongs there."""
         flat = np.concatenate(stored)
         return np.array_equal(flat[: content.size], content.ravel()) and not flat[content.size :].any()
 
@@ -202,7 +186,7 @@ def encoding(plan: Plan) -> Encoding:
         together = 1 if generator.needs_extremes else TOGETHER
         return _Params(plan, params_bytes(generator.name) + INDEX_BYTES, together=together)
     most_bytes = plan.chunks_a_video * (plan.chunk_bytes + CRC_BYTES + INDEX_BYTES)
-    return _Pixels(plan, most_bytes, exact=codec == "none")
+    return Encoding(plan, most_bytes, exact=codec == "none")
 
 
 def render_shard(

@@ -24,16 +24,7 @@ from vpngen.errors import ArgumentError
 from vpngen.rendering import params_of
 from vpngen.spec import Spec
 from vpngen.store.formula import BACKEND, encode_params
-from vpngen.store.layout import (
-    FRESH_CHUNK,
-    Layout,
-    all_shards,
-    is_finished,
-    label_table,
-    read_spec,
-    skeleton,
-    store_plan,
-)
+from vpngen.store.layout import FRESH_CHUNK, Layout, is_complete, label_table, read_spec, skeleton
 
 if TYPE_CHECKING:
     from zarr.abc.store import ByteRequest
@@ -189,9 +180,6 @@ _skeleton = functools.lru_cache(8)(functools.partial(skeleton, layout=LAYOUT, fi
 """See `layout.skeleton`; kept, as readers pickle and open stores again and again."""
 
 
-# --- a dataset, opened for reading
-
-
 @dataclass(frozen=True)
 class View:
     """One split of a dataset.
@@ -216,11 +204,7 @@ class View:
 
     def finished(self) -> bool:
         """Whether every shard of this split is there; videos of the others would read as zeros."""
-        if self.path is None:
-            return True
-        plan = store_plan(self.spec, self.layout)
-        shards = (s for s in all_shards(self.spec, self.layout) if s.split == self.split)
-        return all(is_finished(self.path, plan, s) for s in shards)
+        return self.path is None or is_complete(self.path, self.split)
 
 
 def open(path_or_spec: str | Path | Spec, split: str = "train") -> View:

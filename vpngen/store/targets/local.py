@@ -99,7 +99,14 @@ class LocalTarget(Target):
         beside, lock = self._new_folder_beside()
         old, old_lock = beside.with_name(beside.name + ".old"), None
         try:
-            _write_tree(beside, skeleton(plan.spec, plan.layout)[0])
+            for name, data in skeleton(plan.spec, plan.layout)[0].items():
+                (beside / name).parent.mkdir(parents=True, exist_ok=True)
+                with (beside / name).open("wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+            for folder in (*filter(Path.is_dir, beside.rglob("*")), beside):
+                files.sync_folder(folder)
             if exists:
                 old_lock = lock_folder(root)
                 os.rename(root, old)
@@ -216,22 +223,6 @@ def write_file(path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             os.unlink(partial)
         raise
-
-
-def _write_tree(root: Path, contents: dict[str, bytes]) -> None:
-    """Write files by their path below the folder `root`, and have them on the disk. Raises OSError."""
-    for name, data in contents.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    for folder in (*filter(Path.is_dir, root.rglob("*")), root):
-        files.sync_folder(folder)
-
-
-# --- locks: one owner a shard, also after another one was killed
 
 
 def try_lock(fd: int) -> bool:
