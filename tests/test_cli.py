@@ -31,7 +31,7 @@ from commands import Result, Run, end_of, process
 from PIL import Image
 
 import vpngen
-from vpngen import Spec, cli, executors, health, store, systems, terminal, writing
+from vpngen import Spec, cli, executors, health, store, systems, terminal
 from vpngen import preview as pictures
 from vpngen.backends import BACKENDS
 from vpngen.cli import base, sets
@@ -1254,7 +1254,7 @@ def send(number: signal.Signals) -> Callable[..., None]:
 def test_what_a_stopped_command_advises(
     run: Run, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int, word: str
 ) -> None:
-    monkeypatch.setattr(writing, "write", send(number))
+    monkeypatch.setattr(executors, "write", send(number))
     monkeypatch.setattr(pictures, "preview", send(number))
     assert run("render", "a.zarr", *SMALL) == (code, "", f"{word}. {GO_ON}\n")
     over = run("render", "a.zarr", *SMALL, "--overwrite")
