@@ -164,7 +164,7 @@ class FormulaCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin, ArrayByte
             check_version(fields["format_version"])
         if not isinstance(fields, Mapping) or set(fields) != {"generator", "format_version"}:
             raise ArgumentError(
-                f"the configuration of the codec {NAME} is `generator` and `format_version`, not {fields!r}"
+                f"the configuration of the codec {NAME} has `generator` and `format_version`, not {fields!r}"
             )
         return cls(**fields)
 

@@ -264,17 +264,20 @@ def open_partial(final: Path) -> int:
     )
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        ours = False
         try:
             if not try_lock(fd):
                 raise conflict
             with contextlib.suppress(FileNotFoundError):  # its last owner gave it its name before we locked it
-                if os.path.samestat(os.stat(path), os.fstat(fd)):
-                    with contextlib.suppress(OSError):
-                        if is_live(final):  # it has its name, but its owner has still to write the record
-                            os.unlink(path)
-                            raise conflict
-                    return fd
+                ours = os.path.samestat(os.stat(path), os.fstat(fd))
+            if ours:
+                with contextlib.suppress(FileNotFoundError, PermissionError):
+                    if is_live(final):  # it has its name, but its owner has still to write the record
+                        raise conflict
+                return fd
         except BaseException:
+            if ours:
+                os.unlink(path)
             os.close(fd)
             raise
         os.close(fd)
