@@ -32,7 +32,7 @@ import vpngen
 from vpngen import Spec
 from vpngen.backends.reference import Reference
 from vpngen.store.layout import RECORD, all_shards
-from vpngen.store.shards import render_shard
+from vpngen.store.packing import render_shard
 
 ALIKE = re.compile(r"write |.*\.vpngen(\.old)?/|os\.mkdir .*\.vpngen$")
 """Steps of which there are many: the chunks of a shard, and what is made before the store has its name."""

@@ -13,13 +13,13 @@ import numpy.typing as npt
 
 import vpngen
 from vpngen import Spec
+from vpngen.executors import Written
 from vpngen.generators import Pixels
 from vpngen.store import Layout, LocalTarget, Plan, Shard, store_plan, verifier
 from vpngen.store.layout import skeleton as make_skeleton
-from vpngen.store.locks import open_partial
 from vpngen.store.packing import read_index
 from vpngen.store.targets import local
-from vpngen.writing import Written
+from vpngen.store.targets.local import open_partial
 
 SHARD_VIDEOS = 4
 SKELETONS: dict[tuple[Spec, Layout], Any] = {}

@@ -31,14 +31,13 @@ from commands import Result, Run, end_of, process
 from PIL import Image
 
 import vpngen
-from vpngen import Spec, cli, health, store, systems, terminal, writing
+from vpngen import Spec, cli, executors, health, store, systems, terminal
 from vpngen import preview as pictures
 from vpngen.backends import BACKENDS
 from vpngen.cli import base, sets
 from vpngen.errors import MissingError
 from vpngen.executors.base import Progress
 from vpngen.spec import presets
-from vpngen.store import place
 from vpngen.store.targets import local
 
 SMALL = (
@@ -242,7 +241,7 @@ def test_version(run: Run) -> None:
     ],
 )
 def test_default_name(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: list[str], name: str) -> None:
-    monkeypatch.setattr(place, "estimate", lambda *_: place.Estimate(1, 1.0, 1.0))
+    monkeypatch.setattr(executors, "estimate", lambda *_: (1, 1.0))
     result = run("render", "--dry-run", "--format", "json", *args)
     assert result.code == 0, result.err
     assert re.fullmatch(rf"{name}\.zarr", result.json["path"])
@@ -621,7 +620,10 @@ def test_what_is_no_store_is_never_touched(run: Run, tmp_path: Path, options: tu
     Path("folder").mkdir()
     Path("folder/file").write_text("precious")
     before = stores.tree(tmp_path)
-    for path, says in (("file", "file' is a file, not a Zarr store"), ("folder", "folder' is not a Zarr v3 store")):
+    for path, says in (
+        ("file", "file' is not a Zarr v3 store: zarr.json cannot be read (Not a directory)"),
+        ("folder", "folder' is not a Zarr v3 store"),
+    ):
         result = run("render", path, *SMALL, *options)
         assert (result.code, result.out) == (3, "")
         assert says in result.err
@@ -1252,7 +1254,7 @@ def send(number: signal.Signals) -> Callable[..., None]:
 def test_what_a_stopped_command_advises(
     run: Run, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int, word: str
 ) -> None:
-    monkeypatch.setattr(writing, "write", send(number))
+    monkeypatch.setattr(executors, "write", send(number))
     monkeypatch.setattr(pictures, "preview", send(number))
     assert run("render", "a.zarr", *SMALL) == (code, "", f"{word}. {GO_ON}\n")
     over = run("render", "a.zarr", *SMALL, "--overwrite")

@@ -503,11 +503,11 @@ def test_no_kernel_sees_a_fractal_that_could_not_be(field: str, rendered: list[t
     for value in WRONG_FRACTAL[field]:
         row = rows.copy()
         row[field].reshape(-1)[-1] = value
-        with pytest.raises(formula.DamageError, match="fields that it never has"):
+        with pytest.raises(formula.DamageError, match="values that they never have"):
             decode_params(resealed(chunk[:8] + row.tobytes()), "fractal", 1)
         both["row"] = row.tobytes()
         head = b"".join(encode_params(both, 1))[:8]
-        with pytest.raises(formula.DamageError, match="fields that it never has"):
+        with pytest.raises(formula.DamageError, match="values that they never have"):
             decode_params(resealed(head + both.tobytes()), "mixed", 1)
     for kind in (-1, 2, 2**31 - 1):
         both["kind"] = kind

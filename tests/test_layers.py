@@ -20,7 +20,6 @@ LAYERS = [
     {"rendering", "systems"},
     {"store", "preview"},
     {"executors"},
-    {"writing"},
     {"stream"},
     {"datasets", "models"},
     {"tasks"},

@@ -216,7 +216,7 @@ FOREIGN: list[tuple[str, Callable[[Path], None], str]] = [
     ("a folder", a_folder, "not a Zarr v3 store"),
     ("hidden files", hidden_files, "not a Zarr v3 store"),
     ("a folder in a folder", a_folder_in_a_folder, "not a Zarr v3 store"),
-    ("a file", a_file, "is a file"),
+    ("a file", a_file, "Not a directory"),
     ("a zarr group", a_zarr_group, "vpngen did not make it"),
     ("a zarr array", a_zarr_array, "vpngen did not make it"),
     ("a zarr v2 group", a_zarr_v2_group, "not a Zarr v3 store"),

@@ -10,15 +10,16 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from stores import pending, plan_of, small, tiny, tree, write
 
 import vpngen
-from vpngen import ConflictError, MissingError, RunError
-from vpngen.store import CODECS, LocalTarget, place
-from vpngen.store.place import check_space
+from vpngen import ConflictError, MissingError, RunError, executors
+from vpngen.executors import check_space
+from vpngen.store import CODECS, LocalTarget
 from vpngen.store.targets import local
 from vpngen.store.targets.local import SPARE_BYTES
 
@@ -80,6 +81,7 @@ def test_what_would_fit_fits(
 ) -> None:
     """The number of instances that the message names is taken, and is not far from all that would be."""
     monkeypatch.setattr(local, "SPARE_BYTES", MB)
+    monkeypatch.setattr(executors, "estimate", partial(executors.estimate, trial_seconds=100))  # also on a busy machine
     folder = disk(4 * MB)
     with pytest.raises(MissingError, match="are needed") as told:
         write(small(instances=instances, val_instances=0), folder / "set.zarr", codec=codec, shard_videos=shard_videos)
@@ -143,7 +145,7 @@ def test_a_disk_that_fills_up(
     leave: int, threads: int, codec: str, disk: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, path = disk(6 * MB), tmp_path / "disk0" / "set.zarr"
-    monkeypatch.setattr(place, "check_space", lambda *_, **__: None)
+    monkeypatch.setattr(executors, "check_space", lambda *_, **__: None)
     spec = small(seed=leave)
     filler = fill(folder, leave)
     with pytest.raises(RunError, match=r"is full.*give the same command again"):

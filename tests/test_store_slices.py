@@ -18,8 +18,9 @@ from strategies import SPECS
 import vpngen
 from vpngen import ArgumentError, ConflictError, Spec
 from vpngen.executors.base import Progress
-from vpngen.store import Layout, LocalTarget, locks, parse_slice, store_plan
-from vpngen.store.locks import open_partial
+from vpngen.store import Layout, LocalTarget, parse_slice, store_plan
+from vpngen.store.targets import local
+from vpngen.store.targets.local import open_partial
 
 RUN = """
 import json, sys
@@ -224,7 +225,7 @@ def test_a_partial_file_that_got_its_name_before_it_was_locked(tmp_path: Path, m
     """Between the opening and the lock, the process that had it finishes; what it finished is not written over."""
     final = tmp_path / "c.0.0.0.0"
     final.with_name("c.0.0.0.0.partial").write_bytes(b"a shard")
-    real, calls = locks.try_lock, []
+    real, calls = local.try_lock, []
 
     def try_lock(fd: int) -> bool:
         calls.append(fd)
@@ -232,12 +233,34 @@ def test_a_partial_file_that_got_its_name_before_it_was_locked(tmp_path: Path, m
             final.with_name("c.0.0.0.0.partial").rename(final)
         return real(fd)
 
-    monkeypatch.setattr(locks, "try_lock", try_lock)
+    monkeypatch.setattr(local, "try_lock", try_lock)
     with open(open_partial(final), "wb") as file:
         file.write(b"another shard")
-    assert len(calls) == 2
+    assert len(calls) == 3  # the file that went, its successor, and whether the one with the name has an owner
     assert final.read_bytes() == b"a shard"
     assert final.with_name("c.0.0.0.0.partial").read_bytes() == b"another shard"
+
+
+def test_a_shard_has_its_owner_until_its_record_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, target = plan_of(tiny()), LocalTarget(tmp_path / "set")
+    target.prepare(plan)
+    shard, real = plan.shards[0], local.write_file
+
+    def write_file(path: Path, data: bytes) -> None:
+        with pytest.raises(ConflictError, match="another process is writing"):
+            LocalTarget(tmp_path / "set").claim(shard)
+        real(path, data)
+
+    monkeypatch.setattr(local, "write_file", write_file)
+    target.claim(shard)
+    target.put(shard, [b"a shard"])
+    target.publish(shard, b"its record")
+    assert not list(tmp_path.rglob("*.partial"))
+    assert (target.root / shard.record).read_bytes() == b"its record"
+    other = LocalTarget(tmp_path / "set")
+    other.claim(shard)
+    other.release(shard)
+    assert (target.root / shard.key).read_bytes() == b"a shard"
 
 
 def test_the_partial_file_of_a_killed_run_is_taken_up(tmp_path: Path) -> None:

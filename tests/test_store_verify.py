@@ -23,8 +23,7 @@ import vpngen
 from vpngen import ConflictError, RunError
 from vpngen.backends.reference import Reference
 from vpngen.store import CODECS, Plan, Problem, Shard, Verified, read_spec
-from vpngen.store.encoding import encoding
-from vpngen.store.packing import Chunk, ShardData, crc32c, encode_video
+from vpngen.store.packing import Chunk, ShardData, crc32c, encode_video, encoding
 
 SPEC = tiny()
 SHARD = plan_of(SPEC).shards[0]

@@ -14,12 +14,12 @@ from stores import plan_of, tiny, tree, write
 import vpngen
 from vpngen import ConflictError, RunError
 from vpngen.backends.reference import Reference
+from vpngen.executors import check_space
 from vpngen.executors.base import Executor, Outcome, Progress
 from vpngen.executors.threads import Threads
 from vpngen.store import CODECS, LocalTarget, Plan, Shard
 from vpngen.store.layout import parse_record, skeleton
-from vpngen.store.place import check_space
-from vpngen.store.shards import render_shard
+from vpngen.store.packing import render_shard
 from vpngen.store.targets.base import Target
 
 

@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from vpngen.errors import ArgumentError, ConflictError, MissingError, RunError, VpngenError
+    from vpngen.executors import write
     from vpngen.models import create_model
     from vpngen.rendering import Window, render
     from vpngen.sampling import Augment
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from vpngen.store import open, verify
     from vpngen.stream import ClipStream, loader
     from vpngen.train import Recipe, fit
-    from vpngen.writing import write
 
 __all__ = [
     "ArgumentError", "Augment", "ClipStream", "ConflictError", "MissingError", "Recipe", "RunError", "Spec", "VpngenError",
@@ -36,5 +36,5 @@ __getattr__, __dir__ = lazy(__name__, {
     "store": ("open", "verify"),
     "stream": ("ClipStream", "loader"),
     "train": ("Recipe", "fit"),
-    "writing": ("write",),
+    "executors": ("write",),
 }, submodules=("datasets", "generators", "models", "sampling", "store", "stream", "tasks", "train"))  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -11,12 +12,14 @@ import click
 
 from vpngen.cli.base import EXIT_CODES, Stop, backend_option, cli, format_option, show, table, threads_option
 from vpngen.cli.dataset import dataset_options, no_dataset, take_spec, warm
-from vpngen.errors import ArgumentError, RunError, VpngenError
+from vpngen.errors import ArgumentError, MissingError, RunError
+from vpngen.units import duration_text, number_text, size_text
 
 if TYPE_CHECKING:
-    from vpngen.backends import Backend
     from vpngen.spec import Spec
-    from vpngen.store import LocalTarget, Plan
+
+Row = tuple[str, str, dict[str, Any]]
+"""What is found, in one line: its name and text for people, and its fields for machines."""
 
 
 @cli.command(epilog=EXIT_CODES)
@@ -55,9 +58,8 @@ def render(
     """
     from vpngen import store
     from vpngen.checks import thread_count
+    from vpngen.executors import check_space, estimate, write
     from vpngen.terminal import compiling, videos_progress
-    from vpngen.units import number_text, size_text
-    from vpngen.writing import write
 
     spec, name = take_spec(options)
     path = Path(f"{name}.zarr" if out is None else out)
@@ -70,7 +72,28 @@ def render(
     with compiling():
         renderer = warm(spec, backend)
     if dry_run:
-        _dry_run(path, target, plan, renderer, threads, overwrite, form)
+        pending = plan.shards if overwrite else target.pending(plan)
+        videos = plan.only(pending).videos
+        kept, raw = plan.videos - videos, videos * spec.video_bytes
+        nbytes, seconds = estimate(plan, pending, renderer, threads)
+        reclaimed, free, problem = target.stored_bytes() if overwrite else 0, target.free_bytes(), None
+        try:
+            check_space(target, plan, pending, nbytes, reclaimed)
+        except MissingError as error:
+            problem = str(error)
+        disk = {"estimated_bytes": nbytes, "free_bytes": free, "reclaimed_bytes": reclaimed}
+        there = f", {kept:,} are there" if kept else ""
+        replaced = f", {size_text(reclaimed)} are replaced" if reclaimed else ""
+        time = f"about {duration_text(seconds)} with {threads} threads, if the disk keeps up"
+        rows: list[Row] = [
+            ("store", click.format_filename(path), {"path": str(path), "fingerprint": spec.fingerprint}),
+            ("videos", f"{videos:,} to render{there}", {"videos": videos, "kept": kept}),
+            ("pixels", size_text(raw), {"raw_bytes": raw}),
+            ("on disk", f"about {size_text(nbytes)}; {size_text(free)} are free{replaced}", disk),
+            ("fits", f"NO: {problem}" if problem else "yes", {"fits": not problem, "problem": problem}),
+            ("time", time, {"estimated_seconds": round(seconds, 1), "threads": threads}),
+        ]
+        report(form, rows)
         return
     try:
         with videos_progress() as progress:
@@ -88,8 +111,8 @@ def render(
         "elsewhere": done.elsewhere, "bytes": done.nbytes, "seconds": round(done.seconds, 3), "finished": finished,
     }  # fmt: skip
     speed = number_text(done.rendered / max(done.seconds, 1e-9))
-    text = f"{done.rendered:,} videos rendered ({size_text(done.nbytes)} in {done.seconds:.1f} s, {speed} a second)"
-    text = text if done.rendered else "nothing to do"
+    took = f"({size_text(done.nbytes)} in {done.seconds:.1f} s, {speed} a second)"
+    text = f"{done.rendered:,} videos rendered {took}" if done.rendered else "nothing to do"
     if done.kept:
         text += f", {done.kept:,} were there"
     if done.elsewhere:
@@ -99,39 +122,14 @@ def render(
     show(form, fields, f"{click.format_filename(path)}: {text}")
 
 
-def _dry_run(
-    path: Path, target: LocalTarget, plan: Plan, renderer: Backend, threads: int, overwrite: bool, form: str
-) -> None:
-    from vpngen.store import place
-    from vpngen.units import duration_text, size_text
+def report(form: str, rows: list[Row]) -> None:
+    """Print what was found, for people or machines."""
+    show(form, fields_of(rows), table([(name, text) for name, text, _ in rows]))
 
-    pending = plan.shards if overwrite else target.pending(plan)
-    videos = plan.only(pending).videos
-    kept = plan.videos - videos
-    raw = videos * plan.spec.video_bytes
-    guess = place.estimate(plan, pending, renderer, threads)
-    reclaimed = target.stored_bytes() if overwrite else 0
-    free = target.free_bytes()
-    try:
-        place.check_space(target, plan, pending, guess.nbytes, reclaimed)
-        problem = None
-    except VpngenError as error:
-        problem = str(error)
-    fields = {
-        "path": str(path), "fingerprint": plan.spec.fingerprint, "videos": videos, "kept": kept, "raw_bytes": raw,
-        "estimated_bytes": guess.nbytes, "estimated_seconds": round(guess.seconds, 1), "free_bytes": free,
-        "reclaimed_bytes": reclaimed, "threads": threads, "fits": problem is None, "problem": problem,
-    }  # fmt: skip
-    replaced = f", {size_text(reclaimed)} are replaced" if reclaimed else ""
-    rows = [
-        ("store", click.format_filename(path)),
-        ("videos", f"{videos:,} to render" + (f", {kept:,} are there" if kept else "")),
-        ("pixels", size_text(raw)),
-        ("on disk", f"about {size_text(guess.nbytes)}; {size_text(free)} are free{replaced}"),
-        ("fits", "yes" if problem is None else f"NO: {problem}"),
-        ("time", f"about {duration_text(guess.seconds)} with {threads} threads, if the disk keeps up"),
-    ]
-    show(form, fields, table(rows))
+
+def fields_of(rows: list[Row]) -> dict[str, Any]:
+    """The fields of all rows."""
+    return {key: value for _, _, fields in rows for key, value in fields.items()}
 
 
 @cli.command()
@@ -156,68 +154,48 @@ def info(store_path: str | None, presets: bool, form: str, **options: Any) -> No
         if store_path is not None:
             raise ArgumentError("STORE cannot be given beside --presets; leave one of them out")
         no_dataset(options, "--presets")
-        known = {name: Spec.preset(name) for name in all_presets()}
-        about = {name: fields["about"] for name, fields in all_presets().items()}
-        listed = {n: {**_facts(s), "about": about[n]} for n, s in known.items()}
-        head = ("preset", f"{'labels':>6}  {'instances':>9}  {'videos':>9}  {'pixels':>8}  place in the paper")
-        show(form, listed, table([head, *((n, _preset_line(s, about[n])) for n, s in known.items())]))
+        rows = [("preset", f"{'labels':>6}  {'instances':>9}  {'videos':>9}  {'pixels':>8}  place in the paper")]
+        listed = {}
+        for name, preset in all_presets().items():
+            spec = Spec.preset(name)
+            sizes = f"{spec.n_categories:>6,}  {spec.instances:>9,}  {spec.n_videos():>9,}  {size_text(spec.nbytes):>8}"
+            rows.append((name, f"{sizes}  {preset['about']}"))
+            listed[name] = {**fields_of(_facts(spec)), "about": preset["about"]}
+            del listed[name]["spec"]
+        show(form, listed, table(rows))
         return
     if store_path is None:
         spec, _ = take_spec(options)
-        show(form, {**_facts(spec), "spec": spec.to_dict()}, table(_fact_rows(spec)))
+        report(form, _facts(spec))
         return
     no_dataset(options, "STORE")
     from vpngen import store
-    from vpngen.units import size_text
 
     spec, layout = store.read_spec(store_path)
     plan, target = store.store_plan(spec, layout), store.LocalTarget(store_path)
     left, total = len(target.pending(plan)), len(plan.shards)
     size = target.stored_bytes()
     state = f"{left:,} of {total:,} shards are pending: give `vpngen render` again" if left else "complete"
-    fields = {
-        **_facts(spec), "spec": spec.to_dict(), "path": store_path, "codec": layout.codec, "stored_bytes": size,
-        "shards": total, "shards_pending": left, "finished": not left,
-    }  # fmt: skip
-    rows = [
-        ("store", f"{click.format_filename(store_path)}: {state}"),
-        *_fact_rows(spec),
-        ("on disk", f"{size_text(size)}, codec {layout.codec}, {layout.shard_videos} videos a shard"),
-    ]
-    show(form, fields, table(rows))
+    on_disk = f"{size_text(size)}, codec {layout.codec}, {layout.shard_videos} videos a shard"
+    shards = {"path": store_path, "shards": total, "shards_pending": left, "finished": not left}
+    head = ("store", f"{click.format_filename(store_path)}: {state}", shards)
+    report(form, [head, *_facts(spec), ("on disk", on_disk, {"codec": layout.codec, "stored_bytes": size})])
 
 
-def _facts(spec: Spec) -> dict[str, Any]:
-    return {
-        "generator": spec.generator.name,
-        "categories": spec.n_categories,
-        "instances": spec.instances,
-        "val_instances": spec.val_instances,
-        "videos": spec.n_videos("train") + spec.n_videos("val"),
-        "bytes": spec.nbytes,
-        "fingerprint": spec.fingerprint,
-    }
-
-
-def _preset_line(spec: Spec, about: str) -> str:
-    from vpngen.units import size_text
-
-    return f"{spec.n_categories:>6,}  {spec.instances:>9,}  {spec.n_videos():>9,}  {size_text(spec.nbytes):>8}  {about}"
-
-
-def _fact_rows(spec: Spec) -> list[tuple[str, str]]:
-    from vpngen.units import size_text
-
+def _facts(spec: Spec) -> list[Row]:
     frames, height, width = spec.shape
-    val = f"; val {spec.n_videos('val'):,} ({spec.val_instances:,} a category)" if spec.val_instances else ""
+    train, val, each = spec.n_videos(), spec.n_videos("val"), spec.val_instances
+    also = f"; val {val:,} ({each:,} a category)" if each else ""
+    counts = {"videos": train + val, "instances": spec.instances, "val_instances": each}
+    kind = f"{spec.generator.name}, format version {spec.format_version}, seed {spec.seed}"
     return [
-        ("generator", f"{spec.generator.name}, format version {spec.format_version}, seed {spec.seed}"),
-        ("categories", f"{spec.n_categories:,}"),
-        ("videos", f"train {spec.n_videos():,} ({spec.instances:,} a category){val}"),
-        ("video", f"{frames} frames of {height} x {width} pixels, uint8, {size_text(spec.video_bytes)}"),
-        ("bytes", f"{size_text(spec.nbytes)} of pixels ({spec.nbytes:,})"),
-        ("fingerprint", spec.fingerprint),
-        *spec.generator.facts(spec.shape),
+        ("generator", kind, {"generator": spec.generator.name}),
+        ("categories", f"{spec.n_categories:,}", {"categories": spec.n_categories}),
+        ("videos", f"train {train:,} ({spec.instances:,} a category){also}", counts),
+        ("video", f"{frames} frames of {height} x {width} pixels, uint8, {size_text(spec.video_bytes)}", {}),
+        ("bytes", f"{size_text(spec.nbytes)} of pixels ({spec.nbytes:,})", {"bytes": spec.nbytes}),
+        ("fingerprint", spec.fingerprint, {"fingerprint": spec.fingerprint, "spec": spec.to_dict()}),
+        *((name, text, {}) for name, text in spec.generator.facts(spec.shape)),
     ]
 
 
@@ -239,7 +217,6 @@ def verify(store_path: str, compare: bool, repair: bool, backend: str, threads: 
     """
     from vpngen import store
     from vpngen.terminal import shards_progress
-    from vpngen.units import size_text
 
     with shards_progress() as progress:
         found = store.verify(
@@ -254,9 +231,8 @@ def verify(store_path: str, compare: bool, repair: bool, backend: str, threads: 
         videos = f" (videos {ranges(p.videos)} of {p.split})" if p.videos else ""
         lines.append(f"{'repaired' if p.repaired else 'damaged '}  {p.path}: {p.what}{videos}")
     verdict = "whole" if found.whole else "NOT whole" if repair else "NOT whole; --repair renders what is damaged again"
-    lines.append(
-        f"{click.format_filename(store_path)}: {found.videos:,} videos, {size_text(found.nbytes)} read; {verdict}"
-    )
+    path = click.format_filename(store_path)
+    lines.append(f"{path}: {found.videos:,} videos, {size_text(found.nbytes)} read; {verdict}")
     show(form, fields, "\n".join(lines))
     if not found.whole:
         sys.exit(RunError.exit_code)
@@ -264,10 +240,6 @@ def verify(store_path: str, compare: bool, repair: bool, backend: str, threads: 
 
 def ranges(numbers: tuple[int, ...]) -> str:
     """1, 2, 3, 7 as 1-3, 7."""
-    parts: list[list[int]] = []
-    for n in numbers:
-        if parts and n == parts[-1][1] + 1:
-            parts[-1][1] = n
-        else:
-            parts.append([n, n])
-    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in parts)
+    groups = itertools.groupby(enumerate(numbers), lambda pair: pair[1] - pair[0])
+    spans = [[n for _, n in group] for _, group in groups]
+    return ", ".join(f"{span[0]}-{span[-1]}" if len(span) > 1 else str(span[0]) for span in spans)

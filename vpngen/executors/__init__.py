@@ -1,6 +1,158 @@
-"""Ways to run a plan: `base` says what each must do. Adding one is its file and a line here."""
+"""Writes a dataset: plan, target and executor put together. Resumable at any moment, byte-identical however often it was stopped.
 
+An executor is a way to run a plan: `base` says what each must do, and each of the others is one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
-EXECUTORS: Final = ("threads",)
-"""The executors, by the name of their module."""
+import numpy as np
+
+from vpngen import backends
+from vpngen.backends import Backend
+from vpngen.checks import thread_count
+from vpngen.errors import ArgumentError, ConflictError, MissingError
+from vpngen.executors.base import Progress
+from vpngen.executors.threads import Threads
+from vpngen.spec import Spec
+from vpngen.store.layout import Layout, Plan, Shard, store_plan
+from vpngen.store.packing import INDEX_BYTES, encoding
+from vpngen.store.targets.base import Target
+from vpngen.store.targets.local import LocalTarget
+from vpngen.units import size_text
+
+TRIAL_VIDEOS: Final = 48
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a run did: videos rendered, videos there before, videos that another process rendered meanwhile, bytes, wall seconds."""
+
+    rendered: int
+    kept: int
+    elsewhere: int
+    nbytes: int
+    seconds: float
+
+
+def write(
+    spec: Spec,
+    path: str | Path,
+    *,
+    codec: str = "none",
+    backend: str = "auto",
+    threads: int | None = None,
+    slice: tuple[int, int] = (1, 1),
+    overwrite: bool = False,
+    shard_videos: int | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Written:
+    """Write the videos of `spec` as a sharded Zarr v3 store, or complete the one that is there.
+
+    Args:
+        spec: the dataset.
+        path: the store, a folder.
+        codec: `none`, `zstd`, or `formula`: parameters in place of pixels, for readers that have vpngen.
+        backend: as for `vpngen.render`.
+        threads: CPU threads, each with a shard of its own; None for all that this process may use.
+        slice: (I, N): do slice I of N; the slices of a store may run at the same time, on one machine or many.
+        overwrite: replace a store that vpngen made, whatever is in it; not together with a slice.
+        shard_videos: videos in a shard file; None for what is usual for the codec.
+        progress: called from the calling thread after each video.
+
+    Returns:
+        What was done. A store that was finished renders nothing.
+
+    Raises:
+        ArgumentError: an argument out of range.
+        ConflictError: `path` holds something else, or another process is writing shards of this run; the rest is done.
+        MissingError: the backend cannot run here, or the disk is too small.
+        RunError: the disk failed or filled up; what was finished stays, and the same call goes on from there.
+    """
+    start = time.monotonic()
+    executor = Threads(backends.choose(backend, spec.generator), thread_count(threads))
+    plan = store_plan(spec, Layout(codec, shard_videos), slice)
+    if overwrite and slice[1] > 1:
+        raise ArgumentError(
+            f"replaces the whole store, also what the other slices did, so it cannot be given with "
+            f"`slice` (={slice[0]}/{slice[1]}); remove the store by hand, then start the slices",
+            "overwrite",
+        )
+    target = LocalTarget(path)
+    target.check(plan, overwrite)
+    pending = plan.shards if overwrite else target.pending(plan)
+    reclaimed = target.stored_bytes() if overwrite else 0
+    try:
+        check_space(target, plan, pending, reclaimed=reclaimed)
+    except MissingError:  # it may fit when compressed: that takes a trial to know
+        if encoding(plan).exact:
+            raise
+        check_space(target, plan, pending, estimate(plan, pending, executor.backend)[0], reclaimed)
+    target.prepare(plan, overwrite)
+    done = executor.run(plan, target, progress)
+    if done.missing:
+        raise ConflictError(
+            f"another process is writing {target}/{done.missing[0].key}; wait until it is done, or give each process "
+            f"its own share with --slice 1/2 and --slice 2/2"
+        )
+    elsewhere = plan.videos - done.rendered - done.kept
+    return Written(done.rendered, done.kept, elsewhere, done.nbytes, time.monotonic() - start)
+
+
+def check_space(
+    target: Target, plan: Plan, pending: Sequence[Shard], needed: int | None = None, reclaimed: int = 0
+) -> None:
+    """Raise MissingError unless a target has room for what is to be rendered; the message names what would fit.
+
+    `needed` is the estimate in bytes, None for the most that it can be; `reclaimed` is what --overwrite frees.
+    """
+    videos, free = sum(s.count for s in pending), target.free_bytes()
+    if needed is None:
+        needed = videos * encoding(plan).most_bytes
+    if free is None or needed <= free + reclaimed:
+        return
+    free += reclaimed
+    fits = free / (needed / videos * plan.spec.n_categories)
+    ideas = [f"--instances {int(fits)} fits"] if fits >= 1 else []
+    if plan.layout.codec == "none":
+        ideas.append(f"--codec zstd takes about half, so up to --instances {int(fits * 2)}")
+    if plan.layout.codec != "formula":
+        params = videos * encoding(Plan(plan.spec, Layout("formula"), ())).most_bytes
+        ideas.append(f"--codec formula takes {size_text(params)}, for readers that have vpngen")
+    ideas.append("fewer --categories take less; vpngen.render() needs no disk at all")
+    raise MissingError(
+        f"{size_text(needed)} are needed for {videos:,} videos ({size_text(videos * plan.spec.video_bytes)} of pixels), "
+        f"but {size_text(free)} are free for {str(target)!r}. " + "; ".join(ideas)
+    )
+
+
+def estimate(
+    plan: Plan, pending: Sequence[Shard], backend: Backend, threads: int = 1, trial_seconds: float = 3.0
+) -> tuple[int, float]:
+    """Bytes on disk and wall seconds for the shards `pending`, from rendering and encoding some of their videos, drawn at random.
+
+    Videos compress to between 0.2 and 0.9 of their size, so with 48 of them the estimate is good to about a twentieth.
+    """
+    videos = sum(s.count for s in pending)
+    if not videos:
+        return 0, 0.0
+    stored, seconds, count = 0, 0.0, 0
+    how = encoding(plan)
+    next(how.contents(pending[0].split, [pending[0].first], backend))  # compiled and warm from here on
+    rng = np.random.default_rng(0)
+    for _ in range(TRIAL_VIDEOS):
+        shard = pending[int(rng.integers(len(pending)))]
+        start = time.perf_counter()
+        some = shard.videos[int(rng.integers(shard.count)) :][: how.together]
+        for content in how.contents(shard.split, some, backend):
+            stored += sum(len(payload) + len(checksum) + INDEX_BYTES for payload, checksum in how.encode(content))
+        seconds += time.perf_counter() - start
+        count += len(some)
+        if seconds > trial_seconds:
+            break
+    return round(stored / count * videos), seconds / count * videos / threads

@@ -41,12 +41,7 @@ class Executor(ABC):
 
     @abstractmethod
     def run(self, plan: Plan, target: Target, progress: Callable[[Progress], None] | None = None) -> Outcome:
-        """Render the pending shards of `plan` into a prepared target.
-
-        Args:
-            plan: the shards.
-            target: where they go.
-            progress: called from the calling thread after each video.
+        """Render the pending shards of `plan` into a prepared target; `progress` is called from the calling thread after each video.
 
         Raises:
             RunError: the target failed. This and every other error stops the run, and no shard stays claimed.

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vpngen.backends import Backend
 from vpngen.errors import ConflictError
 from vpngen.executors.base import Executor, Outcome, Progress
 from vpngen.store.layout import Plan, Shard
-from vpngen.store.shards import render_shard
+from vpngen.store.packing import render_shard
 from vpngen.store.targets.base import Target
 from vpngen.units import usable_cpus
 
@@ -45,24 +45,20 @@ class _Stopped(Exception):
     """The run was stopped: the shard at hand is dropped."""
 
 
+@dataclass
 class _Run:
-    """What the threads of a run share."""
+    """What the threads of a run share; `held` are shards that another process was writing."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        target: Target,
-        backend: Backend,
-        total: int,
-        progress: Callable[[Progress], None] | None,
-    ) -> None:
-        self.plan, self.target, self.backend = plan, target, backend
-        self.total, self.progress = total, progress
-        self.videos = self.nbytes = 0
-        self.held: set[Shard] = set()
-        """Shards that another process was writing."""
-        self._stop = threading.Event()
-        self._news: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+    plan: Plan
+    target: Target
+    backend: Backend
+    total: int
+    progress: Callable[[Progress], None] | None
+    videos: int = 0
+    nbytes: int = 0
+    held: set[Shard] = field(default_factory=set)
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _news: queue.SimpleQueue[int | None] = field(default_factory=queue.SimpleQueue)
 
     def stop(self) -> None:
         """Have the threads drop the shards at hand and end."""
@@ -71,7 +67,7 @@ class _Run:
     def render(self, shards: Sequence[Shard], threads: int) -> None:
         """Render shards; returns when all are published but those `held`, raises the first error of any thread."""
         self.held.clear()
-        waiting = deque(shards)
+        waiting = iter(shards)
         running = min(threads, len(shards))
         inner = max(1, usable_cpus() // running) if len(shards) <= threads else 1
         with (
@@ -98,16 +94,13 @@ class _Run:
                 self.stop()
                 raise
 
-    def _work(self, waiting: deque[Shard], syncers: ThreadPoolExecutor, threads: int) -> None:
+    def _work(self, waiting: Iterator[Shard], syncers: ThreadPoolExecutor, threads: int) -> None:
         publishing: Future[None] | None = None
         try:
-            while waiting and not self._stop.is_set():
-                try:
-                    shard = waiting.popleft()
-                except IndexError:  # another thread took the last one
+            for shard in waiting:  # the other threads take from it too
+                if self._stop.is_set():
                     break
-                record = self._put(shard, threads)
-                if record is not None:
+                if (record := self._put(shard, threads)) is not None:
                     before, publishing = publishing, syncers.submit(self.target.publish, shard, record)
                     if before is not None:
                         before.result()
@@ -126,17 +119,13 @@ class _Run:
         except ConflictError:
             self.held.add(shard)
             return None
-        try:
+        with contextlib.ExitStack() as owned, contextlib.suppress(_Stopped):
+            owned.callback(self.target.release, shard)
             if self.target.pending(self.plan.only([shard])):  # else another process finished it since it was listed
                 data = render_shard(self.plan, shard, self.backend, threads, self._each)
                 self.target.put(shard, data)
+                owned.pop_all()  # `publish` releases it
                 return data.record
-        except _Stopped:
-            pass
-        except BaseException:
-            self.target.release(shard)
-            raise
-        self.target.release(shard)
         return None
 
     def _each(self, nbytes: int) -> None:

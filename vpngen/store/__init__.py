@@ -1,8 +1,7 @@
 """Datasets on disk: sharded Zarr v3 that any reader opens, written whole shard by whole shard.
 
-`layout` says what goes where and what a run is to do, `encoding` what the chunks of a video are, `packing` how they make
-a shard file. `shards` renders one shard; `targets` are the places where it is put; `place` looks at one before a run;
-`verifier` checks what is there. `formula` is the codec whose chunks are the parameters of a video, rendered when they
+`layout` says what goes where and what a run is to do, `packing` renders a shard and makes its file; `targets` are the
+places where it is put; `verifier` checks what is there. `formula` is the codec whose chunks are the parameters of a video, rendered when they
 are read; `virtual` makes the parameters too when they are read, and needs no disk. zarr-python makes the metadata and
 the small arrays; the pixels are packed here, because measured side by side (`python -m benchmarks store`) that is what
 keeps up with the renderer and the disk. What runs a plan is above, in `vpngen.executors`.
@@ -12,8 +11,7 @@ from vpngen.store.clips import ClipReader
 from vpngen.store.layout import CODECS, Layout, Plan, Shard, is_complete, parse_slice, read_spec, store_plan
 from vpngen.store.targets.local import LocalTarget
 from vpngen.store.verifier import Problem, Verified, verify
-from vpngen.store.view import View, open
-from vpngen.store.virtual import SpecStore
+from vpngen.store.virtual import SpecStore, View, open
 
 __all__ = [
     "CODECS", "ClipReader", "Layout", "LocalTarget", "Plan", "Problem", "Shard", "SpecStore", "Verified", "View",

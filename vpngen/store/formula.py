@@ -13,8 +13,8 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Self
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -44,9 +44,6 @@ AT_ONCE: Final = 2**20
 
 class DamageError(RunError, ValueError):
     """A chunk that is not what vpngen wrote; a ValueError as well, which is what zarr's own checksums raise."""
-
-
-# --- the bytes of a chunk
 
 
 def params_bytes(generator: str) -> int:
@@ -95,47 +92,32 @@ def decode_params(chunk: bytes, generator: str, version: int) -> Params:
     return row
 
 
-# --- which window holds a selection
+def _part(selection: Any, size: int, steps: bool) -> tuple[int, int, int, Any]:
+    """The part of an axis of `size` that covers a selection; only with `steps` may it leave out what lies between.
 
-
-class _Part(NamedTuple):
-    """`length` places of an axis from `first` on, `step` apart, and the selection from among them."""
-
-    first: int
-    step: int
-    length: int
-    rest: Any
-
-
-def _part(selection: Any, size: int, steps: bool) -> _Part:
-    """The part of an axis of `size` that covers a selection; only with `steps` may it leave out what lies between."""
+    It has its first place, its step and its length, and the selection from among its places.
+    """
     if isinstance(selection, slice):
         places = range(*selection.indices(size))
         if not places or places.step == 1 or (steps and places.step > 0):
-            return _Part(places.start, places.step, len(places), slice(None))
+            return (places.start, places.step, len(places), slice(None))
         first, last = min(places[0], places[-1]), max(places[0], places[-1])
-        return _Part(first, 1, last - first + 1, slice(None, None, places.step))
+        return (first, 1, last - first + 1, slice(None, None, places.step))
     chosen = np.asarray(selection)
     if chosen.dtype == bool:
         (chosen,) = chosen.nonzero()
     if not chosen.size:
-        return _Part(0, 1, 0, chosen)
+        return (0, 1, 0, chosen)
     first, last = int(chosen.min()), int(chosen.max())
     if not 0 <= first <= last < size:
         raise IndexError(f"index {first if first < 0 else last} is outside an axis of {size}")
-    return _Part(first, 1, last - first + 1, chosen - first if chosen.ndim else 0)
+    return (first, 1, last - first + 1, chosen - first if chosen.ndim else 0)
 
 
-class _Cut(NamedTuple):
-    """A window that covers a selection from a video (1, T, Y, X): packed (1, 5), its extent (n, t, y, x), and the selection from it."""
-
-    window: npt.NDArray[np.int32]
-    extent: tuple[int, ...]
-    rest: tuple[Any, ...]
-
-
-def cut(selection: Any, shape: tuple[int, ...]) -> _Cut:
+def cut(selection: Any, shape: tuple[int, ...]) -> tuple[npt.NDArray[np.int32], tuple[int, ...], tuple[Any, ...]]:
     """The smallest window that covers a selection, as zarr makes them, from a video of `shape` (1, T, Y, X).
+
+    Gives the packed window (1, 5), its extent (n, t, y, x), and the selection from it.
 
     Frames that a slice steps over are left out. Rows and columns between the chosen ones are not, nor is what lies
     between the places that arrays of integers or booleans name.
@@ -146,12 +128,8 @@ def cut(selection: Any, shape: tuple[int, ...]) -> _Cut:
     axes = selection if isinstance(selection, tuple) else (selection,)
     axes = (*axes, *[slice(None)] * (len(shape) - len(axes)))
     parts = [_part(s, size, steps=axis == 1) for axis, (s, size) in enumerate(zip(axes, shape, strict=True))]
-    _, t, y, x = parts
-    window = np.array([[t.first, t.step, y.first, x.first, 0]], np.int32)
-    return _Cut(window, tuple(p.length for p in parts), tuple(p.rest for p in parts))
-
-
-# --- the codec
+    firsts, steps, lengths, rests = zip(*parts, strict=True)
+    return np.array([[firsts[1], steps[1], firsts[2], firsts[3], 0]], np.int32), lengths, rests
 
 
 @dataclass(frozen=True)
@@ -174,14 +152,9 @@ class FormulaCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin, ArrayByte
     def __post_init__(self) -> None:
         check_version(self.format_version)
         if not isinstance(self.generator, str) or self.generator not in GENERATORS:
-            raise ArgumentError(
-                f"of the codec {NAME} must be one of {', '.join(GENERATORS)}; newer "
-                f"ones need a newer vpngen: pip install --upgrade vpngen",
-                "generator",
-                self.generator,
-            )
-
-    # --- JSON both ways
+            new = "newer ones need a newer vpngen: pip install --upgrade vpngen"
+            must = f"of the codec {NAME} must be one of {', '.join(GENERATORS)}; {new}"
+            raise ArgumentError(must, "generator", self.generator)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
@@ -191,20 +164,17 @@ class FormulaCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin, ArrayByte
             check_version(fields["format_version"])
         if not isinstance(fields, Mapping) or set(fields) != {"generator", "format_version"}:
             raise ArgumentError(
-                f"the codec {NAME} has `generator` and `format_version` in its configuration, not {fields!r}"
+                f"the configuration of the codec {NAME} has `generator` and `format_version`, not {fields!r}"
             )
         return cls(**fields)
 
     def to_dict(self) -> dict[str, Any]:
         """What stands in the metadata of an array."""
-        fields = {"generator": self.generator, "format_version": self.format_version}
-        return {"name": NAME, "configuration": fields}
+        return {"name": NAME, "configuration": asdict(self)}
 
     def compute_encoded_size(self, input_byte_length: int, chunk_spec: ArraySpec) -> int:
         """Bytes of a chunk, whatever it decodes to."""
         return params_bytes(self.generator)
-
-    # --- reading
 
     async def _decode_partial_single(self, byte_getter: ByteGetter, selection: Any, chunk_spec: ArraySpec) -> NDBuffer:
         stored = await byte_getter.get(prototype=chunk_spec.prototype)
@@ -216,9 +186,13 @@ class FormulaCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin, ArrayByte
         return await self._render(chunk_data, (), chunk_spec)
 
     async def _render(self, stored: Buffer, selection: Any, chunk_spec: ArraySpec) -> NDBuffer:
-        _check_chunk(chunk_spec)
+        shape, dtype = chunk_spec.shape, chunk_spec.dtype.to_native_dtype()
+        # Asked when a chunk is read: before, zarr shows codecs other shapes too.
+        if dtype != np.uint8 or len(shape) != 4 or shape[0] != 1 or not all(1 <= n <= MAX_SIDE for n in shape):
+            must = f"is one video, uint8 (1, T, Y, X) with sides from 1 to {MAX_SIDE}, not {dtype} {shape}"
+            raise ArgumentError(f"a chunk of the codec {NAME} {must}")
         row = decode_params(stored.to_bytes(), self.generator, self.format_version)
-        window, extent, rest = cut(selection, chunk_spec.shape)
+        window, extent, rest = cut(selection, shape)
         pixels = np.empty(extent, np.uint8)
         backend = backends.load(BACKEND)
         if pixels.size > AT_ONCE:
@@ -226,8 +200,6 @@ class FormulaCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin, ArrayByte
         elif pixels.size:
             paint(backend, self.generator, row, window, pixels, 1)
         return chunk_spec.prototype.nd_buffer.from_numpy_array(pixels[rest])
-
-    # --- writing
 
     async def _encode_single(self, chunk_data: NDBuffer, chunk_spec: ArraySpec) -> NoReturn:
         _refuse()
@@ -237,16 +209,6 @@ class FormulaCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin, ArrayByte
     ) -> NoReturn:
         """Without this, zarr would take zeros that are written for the fill value, and remove the parameters."""
         _refuse()
-
-
-def _check_chunk(spec: ArraySpec) -> None:
-    """Raise ArgumentError unless chunks are single videos. Asked when one is read: before, zarr shows codecs other shapes too."""
-    shape, dtype = spec.shape, spec.dtype.to_native_dtype()
-    if dtype != np.uint8 or len(shape) != 4 or shape[0] != 1 or not all(1 <= n <= MAX_SIDE for n in shape):
-        raise ArgumentError(
-            f"a chunk of the codec {NAME} is one video, uint8 (1, T, Y, X) with sides from 1 to {MAX_SIDE}, "
-            f"not {dtype} {shape}"
-        )
 
 
 def _refuse() -> NoReturn:

@@ -13,6 +13,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -144,10 +145,9 @@ class Plan:
 
 def parse_slice(text: str) -> tuple[int, int]:
     """(I, N) of `I/N`, with 1 <= I <= N. Raises ArgumentError."""
-    left, _, right = text.partition("/")
-    digits = len(text) <= 20 and text.isascii() and left.isdigit() and right.isdigit()
-    if digits and 1 <= int(left) <= int(right):
-        return int(left), int(right)
+    parts = re.fullmatch("([0-9]{1,9})/([0-9]{1,9})", text)
+    if parts is not None and 1 <= int(parts[1]) <= int(parts[2]):
+        return int(parts[1]), int(parts[2])
     raise ArgumentError("must be I/N with 1 <= I <= N, such as 1/4, 2/4, 3/4 and 4/4", "slice", text)
 
 
@@ -173,21 +173,6 @@ def store_plan(spec: Spec, layout: Layout, slice: tuple[int, int] = (1, 1)) -> P
     return Plan(spec, layout, tuple(itertools.islice(all_shards(spec, layout), i - 1, None, n)))
 
 
-def attributes(spec: Spec, layout: Layout) -> dict[str, Any]:
-    """The attributes of the root group."""
-    return {
-        "vpngen": {
-            "spec": spec.to_dict(),
-            "fingerprint": spec.fingerprint,
-            "layout": asdict(layout),
-            "format_version": spec.format_version,
-            "checksum": _checksum(spec, layout),
-        },
-        "licence": LICENCE,
-        "citation": CITATION,
-    }
-
-
 def _checksum(spec: Spec, layout: Layout) -> str:
     """sha256 of what a plan is made from: a damaged digit of the layout must not pass for another layout."""
     return hashlib.sha256(json.dumps([spec.to_dict(), asdict(layout)], sort_keys=True).encode()).hexdigest()
@@ -202,10 +187,18 @@ def skeleton(spec: Spec, layout: Layout, files: bool = True) -> tuple[dict[str, 
     """
     documents: dict[str, Any] = {}
     counts = {}
+    ours = {
+        "spec": spec.to_dict(),
+        "fingerprint": spec.fingerprint,
+        "layout": asdict(layout),
+        "format_version": spec.format_version,
+        "checksum": _checksum(spec, layout),
+    }
+    about = {"vpngen": ours, "licence": LICENCE, "citation": CITATION}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         memory = zarr.storage.MemoryStore(documents)
-        group = zarr.create_group(memory, zarr_format=3, attributes=attributes(spec, layout))
+        group = zarr.create_group(memory, zarr_format=3, attributes=about)
         for split in spec.splits:
             arrays = _create_arrays(group.create_group(split), spec, layout, split, files)
             counts.update({f"{split}/{name}": array.cdata_shape for name, array in arrays.items()})
@@ -238,22 +231,20 @@ def _create_arrays(
     n, (frames, height, width) = spec.n_videos(split), spec.shape
     chunk_frames = min(layout.chunk_frames, frames)
     padded = -(-frames // chunk_frames) * chunk_frames
-    serializer = FormulaCodec(spec.generator.name, spec.format_version) if layout.codec == "formula" else BytesCodec()
-    zstd: list[Any] = [ZstdCodec(level=ZSTD_LEVEL)]
-    compressors = {"none": [Crc32cCodec()], "zstd": [*zstd, Crc32cCodec()], "formula": []}
-    shared: dict[str, Any] = {
-        "filters": [], "fill_value": 0, "chunk_key_encoding": {"name": "default", "separator": "."}
-    }  # fmt: skip
+    shard = (layout.shard_videos, padded, height, width) if files else None
+    zstd, checksum = ZstdCodec(level=ZSTD_LEVEL), Crc32cCodec()
+    compressors = {"none": [checksum], "zstd": [zstd, checksum], "formula": []}[layout.codec]
+    formula = FormulaCodec(spec.generator.name, spec.format_version)
+    serializer = formula if layout.codec == "formula" else BytesCodec()
+    kind: dict[str, Any] = {"filters": [], "fill_value": 0, "chunk_key_encoding": {"name": "default", "separator": "."}}
+    video = {**kind, "dtype": "uint8", "shards": shard, "serializer": serializer, "compressors": compressors}
+    small = {**kind, "serializer": BytesCodec(), "compressors": [zstd, checksum] if files else []}
     arrays = {}
     arrays["video"] = group.create_array(
         "video",
         shape=(n, frames, height, width),
-        dtype="uint8",
         chunks=(1, chunk_frames, height, width),
-        shards=(layout.shard_videos, padded, height, width) if files else None,
-        serializer=serializer,
-        compressors=compressors[layout.codec],
-        **shared,
+        **video,
         dimension_names=("sample", "t", "y", "x"),
         attributes={"about": "grey levels; index = instance * categories + category"},
     )
@@ -263,9 +254,7 @@ def _create_arrays(
             shape=(n, *values.shape[1:]),
             dtype=values.dtype,
             chunks=(TABLE_CHUNK if files else FRESH_CHUNK, *values.shape[1:]),
-            serializer=BytesCodec(),
-            compressors=[*zstd, Crc32cCodec()] if files else [],
-            **shared,
+            **small,
             dimension_names=("sample", *dims),
             attributes={"about": about},
             config={"write_empty_chunks": True},
@@ -312,10 +301,10 @@ def is_finished(root: Path, plan: Plan, shard: Shard) -> bool:
         return False
 
 
-def is_complete(path: str | Path) -> bool:
-    """Whether every shard of the store at `path` is finished. Raises as `read_spec`."""
+def is_complete(path: str | Path, split: str | None = None) -> bool:
+    """Whether every shard of the store at `path`, or of one split of it, is finished. Raises as `read_spec`."""
     plan = store_plan(*read_spec(path))
-    return all(is_finished(Path(path), plan, s) for s in plan.shards)
+    return all(is_finished(Path(path), plan, s) for s in plan.shards if split in (None, s.split))
 
 
 def read_spec(path: str | Path) -> tuple[Spec, Layout]:
@@ -328,31 +317,26 @@ def read_spec(path: str | Path) -> tuple[Spec, Layout]:
     root = Path(path)
     if not root.exists():
         raise ArgumentError(f"there is nothing at {str(root)!r}")
-    if not root.is_dir():
-        raise ConflictError(f"{str(root)!r} is a file, not a Zarr store")
+    damaged = f"{str(root / 'zarr.json')!r} is damaged"
     try:
-        text = (root / "zarr.json").read_bytes()
+        fields = json.loads((root / "zarr.json").read_bytes())["attributes"]
     except OSError as error:
-        raise ConflictError(
-            f"{str(root)!r} is not a Zarr v3 store: zarr.json cannot be read ({error.strerror})"
-        ) from None
-    try:
-        fields = json.loads(text)["attributes"]
+        what = f"zarr.json cannot be read ({error.strerror})"
+        raise ConflictError(f"{str(root)!r} is not a Zarr v3 store: {what}") from None
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise ConflictError(f"{str(root / 'zarr.json')!r} is damaged, or not that of a Zarr v3 group") from None
+        raise ConflictError(f"{damaged}, or not that of a Zarr v3 group") from None
     try:
         ours = fields["vpngen"]
         spec, layout = Spec.from_dict(ours["spec"]), Layout(**ours["layout"])
     except (KeyError, TypeError, AttributeError):
-        raise ConflictError(
-            f"{str(root)!r} is a Zarr store, but vpngen did not make it or its attributes are damaged"
-        ) from None
+        what = "vpngen did not make it or its attributes are damaged"
+        raise ConflictError(f"{str(root)!r} is a Zarr store, but {what}") from None
     except ValueError as error:  # ArgumentError, and what a damaged value makes Python say
         raise ConflictError(f"the spec of {str(root)!r} cannot be used: {error}") from None
     if ours.get("fingerprint") != spec.fingerprint:
-        raise ConflictError(f"{str(root / 'zarr.json')!r} is damaged: its spec does not match its fingerprint")
+        raise ConflictError(f"{damaged}: its spec does not match its fingerprint")
     if ours.get("checksum") != _checksum(spec, layout):
-        raise ConflictError(f"{str(root / 'zarr.json')!r} is damaged: its layout does not match its checksum")
+        raise ConflictError(f"{damaged}: its layout does not match its checksum")
     return spec, layout
 
 

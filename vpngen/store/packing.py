@@ -1,7 +1,8 @@
-"""One shard file, packed and unpacked: chunks, each with its crc32c, then the index, as the Zarr v3 sharding codec asks.
+"""One shard file, rendered, packed and unpacked: chunks, each with its crc32c, then the index, as the Zarr v3 sharding codec asks.
 
-A chunk of 16 frames is a contiguous piece of a rendered video, so at codec `none` it goes from the renderer's buffer to
-the target without a copy, and no shard is ever held in memory.
+What the chunks of a video are is said by its `Encoding`: pixels, packed or not, or the parameters that make them. A chunk
+of 16 frames is a contiguous piece of a rendered video, so at codec `none` it goes from the renderer's buffer to the target
+without a copy, and no shard is ever held in memory.
 """
 
 from __future__ import annotations
@@ -10,14 +11,18 @@ import hashlib
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 from crc32c import crc32c as crc32c_of
 from numcodecs import zstd
 
-from vpngen.generators import Pixels
+from vpngen.backends import Backend
+from vpngen.generators import Params, Pixels
+from vpngen.rendering import params_of, videos
+from vpngen.store.formula import DamageError, decode_params, encode_params, params_bytes
 from vpngen.store.layout import ZSTD_LEVEL, Plan, Shard, record
 
 Chunk = tuple[bytes | memoryview, bytes]
@@ -27,6 +32,8 @@ INDEX_BYTES: Final = 16
 """Bytes of a chunk's entry in the index."""
 MISSING: Final = 2**64 - 1
 """Offset and size of a chunk that is not there, in the index."""
+TOGETHER: Final = 256
+"""Videos whose parameters are drawn at a time: arithmetic on arrays, where one alone costs hundreds of times its share."""
 
 
 def crc32c(data: bytes | memoryview) -> bytes:
@@ -55,19 +62,19 @@ def decode_chunk(
     """The pixels (flat, nbytes) of a stored chunk with its checksum: a view of `data`, or of `into` if they are unpacked there.
 
     Raises:
-        ValueError: it is damaged.
+        DamageError: it is damaged.
     """
     data = memoryview(data)
     payload, checksum = data[:-CRC_BYTES], data[-CRC_BYTES:]
     if crc32c(payload) != checksum:
-        raise ValueError("checksum does not match")
+        raise DamageError("checksum does not match")
     if codec == "zstd":
         try:
             payload = memoryview(zstd.decompress(payload, into))
         except RuntimeError as error:
-            raise ValueError(str(error)) from None
+            raise DamageError(str(error)) from None
     if len(payload) != nbytes:
-        raise ValueError(f"{len(payload)} bytes in place of {nbytes}")
+        raise DamageError(f"{len(payload)} bytes in place of {nbytes}")
     return np.frombuffer(payload, np.uint8)
 
 
@@ -113,6 +120,87 @@ class ShardData:
         yield index
 
 
+@dataclass(frozen=True)
+class Encoding:
+    """How the videos of a plan become chunks, and chunks what they hold: pixels, in chunks of frames.
+
+    What they hold, the content of a video, is its pixels (T, Y, X); those of codec `formula` hold its parameters (1,).
+
+    Attributes:
+        plan: whose videos.
+        most_bytes: bytes that a video takes of a shard at most, with its checksums and its part of the index.
+        exact: whether every video takes that much.
+        together: how many contents are made at a time.
+    """
+
+    plan: Plan
+    most_bytes: int
+    exact: bool = True
+    together: int = 1
+
+    def contents(self, split: str, indices: Sequence[int], renderer: Backend, threads: int = 1) -> Iterator[Any]:
+        """The content of videos, one after the other; each is valid until the next is asked for."""
+        spec = self.plan.spec
+        rows = params_of(spec, np.array(indices), split, renderer, threads)
+        return videos(renderer, spec.generator.name, rows, spec.shape, threads)
+
+    def encode(self, content: Any) -> list[Chunk]:
+        """The chunks of a video."""
+        return encode_video(content, self.plan.layout.codec, self.plan.layout.chunk_frames)
+
+    def decode(self, chunks: list[bytes]) -> Any:
+        """What the stored chunks of a video hold: of pixels flat, with padding. Raises DamageError where one is damaged."""
+        return [decode_chunk(chunk, self.plan.layout.codec, self.plan.chunk_bytes) for chunk in chunks]
+
+    def agree(self, stored: Any, content: Any) -> bool:
+        """Whether what `decode` found is the content that belongs there."""
+        flat = np.concatenate(stored)
+        return np.array_equal(flat[: content.size], content.ravel()) and not flat[content.size :].any()
+
+
+class _Params(Encoding):
+    """Codec `formula`: one chunk a video. Nothing is rendered, unless the parameters depend on the extremes of the video."""
+
+    def contents(self, split: str, indices: Sequence[int], renderer: Backend, threads: int = 1) -> Iterator[Params]:
+        for first in range(0, len(indices), self.together):
+            some = np.array(indices[first : first + self.together])
+            rows = params_of(self.plan.spec, some, split, renderer, threads)
+            for i in range(len(rows)):
+                yield rows[i : i + 1]
+
+    def encode(self, content: Params) -> list[Chunk]:
+        return [encode_params(content, self.plan.spec.format_version)]
+
+    def decode(self, chunks: list[bytes]) -> Params:
+        (chunk,) = chunks
+        return decode_params(chunk, self.plan.spec.generator.name, self.plan.spec.format_version)
+
+    def agree(self, stored: Params, content: Params) -> bool:
+        return stored.tobytes() == content.tobytes()
+
+
+def encoding(plan: Plan) -> Encoding:
+    """How the videos of a plan are stored."""
+    generator, codec = plan.spec.generator, plan.layout.codec
+    if codec == "formula":
+        together = 1 if generator.needs_extremes else TOGETHER
+        return _Params(plan, params_bytes(generator.name) + INDEX_BYTES, together=together)
+    most_bytes = plan.chunks_a_video * (plan.chunk_bytes + CRC_BYTES + INDEX_BYTES)
+    return Encoding(plan, most_bytes, exact=codec == "none")
+
+
+def render_shard(
+    plan: Plan, shard: Shard, backend: Backend, threads: int = 1, each: Callable[[int], object] | None = None
+) -> ShardData:
+    """The bytes of a shard of a plan, rendered as they are taken, and then its record: a pure function of plan and shard.
+
+    `each` is called with the bytes of a video when they have been taken, before the next video is rendered.
+    """
+    how = encoding(plan)
+    videos = how.contents(shard.split, shard.videos, backend, threads)
+    return ShardData(plan, shard, map(how.encode, videos), each)
+
+
 def shard_digest(checksums: Sequence[bytes], index: bytes) -> str:
     """The digest of a shard from the checksums of its chunks, in order, and the bytes of its index."""
     return hashlib.sha256(b"".join(checksums) + index).hexdigest()
@@ -122,28 +210,28 @@ def read_index(fd: int, plan: Plan) -> tuple[npt.NDArray[np.uint64], bytes]:
     """The index of a shard (videos, chunks of a video, 2), offsets and sizes, and its bytes.
 
     Raises:
-        ValueError: it is damaged.
+        DamageError: it is damaged.
         OSError: it cannot be read.
     """
     length = math.prod(plan.index_shape) * 8 + CRC_BYTES
     size = os.fstat(fd).st_size
     if size < length:
-        raise ValueError(f"the file has {size} bytes, fewer than its index")
+        raise DamageError(f"the file has {size} bytes, fewer than its index")
     data = os.pread(fd, length, size - length)
     if crc32c(data[:-CRC_BYTES]) != data[-CRC_BYTES:]:
-        raise ValueError("the index is damaged")
+        raise DamageError("the index is damaged")
     return np.frombuffer(data[:-CRC_BYTES], "<u8").reshape(plan.index_shape), data
 
 
 def read_chunk(fd: int, entry: npt.NDArray[np.uint64]) -> bytes:
-    """A stored chunk with its checksum. Raises ValueError where the index points outside the file, OSError."""
+    """A stored chunk with its checksum. Raises DamageError where the index points outside the file, OSError."""
     offset, size = chunk_place(fd, entry)
     return os.pread(fd, size, offset)
 
 
 def chunk_place(fd: int, entry: npt.NDArray[np.uint64]) -> tuple[int, int]:
-    """Offset and size of a stored chunk. Raises ValueError where the index points outside the file, OSError."""
+    """Offset and size of a stored chunk. Raises DamageError where the index points outside the file, OSError."""
     offset, size = int(entry[0]), int(entry[1])
     if offset == MISSING or size <= CRC_BYTES or offset + size > os.fstat(fd).st_size:
-        raise ValueError("the chunk is missing")
+        raise DamageError("the chunk is missing")
     return offset, size

@@ -13,12 +13,19 @@ from pathlib import Path
 from vpngen import backends
 from vpngen.backends import Backend
 from vpngen.checks import thread_count
-from vpngen.store.encoding import encoding
+from vpngen.store.formula import DamageError
 from vpngen.store.layout import Plan, Shard, read_record, read_spec, skeleton, store_plan
-from vpngen.store.locks import PARTIAL, is_live
-from vpngen.store.packing import CRC_BYTES, Chunk, ShardData, read_chunk, read_index, shard_digest
-from vpngen.store.shards import render_shard
-from vpngen.store.targets.local import LocalTarget, disk_errors, write_file
+from vpngen.store.packing import (
+    CRC_BYTES,
+    Chunk,
+    ShardData,
+    encoding,
+    read_chunk,
+    read_index,
+    render_shard,
+    shard_digest,
+)
+from vpngen.store.targets.local import PARTIAL, LocalTarget, disk_errors, is_live, write_file
 
 
 @dataclass(frozen=True)
@@ -94,7 +101,7 @@ def verify(
             if problem is not None and repair:
                 assert renderer is not None
                 fields = None if render else read_record(root, plan, shard)  # compared with the formula: trusted
-                digest = fields["digest"] if fields is not None else None
+                digest = None if fields is None else fields["digest"]
                 _repair_shard(root, plan, shard, renderer, set(shard.videos) - set(problem.videos), digest)
                 problem = replace(problem, repaired=True)
             if problem is not None:
@@ -105,50 +112,43 @@ def verify(
 
 
 def _check_shard(root: Path, plan: Plan, shard: Shard, renderer: Backend | None) -> tuple[Problem | None, int]:
-    def bad(what: str, videos: tuple[int, ...] = tuple(shard.videos)) -> Problem:
-        return Problem(shard.key, what, shard.split, videos)
-
+    """What is wrong with a shard, and the bytes of its file."""
+    size, damaged = 0, []
     try:
-        fd = os.open(root / shard.key, os.O_RDONLY)
-    except FileNotFoundError:
-        return bad("the shard is missing"), 0
-    except OSError as error:
-        return bad(f"the shard cannot be read: {error.strerror}"), 0
-    try:
-        size = os.fstat(fd).st_size
-        fields = read_record(root, plan, shard)
-        try:
+        with open(root / shard.key, "rb") as file:
+            fd = file.fileno()
+            size = os.fstat(fd).st_size
+            fields = read_record(root, plan, shard)
             index, index_bytes = read_index(fd, plan)
-        except ValueError as error:
-            return bad(str(error)), size
-        except OSError as error:
-            return bad(f"the shard cannot be read: {error.strerror}"), 0
-        if fields is None:
-            return bad("the completion record is missing, damaged, or of another dataset"), size
-        if fields["size"] != size:
-            return bad(f"the file has {size} bytes, its record says {fields['size']}"), size
-        how, damaged, sums = encoding(plan), [], []
-        expected = iter(()) if renderer is None else how.contents(shard.split, shard.videos, renderer)
-        for i, video in enumerate(shard.videos):
-            content = next(expected, None)
-            try:
-                stored = []
-                for entry in index[i]:
-                    data = read_chunk(fd, entry)
-                    sums.append(data[-CRC_BYTES:])
-                    stored.append(data)
-                found = how.decode(stored)
-                if content is not None and not how.agree(found, content):
+            if fields is None:
+                raise DamageError("the completion record is missing, damaged, or of another dataset")
+            if fields["size"] != size:
+                raise DamageError(f"the file has {size} bytes, its record says {fields['size']}")
+            how, sums = encoding(plan), []
+            expected = iter(()) if renderer is None else how.contents(shard.split, shard.videos, renderer)
+            for i, video in enumerate(shard.videos):
+                content = next(expected, None)
+                try:
+                    stored = [read_chunk(fd, entry) for entry in index[i]]
+                    sums += [data[-CRC_BYTES:] for data in stored]
+                    found = how.decode(stored)
+                    if content is not None and not how.agree(found, content):
+                        damaged.append(video)
+                except (ValueError, OSError):
                     damaged.append(video)
-            except (ValueError, OSError):
-                damaged.append(video)
-        if damaged:
-            return bad("damaged videos", tuple(damaged)), size
-        if fields["digest"] != shard_digest(sums, index_bytes):
-            return bad("the digest does not match the record: a shard of another place or dataset"), size
+            if damaged:
+                raise DamageError("damaged videos")
+            if fields["digest"] != shard_digest(sums, index_bytes):
+                raise DamageError("the digest does not match the record: a shard of another place or dataset")
+    except FileNotFoundError:
+        what = "the shard is missing"
+    except OSError as error:
+        what = f"the shard cannot be read: {error.strerror}"
+    except DamageError as error:
+        what = str(error)
+    else:
         return None, size
-    finally:
-        os.close(fd)
+    return Problem(shard.key, what, shard.split, tuple(damaged or shard.videos)), size
 
 
 def _repair_shard(root: Path, plan: Plan, shard: Shard, renderer: Backend, keep: set[int], digest: str | None) -> None:
@@ -192,9 +192,6 @@ def _refilled(old: Path, plan: Plan, shard: Shard, renderer: Backend, keep: set[
                 yield how.encode(next(how.contents(shard.split, [video], renderer)))
 
 
-# --- everything that is no shard
-
-
 def _check_skeleton(root: Path, plan: Plan, repair: bool) -> list[Problem]:
     """Compare metadata and small arrays with freshly made ones; report files that do not belong to the store."""
     problems = []
@@ -208,31 +205,24 @@ def _check_skeleton(root: Path, plan: Plan, repair: bool) -> list[Problem]:
             problems.append(Problem(name, what, repaired=repair))
     there = {str(p.relative_to(root)) for p in root.rglob("*") if p.is_file() or p.is_symlink()}
     for name in sorted(there.difference(fresh, *((s.key, s.record) for s in plan.shards))):
+        what, repaired = "does not belong to this store; remove it by hand", False
         if name.endswith(PARTIAL):
-            live = False
+            what, repaired = "left by a writer that was killed", repair
             with disk_errors(root / name) if repair else contextlib.suppress(OSError):
-                live = is_live(root / name, remove=repair)
-            if live:
-                problems.append(Problem(name, "is being written by a process that is running"))
-            else:
-                problems.append(Problem(name, "left by a writer that was killed", repaired=repair))
-        else:
-            problems.append(Problem(name, "does not belong to this store; remove it by hand"))
+                if is_live(root / name, remove=repair):
+                    what, repaired = "is being written by a process that is running", False
+        problems.append(Problem(name, what, repaired=repaired))
     return problems
 
 
 def _compare(there: Path, expected: bytes) -> str:
     """What is wrong with a file, or nothing. Other versions of zarr may space their JSON otherwise: that is no damage."""
+    what = "the metadata is damaged" if there.name == "zarr.json" else "labels or parameters are damaged"
     try:
         data = there.read_bytes()
+        same = data == expected or (there.name == "zarr.json" and json.loads(data) == json.loads(expected))
     except OSError as error:
         return f"cannot be read: {error.strerror}"
-    if data == expected:
-        return ""
-    if there.name != "zarr.json":
-        return "labels or parameters are damaged"
-    try:
-        same = json.loads(data) == json.loads(expected)
     except ValueError:
         same = False
-    return "" if same else "the metadata is damaged"
+    return "" if same else what

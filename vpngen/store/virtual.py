@@ -1,16 +1,21 @@
 """A spec as a Zarr store that is nowhere: metadata, labels and parameters are made when they are asked for.
 
-It reads as what `write(codec="formula")` would write, for sets of any size, through the same codec.
+It reads as what `write(codec="formula")` would write, for sets of any size, through the same codec. `open` gives the
+arrays of either.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import re
 from collections.abc import AsyncIterator, Iterable
-from typing import TYPE_CHECKING, Final, NoReturn
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import numpy as np
+import zarr
 from zarr.abc.store import Store
 from zarr.storage import MemoryStore
 
@@ -19,7 +24,7 @@ from vpngen.errors import ArgumentError
 from vpngen.rendering import params_of
 from vpngen.spec import Spec
 from vpngen.store.formula import BACKEND, encode_params
-from vpngen.store.layout import FRESH_CHUNK, Layout, label_table, skeleton
+from vpngen.store.layout import FRESH_CHUNK, Layout, is_complete, label_table, read_spec, skeleton
 
 if TYPE_CHECKING:
     from zarr.abc.store import ByteRequest
@@ -45,6 +50,7 @@ class SpecStore(Store):
     def __init__(self, spec: Spec) -> None:
         super().__init__(read_only=True)
         self.spec = spec
+        self._together = 1 if spec.generator.needs_extremes else TOGETHER
         self._documents, self._shapes = _skeleton(spec)
         self._batch = functools.lru_cache(KEPT)(self._draw_batch)
         self._table = functools.lru_cache(KEPT)(self._draw_table)
@@ -68,8 +74,6 @@ class SpecStore(Store):
         """This store again. Raises ArgumentError where it is to be written."""
         return SpecStore(self.spec) if read_only else _refuse()
 
-    # --- what there is
-
     async def exists(self, key: str) -> bool:
         """Whether there is such a key."""
         return key in self._documents or self._chunk(key) is not None
@@ -78,8 +82,7 @@ class SpecStore(Store):
         """The bytes of a key, or a range of them; None where there is no such key."""
         data = self._documents.get(key)
         if data is None:
-            place = self._chunk(key)
-            if place is None:
+            if (place := self._chunk(key)) is None:
                 return None
             slow = place[1] == "video" and self.spec.generator.needs_extremes
             data = await asyncio.to_thread(self._bytes, *place) if slow else self._bytes(*place)
@@ -100,22 +103,19 @@ class SpecStore(Store):
         if counts is None or letter != "c" or len(numbers) != len(counts):
             return None
         for number, count in zip(numbers, counts, strict=True):
-            if not (number.isascii() and number.isdigit() and int(number) < count and str(int(number)) == number):
+            if not re.fullmatch("0|[1-9][0-9]{0,18}", number) or int(number) >= count:
                 return None
         split, _, array = folder.partition("/")
         return split, array, int(numbers[0])
 
-    # --- what is in it
-
     def _bytes(self, split: str, array: str, number: int) -> bytes:
         if array != "video":
             return self._table(split, number, array == "label")[array]
-        batch, i = divmod(number, 1 if self.spec.generator.needs_extremes else TOGETHER)
+        batch, i = divmod(number, self._together)
         return self._batch(split, batch)[i]
 
     def _draw_batch(self, split: str, batch: int) -> list[bytes]:
-        size = 1 if self.spec.generator.needs_extremes else TOGETHER
-        indices = np.arange(batch * size, min((batch + 1) * size, self.spec.n_videos(split)))
+        indices = np.arange(batch * self._together, min((batch + 1) * self._together, self.spec.n_videos(split)))
         rows = params_of(self.spec, indices, split, backends.load(BACKEND), 1)
         chunks = (encode_params(rows[i : i + 1], self.spec.format_version) for i in range(len(rows)))
         return [payload + checksum for payload, checksum in chunks]
@@ -131,12 +131,9 @@ class SpecStore(Store):
             drawn[name] = chunk.tobytes()
         return drawn
 
-    # --- lists
-
-    async def list(self) -> AsyncIterator[str]:
+    def list(self) -> AsyncIterator[str]:
         """Every key: as many as there are videos, one after the other."""
-        async for key in self.list_prefix(""):
-            yield key
+        return self.list_prefix("")
 
     async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
         """The keys that begin with `prefix`."""
@@ -157,8 +154,6 @@ class SpecStore(Store):
             yield name
         for name in _chunk_names(self._shapes.get(folder, ())):
             yield name
-
-    # --- what cannot be done
 
     async def set(self, key: str, value: Buffer) -> None:
         """Raises ArgumentError."""
@@ -181,7 +176,60 @@ def _chunk_names(counts: tuple[int, ...]) -> Iterable[str]:
     return (f"c.{number}{rest}" for number in range(counts[0] if counts else 0))
 
 
-@functools.lru_cache(8)
-def _skeleton(spec: Spec) -> tuple[dict[str, bytes], dict[str, tuple[int, ...]]]:
-    """See `layout.skeleton`; kept, as readers pickle and open stores again and again."""
-    return skeleton(spec, LAYOUT, files=False)
+_skeleton = functools.lru_cache(8)(functools.partial(skeleton, layout=LAYOUT, files=False))
+"""See `layout.skeleton`; kept, as readers pickle and open stores again and again."""
+
+
+@dataclass(frozen=True)
+class View:
+    """One split of a dataset.
+
+    Attributes:
+        path: the store; None where there is none, and everything is made as it is read.
+        spec: the dataset it holds.
+        layout: how it is laid into files.
+        split: `train` or `val`.
+        video: uint8 (sample, t, y, x).
+        label: category ids (sample,).
+        parameters: the other arrays by name, with the sample as axis 0.
+    """
+
+    path: Path | None
+    spec: Spec
+    layout: Layout
+    split: str
+    video: zarr.Array[Any]
+    label: zarr.Array[Any]
+    parameters: dict[str, zarr.Array[Any]]
+
+    def finished(self) -> bool:
+        """Whether every shard of this split is there; videos of the others would read as zeros."""
+        return self.path is None or is_complete(self.path, self.split)
+
+
+def open(path_or_spec: str | Path | Spec, split: str = "train") -> View:
+    """A split of a dataset as zarr arrays: of the store at a path, or of a spec with no store at all.
+
+    >>> import vpngen
+    >>> view = vpngen.open(vpngen.perlin(categories=16, instances=2))
+    >>> view.video.shape, view.video[31, :16, 64:176, 64:176].shape, int(view.label[31])
+    ((32, 240, 240, 240), (16, 112, 112), 15)
+
+    Args:
+        path_or_spec: a store, or a spec: its videos are rendered when they are read, by the codec of formula stores.
+        split: `train` or `val`.
+
+    Raises:
+        ArgumentError: nothing there, or no such split.
+        ConflictError: not a store of vpngen, a damaged one, or one of a newer format version.
+    """
+    if isinstance(path_or_spec, Spec):
+        path, spec, layout, where, store = None, path_or_spec, LAYOUT, "the spec", SpecStore(path_or_spec)
+    else:
+        path, (spec, layout), where, store = Path(path_or_spec), read_spec(path_or_spec), repr(str(path_or_spec)), None
+    spec.split_id(split)
+    if split not in spec.splits:
+        raise ArgumentError(f"is empty in {where}; it has {', '.join(spec.splits)}", "split", split)
+    arrays = dict(zarr.open_group(store or str(path), path=split, mode="r").arrays())
+    video, label = arrays.pop("video"), arrays.pop("label")
+    return View(path, spec, layout, split, video, label, arrays)

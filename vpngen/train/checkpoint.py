@@ -22,7 +22,7 @@ from vpngen.errors import ArgumentError, ConflictError, MissingError
 from vpngen.files import replace, write
 from vpngen.models.base import reference_arch
 from vpngen.models.weights import save_reference, save_weights
-from vpngen.store.locks import try_lock
+from vpngen.store.targets.local import try_lock
 from vpngen.train import ranks
 
 Row = dict[str, Any]

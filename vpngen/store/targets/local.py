@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import re
 import shutil
@@ -19,9 +20,11 @@ from typing import Final
 from vpngen import files
 from vpngen.errors import ArgumentError, ConflictError, MissingError, RunError
 from vpngen.store.layout import Plan, Shard, differences, is_finished, read_spec, skeleton
-from vpngen.store.locks import PARTIAL, is_live, lock_folder, open_partial
 from vpngen.store.targets.base import Target
 
+PARTIAL: Final = ".partial"
+"""A shard while it is written. It is locked as long as its writer lives; unlocked, it is what a killed one left."""
+_NO_LOCKS: Final = (errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 SPARE_BYTES: Final = 64 * 2**20
 """Disk space that a run leaves free."""
 
@@ -43,8 +46,6 @@ class LocalTarget(Target):
     def __str__(self) -> str:
         return str(self.root)
 
-    # --- before a run
-
     def check(self, plan: Plan, overwrite: bool = False) -> None:
         """See `Target.check`."""
         root = self.root
@@ -65,11 +66,10 @@ class LocalTarget(Target):
                         raise ConflictError(f"another process is writing {partial}; it was left untouched")
             return
         there, wanted = ({**s.to_dict(), **asdict(how)} for s, how in ((spec, layout), (plan.spec, plan.layout)))
-        if lines := differences(there, wanted):
+        if lines := "\n  ".join(differences(there, wanted)):
             raise ConflictError(
-                f"{str(root)!r} holds another dataset; it was left untouched. The difference:\n  "
-                + "\n  ".join(lines)
-                + "\nChoose another path, or give --overwrite to replace it"
+                f"{str(root)!r} holds another dataset; it was left untouched. The difference:\n  {lines}\n"
+                f"Choose another path, or give --overwrite to replace it"
             )
         self._check_writable()
 
@@ -78,9 +78,8 @@ class LocalTarget(Target):
         if not folder.is_dir():
             raise ArgumentError(f"cannot be made: {str(folder)!r} is a file, not a folder", "path", self.root)
         if not os.access(folder, os.W_OK | os.X_OK):
-            raise MissingError(
-                f"`path` (={str(self.root)!r}): no permission to write in {str(folder)!r}; choose another path"
-            )
+            what = f"no permission to write in {str(folder)!r}; choose another path"
+            raise MissingError(f"`path` (={str(self.root)!r}): {what}")
 
     def _existing(self) -> Path:
         """The store, or the first folder above it that is there."""
@@ -100,7 +99,14 @@ class LocalTarget(Target):
         beside, lock = self._new_folder_beside()
         old, old_lock = beside.with_name(beside.name + ".old"), None
         try:
-            _write_tree(beside, skeleton(plan.spec, plan.layout)[0])
+            for name, data in skeleton(plan.spec, plan.layout)[0].items():
+                (beside / name).parent.mkdir(parents=True, exist_ok=True)
+                with (beside / name).open("wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+            for folder in (*filter(Path.is_dir, beside.rglob("*")), beside):
+                files.sync_folder(folder)
             if exists:
                 old_lock = lock_folder(root)
                 os.rename(root, old)
@@ -148,8 +154,6 @@ class LocalTarget(Target):
     def stored_bytes(self) -> int:
         """See `Target.stored_bytes`."""
         return sum(p.stat().st_size for p in self.root.rglob("*") if p.is_file())
-
-    # --- shards
 
     def pending(self, plan: Plan) -> list[Shard]:
         """See `Target.pending`."""
@@ -221,14 +225,74 @@ def write_file(path: Path, data: bytes) -> None:
         raise
 
 
-def _write_tree(root: Path, contents: dict[str, bytes]) -> None:
-    """Write files by their path below the folder `root`, and have them on the disk. Raises OSError."""
-    for name, data in contents.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    for folder in (*filter(Path.is_dir, root.rglob("*")), root):
-        files.sync_folder(folder)
+def try_lock(fd: int) -> bool:
+    """Take the lock of an open file, or say that another process holds it. True where the file system has no locks."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EWOULDBLOCK, *_NO_LOCKS):
+            raise
+        return error.errno in _NO_LOCKS
+    return True
+
+
+def lock_folder(path: Path) -> int | None:
+    """A folder, open and locked; None where another process holds it, it is gone, or this system cannot tell."""
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except OSError:
+        return None
+    with contextlib.suppress(OSError):  # file systems differ in what they say of the lock of a folder
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.stat(path), os.fstat(fd)):
+            return fd
+    os.close(fd)
+    return None
+
+
+def open_partial(final: Path) -> int:
+    """The partial file of a shard, open and locked; a killed writer may have left something in it.
+
+    Raises:
+        ConflictError: another process is writing this shard.
+        OSError: the file cannot be made.
+    """
+    path = final.with_name(final.name + PARTIAL)
+    conflict = ConflictError(
+        f"another process is writing {final}; wait until it is done, or give each process its own share "
+        f"with --slice 1/2 and --slice 2/2"
+    )
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        ours = False
+        try:
+            if not try_lock(fd):
+                raise conflict
+            with contextlib.suppress(FileNotFoundError):  # its last owner gave it its name before we locked it
+                ours = os.path.samestat(os.stat(path), os.fstat(fd))
+            if ours:
+                with contextlib.suppress(FileNotFoundError, PermissionError):
+                    if is_live(final):  # it has its name, but its owner has still to write the record
+                        raise conflict
+                return fd
+        except BaseException:
+            if ours:
+                os.unlink(path)
+            os.close(fd)
+            raise
+        os.close(fd)
+
+
+def is_live(path: Path, remove: bool = False) -> bool:
+    """Whether the writer of a file lives. With `remove` the partial file of a dead one is removed.
+
+    It is locked meanwhile, so that no other writer takes it up. Raises OSError.
+    """
+    fd = os.open(path, os.O_RDWR)
+    try:
+        live = not try_lock(fd)
+        if remove and not live:
+            os.unlink(path)
+        return live
+    finally:
+        os.close(fd)
