@@ -15,21 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vpngen.cli.base import (
-    EXIT_CODES,
-    Noted,
-    OptionsOf,
-    SectionOption,
-    Stop,
-    bundle,
-    cli,
-    complete,
-    format_option,
-    noted_signals,
-    numbers,
-    shape_of,
-    show,
-)
+from vpngen.cli import base
+from vpngen.cli.base import EXIT_CODES, OptionsOf, SectionOption, cli, complete, format_option, numbers, shape_of, show
 from vpngen.cli.dataset import no_dataset, take_spec, training_dataset_options, warm
 from vpngen.cli.fields import field_options
 from vpngen.errors import ArgumentError, MissingError
@@ -105,14 +92,14 @@ def weights_of(path: Path) -> Path:
 
 _network = functools.partial(click.option, cls=SectionOption, section="Which network")
 _runtime = functools.partial(click.option, cls=SectionOption, section="Where it runs")
-runtime_options = bundle(
+runtime_options = base.bundle(
     _runtime("--device", default="auto", show_default=True, shell_complete=complete("auto", "cpu", "cuda"), help="auto, cpu, cuda or cuda:N; a rank of torchrun has its own GPU."),
     _runtime("--grad-accum-steps", type=int, default=1, show_default=True, help="Parts in which a batch goes through the network, where memory is short."),
     _runtime("--compile/--no-compile", default=False, help="torch.compile.  [default: no-compile]"),
     _runtime("--precision", type=click.Choice(["auto", "bf16", "fp32"]), default="auto", show_default=True, help="auto: bf16 on a GPU that has it."),
     format_option,
 )  # fmt: skip
-run_options = bundle(
+run_options = base.bundle(
     _network("--model", metavar="NAME", help="Such as r3d18, r2p1d50, preact200, wide50, resnext101, densenet121, or package.module:callable.  [default: that of --init-from, or r3d50]"),
     _network("--model-option", "options", multiple=True, callback=_settings, metavar="NAME=VALUE", help="An option of the network: shortcut=A, width=0.5, max_pool=false ..."),
     _network("--init-from", type=_path, callback=lambda ctx, param, path: path and weights_of(path), metavar="FILE", help="Weights to begin with, .safetensors or .pth, or the folder of a run; the head is a new one."),
@@ -120,7 +107,7 @@ run_options = bundle(
     click.option("--recipe", cls=_RecipeOptions),
     runtime_options,
 )  # fmt: skip
-data_options = bundle(
+data_options = base.bundle(
     click.option("--dataset", cls=_DataOptions),
     _runtime("--num-workers", type=click.IntRange(0), help="Processes that decode videos; 0 for none.  [default: the CPUs of a rank, at most 8]"),
 )  # fmt: skip
@@ -205,14 +192,14 @@ def finetune(
       vpngen finetune --init-from k4 --freeze 3 --lr 0.001 --dataset folder --root clips
     """
     begin, recipe, runtime = _take_run(options)
-    base = _take_data(options, val_fraction)
+    first = _take_data(options, val_fraction)
     for name, given in (("seed", seed), ("split", split)):
         if min(given) < 0 or len(set(given)) != len(given):
             raise ArgumentError("must be different numbers of at least 0", name, given)
     from vpngen.train import runs
 
-    out = _run_folder(base.kind, begin) if out is None else out
-    planned = [(dataclasses.replace(base, split=number), each) for each in seed for number in split]
+    out = _run_folder(first.kind, begin) if out is None else out
+    planned = [(dataclasses.replace(first, split=number), each) for each in seed for number in split]
     for data, number in planned[1 : len(split)]:  # what is wrong with a list is said before the first run trains
         data.sets(number)
     found: dict[tuple[int, int], Evaluation] = {}
@@ -255,7 +242,7 @@ def evaluate(
       vpngen evaluate vpn-ucf -o metrics.json --results scores.json
     """
     runtime = _take_runtime(options)
-    base = _take_data(options) if any(options[name] is not None for name in ("kind", "root", "annotations")) else None
+    asked = _take_data(options) if any(options[name] is not None for name in ("kind", "root", "annotations")) else None
     if split is not None and len(split) not in (1, len(weights)):
         raise ArgumentError(f"must be one for all, or one for each of {len(weights)} WEIGHTS", "split", split)
     if results is not None and len(weights) > 1:
@@ -267,7 +254,7 @@ def evaluate(
     for i, given in enumerate(weights):
         about = runs.fine_tuned(weights_of(given))
         trained = DataConfig.from_dict(about["source"])
-        data = base or trained
+        data = asked or trained
         data = data if split is None else dataclasses.replace(data, split=split[i % len(split)])
         if trained.kind == data.kind and trained.split != data.split:
             there = f"{click.format_filename(given)} was trained on split {trained.split}"
@@ -334,9 +321,8 @@ def _take_run(options: dict[str, Any]) -> tuple[ModelInit, Recipe, Runtime]:
     given = {f.name: value for f in dataclasses.fields(Recipe) if (value := options.pop(f.name)) is not None}
     said = {name: given.pop(name) for name in ("mean", "std") if name in given}
     # A name says both, unless the other is said too.
-    taken: dict[str, Any] = dict(
-        next((NORMALIZATIONS[word] for word in said.values() if isinstance(word, str)), begin.normalization)
-    )
+    named = next((NORMALIZATIONS[word] for word in said.values() if isinstance(word, str)), begin.normalization)
+    taken: dict[str, Any] = dict(named)
     taken |= {name: NORMALIZATIONS[value][name] if isinstance(value, str) else value for name, value in said.items()}
     recipe = dataclasses.replace(RECIPES[options.pop("recipe")], **given, **taken)
     if begin.init_from is not None and len(taken) < 2:
@@ -392,12 +378,12 @@ def _warm(spec: Any, runtime: Runtime) -> None:
 
 
 @contextlib.contextmanager
-def _watched(advice: str = "") -> Iterator[tuple[Callable[..., None], Callable[..., None], Noted]]:
+def _watched(advice: str = "") -> Iterator[tuple[Callable[..., None], Callable[..., None], base.Noted]]:
     """Progress of training, then of an evaluation, and whether a signal has come; a run that stopped for one ends as signals do."""
     from vpngen.terminal import counted, training_progress
     from vpngen.train import StoppedError
 
-    with noted_signals() as stop, contextlib.ExitStack() as shown:
+    with base.noted_signals() as stop, contextlib.ExitStack() as shown:
 
         @functools.cache
         def opened(display: Callable[..., contextlib.AbstractContextManager[Any]], *what: str) -> Any:
@@ -406,15 +392,12 @@ def _watched(advice: str = "") -> Iterator[tuple[Callable[..., None], Callable[.
 
         def scored(done: int, total: int) -> None:
             if stop.number is not None:
-                raise Stop(stop.number)
+                raise base.Stop(stop.number)
             opened(counted, "videos")(done, total)
 
         try:
             yield lambda p: opened(training_progress)(p), scored, stop
-        except StoppedError:
-            end = Stop(stop.number or signal.SIGTERM)
+        except (StoppedError, base.Stop) as error:
+            end = error if isinstance(error, base.Stop) else base.Stop(stop.number or signal.SIGTERM)
             end.advice = advice
             raise end from None
-        except Stop as end:
-            end.advice = advice
-            raise

@@ -187,10 +187,9 @@ def finetune(
         made |= {"source": data.to_dict(), "classes": list(train_set.classes)}
         _fit("finetune", out, model, (train, val), recipe, runtime, device, made, {}, log, progress=watched, **watch)
         weights, target = out / "weights.safetensors", out / "evaluation.json"
-        about = {**read_weights(weights)[1], "sha256": origin(weights)["sha256"]}
-        if (earlier := _evaluated_before(target, about, test_set)) is not None:
+        if (earlier := _evaluated_before(target, weights, test_set)) is not None:
             return earlier
-        found = _evaluate(model, test_set, recipe, batch, runtime, device, about, scored)
+        found = evaluate(weights, runtime, data=data, batch_size=batch, progress=scored)
         ranks.on_main(lambda: found.write(target))
         return found
 
@@ -238,43 +237,34 @@ def evaluate(
         model = create_model(about["name"], about["num_classes"], **about["options"])
         load_weights(model, weights)
         try_clip(model.to(device), about, recipe.clip, device)
-        about = {**metadata, "source": data.to_dict()}
-        return _evaluate(model, videos, recipe, batch_size, runtime, device, about, progress)
+        windows = WindowLoader(
+            videos, max(1, batch_size // runtime.grad_accum_steps), clip=recipe.clip, num_workers=runtime.num_workers,
+            pin_memory=device.type == "cuda",
+        )  # fmt: skip
+        return score(
+            model, windows, device=device, mean=recipe.mean, std=recipe.std, precision=runtime.precision, progress=progress,
+            metadata={**metadata, "source": data.to_dict()},
+        )  # fmt: skip
 
 
 def fine_tuned(weights: Path) -> dict[str, Any]:
-    """The metadata of fine-tuned weights. Raises ArgumentError for others, which do not say what their classes are."""
+    """The metadata of fine-tuned weights and the digest of their file. Raises ArgumentError for others, which do not say what their classes are."""
     with renamed(path="weights"):
-        metadata = read_weights(weights)[1]
+        metadata = {**read_weights(weights)[1], "sha256": origin(weights)["sha256"]}
     if metadata.get("stage") != "finetune":
         raise ArgumentError("does not say which classes it has; give weights of `vpngen finetune`", "weights", weights)
     return metadata
 
 
-def _evaluate(
-    model: nn.Module, videos: VideoSet, recipe: Recipe, batch_size: int, runtime: Runtime, device: torch.device,
-    metadata: Mapping[str, Any], progress: Callable[[int, int], None] | None,
-) -> Evaluation:  # fmt: skip
-    windows = WindowLoader(
-        videos, max(1, batch_size // runtime.grad_accum_steps), clip=recipe.clip, num_workers=runtime.num_workers,
-        pin_memory=device.type == "cuda",
-    )  # fmt: skip
-    return score(
-        model, windows, device=device, mean=recipe.mean, std=recipe.std, precision=runtime.precision, progress=progress,
-        metadata=metadata,
-    )  # fmt: skip
-
-
-def _evaluated_before(path: Path, metadata: Mapping[str, Any], videos: VideoSet) -> Evaluation | None:
+def _evaluated_before(path: Path, weights: Path, videos: VideoSet) -> Evaluation | None:
     """The evaluation in a file, if all ranks see that it is of these weights and videos."""
-    found = None
+    found, labels = None, {v.id: v.label for v in videos.videos}
     with contextlib.suppress(ArgumentError):  # there is none, or it was cut short
         found = Evaluation.load(path)
     same = (
         found is not None
-        and found.metadata == metadata
-        and found.classes == videos.classes
-        and {name: outcome.label for name, outcome in found.videos.items()} == {v.id: v.label for v in videos.videos}
+        and (found.metadata, found.classes) == (fine_tuned(weights), videos.classes)
+        and {name: outcome.label for name, outcome in found.videos.items()} == labels
     )
     return found if all(ranks.gathered(same)) else None
 
