@@ -31,10 +31,6 @@ def _out(name: str, help: str = ".png, .svg or .pdf.") -> Callable[[Any], Any]:
     return click.option("-o", "--out", type=_path, default=name, show_default=True, help=help)
 
 
-def _choice(name: str, words: list[str], help: str) -> Callable[[Any], Any]:
-    return click.option(name, type=click.Choice(words), default=words[0], show_default=True, help=help)
-
-
 @figure.command()
 @click.argument("weights", type=_path, nargs=-1, required=True)
 @_out("filters.png", ".png: the frames in a row; .gif: playing.")
@@ -74,8 +70,8 @@ def curves(runs: tuple[Path, ...], out: Path, metric: str | None, labels: tuple[
 @figure.command()
 @click.argument("points", metavar="EVALUATIONS...", type=_path, nargs=-1, required=True)
 @_out("sweep.png")
-@_choice("--x", ["categories", "instances"], "Of the set that was initialized from.")
-@_choice("--series", ["target", "model"], "What has a line of its own.")
+@click.option("--x", type=click.Choice(["categories", "instances"]), default="categories", show_default=True, help="Of the set that was initialized from.")  # fmt: skip
+@click.option("--series", type=click.Choice(["target", "model"]), default="target", show_default=True, help="What has a line of its own.")  # fmt: skip
 @click.option("--metric", default="top1", show_default=True, help="Of the evaluations.")
 def sweep(points: tuple[Path, ...], out: Path, x: str, series: str, metric: str) -> None:
     """Draw accuracy against the size of the set that networks were initialized from: Figure 3.

@@ -36,10 +36,9 @@ def _settings(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
         key, sign, value = text.partition("=")
         if not sign or not key.isidentifier():
             raise click.BadParameter(f"{text!r} must be NAME=VALUE, such as shortcut=A", ctx, param)
-        try:
+        made[key] = value
+        with contextlib.suppress(ValueError):
             made[key] = json.loads(value)
-        except ValueError:
-            made[key] = value
     return made or None
 
 
@@ -47,8 +46,8 @@ def _normalization(ctx: click.Context, param: click.Parameter, value: str | None
     """A name, or three numbers."""
     from vpngen.sampling import NORMALIZATIONS
 
-    known = ", ".join(NORMALIZATIONS)
-    return value if value in NORMALIZATIONS else numbers(float, f"one of {known}, or three numbers")(ctx, param, value)
+    parse = numbers(float, f"one of {', '.join(NORMALIZATIONS)}, or three numbers")
+    return value if value in NORMALIZATIONS else parse(ctx, param, value)
 
 
 class _RecipeOptions(OptionsOf):
@@ -142,13 +141,13 @@ def train(
       vpngen train --model torchvision.models.video:r3d_18
     """
     begin, recipe, runtime = _take_run(options)
-    source: Any
-    if path is not None:
-        no_dataset(options, "`--store`")
-        source, name = path, path.stem
-    else:
+    source: Any = path
+    if path is None:
         source, name = take_spec(options)
         _warm(source, runtime)
+    else:
+        no_dataset(options, "`--store`")
+        name = path.stem
     from vpngen.train import runs
 
     out = _run_folder(name, begin) if out is None else out

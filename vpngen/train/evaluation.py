@@ -76,8 +76,6 @@ class Evaluation:
     short: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
-    # --- metrics
-
     @property
     def k(self) -> int:
         """The k of what is called top-5: fewer where there are fewer classes."""
@@ -130,8 +128,6 @@ class Evaluation:
             if video.windows:
                 table[video.label, video.top[0][0]] += 1
         return table
-
-    # --- files
 
     def results(self) -> dict[str, Any]:
         """What 3D-ResNets-PyTorch writes after inference, and its eval_accuracy.py reads.

@@ -269,9 +269,6 @@ def _evaluated_before(path: Path, weights: Path, videos: VideoSet) -> Evaluation
     return found if all(ranks.gathered(same)) else None
 
 
-# --- batches
-
-
 def _batch_sizes(recipe: Recipe, count: int, val_count: int) -> tuple[int, int, dict[str, Any]]:
     """Clips of a batch on each rank, in training and validation; of a set too small to be shared every rank sees all."""
     whole, size = recipe.batch_size, ranks.world()[1]
@@ -292,9 +289,6 @@ def _augmentation(name: str, clip: Shape, spec: Spec) -> Augment:
     if augment.scales is None and (clip[1] > spec.shape[1] or clip[2] > spec.shape[2]):
         return dataclasses.replace(augment, scales=(1.0 if name == "none" else CORNER,))
     return augment
-
-
-# --- files
 
 
 def _fit(
