@@ -659,7 +659,7 @@ def test_a_set_without_val_gets_one_instance_in_sixteen_more(monkeypatch: pytest
     for instances, more in ((1, 1), (31, 1), (32, 2), (48, 3)):
         spec = vpngen.perlin(categories=4, instances=instances, divisions=(1, 12), shape=(16, 48, 48))
         runs.initialize(spec, tmp_path, ModelInit("r3d10", {"width": 0.125}), recipe, Runtime("cpu"), threads=1)
-        _, _, (train, val), *_, metadata, _ = taken.pop()
+        *_, (train, val), _, _, _, metadata, _ = taken.pop()
         made = metadata["source"]["spec"]
         assert (made["instances"], made["val_instances"]) == (instances, more)
         assert len(train) == instances and len(val) == more

@@ -111,9 +111,9 @@ def _display() -> Iterator[_Show]:
 def _count_text(what: str, done: int, total: int, nbytes: int | None, seconds: float) -> str:
     """The bytes come last, as narrow terminals cut the end off."""
     seconds = max(seconds, 1e-9)
-    left = duration_text((total - done) * seconds / max(done, 1))
+    left = f", {duration_text((total - done) * seconds / done)} left" if done else ""
     size = "" if nbytes is None else f", {size_text(nbytes / seconds)}/s"
-    return f"{done:,} of {total:,} {what}, {number_text(done / seconds)}/s, {left} left{size}"
+    return f"{done:,} of {total:,} {what}, {number_text(done / seconds)}/s{left}{size}"
 
 
 def _step_text(p: Progress) -> str:

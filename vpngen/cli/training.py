@@ -74,13 +74,13 @@ class _DataOptions(OptionsOf):
     """Stands for those that say which videos."""
 
     def made(self, typed: tuple[str, ...]) -> list[click.Parameter]:
-        from vpngen.datasets import KINDS
+        from vpngen.datasets import ANNOTATIONS, KINDS
 
         option = functools.partial(SectionOption, section="Which videos")
         return [
             option(["--dataset", "kind"], type=click.Choice(KINDS), help="What kind of set it is."),
             option(["--root"], type=_path, metavar="FOLDER", help="The folder of its videos; json: of its folders of frames."),
-            option(["--annotations"], type=_path, metavar="PATH", help="ucf101, hmdb51: the folder of split files; activitynet, json: the file; kinetics: the folder of CSV files."),
+            option(["--annotations"], type=_path, metavar="PATH", help=f"What lists them. {ANNOTATIONS}.  [default: in or beside --root]"),
         ]  # fmt: skip
 
 

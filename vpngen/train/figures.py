@@ -195,7 +195,7 @@ def sweep(
     checks.one_of("series", series, ("target", "model"))
     checks.one_of("metric", metric, METRICS)
     target = picture_file(out, PLOTS)
-    found = [_point(path, series) for path in _evaluations(given_paths("points", points))]
+    found = _points(given_paths("points", points), series)
     other = SIZES[1 - SIZES.index(x)]
     with _canvas(target, 6.4, 4.2) as figure:
         axes = figure.subplots()
@@ -218,24 +218,24 @@ def sweep(
         _legend(axes)
 
 
-def _evaluations(paths: Sequence[Path]) -> list[Path]:
-    """The files that `paths` are or hold."""
-    found: dict[Path, None] = {}
+def _points(paths: Sequence[Path], series: str) -> list[_Point]:
+    """The evaluations that `paths` are or hold."""
+    files: dict[Path, None] = {}
     for path in paths:
         inside = sorted(path.rglob("evaluation.json")) if path.is_dir() else [path]
         if not inside:
             raise ArgumentError(f"{str(path)!r} holds no evaluation.json; `vpngen finetune` writes one")
-        found |= dict.fromkeys(inside)
-    return list(found)
-
-
-def _point(path: Path, series: str) -> _Point:
-    evaluation = Evaluation.load(path)
-    about = evaluation.metadata
-    videos = about.get("source") or {}
-    kind = str(videos.get("kind", "videos"))
-    name = TARGETS.get(kind, kind) if series == "target" else str((about.get("model") or {}).get("name", "model"))
-    return _Point(path, evaluation, name, _size(about), (int(videos.get("split") or 1), int(about.get("seed") or 0)))
+        files |= dict.fromkeys(inside)
+    found = []
+    for path in files:
+        evaluation = Evaluation.load(path)
+        about = evaluation.metadata
+        videos = about.get("source") or {}
+        kind = str(videos.get("kind", "videos"))
+        name = TARGETS.get(kind, kind) if series == "target" else str((about.get("model") or {}).get("name", "model"))
+        run = int(videos.get("split") or 1), int(about.get("seed") or 0)
+        found.append(_Point(path, evaluation, name, _size(about), run))
+    return found
 
 
 def _size(metadata: Mapping[str, Any] | None) -> Mapping[str, int]:

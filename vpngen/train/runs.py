@@ -99,10 +99,7 @@ def initialize(
     with ranks.joined(runtime.device) as device:
         batch, val_batch, shares = _batch_sizes(recipe, samples_per_epoch or spec.n_videos(), seen.n_videos("val"))
         model, made = model_init.build(spec.n_categories, seed, recipe.freeze, recipe.clip, device)
-        clips = functools.partial(
-            loader, clip=recipe.clip, seed=seed, threads=threads,
-            device=device if device.type == "cpu" else f"cuda:{device.index}",
-        )  # fmt: skip
+        clips = functools.partial(loader, clip=recipe.clip, seed=seed, threads=threads, device=device)
         train = clips(
             source, batch, augment=_augmentation(recipe.augment, recipe.clip, spec),
             length=samples_per_epoch or "epoch", drop_last=True,
@@ -111,11 +108,9 @@ def initialize(
             seen if isinstance(source, Spec) or not spec.val_instances else source, val_batch, split="val", shuffle=False,
             augment=_augmentation("none", recipe.clip, spec), **shares,
         )  # fmt: skip
-        about = {"spec": seen.to_dict(), "fingerprint": seen.fingerprint}
+        made["source"] = {"spec": seen.to_dict(), "fingerprint": seen.fingerprint}
         more = {"samples_per_epoch": samples_per_epoch, "store": None if isinstance(source, Spec) else str(source)}
-        return _fit(
-            "train", out, model, (train, val), recipe, runtime, device, {**made, "source": about}, more, **watch
-        )
+        return _fit("train", out, model, (train, val), recipe, runtime, device, made, more, **watch)
 
 
 def finetune(
