@@ -488,7 +488,7 @@ def test_broken_and_short_videos_are_told_and_counted(run: Run, tmp_path: Path, 
         (lambda own: (own / "lists" / "testlist02.txt").unlink(), ("--splits", "1,2"), 3, "testlist02.txt"),
         (lambda own: (own / "ucf" / "Left").rename(own / "ucf" / "Sinister"), (), 3, "Sinister"),
         (lambda own: shutil.rmtree(own / "ucf"), (), 3, "`root`"),
-        (lambda own: None, ("--batch-size", "500"), 2, "`--batch-size` (=500) is more than the 12 training videos"),
+        (lambda own: None, ("--batch-size", "500"), 2, "`--batch-size` (=500) is more than the 12 clips of an epoch"),
         (lambda own: None, ("--val-fraction", "1.5"), 2, "`--val-fraction`"),
         (lambda own: None, ("--init-from", "none.pth"), 2, "none.pth"),
         (lambda own: None, ("--model", "r3d11"), 2, "`--model` (='r3d11')"),
@@ -659,7 +659,7 @@ def test_a_set_without_val_gets_one_instance_in_sixteen_more(monkeypatch: pytest
     for instances, more in ((1, 1), (31, 1), (32, 2), (48, 3)):
         spec = vpngen.perlin(categories=4, instances=instances, divisions=(1, 12), shape=(16, 48, 48))
         runs.initialize(spec, tmp_path, ModelInit("r3d10", {"width": 0.125}), recipe, Runtime("cpu"), threads=1)
-        _, _, (train, val), *_, metadata, _ = taken.pop()
+        *_, (train, val), _, _, _, metadata, _ = taken.pop()
         made = metadata["source"]["spec"]
         assert (made["instances"], made["val_instances"]) == (instances, more)
         assert len(train) == instances and len(val) == more

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from vpngen.cli.base import Group, bundle, cli, numbers
+from vpngen.cli.base import Group, cli, numbers
 from vpngen.cli.training import weights_of
 
 _path = click.Path(path_type=Path)
@@ -27,33 +27,15 @@ def figure() -> None:
     """
 
 
-def _picture_options(name: str, *options: Any, suffixes: str = ".png, .svg or .pdf.") -> Callable[[Any], Any]:
-    out = click.option("-o", "--out", type=_path, default=name, show_default=True, help=suffixes)
-    return bundle(out, *options)
-
-
-filter_options = _picture_options(
-    "filters.png",
-    click.option("--titles", callback=_words, metavar="TEXT,...", help="Of each network.  [default: its file]"),
-    click.option("--layer", metavar="NAME", help="Another layer than the first convolution."),
-    suffixes=".png: the frames in a row; .gif: playing.",
-)
-curve_options = _picture_options(
-    "curves.png",
-    click.option("--metric", help="A column of log.csv.  [default: val_top1; all of them for one run]"),
-    click.option("--labels", callback=_words, metavar="TEXT,...", help="Of each run.  [default: its folder]"),
-)
-sweep_options = _picture_options(
-    "sweep.png",
-    click.option("--x", type=click.Choice(["categories", "instances"]), default="categories", show_default=True, help="Of the set that was initialized from."),
-    click.option("--series", type=click.Choice(["target", "model"]), default="target", show_default=True, help="What has a line of its own."),
-    click.option("--metric", default="top1", show_default=True, help="Of the evaluations."),
-)  # fmt: skip
+def _out(name: str, help: str = ".png, .svg or .pdf.") -> Callable[[Any], Any]:
+    return click.option("-o", "--out", type=_path, default=name, show_default=True, help=help)
 
 
 @figure.command()
 @click.argument("weights", type=_path, nargs=-1, required=True)
-@filter_options
+@_out("filters.png", ".png: the frames in a row; .gif: playing.")
+@click.option("--titles", callback=_words, metavar="TEXT,...", help="Of each network.  [default: its file]")
+@click.option("--layer", metavar="NAME", help="Another layer than the first convolution.")
 def filters(weights: tuple[Path, ...], out: Path, titles: tuple[str, ...] | None, layer: str | None) -> None:
     """Draw the filters of first convolutions over time: Figure 5.
 
@@ -69,7 +51,9 @@ def filters(weights: tuple[Path, ...], out: Path, titles: tuple[str, ...] | None
 
 @figure.command()
 @click.argument("runs", type=_path, nargs=-1, required=True)
-@curve_options
+@_out("curves.png")
+@click.option("--metric", help="A column of log.csv.  [default: val_top1; all of them for one run]")
+@click.option("--labels", callback=_words, metavar="TEXT,...", help="Of each run.  [default: its folder]")
 def curves(runs: tuple[Path, ...], out: Path, metric: str | None, labels: tuple[str, ...] | None) -> None:
     """Draw what runs logged, epoch by epoch: Figure 4.
 
@@ -85,7 +69,10 @@ def curves(runs: tuple[Path, ...], out: Path, metric: str | None, labels: tuple[
 
 @figure.command()
 @click.argument("points", metavar="EVALUATIONS...", type=_path, nargs=-1, required=True)
-@sweep_options
+@_out("sweep.png")
+@click.option("--x", type=click.Choice(["categories", "instances"]), default="categories", show_default=True, help="Of the set that was initialized from.")  # fmt: skip
+@click.option("--series", type=click.Choice(["target", "model"]), default="target", show_default=True, help="What has a line of its own.")  # fmt: skip
+@click.option("--metric", default="top1", show_default=True, help="Of the evaluations.")
 def sweep(points: tuple[Path, ...], out: Path, x: str, series: str, metric: str) -> None:
     """Draw accuracy against the size of the set that networks were initialized from: Figure 3.
 
@@ -103,7 +90,7 @@ def sweep(points: tuple[Path, ...], out: Path, x: str, series: str, metric: str)
 
 @figure.command()
 @click.argument("evaluation", type=_path)
-@_picture_options("confusion.png")
+@_out("confusion.png")
 def confusion(evaluation: Path, out: Path) -> None:
     """Draw which classes are taken for which.
 

@@ -59,7 +59,7 @@ def render(
     from vpngen import store
     from vpngen.checks import thread_count
     from vpngen.executors import check_space, estimate, write
-    from vpngen.terminal import compiling, videos_progress
+    from vpngen.terminal import compiling, counted
 
     spec, name = take_spec(options)
     path = Path(f"{name}.zarr" if out is None else out)
@@ -96,10 +96,10 @@ def render(
         report(form, rows)
         return
     try:
-        with videos_progress() as progress:
+        with counted("videos") as count:
             done = write(
                 spec, path, codec=codec, backend=backend, threads=threads, slice=chosen, overwrite=overwrite,
-                shard_videos=shard_videos, progress=progress,
+                shard_videos=shard_videos, progress=lambda p: count(p.done, p.total, p.nbytes),
             )  # fmt: skip
     except Stop as stop:
         again = "the same command without --overwrite" if overwrite else "the same command again"
@@ -216,9 +216,9 @@ def verify(store_path: str, compare: bool, repair: bool, backend: str, threads: 
       vpngen verify vpn-256x512.zarr --render --repair
     """
     from vpngen import store
-    from vpngen.terminal import shards_progress
+    from vpngen.terminal import counted
 
-    with shards_progress() as progress:
+    with counted("shards") as progress:
         found = store.verify(
             store_path, render=compare, repair=repair, backend=backend, threads=threads, progress=progress
         )

@@ -17,20 +17,9 @@ if TYPE_CHECKING:
     from vpngen.train.runs import DataConfig, ModelInit, Runtime, evaluate, finetune, initialize
 
 __all__ = [
-    "RECIPES",
-    "DataConfig",
-    "Evaluation",
-    "ModelInit",
-    "Progress",
-    "Recipe",
-    "Runtime",
-    "StoppedError",
-    "Summary",
-    "evaluate",
-    "finetune",
-    "fit",
-    "initialize",
-]
+    "RECIPES", "DataConfig", "Evaluation", "ModelInit", "Progress", "Recipe", "Runtime", "StoppedError", "Summary",
+    "evaluate", "finetune", "fit", "initialize",
+]  # fmt: skip
 
 __getattr__, __dir__ = lazy(__name__, {
     "evaluation": ("Evaluation", "Summary"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -75,8 +76,6 @@ class Evaluation:
     short: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
-    # --- metrics
-
     @property
     def k(self) -> int:
         """The k of what is called top-5: fewer where there are fewer classes."""
@@ -130,8 +129,6 @@ class Evaluation:
                 table[video.label, video.top[0][0]] += 1
         return table
 
-    # --- files
-
     def results(self) -> dict[str, Any]:
         """What 3D-ResNets-PyTorch writes after inference, and its eval_accuracy.py reads.
 
@@ -149,11 +146,8 @@ class Evaluation:
             theirs = name.removeprefix(f"{self.classes[video.label]}/") if kind in ("hmdb51", "kinetics") else name
             theirs = theirs.split(".")[0] if kind in ("ucf101", "hmdb51") else theirs  # as its converters do
             if (other := owners.setdefault(theirs, name)) != name:
-                raise ArgumentError(
-                    f"cannot tell the videos {other!r} and {name!r} apart: 3D-ResNets-PyTorch calls both {theirs!r}; "
-                    f"use the metrics of vpngen",
-                    "results",
-                )
+                why = f"3D-ResNets-PyTorch calls both {theirs!r}; use the metrics of vpngen"
+                raise ArgumentError(f"cannot tell the videos {other!r} and {name!r} apart: {why}", "results")
         found = {
             theirs: [{"label": self.classes[c], "score": score} for c, score in self.videos[name].top]
             for theirs, name in owners.items()
@@ -174,19 +168,17 @@ class Evaluation:
         """The inverse of `to_dict`. Raises ArgumentError where the fields are not those of an evaluation."""
         if not isinstance(fields, Mapping) or "windows" not in fields:
             raise ArgumentError(f"these are not the fields of an evaluation: {str(fields)[:100]}")
-        if fields.get("format") != FORM:
-            raise ArgumentError(
-                f"the evaluation is of form {fields.get('format')!r}, which this vpngen does not know; upgrade with: "
-                f"pip install --upgrade vpngen"
-            )
+        if (form := fields.get("format")) != FORM:
+            upgrade = "upgrade with: pip install --upgrade vpngen"
+            raise ArgumentError(f"the evaluation is of form {form!r}, which this vpngen does not know; {upgrade}")
         try:
-            classes = tuple(fields["classes"])
             videos = {}
             for name, video in fields["videos"].items():
                 top = tuple((int(c), float(score)) for c, score in video["top"])
                 videos[name] = Outcome(**{**video, "top": top})
             scored, first, among = fields["windows"]
-            return cls(classes, videos, (scored, first, among), tuple(fields["short"]), fields["metadata"])
+            classes, short = tuple(fields["classes"]), tuple(fields["short"])
+            return cls(classes, videos, (scored, first, among), short, fields["metadata"])
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ArgumentError(f"the evaluation is damaged: {type(error).__name__}: {error}") from None
 
@@ -248,11 +240,10 @@ def score(
     sums = _Sums(videos, where)
     failure: Exception | None = None
     try:
-        _add_all(sums, model, windows, where, (tuple(mean), tuple(std)), bf16, progress)
+        sums.add_all(model, windows, (tuple(mean), tuple(std)), bf16, progress)
     except torch.OutOfMemoryError as error:
-        failure = MissingError(
-            f"the GPU has too little memory for so many windows at once; give a smaller batch: {str(error).splitlines()[0]}"
-        )
+        why = str(error).splitlines()[0]
+        failure = MissingError(f"the GPU has too little memory for so many windows; give a smaller batch: {why}")
     except Exception as error:
         killed = lost_worker(error)
         failure = error if killed is None else RunError(killed)
@@ -273,9 +264,8 @@ def score(
     finally:
         failure = None  # else it and this frame hold each other, and the workers of `windows`
     looped = set().union(*(short for *_, short in found))
-    return Evaluation(
-        videos.classes, outcomes, hits, tuple(name for name in outcomes if name in looped), dict(metadata or {})
-    )
+    shorter = tuple(name for name in outcomes if name in looped)
+    return Evaluation(videos.classes, outcomes, hits, shorter, dict(metadata or {}))
 
 
 def ranks_of(scores: Tensor, labels: Tensor) -> Tensor:
@@ -306,17 +296,35 @@ class _Sums:
         self.counts = torch.zeros_like(self.labels)
         self.hits = self.labels.new_zeros(3)
 
-    def add(self, scores: Tensor, numbers: Tensor) -> None:
-        """Add windows: scores (N, classes) and the numbers (N,) of their videos."""
-        self.scores.index_add_(0, numbers, scores.double())
-        self.counts.index_add_(0, numbers, torch.ones_like(numbers))
-        found = ranks_of(scores, self.labels[numbers])
-        among = (found < min(SHOWN, scores.shape[1])).sum()
-        self.hits += torch.stack([among.new_tensor(len(found)), (found == 0).sum(), among])
-
-    def check(self) -> None:
-        """Raises RunError for scores that are not finite."""
-        good = self.scores.isfinite().all(1).tolist()
+    def add_all(
+        self, model: nn.Module, windows: WindowLoader, levels: tuple[tuple[float, ...], tuple[float, ...]], bf16: bool,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:  # fmt: skip
+        """Add the scores of all windows of this rank. Raises RunError for scores that are not finite."""
+        if isinstance(model, DistributedDataParallel):
+            model = model.module  # whose forward waits for no other rank, which may have no window
+        device, modes = self.labels.device, {module: module.training for module in model.modules()}
+        seen: set[int] = set()
+        count = -(-len(self.names) // ranks.world()[1])
+        try:
+            placed(model, device).eval()
+            with torch.inference_mode():
+                for clips, numbers in windows:
+                    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                        logits = model(normalised(clips, device, *levels))
+                    scores, rows = logits.float().softmax(1), numbers.to(device, non_blocking=True)
+                    self.scores.index_add_(0, rows, scores.double())
+                    self.counts.index_add_(0, rows, torch.ones_like(rows))
+                    found = ranks_of(scores, self.labels[rows])
+                    among = (found < min(SHOWN, scores.shape[1])).sum()
+                    self.hits += torch.stack([among.new_tensor(len(found)), (found == 0).sum(), among])
+                    seen.update(numbers.tolist())
+                    if progress is not None:
+                        progress(min(len(seen), count), count)
+            good = self.scores.isfinite().all(1).tolist()
+        finally:
+            for module, training in modes.items():
+                module.training = training
         if not all(good):
             raise RunError(
                 f"the network gives scores that are not finite for a window of video {self.names[good.index(False)]!r}; its "
@@ -328,43 +336,19 @@ class _Sums:
         for values in (self.scores, self.counts, self.hits):
             ranks.total(values)
         means = self.scores / self.counts.clamp(min=1)[:, None]
-        places, counts, labels = ranks_of(means, self.labels).tolist(), self.counts.tolist(), self.labels.tolist()
         best = means.sort(dim=1, descending=True, stable=True)  # of equal scores the lower class first
-        classes, scores = best.indices[:, :SHOWN].tolist(), best.values[:, :SHOWN].tolist()
+        columns = (
+            self.labels, self.counts, ranks_of(means, self.labels), best.indices[:, :SHOWN], best.values[:, :SHOWN],
+        )  # fmt: skip
         made = {}
-        for i, name in enumerate(self.names):
-            made[name] = Outcome(labels[i], 0, problem=problems.get(name, NO_WINDOW))
-            if counts[i]:
-                top = tuple(zip(classes[i], scores[i], strict=True))
-                made[name] = Outcome(labels[i], counts[i], top, places[i], problems.get(name))
+        for name, label, count, *rest in zip(self.names, *(c.tolist() for c in columns), strict=True):
+            made[name] = Outcome(label, 0, problem=problems.get(name, NO_WINDOW))
+            if count:
+                place, classes, scores = rest
+                top = tuple(zip(classes, scores, strict=True))
+                made[name] = Outcome(label, count, top, place, problems.get(name))
         scored, first, among = self.hits.tolist()
         return made, (scored, first, among)
-
-
-def _add_all(
-    sums: _Sums, model: nn.Module, windows: WindowLoader, device: torch.device, levels: tuple[tuple[float, ...], tuple[float, ...]],
-    bf16: bool, progress: Callable[[int, int], None] | None,
-) -> None:  # fmt: skip
-    """Add the scores of all windows of this rank to `sums`."""
-    if isinstance(model, DistributedDataParallel):
-        model = model.module  # whose forward waits for no other rank, which may have no window
-    modes = {module: module.training for module in model.modules()}
-    seen: set[int] = set()
-    count = -(-len(sums.names) // ranks.world()[1])
-    try:
-        placed(model, device).eval()
-        with torch.inference_mode():
-            for clips, numbers in windows:
-                with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                    logits = model(normalised(clips, device, *levels))
-                sums.add(logits.float().softmax(1), numbers.to(device, non_blocking=True))
-                seen.update(numbers.tolist())
-                if progress is not None:
-                    progress(min(len(seen), count), count)
-            sums.check()
-    finally:
-        for module, training in modes.items():
-            module.training = training
 
 
 # --- over splits and seeds
@@ -387,20 +371,13 @@ class Summary:
     def __post_init__(self) -> None:
         if not self.evaluations:
             raise ArgumentError("is empty; give at least one", "evaluations")
-        for seed in self.seeds:
-            for split in self.splits:
-                if (split, seed) not in self.evaluations:
-                    raise ArgumentError(
-                        f"lacks split {split} of seed {seed}; a mean over splits needs the same ones for every seed: "
-                        f"{', '.join(map(str, self.splits))}",
-                        "evaluations",
-                    )
-                if (mine := self.evaluations[split, seed].classes) != self._first.classes:
-                    raise ArgumentError(
-                        f"are of different classes: {len(self._first.classes)} in one, {len(mine)} in that of split "
-                        f"{split}, seed {seed}; give those of one set",
-                        "evaluations",
-                    )
+        for seed, split in itertools.product(self.seeds, self.splits):
+            if (one := self.evaluations.get((split, seed))) is None:
+                why = f"a mean over splits needs the same ones for every seed: {', '.join(map(str, self.splits))}"
+                raise ArgumentError(f"lacks split {split} of seed {seed}; {why}", "evaluations")
+            if one.classes != self._first.classes:
+                why = f"{len(self._first.classes)} in one, {len(one.classes)} in that of split {split}, seed {seed}"
+                raise ArgumentError(f"are of different classes: {why}; give those of one set", "evaluations")
 
     @property
     def splits(self) -> list[int]:
@@ -423,8 +400,7 @@ class Summary:
 
     def table(self, metric: str) -> npt.NDArray[np.float64]:
         """A metric of all evaluations: (seeds, splits), NaN where one lacks it."""
-        found = [[self.evaluations[split, seed].metrics[metric] for split in self.splits] for seed in self.seeds]
-        return np.array(found, float)
+        return np.array([[self.evaluations[p, n].metrics[metric] for p in self.splits] for n in self.seeds], float)
 
     def mean(self, metric: str) -> float | None:
         """The mean of a metric; None where an evaluation lacks it."""
@@ -439,13 +415,9 @@ class Summary:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {
-            "splits": self.splits,
-            "seeds": self.seeds,
-            "k": self.k,
-            "metrics": {m: {"mean": self.mean(m), "std": self.std(m), "n": len(self.seeds)} for m in METRICS},
-            "runs": [
-                {"split": split, "seed": seed, **one.metrics, "unreadable": len(one.unreadable)}
-                for (split, seed), one in sorted(self.evaluations.items())
-            ],
-        }
+        seen = [
+            {"split": split, "seed": seed, **one.metrics, "unreadable": len(one.unreadable)}
+            for (split, seed), one in sorted(self.evaluations.items())
+        ]
+        metrics = {m: {"mean": self.mean(m), "std": self.std(m), "n": len(self.seeds)} for m in METRICS}
+        return {"splits": self.splits, "seeds": self.seeds, "k": self.k, "metrics": metrics, "runs": seen}

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -66,11 +65,7 @@ Log = dict[str, npt.NDArray[np.float64]]
 
 
 def curves(
-    runs: Files | Sequence[Files],
-    out: Files,
-    metric: str | None = None,
-    *,
-    labels: Sequence[str] | None = None,
+    runs: Files | Sequence[Files], out: Files, metric: str | None = None, *, labels: Sequence[str] | None = None
 ) -> None:
     """Draw what runs logged, epoch by epoch; of several the validation accuracy, figure 4 of the paper.
 
@@ -96,9 +91,8 @@ def curves(
     metric = metric or "val_top1"
     for log, path in zip(logs, paths, strict=True):
         if metric not in log:
-            raise ArgumentError(
-                f"is not in {str(path)!r}, which has {', '.join(list(log)[1:]) or 'nothing'}", "metric", metric
-            )
+            there = ", ".join(list(log)[1:]) or "nothing"
+            raise ArgumentError(f"is not in {str(path)!r}, which has {there}", "metric", metric)
     with _canvas(target, 6.4, 4.2) as figure:
         axes = figure.subplots()
         for log, name in zip(logs, names, strict=True):
@@ -124,13 +118,11 @@ def _draw_run(figure: Figure, log: Log, name: str) -> None:
 
 def _finish(axes: Axes, words: str, percent: bool = False, title: str | None = None) -> None:
     """What all axes of epochs share."""
-    from matplotlib.ticker import MaxNLocator, PercentFormatter
-
     axes.set_xlabel("epoch")
     axes.set_ylabel(words)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.locator_params("x", integer=True, min_n_ticks=1)
     if percent:
-        axes.yaxis.set_major_formatter(PercentFormatter(1))
+        axes.yaxis.set_major_formatter("{x:.0%}")
     if title is not None:
         axes.set_title(title, loc="left")
     _legend(axes)
@@ -168,8 +160,7 @@ TARGETS: Final = {"ucf101": "UCF-101", "hmdb51": "HMDB-51", "activitynet": "Acti
 SIZES: Final = ("categories", "instances")
 
 
-@dataclass(frozen=True)
-class _Point:
+class _Point(NamedTuple):
     """One evaluation, and where it belongs in a sweep."""
 
     path: Path
@@ -180,12 +171,7 @@ class _Point:
 
 
 def sweep(
-    points: Files | Sequence[Files],
-    out: Files,
-    *,
-    x: str = "categories",
-    series: str = "target",
-    metric: str = "top1",
+    points: Files | Sequence[Files], out: Files, *, x: str = "categories", series: str = "target", metric: str = "top1"
 ) -> None:
     """Draw the accuracy against the size of the set that networks were initialized from, figure 3 of the paper.
 
@@ -209,11 +195,20 @@ def sweep(
     checks.one_of("series", series, ("target", "model"))
     checks.one_of("metric", metric, METRICS)
     target = picture_file(out, PLOTS)
-    found = [_point(path, series) for path in _evaluations(given_paths("points", points))]
+    found = _points(given_paths("points", points), series)
     other = SIZES[1 - SIZES.index(x)]
     with _canvas(target, 6.4, 4.2) as figure:
         axes = figure.subplots()
-        _sweep_axes(axes, sorted({p.size.get(x, 0) for p in found}), x, metric)
+        sizes = sorted({p.size.get(x, 0) for p in found})
+        # Sizes double from step to step; 0 stands one step before the least of them.
+        least = next(filter(None, sizes), 1)
+        axes.set_xscale("symlog", base=2, linthresh=least, linscale=0.5)
+        axes.set_xticks(sizes, [str(size) if size else "0\nscratch" for size in sizes])
+        axes.minorticks_off()
+        axes.set_xlabel(f"{x}{' of each category' if x == 'instances' else ''} of the initialization, log scale")
+        what = {"top1": "top-1", "top5": "top-5", "average": "mean of top-1 and top-5"}[metric.removeprefix("window_")]
+        axes.set_ylabel(f"{what} of {'windows' if metric.startswith('window_') else 'videos'}")
+        axes.yaxis.set_major_formatter("{x:.0%}")
         for name in sorted({p.series for p in found}):
             mine = [p for p in found if p.series == name]
             others = sorted({p.size[other] for p in mine if p.size})
@@ -223,24 +218,24 @@ def sweep(
         _legend(axes)
 
 
-def _evaluations(paths: Sequence[Path]) -> list[Path]:
-    """The files that `paths` are or hold."""
-    found: list[Path] = []
+def _points(paths: Sequence[Path], series: str) -> list[_Point]:
+    """The evaluations that `paths` are or hold."""
+    files: dict[Path, None] = {}
     for path in paths:
         inside = sorted(path.rglob("evaluation.json")) if path.is_dir() else [path]
         if not inside:
-            raise ArgumentError(f"{str(path)!r} holds no evaluation.json; `vpngen evaluate` writes one")
-        found += [p for p in inside if p not in found]
+            raise ArgumentError(f"{str(path)!r} holds no evaluation.json; `vpngen finetune` writes one")
+        files |= dict.fromkeys(inside)
+    found = []
+    for path in files:
+        evaluation = Evaluation.load(path)
+        about = evaluation.metadata
+        videos = about.get("source") or {}
+        kind = str(videos.get("kind", "videos"))
+        name = TARGETS.get(kind, kind) if series == "target" else str((about.get("model") or {}).get("name", "model"))
+        run = int(videos.get("split") or 1), int(about.get("seed") or 0)
+        found.append(_Point(path, evaluation, name, _size(about), run))
     return found
-
-
-def _point(path: Path, series: str) -> _Point:
-    evaluation = Evaluation.load(path)
-    about = evaluation.metadata
-    videos = about.get("source") or {}
-    kind = str(videos.get("kind", "videos"))
-    name = TARGETS.get(kind, kind) if series == "target" else str((about.get("model") or {}).get("name", "model"))
-    return _Point(path, evaluation, name, _size(about), (int(videos.get("split") or 1), int(about.get("seed") or 0)))
 
 
 def _size(metadata: Mapping[str, Any] | None) -> Mapping[str, int]:
@@ -260,39 +255,21 @@ def _draw_line(axes: Axes, name: str, points: Sequence[_Point], x: str, metric: 
     for point in points:
         size = point.size.get(x, 0)
         if (twin := groups.setdefault(size, {}).setdefault(point.run, point)) is not point:
-            raise ArgumentError(
-                f"two evaluations are of {name}, {size or 'no'} {x}, split {point.run[0]}, seed {point.run[1]}: "
-                f"{str(twin.path)!r} and {str(point.path)!r}; give one"
-            )
+            what = f"{name}, {size or 'no'} {x}, split {point.run[0]}, seed {point.run[1]}"
+            raise ArgumentError(f"two evaluations are of {what}: {str(twin.path)!r} and {str(point.path)!r}; give one")
     means, stds = [], []
-    for size in sorted(groups):
+    for size, group in sorted(groups.items()):
         try:
-            found = Summary({run: point.evaluation for run, point in groups[size].items()})
+            found = Summary({run: point.evaluation for run, point in group.items()})
         except ArgumentError as error:
             raise ArgumentError(f"{name}, {size or 'no'} {x}: {error}") from None
         if (mean := found.mean(metric)) is None:
-            raise ArgumentError(
-                f"{name}, {size or 'no'} {x}: the evaluations have no `{metric}`, as no window was scored"
-            )
+            raise ArgumentError(f"{name}, {size or 'no'} {x}: no window was scored, so there is no `{metric}`")
         means.append(mean)
         stds.append(found.std(metric) or 0.0)
     drawn = axes.errorbar(sorted(groups), means, yerr=stds if any(stds) else None, label=name, capsize=3, markersize=5)
     if 0 in groups and len(groups) > 1:
         axes.axhline(means[0], linestyle=":", linewidth=1, marker="", color=drawn.lines[0].get_color(), zorder=1)
-
-
-def _sweep_axes(axes: Axes, sizes: Sequence[int], x: str, metric: str) -> None:
-    """Sizes double from step to step; 0 stands one step before the least of them."""
-    from matplotlib.ticker import PercentFormatter
-
-    least = min((size for size in sizes if size), default=1)
-    axes.set_xscale("symlog", base=2, linthresh=least, linscale=0.5)
-    axes.set_xticks(sizes, [str(size) if size else "0\nscratch" for size in sizes])
-    axes.minorticks_off()
-    axes.set_xlabel(f"{x}{' of each category' if x == 'instances' else ''} of the initialization, log scale")
-    what = {"top1": "top-1", "top5": "top-5", "average": "mean of top-1 and top-5"}[metric.removeprefix("window_")]
-    axes.set_ylabel(f"{what} of {'windows' if metric.startswith('window_') else 'videos'}")
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
 
 
 def confusion(evaluation: Files, out: Files) -> None:
@@ -334,9 +311,7 @@ def _canvas(target: Path, width: float, height: float) -> Iterator[Figure]:
     except ImportError:
         raise MissingError("curves and sweeps need matplotlib; install it with: pip install 'vpngen[train]'") from None
     kind = target.suffix.lower().removeprefix(".")
-    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(
-        kind, {}
-    )  # the same numbers give the same file
+    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind, {})  # the same numbers, the same file
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure

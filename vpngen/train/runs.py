@@ -96,28 +96,21 @@ def initialize(
     """
     spec = source if isinstance(source, Spec) else store.read_spec(source)[0]
     seen = spec if spec.val_instances else dataclasses.replace(spec, val_instances=max(1, spec.instances // VAL_SHARE))
-    plenty = samples_per_epoch or spec.n_videos()
-    if recipe.batch_size > plenty:
-        raise ArgumentError(f"is more than an epoch holds, which is {plenty:,} clips", "batch_size", recipe.batch_size)
     with ranks.joined(runtime.device) as device:
+        batch, val_batch, shares = _batch_sizes(recipe, samples_per_epoch or spec.n_videos(), seen.n_videos("val"))
         model, made = model_init.build(spec.n_categories, seed, recipe.freeze, recipe.clip, device)
-        batch = per_rank(recipe)
-        clips = functools.partial(
-            loader, clip=recipe.clip, seed=seed, threads=threads,
-            device=device if device.type == "cpu" else f"cuda:{device.index}",
-        )  # fmt: skip
+        clips = functools.partial(loader, clip=recipe.clip, seed=seed, threads=threads, device=device)
         train = clips(
-            source, batch, augment=rendered_augmentation(recipe.augment, recipe.clip, spec),
+            source, batch, augment=_augmentation(recipe.augment, recipe.clip, spec),
             length=samples_per_epoch or "epoch", drop_last=True,
         )  # fmt: skip
-        batch, alone = _val_batch(batch, seen.n_videos("val"))
         val = clips(
-            seen if isinstance(source, Spec) or not spec.val_instances else source, batch, split="val", shuffle=False,
-            augment=rendered_augmentation("none", recipe.clip, spec), **alone,
+            seen if isinstance(source, Spec) or not spec.val_instances else source, val_batch, split="val", shuffle=False,
+            augment=_augmentation("none", recipe.clip, spec), **shares,
         )  # fmt: skip
-        metadata = _metadata("train", made, recipe, {"spec": seen.to_dict(), "fingerprint": seen.fingerprint})
+        made["source"] = {"spec": seen.to_dict(), "fingerprint": seen.fingerprint}
         more = {"samples_per_epoch": samples_per_epoch, "store": None if isinstance(source, Spec) else str(source)}
-        return _fit(out, model, (train, val), recipe, runtime, device, metadata, more, **watch)
+        return _fit("train", out, model, (train, val), recipe, runtime, device, made, more, **watch)
 
 
 def finetune(
@@ -158,21 +151,15 @@ def finetune(
         MissingError, RunError: see `fit`.
     """
     train_set, val_set, test_set = data.sets(seed)
-    count = len(train_set.videos)
-    if recipe.batch_size > count:
-        raise ArgumentError(
-            f"is more than the {count:,} training videos of {data.kind}", "batch_size", recipe.batch_size
-        )
     with ranks.joined(runtime.device) as device:
+        batch, val_batch, shares = _batch_sizes(recipe, len(train_set.videos), len(val_set.videos))
         model, made = model_init.build(len(train_set.classes), seed, recipe.freeze, recipe.clip, device)
-        batch = per_rank(recipe)
         videos = functools.partial(
             VideoLoader, clip=recipe.clip, seed=seed, num_workers=runtime.num_workers, pin_memory=device.type == "cuda"
         )
         train = videos(train_set, batch, augment=recipe.augment)
-        each, alone = _val_batch(batch, len(val_set.videos))
-        val = videos(val_set, each, augment="none", shuffle=False, drop_last=False, **alone)
-        known = 0
+        val = videos(val_set, val_batch, augment="none", shuffle=False, drop_last=False, **shares)
+        known, listed = 0, out / "failures.json"
 
         def watched(p: Progress) -> None:
             """All ranks call it."""
@@ -183,19 +170,21 @@ def finetune(
                 return
             failures = {k: v for some in ranks.gathered(train.failures | val.failures) for k, v in some.items()}
             if len(failures) > known and ranks.is_main():
-                _keep_failures(out / "failures.json", failures)
+                before: dict[str, str] = {}
+                with contextlib.suppress(OSError, ValueError):  # what the run wrote before it was stopped
+                    before = json.loads(listed.read_text(encoding="utf-8"))
+                write_json(listed, before | failures)
                 if log is not None:
                     some = "1 video" if len(failures) == 1 else f"{len(failures):,} videos"
-                    log(f"{some} could not be read, or not whole; see {out / 'failures.json'}")
+                    log(f"{some} could not be read, or not whole; see {listed}")
             known = len(failures)
 
-        metadata = _metadata("finetune", made, recipe, data.to_dict()) | {"classes": list(train_set.classes)}
-        _fit(out, model, (train, val), recipe, runtime, device, metadata, {}, progress=watched, log=log, **watch)
+        made |= {"source": data.to_dict(), "classes": list(train_set.classes)}
+        _fit("finetune", out, model, (train, val), recipe, runtime, device, made, {}, log, progress=watched, **watch)
         weights, target = out / "weights.safetensors", out / "evaluation.json"
-        about = {**read_weights(weights)[1], "sha256": origin(weights)["sha256"]}
-        if (before := _evaluated_before(target, about, test_set)) is not None:
-            return before
-        found = _evaluate(model, test_set, recipe, batch, runtime, device, about, scored)
+        if (earlier := _evaluated_before(target, weights, test_set)) is not None:
+            return earlier
+        found = evaluate(weights, runtime, data=data, batch_size=batch, progress=scored)
         ranks.on_main(lambda: found.write(target))
         return found
 
@@ -233,75 +222,63 @@ def evaluate(
     recipe = dataclasses.replace(recipe, clip=clip or recipe.clip)
     videos = data.sets(metadata.get("seed", 0))[2]
     if list(videos.classes) != there:
-        lacks, new = sorted({*there} - {*videos.classes}), sorted({*videos.classes} - {*there})
+        sides = (there, videos.classes), (videos.classes, there)
+        lacks, new = (", ".join(sorted({*one} - {*other})[:5]) or "none" for one, other in sides)
         raise ConflictError(
             f"{str(weights)!r} has {len(there)} classes, {data.kind} in {str(data.root)!r} has {len(videos.classes)}, or in "
-            f"another order; only the weights have {', '.join(lacks[:5]) or 'none'}; only the videos {', '.join(new[:5]) or 'none'}"
+            f"another order; only the weights have {lacks}; only the videos {new}"
         )
     with ranks.joined(runtime.device) as device:
         model = create_model(about["name"], about["num_classes"], **about["options"])
         load_weights(model, weights)
         try_clip(model.to(device), about, recipe.clip, device)
-        about = {**metadata, "source": data.to_dict()}
-        return _evaluate(model, videos, recipe, batch_size, runtime, device, about, progress)
+        windows = WindowLoader(
+            videos, max(1, batch_size // runtime.grad_accum_steps), clip=recipe.clip, num_workers=runtime.num_workers,
+            pin_memory=device.type == "cuda",
+        )  # fmt: skip
+        return score(
+            model, windows, device=device, mean=recipe.mean, std=recipe.std, precision=runtime.precision, progress=progress,
+            metadata={**metadata, "source": data.to_dict()},
+        )  # fmt: skip
 
 
 def fine_tuned(weights: Path) -> dict[str, Any]:
-    """The metadata of fine-tuned weights. Raises ArgumentError for others, which do not say what their classes are."""
+    """The metadata of fine-tuned weights and the digest of their file. Raises ArgumentError for others, which do not say what their classes are."""
     with renamed(path="weights"):
-        metadata = read_weights(weights)[1]
+        metadata = {**read_weights(weights)[1], "sha256": origin(weights)["sha256"]}
     if metadata.get("stage") != "finetune":
         raise ArgumentError("does not say which classes it has; give weights of `vpngen finetune`", "weights", weights)
     return metadata
 
 
-def _evaluate(
-    model: nn.Module, videos: VideoSet, recipe: Recipe, batch_size: int, runtime: Runtime, device: torch.device,
-    metadata: Mapping[str, Any], progress: Callable[[int, int], None] | None,
-) -> Evaluation:  # fmt: skip
-    windows = WindowLoader(
-        videos, max(1, batch_size // runtime.grad_accum_steps), clip=recipe.clip, num_workers=runtime.num_workers,
-        pin_memory=device.type == "cuda",
-    )  # fmt: skip
-    return score(
-        model, windows, device=device, mean=recipe.mean, std=recipe.std, precision=runtime.precision, progress=progress,
-        metadata=metadata,
-    )  # fmt: skip
-
-
-def _evaluated_before(path: Path, metadata: Mapping[str, Any], videos: VideoSet) -> Evaluation | None:
+def _evaluated_before(path: Path, weights: Path, videos: VideoSet) -> Evaluation | None:
     """The evaluation in a file, if all ranks see that it is of these weights and videos."""
-    found = None
+    found, labels = None, {v.id: v.label for v in videos.videos}
     with contextlib.suppress(ArgumentError):  # there is none, or it was cut short
         found = Evaluation.load(path)
     same = (
         found is not None
-        and found.metadata == metadata
-        and found.classes == videos.classes
-        and {name: outcome.label for name, outcome in found.videos.items()} == {v.id: v.label for v in videos.videos}
+        and (found.metadata, found.classes) == (fine_tuned(weights), videos.classes)
+        and {name: outcome.label for name, outcome in found.videos.items()} == labels
     )
     return found if all(ranks.gathered(same)) else None
 
 
-# --- batches
+def _batch_sizes(recipe: Recipe, count: int, val_count: int) -> tuple[int, int, dict[str, Any]]:
+    """Clips of a batch on each rank, in training and validation; of a set too small to be shared every rank sees all."""
+    whole, size = recipe.batch_size, ranks.world()[1]
+    if whole > count:
+        raise ArgumentError(f"is more than the {count:,} clips of an epoch", "batch_size", whole)
+    if whole % size:
+        raise ArgumentError(f"must be a multiple of the {size} ranks that share it", "batch_size", whole)
+    batch = whole // size
+    shared = min(batch, val_count // size)
+    if size == 1 or shared > 1:
+        return batch, shared, {}
+    return batch, min(batch, val_count), {"rank": 0, "world_size": 1}
 
 
-def per_rank(recipe: Recipe) -> int:
-    """Clips of a batch on each rank. Raises ArgumentError if they cannot be shared evenly."""
-    size = ranks.world()[1]
-    if recipe.batch_size % size:
-        raise ArgumentError(f"must be a multiple of the {size} ranks that share it", "batch_size", recipe.batch_size)
-    return recipe.batch_size // size
-
-
-def _val_batch(batch: int, count: int) -> tuple[int, dict[str, Any]]:
-    """Clips of a batch of validation on each rank; of a set too small to be shared every rank sees all."""
-    size = ranks.world()[1]
-    each = min(batch, count // size)
-    return (each, {}) if size == 1 or each > 1 else (min(batch, count), {"rank": 0, "world_size": 1})
-
-
-def rendered_augmentation(name: str, clip: Shape, spec: Spec) -> Augment:
+def _augmentation(name: str, clip: Shape, spec: Spec) -> Augment:
     """How clips are cut from rendered videos; those that are wider than the video are cut from it and enlarged."""
     augment = AUGMENTATIONS[name]
     if augment.scales is None and (clip[1] > spec.shape[1] or clip[2] > spec.shape[2]):
@@ -309,15 +286,13 @@ def rendered_augmentation(name: str, clip: Shape, spec: Spec) -> Augment:
     return augment
 
 
-# --- files
-
-
 def _fit(
-    out: Path, model: nn.Module, batches: tuple[Any, Any], recipe: Recipe, runtime: Runtime, device: torch.device,
-    metadata: Mapping[str, Any], more: Mapping[str, Any], log: Callable[[str], None] | None = None, **watch: Any,
+    stage: str, out: Path, model: nn.Module, batches: tuple[Any, Any], recipe: Recipe, runtime: Runtime, device: torch.device,
+    made: Mapping[str, Any], more: Mapping[str, Any], log: Callable[[str], None] | None = None, **watch: Any,
 ) -> list[Row]:  # fmt: skip
     """Train in the folder of the run, and draw its curves."""
-    ranks.on_main(lambda: describe(out, {"command": metadata["stage"], **metadata, **more}))
+    metadata = {"format": 1, "vpngen": __version__, "stage": stage, **made, "recipe": recipe.to_dict()}
+    ranks.on_main(lambda: _describe(out, {"command": stage, **metadata, **more}))
     rows = fit(
         model, *batches, recipe, out=out, device=device, metadata=metadata, grad_accum_steps=runtime.grad_accum_steps,
         compile=runtime.compile, precision=runtime.precision, log=log, **watch,
@@ -334,7 +309,7 @@ def _fit(
     return rows
 
 
-def describe(out: Path, about: Mapping[str, Any]) -> None:
+def _describe(out: Path, about: Mapping[str, Any]) -> None:
     """Write run.json, unless another run lives there. Raises ConflictError."""
     if out.exists() and not out.is_dir():
         raise ConflictError(f"{str(out)!r} is a file; give a folder for the run")
@@ -345,16 +320,3 @@ def describe(out: Path, about: Mapping[str, Any]) -> None:
         return  # its checkpoint decides whether it is this run
     versions = {"python": platform.python_version(), "torch": torch.__version__, "vpngen": __version__}
     write_json(described, {**about, "versions": versions})
-
-
-def _metadata(stage: str, made: Mapping[str, Any], recipe: Recipe, source: Mapping[str, Any]) -> dict[str, Any]:
-    fields = {"recipe": recipe.to_dict(), "source": dict(source)}
-    return {"format": 1, "vpngen": __version__, "stage": stage, **made, **fields}
-
-
-def _keep_failures(path: Path, failures: Mapping[str, str]) -> None:
-    """Add to what a run wrote before it was stopped."""
-    before: dict[str, str] = {}
-    with contextlib.suppress(OSError, ValueError):
-        before = json.loads(path.read_text(encoding="utf-8"))
-    write_json(path, before | dict(failures))
