@@ -1,7 +1,8 @@
 """Worker processes of a DataLoader that live and die as the process that started them wants it, whatever signals come.
 
 Ctrl-C and batch systems send a signal to the whole process group. It is meant for the process that was started, which may want
-to save what it has and needs its workers for that. So workers ignore SIGINT, and SIGTERM unless their parent sent it.
+to save what it has and needs its workers for that. So workers ignore SIGINT and SIGTERM, and what is left of them when their
+parent ends is killed: they only read.
 """
 
 from __future__ import annotations
@@ -11,8 +12,6 @@ import contextlib
 import multiprocessing
 import os
 import signal
-import threading
-import time
 import weakref
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
@@ -23,8 +22,6 @@ import torch
 from torch.utils.data import DataLoader
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-TIMEOUTS: Final = (0.2, 5.0)
-"""Seconds until a worker is asked again to end, and until it is killed."""
 
 _STARTED: weakref.WeakKeyDictionary[BaseProcess, int] = weakref.WeakKeyDictionary()
 """Workers of this module -> the process that started them."""
@@ -47,7 +44,7 @@ def iteration(loader: DataLoader[Any]) -> Iterator[Any]:
 @contextlib.contextmanager
 def _signals_wait() -> Iterator[None]:
     """Signals are delivered later, and not to processes that are started meanwhile: a child blocks what its parent blocks."""
-    if not hasattr(signal, "sigwaitinfo"):  # see `begin`
+    if not hasattr(signal, "pthread_sigmask"):
         yield
         return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -58,20 +55,9 @@ def _signals_wait() -> Iterator[None]:
 
 
 def begin(_: int) -> None:
-    """Take signals from the parent alone; called in each worker when it begins."""
-    parent = multiprocessing.parent_process()
-    if parent is None or parent.pid is None or not hasattr(signal, "sigwaitinfo"):
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        return
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    threading.Thread(target=_obey, args=(parent.pid,), name="signals", daemon=True).start()
-
-
-def _obey(parent: int) -> None:
-    while True:
-        sent = signal.sigwaitinfo(SIGNALS)
-        if sent.si_signo == signal.SIGTERM and sent.si_pid == parent:
-            os._exit(0)  # with another code, torch would report a worker that failed
+    """Ignore the signals; called in each worker when it begins."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def lost_worker(error: BaseException) -> str | None:
@@ -79,25 +65,19 @@ def lost_worker(error: BaseException) -> str | None:
     text = str(error)
     if not (isinstance(error, RuntimeError) and "DataLoader worker" in text):
         return None
-    return (
-        f"a worker process ended, often for lack of memory; fewer workers, or smaller batches, need less: "
-        f"{text.splitlines()[0]}"
-    )
+    less = "a worker process ended, often for lack of memory; fewer workers, or smaller batches, need less"
+    return f"{less}: {text.splitlines()[0]}"
 
 
 def _end() -> None:
-    """End the workers that are left, as multiprocessing would, also where a signal was lost because another was pending."""
+    """Kill the workers that are left. Multiprocessing would ask them to end, and wait."""
     mine = [worker for worker, parent in _STARTED.items() if parent == os.getpid()]
-    last = time.monotonic() + TIMEOUTS[1]
     if mine and hasattr(signal, "SIGCHLD"):
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch would raise an error for one that has to be killed
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch would raise an error for one that is killed
     for worker in mine:
-        while worker.is_alive():
-            if time.monotonic() < last:
-                worker.terminate()
-            else:
-                worker.kill()
-            worker.join(TIMEOUTS[0])
+        worker.kill()
+    for worker in mine:
+        worker.join()
 
 
 # Handlers run last in, first out: this one before those of multiprocessing, after those that torch adds with its first workers.
