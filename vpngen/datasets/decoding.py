@@ -29,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from vpngen.datasets.base import Video
 from vpngen.errors import MissingError, RunError
 
 Frames = npt.NDArray[np.uint8]
@@ -72,29 +73,25 @@ class VideoInfo:
     width: int
 
 
-def probe(path: Path, segment: tuple[float, float] | None = None, numbers: tuple[int, int] | None = None) -> VideoInfo:
-    """The frames that a video has.
-
-    Args:
-        path: a file, or a folder of JPEGs.
-        segment: (start, end) in seconds from the first frame: those that are on screen within; None for all.
-        numbers: of a folder, the first image and one after the last; None for all that there are.
+def probe(video: Video) -> VideoInfo:
+    """The frames that a video has; of a segment, those that are on screen within it.
 
     Raises:
         UnreadableError: it is not there, is not a video, or holds nothing that can be decoded; a segment that is empty.
         MissingError: PyAV is not installed.
     """
+    path = video.path
     if path.is_dir():
-        first, last = _images(path) if numbers is None else numbers
+        first, last = _images(path) if video.frames is None else video.frames
         if last <= first:
-            raise UnreadableError(f"{path} holds no images image_00001.jpg, ... of the numbers {first} to {last - 1}")
+            raise UnreadableError(f"{path} holds no images image_00001.jpg, ... to take")
         for number in range(first, last):
             with contextlib.suppress(UnreadableError):
                 height, width, _ = _image(path, number).shape
                 return VideoInfo(path, first, last - first, height, width)
         raise UnreadableError(f"{path}: none of the images {first} to {last - 1} can be read")
     index = _index(path)
-    first, last = (0, len(index.times)) if segment is None else _span(path, index.times, segment)
+    first, last = (0, len(index.times)) if video.segment is None else _span(path, index.times, video.segment)
     return VideoInfo(path, first, last - first, *index.size)
 
 
@@ -140,39 +137,31 @@ def frames(
             return
 
 
-def stream(
-    path: Path,
-    notes: list[str] | None = None,
-    segment: tuple[float, float] | None = None,
-    numbers: tuple[int, int] | None = None,
-) -> Iterator[Frames]:
+def stream(video: Video, notes: list[str]) -> Iterator[Frames]:
     """The frames of a video from its beginning, decoded once, one in memory at a time: uint8 (H, W, 3) of one size.
 
     Args:
-        path: a file, or a folder of JPEGs.
+        video: a file, a segment of it, or a folder of JPEGs.
         notes: gets a line for each thing found damaged, and where the video is shorter than it says.
-        segment: as of `probe`.
-        numbers: likewise.
 
     Raises:
         UnreadableError: it is not there, is not a video, or holds nothing that can be decoded.
         MissingError: PyAV is not installed.
     """
-    notes = [] if notes is None else notes
-    if segment is None and not path.is_dir():
+    if video.segment is None and not video.path.is_dir():
         size, convert = None, _converter()
-        for frame in _decoded(path, None, notes):
+        for frame in _decoded(video.path, None, notes):
             size = size or _upright(frame)
             yield convert(frame, size)
         if size is None:
-            raise UnreadableError(f"{path}: nothing in it can be decoded")
+            raise UnreadableError(f"{video.path}: nothing in it can be decoded")
         return
-    info, found = probe(path, segment, numbers), 0
+    info, found = probe(video), 0
     for _, frame in frames(info, 0, info.frames, notes=notes):
         found += 1
         yield frame
     if not found:
-        raise UnreadableError(f"{path}: none of its {info.frames} frames can be decoded")
+        raise UnreadableError(f"{video.path}: none of its {info.frames} frames can be decoded")
     if found < info.frames:
         notes.append(f"{info.frames - found} of {info.frames} frames cannot be decoded")
 
@@ -187,9 +176,7 @@ def _images(folder: Path) -> tuple[int, int]:
     except OSError as error:
         raise UnreadableError(f"{folder} cannot be read: {error.strerror}") from None
     numbers = [int(found[1]) for name in names if (found := IMAGE.fullmatch(name))]
-    if not numbers:
-        raise UnreadableError(f"{folder} holds no images image_00001.jpg, ...")
-    return min(numbers), max(numbers) + 1
+    return min(numbers, default=0), max(numbers, default=-1) + 1
 
 
 def _image(folder: Path, number: int, size: tuple[int, int] | None = None) -> Frames:
@@ -378,19 +365,15 @@ def _decoded(
         made, seen, skips, when = 0, 0, False, "the beginning"
         while True:
             try:
-                packet = next(packets, None)
-            except errors as error:
-                notes.append(f"after {when}: {getattr(error, 'strerror', None) or error}")
-                break
-            if packet is None:
-                break
-            seen += packet.size > 0
-            if wanted is not None and not packet.is_keyframe:
-                skip = packet.pts is not None and packet.pts < wanted and packet.size > 0
-                if skip != skips:
-                    skips = skip
-                    video.codec_context.skip_frame = "NONREF" if skip else "DEFAULT"
-            try:
+                packet = next(packets, None)  # that of a file that ends in an error is None after the error
+                if packet is None:
+                    break
+                seen += packet.size > 0
+                if wanted is not None and not packet.is_keyframe:
+                    skip = packet.pts is not None and packet.pts < wanted and packet.size > 0
+                    if skip != skips:
+                        skips = skip
+                        video.codec_context.skip_frame = "NONREF" if skip else "DEFAULT"
                 found = packet.decode()
             except errors as error:
                 notes.append(f"after {when}: {getattr(error, 'strerror', None) or error}")
