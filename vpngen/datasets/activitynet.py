@@ -57,13 +57,10 @@ def database(root: Path, given: Path | None, pattern: str) -> tuple[Path, dict[s
     (path,) = found
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConflictError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise ConflictError(f"{path} is not JSON: {error}") from None
+    except (OSError, ValueError) as error:
+        raise ConflictError(f"{path} is not JSON that can be read: {error}") from None
     if not isinstance(content, dict) or not isinstance(content.get("database"), dict):
-        shown = sorted(content)[:5] if isinstance(content, dict) else content
-        raise malformed(str(path), shown, "a `database` of videos")
+        raise malformed(str(path), str(content)[:99], "a `database` of videos")
     return path, content
 
 

@@ -340,14 +340,11 @@ class WindowLoader(_Loader):
         batch_size: windows of a batch at most; a batch may span videos.
         clip: (t, y, x) of a window.
         stride: frames from one window to the next; None for `clip[0]`, so that they do not overlap.
-        num_workers: as of VideoLoader, and so the arguments below.
-        multiprocessing_context: likewise.
-        pin_memory: likewise.
-        rank: likewise.
-        world_size: likewise.
+
+    The other arguments are those of VideoLoader.
 
     Attributes:
-        failures: id of a video -> why it could not be read, or what of it is damaged; as far as this process has seen.
+        failures: as of VideoLoader.
         short: ids of the videos that have fewer frames than a window, and were looped.
 
     Yields:

@@ -18,7 +18,6 @@ import functools
 import itertools
 import os
 import re
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -223,7 +222,8 @@ class _Index:
         yield None
 
 
-_INDEXES: OrderedDict[tuple[str, int, int], _Index] = OrderedDict()
+_INDEXES: dict[tuple[str, int, int], _Index] = {}
+"""(path, size, time of change) -> the index, the oldest first."""
 
 
 def _index(path: Path) -> _Index:
@@ -233,14 +233,12 @@ def _index(path: Path) -> _Index:
     except (OSError, ValueError) as error:
         raise UnreadableError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     key = (str(path), status.st_size, status.st_mtime_ns)
-    index = _INDEXES.pop(key, None)
-    if index is None:
-        index = _indexed(path)
-        total = index.bytes + sum(kept.bytes for kept in _INDEXES.values())
-        while _INDEXES and total > KEPT_BYTES:
-            total -= _INDEXES.popitem(last=False)[1].bytes
-    _INDEXES[key] = index  # at the end, as what was used last
-    return index
+    if key not in _INDEXES:
+        _INDEXES[key] = _indexed(path)
+        total = sum(kept.bytes for kept in _INDEXES.values())
+        while len(_INDEXES) > 1 and total > KEPT_BYTES:
+            total -= _INDEXES.pop(next(iter(_INDEXES))).bytes
+    return _INDEXES[key]
 
 
 def _indexed(path: Path) -> _Index:

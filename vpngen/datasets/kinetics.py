@@ -12,18 +12,7 @@ import re
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from vpngen.datasets.base import (
-    SUBSETS,
-    Files,
-    Layout,
-    Listed,
-    Video,
-    content,
-    folders,
-    malformed,
-    other_classes,
-    pair,
-)
+from vpngen.datasets.base import SUBSETS, Files, Layout, Listed, Video, content, folders, malformed, pair, same_classes
 from vpngen.errors import ArgumentError, ConflictError
 
 NAMES: Final = {"train": ("train", "training"), "val": ("val", "validate", "validation", "valid")}
@@ -35,12 +24,12 @@ TABLES: Final = re.compile(r"(^|[_-])(train|val)|kinetics|annot|csv|list|[467]00
 
 
 class Row(NamedTuple):
-    """A clip that is listed: its class, the id of its film, and its name, with times of six digits and of fewest."""
+    """A clip that is listed: its class, and its names: with times of six digits, with times of fewest, and the id of its film."""
 
     label: str
-    film: str
     stem: str
     short: str
+    film: str
 
 
 def read(root: Path, annotations: Path | None, subset: str, split: int) -> Listed:
@@ -56,10 +45,10 @@ def read(root: Path, annotations: Path | None, subset: str, split: int) -> Liste
     if place.is_file():
         rows = _rows(place, subset)
     else:
-        rows = {name: _rows(path, name).get(name, []) for name, path in tables.items()}
+        rows = {name: _rows(path, name)[name] for name, path in tables.items()}
         train, val = ({row.label for row in rows.get(name, [])} for name in SUBSETS)
-        if train and val and train != val:
-            raise other_classes(sources, train, "to train with", val, "to validate with", "")
+        if train and val:
+            same_classes(sources, train, "to train with", val, "to validate with")
     classes = sorted({row.label for part in rows.values() for row in part})
     labels = {name: i for i, name in enumerate(classes)}
     forms = {name: {name} | ({name.replace(" ", "_")} - set(classes)) for name in classes}
@@ -71,14 +60,12 @@ def read(root: Path, annotations: Path | None, subset: str, split: int) -> Liste
         name
         for top in tops[subset][1:] or [root]
         for name in there[top] - known
-        if there[top] & known
-        if top != root or (name != "test" and not any(part.search(name.lower()) for part in PARTS.values()))
+        if there[top] & known and name != "test" and not any(part.search(name.lower()) for part in PARTS.values())
     }
     missing = {name for name in classes if not any(forms[name] & there[top] for top in tops[subset])}
     if strange and missing:
         # Copies with a class missing are common, and so are folders of something else; both at once is another set.
-        remedy = "; are these annotations of the same Kinetics?"
-        raise other_classes(f"{sources} and {root}", missing, "in the lists", strange, "in the folder", remedy)
+        same_classes(f"{sources} and {root}", missing, "in the lists", strange, "in the folder")
     files = Files(folders=True)
     places = {
         (part, name): [top / form for top in some for form in sorted(forms[name] & there[top])] + some
@@ -87,8 +74,7 @@ def read(root: Path, annotations: Path | None, subset: str, split: int) -> Liste
     }
 
     def file_of(part: str, row: Row) -> Path | None:
-        stems = dict.fromkeys((row.stem, row.short, row.film))
-        return files.find(places[part, row.label], stems, f"{row.label}/{row.stem}")
+        return files.find(places[part, row.label], dict.fromkeys(row[1:]), f"{row.label}/{row.stem}")
 
     videos, loose = {}, False
     for row in rows.get(subset, []):
@@ -104,17 +90,15 @@ def read(root: Path, annotations: Path | None, subset: str, split: int) -> Liste
         for part, row in ((part, row) for part, some in rows.items() for row in some):
             file = file_of(part, row)
             if file is not None and owners.setdefault(file, row.stem) != row.stem:
-                raise ConflictError(
-                    f"{file} could be the clip {owners[file]} or {row.stem}, which {sources} list; give it that name"
-                )
+                either = f"{owners[file]} or {row.stem}"
+                raise ConflictError(f"{file} could be the clip {either}, which {sources} list; give it that name")
     return classes, videos.values()
 
 
 def _tables(place: Path) -> dict[str, Path]:
     """Subset -> its CSV, in a folder or, where it is not there, one level below."""
     chosen: dict[str, Path] = {}
-    for level in range(2):
-        tops = [place / name for name in folders(place) if TABLES.search(name.lower())] if level else [place]
+    for tops in ([place], [place / name for name in folders(place) if TABLES.search(name.lower())]):
         tables = sorted(p for top in tops for p in top.glob("*.csv") if p.is_file() and p.name[0] != ".")
         for name, words in NAMES.items():
             of_it = [p for p in tables if re.search(rf"(^|[_-])({'|'.join(words)})([_.-]|$)", p.name.lower())]
@@ -122,8 +106,6 @@ def _tables(place: Path) -> dict[str, Path]:
                 raise ArgumentError(f"must be one of {', '.join(map(str, of_it))}", "annotations")
             if of_it:
                 chosen.setdefault(name, of_it[0])
-        if len(chosen) == len(NAMES):
-            break
     return chosen
 
 
@@ -145,7 +127,7 @@ def _rows(path: Path, subset: str) -> dict[str, list[Row]]:
                 part = (row.get("split") or subset).strip().lower()
                 if (part := words.get(part, part)) not in rows:
                     raise malformed(where, part, "a split: train, val or test")
-                rows[part].append(Row(label, film, f"{film}_{start:06d}_{end:06d}", f"{film}_{start}_{end}"))
+                rows[part].append(Row(label, f"{film}_{start:06d}_{end:06d}", f"{film}_{start}_{end}", film))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConflictError(f"{path} cannot be read: {error}") from None
     return {name: rows[name] for name in SUBSETS}
