@@ -60,8 +60,8 @@ def painted(filmed: VideoSet, monkeypatch: pytest.MonkeyPatch) -> VideoSet:
         video.path: plate(i, n, *SIZES[i % 4]) for i, (video, n) in enumerate(zip(filmed.videos, FRAMES, strict=True))
     }
 
-    def some(info: Any, first: int, last: int, step: int = 1, notes: Any = None) -> Iterator[tuple[int, Pixels]]:
-        yield from ((n, frames[info.path][n]) for n in range(first, min(last, info.frames), step))
+    def some(info: Any, wanted: Any, _: Any) -> Iterator[tuple[int, Pixels]]:
+        yield from ((n, frames[info.path][n]) for n in sorted(set(wanted)))
 
     monkeypatch.setattr(
         decoding, "probe", lambda video: decoding.VideoInfo(video.path, 0, *frames[video.path].shape[:3])

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vpngen.datasets import Video, decoding
-from vpngen.datasets.decoding import Frames, UnreadableError, VideoInfo, frames
+from vpngen.datasets.decoding import Frames, UnreadableError, VideoInfo
 from vpngen.errors import MissingError
 
 pytest.importorskip("av")
@@ -69,6 +69,10 @@ def probe(path: Path, segment: Any = None, images: Any = None) -> VideoInfo:
 
 def stream(path: Path, notes: list[str]) -> Iterator[Frames]:
     return decoding.stream(Video("", path, 0, ""), notes)
+
+
+def frames(info: VideoInfo, first: int, last: int, step: int = 1, notes: Any = None) -> Iterator[tuple[int, Frames]]:
+    return decoding.frames(info, range(first, min(last, info.frames), step), [] if notes is None else notes)
 
 
 def read(info: VideoInfo, first: int, last: int, step: int = 1) -> Pixels:
@@ -248,7 +252,7 @@ def test_seconds_of_a_variable_rate(films: dict[str, Path]) -> None:
 
 @pytest.mark.parametrize("segment", [(1.0, 1.0), (1.5, 1.0), (7.0, 9.0), (-3.0, -1.0), (float("nan"), 1.0)])
 def test_a_segment_without_frames_is_said(segment: tuple[float, float], films: dict[str, Path]) -> None:
-    with pytest.raises(UnreadableError, match=r"the segment from .* holds no frame; the video has 1.60 seconds"):
+    with pytest.raises(UnreadableError, match=r"the segment .* of 1.60 seconds holds no frame"):
         probe(films["b.mp4"], segment)
 
 

@@ -181,34 +181,18 @@ def check_classes(listed: Collection[str], lists: Path, root: Path) -> None:
     same_classes(f"{lists} and {root}", set(listed), "in the lists", class_folders(root, listed), "in the folder")
 
 
-class Files:
-    """Finds videos by the names of their files without suffix, looking once into each folder.
+def videos_in(folder: Path, folders: bool) -> dict[str, list[str]]:
+    """Names without suffix -> the names of the videos in a folder; with `folders`, of folders of JPEGs too.
 
-    A file with the suffix of a video goes before what has none, such as a folder of JPEGs.
-
-    Args:
-        folders: whether a folder may be a video.
+    A file with the suffix of a video goes before what has none.
     """
-
-    def __init__(self, folders: bool) -> None:
-        self._folders = folders
-        self._known: dict[Path, dict[str, list[str]]] = {}
-
-    def _names(self, folder: Path) -> dict[str, list[str]]:
-        """Name without suffix -> the names with it."""
-        if folder not in self._known:
-            files: dict[str, list[str]] = {}
-            others: dict[str, list[str]] = {}
-            for entry in entries(folder):
-                stem, suffix = os.path.splitext(entry.name)
-                if suffix.lower() in ("", *SUFFIXES) and (self._folders or not entry.is_dir()):
-                    (files if suffix else others).setdefault(stem, []).append(entry.name)
-            self._known[folder] = others | files
-        return self._known[folder]
-
-    def find(self, folders: Iterable[Path], stems: Iterable[str], video: str) -> Path | None:
-        """The file of a video with one of these names; None for none. Raises ConflictError for several."""
-        return single([f / name for f in folders for stem in stems for name in self._names(f).get(stem, ())], video)
+    files: dict[str, list[str]] = {}
+    others: dict[str, list[str]] = {}
+    for entry in entries(folder):
+        stem, suffix = os.path.splitext(entry.name)
+        if suffix.lower() in ("", *SUFFIXES) and (folders or not entry.is_dir()):
+            (files if suffix else others).setdefault(stem, []).append(entry.name)
+    return others | files
 
 
 def single(paths: Sequence[Path], video: str) -> Path | None:

@@ -55,23 +55,18 @@ class _Loader:
         self._given = given_ranks(rank, world_size)
         if multiprocessing_context is not None:
             one_of("multiprocessing_context", multiprocessing_context, torch.multiprocessing.get_all_start_methods())
-        self._options: dict[str, Any] = {
-            "num_workers": integer("num_workers", num_workers, 0, 4096),
-            "pin_memory": flag("pin_memory", pin_memory),
-        }
-        if num_workers:
-            self._options |= {
-                "multiprocessing_context": multiprocessing_context,
-                "worker_init_fn": workers.begin,
-                # Of large clips a batch is a gigabyte, and there are two loaders: several workers are ahead enough with one each.
-                "prefetch_factor": 2 if num_workers == 1 else 1,
-            }
-
-    def _reader(self, dataset: Dataset[Any], persistent: bool = False, **options: Any) -> DataLoader[Any]:
-        """A DataLoader of batches that `dataset` makes."""
-        options |= self._options | {"persistent_workers": persistent and self._options["num_workers"] > 0}
-        # A generator of its own: a DataLoader draws from that of torch when it begins, where the model would feel it.
-        return DataLoader(dataset, batch_size=None, generator=torch.Generator(), **options)
+        self._reader = functools.partial(
+            DataLoader[Any],
+            batch_size=None,
+            num_workers=integer("num_workers", num_workers, 0, 4096),
+            multiprocessing_context=multiprocessing_context if num_workers else None,
+            worker_init_fn=workers.begin,
+            # Of large clips a batch is a gigabyte, and there are two loaders: several workers are ahead enough with one each.
+            prefetch_factor={0: None, 1: 2}.get(num_workers, 1),
+            pin_memory=flag("pin_memory", pin_memory),
+            # Of its own: a DataLoader draws from that of torch when it begins, where the model would feel it.
+            generator=torch.Generator(),
+        )
 
     def _batches(self, reader: DataLoader[Any]) -> Iterator[list[Any]]:
         """The entries of each batch; the failures that come with it are kept, and errors are raised here."""
@@ -154,7 +149,7 @@ class VideoLoader(_Loader):
         self._clips = _Clips(videos, shape, whole, flag("shuffle", shuffle), seed, flag("numbers", numbers))
         # What the DataLoader asks for. It knows nothing of this loader, so that one that is dropped is gone at once.
         self._plans: list[tuple[int, int, int]] = []
-        self._kept = self._reader(self._clips, persistent=True, sampler=self._plans)
+        self._kept = self._reader(self._clips, sampler=self._plans, persistent_workers=num_workers > 0)
         self._next = (0, 0)  # epoch and first sample of the next iteration
         self._at: tuple[int, int] | None = None  # of the one that runs
         self._deal(0, (self._given or (0, 1))[1])
@@ -310,14 +305,11 @@ class _Clips(Dataset[Any]):
         t0, step, y0, x0, flip = map(int, window)
         height, width = sampling.sides[side]
         wanted = [(t0 + k * step) % info.frames for k in range(self.clip[0])]
-        first, last, notes = min(wanted), max(wanted) + 1, list[str]()
-        looped = wanted != list(range(first, last, step))
-        passed = decoding.frames(info, first, last, 1 if looped else step, notes)
-        sought = set(wanted)
-        found = {k: frame for k, frame in passed if k in sought}
+        notes: list[str] = []
+        found = dict(decoding.frames(info, wanted, notes))
         if not found:
-            why = f" ({notes[0]})" if notes else ""
-            raise UnreadableError(f"{info.path}: none of the frames {first} to {last - 1} can be decoded{why}")
+            which, why = f"{min(wanted)} to {max(wanted)}", f" ({notes[0]})" if notes else ""
+            raise UnreadableError(f"{info.path}: none of the frames {which} can be decoded{why}")
         cut = np.stack([found[k][y0 : y0 + height, x0 : x0 + width] for k in wanted if k in found])
         clip = _resized(cut, self.clip[1:])
         if len(cut) < len(wanted):

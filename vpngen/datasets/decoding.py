@@ -18,11 +18,11 @@ import functools
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -94,16 +94,12 @@ def probe(video: Video) -> VideoInfo:
     return VideoInfo(path, first, last - first, *index.size)
 
 
-def frames(
-    info: VideoInfo, first: int, last: int, step: int = 1, notes: list[str] | None = None
-) -> Iterator[tuple[int, Frames]]:
-    """The frames first, first + step, ... below `last` of a video, each with its number; those that are damaged are left out.
+def frames(info: VideoInfo, wanted: Collection[int], notes: list[str]) -> Iterator[tuple[int, Frames]]:
+    """Frames of a video, ascending, each with its number; those that are damaged are left out.
 
     Args:
         info: of `probe`.
-        first: from 0, within the video.
-        last: one after the last; frames beyond the end of the video are left out.
-        step: at least 1.
+        wanted: their numbers within the video, one at least, from 0 to below `info.frames`.
         notes: gets a line for each thing found damaged in passing.
 
     Yields:
@@ -112,23 +108,28 @@ def frames(
     Raises:
         UnreadableError: the file is not there any more.
     """
-    last = min(last, info.frames)
-    notes = [] if notes is None else notes
     if info.path.is_dir():
-        for number in range(first, last, step):
+        for number in sorted(set(wanted)):
             try:
                 yield number, _image(info.path, info.first + number, (info.height, info.width))
             except UnreadableError as error:
                 notes.append(str(error))
         return
-    index = _index(info.path)
-    start, stop = info.first + first, info.first + last
-    convert, found = _converter(), False
-    for key in index.ways_to(start):
+    index, convert, found = _index(info.path), _converter(), False
+    numbers = {info.first + number for number in wanted}
+    start, last = min(numbers), max(numbers)
+    ways: list[_Key | None] = [
+        None
+    ]  # to the first frame: from a keyframe, and, if that leads astray, from the beginning
+    if index.stamps is not None:
+        at = bisect.bisect_right(index.keys, int(index.stamps[start]), key=lambda key: key[0]) - 1
+        if at > 0:
+            ways.insert(0, index.keys[at])
+    for key in ways:
         heard: list[str] = []
         with contextlib.suppress(_AstrayError):
-            for number, frame in _numbered(info.path, index, key, start, stop, heard):
-                if number >= start and (number - start) % step == 0:
+            for number, frame in _numbered(info.path, index, key, start, last, heard):
+                if number in numbers:
                     found = True
                     yield number - info.first, convert(frame, index.size)
         if found or key is None:
@@ -144,8 +145,7 @@ def stream(video: Video, notes: list[str]) -> Iterator[Frames]:
         notes: gets a line for each thing found damaged, and where the video is shorter than it says.
 
     Raises:
-        UnreadableError: it is not there, is not a video, or holds nothing that can be decoded.
-        MissingError: PyAV is not installed.
+        UnreadableError, MissingError: as of `probe`.
     """
     if video.segment is None and not video.path.is_dir():
         size, convert = None, _converter()
@@ -156,7 +156,7 @@ def stream(video: Video, notes: list[str]) -> Iterator[Frames]:
             raise UnreadableError(f"{video.path}: nothing in it can be decoded")
         return
     info, found = probe(video), 0
-    for _, frame in frames(info, 0, info.frames, notes=notes):
+    for _, frame in frames(info, range(info.frames), notes):
         found += 1
         yield frame
     if not found:
@@ -193,33 +193,21 @@ def _image(folder: Path, number: int, size: tuple[int, int] | None = None) -> Fr
 # --- what a file holds
 
 
-@dataclass(frozen=True)
-class _Index:
-    """What a pass over a file found.
+_Key = tuple[int, int | None]
+"""(stamp, decoding stamp) of a keyframe."""
 
-    Attributes:
-        times: of each frame, in seconds from the first (N,).
-        size: (height, width) of the first frame.
-        stamps: the time stamp that each frame has (N,), ascending; None where they do not tell the frames apart.
-        keys: (stamp, decoding stamp) of the keyframes from which decoding can begin, ascending.
-    """
 
-    times: npt.NDArray[np.float64]
-    size: tuple[int, int]
-    stamps: npt.NDArray[np.int64] | None
-    keys: tuple[tuple[int, int | None], ...]
+class _Index(NamedTuple):
+    """What a pass over a file found."""
+
+    times: npt.NDArray[np.float64]  # of each frame, in seconds from the first (N,)
+    size: tuple[int, int]  # (height, width) of the first frame
+    stamps: npt.NDArray[np.int64] | None  # of each frame (N,), ascending; None where they do not tell the frames apart
+    keys: tuple[_Key, ...]  # from which decoding can begin, ascending
 
     @property
     def bytes(self) -> int:
         return 200 + 16 * len(self.times) + 100 * len(self.keys)
-
-    def ways_to(self, number: int) -> Iterator[tuple[int, int | None] | None]:
-        """Where decoding may begin to reach a frame: a keyframe, and, if that leads astray, None for the beginning."""
-        if self.stamps is not None:
-            at = bisect.bisect_right(self.keys, int(self.stamps[number]), key=lambda key: key[0]) - 1
-            if at > 0:
-                yield self.keys[at]
-        yield None
 
 
 _INDEXES: dict[tuple[str, int, int], _Index] = {}
@@ -245,7 +233,7 @@ def _indexed(path: Path) -> _Index:
     with _opened(path) as (container, video):
         errors = _errors()
         shown: list[int | None] = []
-        keys: list[tuple[int, int | None]] = []
+        keys: list[_Key] = []
         head: list[tuple[int | None, int, int]] = []
         highest: int | None = None
         coded, joined = True, False
@@ -303,9 +291,7 @@ def _span(path: Path, times: npt.NDArray[np.float64], segment: tuple[float, floa
     hair = 1e-6  # seconds: stamps and annotations are rounded differently
     usual = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
     if not end > start or start > times[-1] + usual or end <= 0:
-        raise UnreadableError(
-            f"{path}: the segment from {start} to {end} seconds holds no frame; the video has {times[-1] + usual:.2f} seconds"
-        )
+        raise UnreadableError(f"{path}: the segment {start} to {end} of {times[-1] + usual:.2f} seconds holds no frame")
     first = max(int(np.searchsorted(times, start + hair, side="right")) - 1, 0)
     return first, max(int(np.searchsorted(times, end - hair, side="left")), first + 1)
 
@@ -349,9 +335,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
         yield container, videos[0]
 
 
-def _decoded(
-    path: Path, key: tuple[int, int | None] | None, notes: list[str], wanted: int | None = None
-) -> Iterator[Any]:
+def _decoded(path: Path, key: _Key | None, notes: list[str], wanted: int | None = None) -> Iterator[Any]:
     """The frames of a file as PyAV has them, as far as they can be decoded, from a keyframe or, with None, from its beginning.
 
     Of those before `wanted`, the stamp of the first that is wanted, the ones that none is predicted from may be left out, which
@@ -392,7 +376,7 @@ def _decoded(
             notes.append(f"the file ends after {seen} of {listed} frames")
 
 
-def _sought(container: Any, video: Any, key: tuple[int, int | None]) -> Iterator[Any]:
+def _sought(container: Any, video: Any, key: _Key) -> Iterator[Any]:
     """The packets from a keyframe on. Some containers seek by one stamp, some by the other, and some only roughly."""
     stamp, decoding = key
     early = (stamp if decoding is None else decoding) - int(2 / (video.time_base or 1))
@@ -411,9 +395,9 @@ def _sought(container: Any, video: Any, key: tuple[int, int | None]) -> Iterator
 
 
 def _numbered(
-    path: Path, index: _Index, key: tuple[int, int | None] | None, start: int, stop: int, notes: list[str]
+    path: Path, index: _Index, key: _Key | None, start: int, last: int, notes: list[str]
 ) -> Iterator[tuple[int, Any]]:
-    """Numbers of frames in a file, ascending, and the frames: all from `start` to below `stop`, and maybe some from before."""
+    """Numbers of frames in a file, ascending, and the frames: all from `start` to `last`, and maybe some from before."""
     before = -1
     wanted = None if index.stamps is None else int(index.stamps[start])
     for count, frame in enumerate(_decoded(path, key, notes, wanted)):
@@ -422,10 +406,10 @@ def _numbered(
             number = int(np.searchsorted(index.stamps, frame.pts)) if frame.pts is not None else -1
             if number in (-1, len(index.stamps)) or index.stamps[number] != frame.pts:
                 continue
-        if before < number < stop:
+        if before < number <= last:
             before = number
             yield number, frame
-        if number >= stop - 1:
+        if number >= last:
             return
 
 

@@ -8,11 +8,24 @@ times may be of fewest digits, as in <id>_1_11.mp4, or left out where one clip a
 from __future__ import annotations
 
 import csv
+import functools
 import re
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from vpngen.datasets.base import SUBSETS, Files, Layout, Listed, Video, content, folders, malformed, pair, same_classes
+from vpngen.datasets.base import (
+    SUBSETS,
+    Layout,
+    Listed,
+    Video,
+    content,
+    folders,
+    malformed,
+    pair,
+    same_classes,
+    single,
+    videos_in,
+)
 from vpngen.errors import ArgumentError, ConflictError
 
 NAMES: Final = {"train": ("train", "training"), "val": ("val", "validate", "validation", "valid")}
@@ -66,7 +79,7 @@ def read(root: Path, annotations: Path | None, subset: str, split: int) -> Liste
     if strange and missing:
         # Copies with a class missing are common, and so are folders of something else; both at once is another set.
         same_classes(f"{sources} and {root}", missing, "in the lists", strange, "in the folder")
-    files = Files(folders=True)
+    look = functools.cache(videos_in)
     places = {
         (part, name): [top / form for top in some for form in sorted(forms[name] & there[top])] + some
         for part, some in tops.items()
@@ -74,7 +87,11 @@ def read(root: Path, annotations: Path | None, subset: str, split: int) -> Liste
     }
 
     def file_of(part: str, row: Row) -> Path | None:
-        return files.find(places[part, row.label], dict.fromkeys(row[1:]), f"{row.label}/{row.stem}")
+        stems = dict.fromkeys(row[1:])
+        found = [
+            top / name for top in places[part, row.label] for stem in stems for name in look(top, True).get(stem, ())
+        ]
+        return single(found, f"{row.label}/{row.stem}")
 
     videos, loose = {}, False
     for row in rows.get(subset, []):

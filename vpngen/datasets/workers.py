@@ -8,7 +8,6 @@ parent ends is killed: they only read.
 from __future__ import annotations
 
 import atexit
-import contextlib
 import multiprocessing
 import os
 import signal
@@ -34,24 +33,15 @@ def iteration(loader: DataLoader[Any]) -> Iterator[Any]:
     if (loader.multiprocessing_context or torch.multiprocessing).get_start_method() != "fork":
         resource_tracker.ensure_running()  # begins with letting signals through again
     before = set(multiprocessing.active_children())
-    with _signals_wait():
+    # Signals are delivered later, and not to processes that are started meanwhile: a child blocks what its parent blocks.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
         made = iter(loader)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     for worker in set(multiprocessing.active_children()) - before:
         _STARTED[worker] = os.getpid()
     return made
-
-
-@contextlib.contextmanager
-def _signals_wait() -> Iterator[None]:
-    """Signals are delivered later, and not to processes that are started meanwhile: a child blocks what its parent blocks."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def begin(_: int) -> None:
@@ -72,7 +62,7 @@ def lost_worker(error: BaseException) -> str | None:
 def _end() -> None:
     """Kill the workers that are left. Multiprocessing would ask them to end, and wait."""
     mine = [worker for worker, parent in _STARTED.items() if parent == os.getpid()]
-    if mine and hasattr(signal, "SIGCHLD"):
+    if mine:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch would raise an error for one that is killed
     for worker in mine:
         worker.kill()
