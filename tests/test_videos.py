@@ -295,14 +295,6 @@ def test_activitynet_with_two_files_of_a_video(one: str, other: str, tmp_path: P
     assert str(root / one) in str(caught.value) and str(root / other) in str(caught.value)
 
 
-def test_activitynet_with_a_file_of_two_videos(tmp_path: Path) -> None:
-    content = activitynet()
-    content["database"]["v_abc"] = {**content["database"]["abc"], "subset": "training"}
-    put(tmp_path / "v" / "v_abc.mp4")
-    with pytest.raises(ConflictError, match="a file v_abc could be the video abc or v_abc"):
-        read_videos("activitynet", tmp_path / "v", put(tmp_path / "a.json", json.dumps(content)), subset="val")
-
-
 def changed(content: dict[str, Any], where: list[Any], value: Any) -> dict[str, Any]:
     at: Any = content
     for key in where[:-1]:

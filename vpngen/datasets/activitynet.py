@@ -21,15 +21,11 @@ def read(root: Path, annotations: Path | None, subset: str, split: int) -> Liste
     """The segments of a subset; the classes are the leaves of the taxonomy, in its order."""
     path, content = database(root, annotations, "activity_net*.json")
     classes = leaves(path, content)
-    owners: dict[str, str] = {}
-    for name in content["database"]:
-        for stem in (f"v_{name}", name):
-            if owners.setdefault(stem, name) != name:
-                raise ConflictError(f"{path}: a file {stem} could be the video {owners[stem]} or {name}")
+    stems = {stem for name in content["database"] for stem in (f"v_{name}", name)}
     # The archives have folders of folders: v1-3/train_val.
     places = [root]
-    for place in (root, *(root / name for name in folders(root) if name not in owners)):
-        places += [place / name for name in folders(place) if name not in owners]
+    for place in (root, *(root / name for name in folders(root) if name not in stems)):
+        places += [place / name for name in folders(place) if name not in stems]
     look, videos = functools.cache(videos_in), []
     for name, entry in content["database"].items():
         where = f"{path}, video {name}"

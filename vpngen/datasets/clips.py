@@ -265,8 +265,7 @@ class _Clips(Dataset[Any]):
                 failures[video.id] = str(error)
                 index = int(self.order.indices(np.array([start + (number - start + k) % n]))[0])
                 continue
-            if notes:
-                failures[video.id] = _damage(notes)
+            failures |= _damage(video, notes)
             return clip, video.label
         some = "\n  ".join(["the folder or the annotations are wrong:", *list(failures.values())[-3:]])
         raise RunError(f"none of {tried} videos in a row can be read, so {some}")
@@ -400,14 +399,12 @@ class _Windows(IterableDataset[Any]):
                     if len(clips) == self.batch_size:
                         yield torch.stack(clips), torch.tensor(indices), short, failures
                         clips, indices, short, failures = [], [], [], {}
+                failures |= _damage(video, notes)
             except UnreadableError as error:
                 failures[video.id] = str(error)
             except VpngenError as error:
                 yield error
                 return
-            else:
-                if notes:
-                    failures[video.id] = _damage(notes)
         if clips or failures:
             yield torch.stack(clips) if clips else None, torch.tensor(indices), short, failures
 
@@ -452,5 +449,6 @@ def _resized(cut: Frames, size: tuple[int, int]) -> torch.Tensor:
     return images.permute(1, 0, 2, 3).contiguous()
 
 
-def _damage(notes: list[str]) -> str:
-    return DAMAGED + notes[0] + (f", and {len(notes) - 1} more" if len(notes) > 1 else "")
+def _damage(video: Video, notes: list[str]) -> dict[str, str]:
+    more = f", and {len(notes) - 1} more" if len(notes) > 1 else ""
+    return {video.id: DAMAGED + notes[0] + more} if notes else {}

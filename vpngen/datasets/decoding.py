@@ -258,20 +258,13 @@ def _indexed(path: Path) -> _Index:
                         joined = joined or (highest is not None and stamp <= highest)
                         keys.append((stamp, packet.dts))
                     highest = stamp if highest is None else max(highest, stamp)
-        reordered = bool(video.codec_context.has_b_frames)
         # AVI has no time stamps, and Matroska none for the MPEG-4 that came from there: with B-frames they are guesses.
-        guessed = reordered and (codec == "mpeg4" or "avi" in container.format.name.split(","))
+        guessed = video.codec_context.has_b_frames and (codec == "mpeg4" or "avi" in container.format.name.split(","))
         unit, rate = float(video.time_base or 1), video.average_rate
     stamps = sorted(stamp for stamp in shown if stamp is not None)
-    one_each = (
-        codec in ONE_EACH
-        and coded
-        and not guessed
-        and not joined
-        and len(stamps) == len(shown) == len(set(stamps))
-        and [stamp for stamp, *_ in head[:HEAD]] == stamps[: len(head[:HEAD])]
-    )
-    if one_each and head:
+    apart = len(stamps) == len(shown) == len(set(stamps))
+    first = [stamp for stamp, *_ in head[:HEAD]]
+    if first and codec in ONE_EACH and coded and apart and not (guessed or joined) and first == stamps[: len(first)]:
         ascending = np.array(stamps, np.int64)
         return _Index((ascending - ascending[0]) * unit, head[0][1:], ascending, tuple(keys))
     size, times = None, []

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from vpngen.datasets.base import (
-    SUBSETS,
     Layout,
     Listed,
     Video,
@@ -30,7 +29,7 @@ from vpngen.errors import ArgumentError, ConflictError
 
 NAMES: Final = {"train": ("train", "training"), "val": ("val", "validate", "validation", "valid")}
 """Subset -> what the annotations of Kinetics call it."""
-PARTS: Final = {name: re.compile(rf"(^|[_-]){name}[^ ]*$") for name in SUBSETS}
+PARTS: Final = {name: re.compile(rf"(^|[_-]){name}[^ ]*$") for name in NAMES}
 """Subset -> what copies of Kinetics call its folder: train, training, train_256, videos_train, ..."""
 TABLES: Final = re.compile(r"(^|[_-])(train|val)|kinetics|annot|csv|list|[467]00")
 """What folders of annotations are called: others, which may be hundreds of classes, are not looked into."""
@@ -50,16 +49,14 @@ def read(root: Path, annotations: Path | None, subset: str, split: int) -> Liste
     place = annotations or root
     tables = {subset: place} if place.is_file() else _tables(place)
     if subset not in tables:
-        raise ConflictError(
-            f"there is no {' or '.join(f'{word}.csv' for word in NAMES[subset])} in {place}, nor "
-            f"kinetics-400_{NAMES[subset][0]}.csv and the like, nor one level below; it has {content(place)}"
-        )
+        names = " or ".join(f"{word}.csv" for word in NAMES[subset])
+        raise ConflictError(f"there is no {names} in {place}, nor one level below; it has {content(place)}")
     sources = " and ".join(map(str, tables.values()))
     if place.is_file():
         rows = _rows(place, subset)
     else:
         rows = {name: _rows(path, name)[name] for name, path in tables.items()}
-        train, val = ({row.label for row in rows.get(name, [])} for name in SUBSETS)
+        train, val = ({row.label for row in rows.get(name, [])} for name in NAMES)
         if train and val:
             same_classes(sources, train, "to train with", val, "to validate with")
     classes = sorted({row.label for part in rows.values() for row in part})
@@ -67,7 +64,7 @@ def read(root: Path, annotations: Path | None, subset: str, split: int) -> Liste
     forms = {name: {name} | ({name.replace(" ", "_")} - set(classes)) for name in classes}
     known = set().union(*forms.values())
     parts = [name for name in folders(root) if name not in known]  # "training dog" is a class
-    tops = {name: [root, *(root / p for p in parts if PARTS[name].search(p.lower()))] for name in SUBSETS}
+    tops = {name: [root, *(root / p for p in parts if PARTS[name].search(p.lower()))] for name in NAMES}
     there = {top: set(folders(top)) for part in tops.values() for top in part}
     strange = {
         name
@@ -81,25 +78,21 @@ def read(root: Path, annotations: Path | None, subset: str, split: int) -> Liste
         same_classes(f"{sources} and {root}", missing, "in the lists", strange, "in the folder")
     look = functools.cache(videos_in)
     places = {
-        (part, name): [top / form for top in some for form in sorted(forms[name] & there[top])] + some
+        (part, name): [top / form for top in some for form in sorted(forms[name] & there[top])] + some[::-1]
         for part, some in tops.items()
         for name in classes
     }
 
     def file_of(part: str, row: Row) -> Path | None:
-        stems = dict.fromkeys(row[1:])
-        found = [
-            top / name for top in places[part, row.label] for stem in stems for name in look(top, True).get(stem, ())
-        ]
+        tops, stems = places[part, row.label], dict.fromkeys(row[1:])
+        found = [top / name for top in tops for stem in stems for name in look(top, True).get(stem, ())]
         return single(found, f"{row.label}/{row.stem}")
 
     videos, loose = {}, False
     for row in rows.get(subset, []):
-        file, here = file_of(subset, row), places[subset, row.label]
+        file, name = file_of(subset, row), f"{row.label}/{row.stem}"
         loose = loose or (file is not None and not file.name.startswith(row.stem))
-        if file is None:
-            file = here[0 if len(here) > len(tops[subset]) else -1] / f"{row.stem}.mp4"
-        name = f"{row.label}/{row.stem}"
+        file = file or places[subset, row.label][0] / f"{row.stem}.mp4"
         videos[name] = Video(name, file, labels[row.label], row.film)
     if loose:
         # A name without times could be that of any clip of a film.
@@ -128,7 +121,7 @@ def _tables(place: Path) -> dict[str, Path]:
 
 def _rows(path: Path, subset: str) -> dict[str, list[Row]]:
     """Subset -> its rows in a table; those that do not say theirs are of `subset`. Raises ConflictError."""
-    rows: dict[str, list[Row]] = {name: [] for name in (*SUBSETS, "test", "testing")}
+    rows: dict[str, list[Row]] = {name: [] for name in (*NAMES, "test", "testing")}
     words = {word: name for name, words in NAMES.items() for word in words}
     needed = ("label", "youtube_id", "time_start", "time_end")
     try:
@@ -147,7 +140,7 @@ def _rows(path: Path, subset: str) -> dict[str, list[Row]]:
                 rows[part].append(Row(label, f"{film}_{start:06d}_{end:06d}", f"{film}_{start}_{end}", film))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConflictError(f"{path} cannot be read: {error}") from None
-    return {name: rows[name] for name in SUBSETS}
+    return {name: rows[name] for name in NAMES}
 
 
 KINETICS = Layout("kinetics", "the CSV file, or the folder of those of train and val", read)

@@ -46,20 +46,15 @@ def read_videos(
         raise ConflictError(f"`annotations` (={str(given)!r}) is not there")
     classes, videos = layout.read(root, given, subset, split)
     found = VideoSet(kind, subset, split, tuple(classes), tuple(videos))
+    source, known = given or root, dict[str, Video]()
     if not found.videos:
-        raise ConflictError(f"{given or root} lists no videos of the subset {subset!r}")
-    known: dict[str, Video] = {}
+        raise ConflictError(f"{source} lists no videos of the subset {subset!r}")
     for video in found.videos:
         if (other := known.setdefault(video.id, video)) is not video:
-            both = f"{other.path} and {video.path}"
-            raise ConflictError(
-                f"{given or root} lists two videos {video.id!r} for {subset}, {both}; remove one of them"
-            )
+            raise ConflictError(f"{source} lists two videos {video.id!r} for {subset}, {other.path} and {video.path}")
     if not any(video.path.exists() for video in found.videos):
-        raise ConflictError(
-            f"none of the {len(found.videos)} videos that {given or root} lists for {subset} is there, not even "
-            f"{found.videos[0].path}; is `root` (={str(root)!r}) the folder of the videos?"
-        )
+        gone = f"none of the {len(found.videos)} videos that {source} lists for {subset} is there"
+        raise ConflictError(f"{gone}, not even {found.videos[0].path}; is `root` the folder of the videos?")
     return found
 
 
@@ -86,15 +81,14 @@ def hold_out(videos: VideoSet, val_fraction: float, seed: int) -> tuple[VideoSet
         labels[video.group].add(video.label)
     groups = sorted(labels)
     left = Counter(label for group in groups for label in labels[group])
-    wanted = {label: max(round(val_fraction * n), 1) for label, n in left.items()}
+    wanted = Counter({label: max(round(val_fraction * n), 1) for label, n in left.items()})
     held = set()
     for i in rng.permute(range(len(groups)), len(groups), seed).tolist() if groups else ():
         mine = labels[groups[i]]
         if any(wanted[label] > 0 for label in mine) and all(left[label] > 1 for label in mine):
             held.add(groups[i])
-            for label in mine:
-                left[label] -= 1
-                wanted[label] -= 1
+            left.subtract(mine)
+            wanted.subtract(mine)
     if not held:
         raise ArgumentError("has no class of two groups, so nothing of it can be held out", "videos")
     stays, val = (tuple(v for v in videos.videos if (v.group in held) is side) for side in (False, True))
