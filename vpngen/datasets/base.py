@@ -15,7 +15,7 @@ from vpngen.errors import ArgumentError, ConflictError
 
 SUBSETS: Final = ("train", "val")
 SUFFIXES: Final = (
-    ".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".asf", ".flv", ".ts", ".mts", ".vob", ".3gp", ".ogv",
+    ".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".asf", ".flv", ".ts", ".vob", ".3gp", ".ogv",
 )  # fmt: skip
 """Of video files."""
 SYSTEM: Final = ("__MACOSX", "lost+found", "@eaDir", "$RECYCLE.BIN", "System Volume Information")
@@ -85,9 +85,6 @@ class Layout:
     splits: int = 1
 
 
-# --- annotations
-
-
 def malformed(where: str, what: object, wanted: str) -> ConflictError:
     """The error that `what`, found at `where`, is not what was `wanted`."""
     return ConflictError(f"{where}: {what!r} is not {wanted}; get the file anew")
@@ -129,9 +126,6 @@ def pair(where: str, value: Any, number: Callable[[Any], Any]) -> tuple[Any, Any
     except (TypeError, ValueError, OverflowError):
         raise malformed(where, value, "a segment of two numbers") from None
     return first, last
-
-
-# --- folders
 
 
 def entries(folder: Path) -> list[os.DirEntry[str]]:

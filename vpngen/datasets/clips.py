@@ -425,9 +425,6 @@ class _Windows(IterableDataset[Any]):
             yield torch.cat([rest[k % len(rest)] for k in range(frames)], 1), begin == 0
 
 
-# --- pixels
-
-
 def _centre(frame: Frames, size: tuple[int, int]) -> Frames:
     """The largest part of a frame (Y, X, 3) of the shape of `size`, from its centre."""
     common = math.gcd(*size)

@@ -116,22 +116,27 @@ def frames(info: VideoInfo, wanted: Collection[int], notes: list[str]) -> Iterat
                 notes.append(str(error))
         return
     index, convert, found = _index(info.path), _converter(), False
-    numbers = {info.first + number for number in wanted}
-    start, last = min(numbers), max(numbers)
+    # A frame is told by its time stamp or, where that does not tell, by how many come before it.
+    stamps, numbers = index.stamps, {info.first + number for number in wanted}
+    marks = {number if stamps is None else int(stamps[number]): number for number in numbers}
+    start, last = min(marks), max(marks)
     ways: list[_Key | None] = [
         None
     ]  # to the first frame: from a keyframe, and, if that leads astray, from the beginning
-    if index.stamps is not None:
-        at = bisect.bisect_right(index.keys, int(index.stamps[start]), key=lambda key: key[0]) - 1
+    if stamps is not None:
+        at = bisect.bisect_right(index.keys, start, key=lambda key: key[0]) - 1
         if at > 0:
             ways.insert(0, index.keys[at])
     for key in ways:
-        heard: list[str] = []
+        heard, before = list[str](), -1
         with contextlib.suppress(_AstrayError):
-            for number, frame in _numbered(info.path, index, key, start, last, heard):
-                if number in numbers:
-                    found = True
+            for count, frame in enumerate(_decoded(info.path, key, heard, None if stamps is None else start)):
+                mark = count if stamps is None else frame.pts
+                if (number := marks.get(mark, -1)) > before:
+                    found, before = True, number
                     yield number - info.first, convert(frame, index.size)
+                if mark is not None and mark >= last:
+                    break
         if found or key is None:
             notes.extend(heard)
             return
@@ -193,7 +198,7 @@ def _image(folder: Path, number: int, size: tuple[int, int] | None = None) -> Fr
 # --- what a file holds
 
 
-_Key = tuple[int, int | None]
+_Key = tuple[int, int]
 """(stamp, decoding stamp) of a keyframe."""
 
 
@@ -256,7 +261,7 @@ def _indexed(path: Path) -> _Index:
                         # A keyframe is shown after all that is decoded before it, unless recordings were joined there
                         # and the stamps begin anew, which would sort the frames into another order.
                         joined = joined or (highest is not None and stamp <= highest)
-                        keys.append((stamp, packet.dts))
+                        keys.append((stamp, stamp if packet.dts is None else packet.dts))
                     highest = stamp if highest is None else max(highest, stamp)
         # AVI has no time stamps, and Matroska none for the MPEG-4 that came from there: with B-frames they are guesses.
         guessed = video.codec_context.has_b_frames and (codec == "mpeg4" or "avi" in container.format.name.split(","))
@@ -372,10 +377,7 @@ def _decoded(path: Path, key: _Key | None, notes: list[str], wanted: int | None 
 def _sought(container: Any, video: Any, key: _Key) -> Iterator[Any]:
     """The packets from a keyframe on. Some containers seek by one stamp, some by the other, and some only roughly."""
     stamp, decoding = key
-    early = (stamp if decoding is None else decoding) - int(2 / (video.time_base or 1))
-    for target in (stamp, decoding, early):
-        if target is None:
-            continue
+    for target in (stamp, decoding, decoding - int(2 / (video.time_base or 1))):
         with contextlib.suppress(*_errors()):
             container.seek(target, stream=video)
             packets = container.demux(video)
@@ -385,25 +387,6 @@ def _sought(container: Any, video: Any, key: _Key) -> Iterator[Any]:
                 if packet.pts is None or packet.pts > stamp:
                     break
     raise _AstrayError
-
-
-def _numbered(
-    path: Path, index: _Index, key: _Key | None, start: int, last: int, notes: list[str]
-) -> Iterator[tuple[int, Any]]:
-    """Numbers of frames in a file, ascending, and the frames: all from `start` to `last`, and maybe some from before."""
-    before = -1
-    wanted = None if index.stamps is None else int(index.stamps[start])
-    for count, frame in enumerate(_decoded(path, key, notes, wanted)):
-        number = count
-        if index.stamps is not None:
-            number = int(np.searchsorted(index.stamps, frame.pts)) if frame.pts is not None else -1
-            if number in (-1, len(index.stamps)) or index.stamps[number] != frame.pts:
-                continue
-        if before < number <= last:
-            before = number
-            yield number, frame
-        if number >= last:
-            return
 
 
 def _upright(frame: Any) -> tuple[int, int]:

@@ -19,15 +19,12 @@ def read(root: Path, annotations: Path | None, subset: str, split: int) -> Liste
         raise ArgumentError("are not for the kind `folder`, whose folders say all", "annotations", str(annotations))
     val = next((path for path in (root / "val", root / "test") if path.is_dir()), root / "val")
     parts = {"train": root / "train", "val": val}
-    filled = {name: class_folders(path) for name, path in parts.items() if path.is_dir()}
-    divided = {name: parts[name] for name, classes in filled.items() if classes}
-    if not divided and subset != "train":
-        remedy = "give `val_fraction`, the fraction of the training videos to hold out"
-        raise ConflictError(f"{root} has no folder `val` or `test`, so all of it is `train`; {remedy}")
-    top = divided.get(subset) if divided else root
+    divided = {name: path for name, path in parts.items() if path.is_dir() and class_folders(path)}
+    top = divided.get(subset) if divided or subset != "train" else root
     if top is None:
-        raise ConflictError(f"{root} has no folder `{subset}` with videos in folders of it; it has {content(root)}")
-    known = set().union(*filled.values()) if divided else class_folders(root)
+        remedy = "if all of it is `train`, give `val_fraction`, the fraction of the training videos to hold out"
+        raise ConflictError(f"{root} has no videos in folders of a folder `{subset}`, but {content(root)}; {remedy}")
+    known = set().union(*map(class_folders, divided.values() or [root]))
     if len(divided) == 2:
         train, other = (class_folders(path, known) for path in divided.values())
         same_classes(f"{parts['train']} and {parts['val']}", train, "in the first", other, "in the second")
