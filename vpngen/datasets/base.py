@@ -110,10 +110,8 @@ def lines(path: Path) -> Iterator[tuple[str, list[str]]]:
     """(file:line, words) of each line that is not empty. Raises ConflictError."""
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise ConflictError(f"there is no {path}; {path.parent} has {content(path.parent)}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConflictError(f"{path} cannot be read: {error}") from None
+        raise ConflictError(f"{path} cannot be read ({error}); its folder has {content(path.parent)}") from None
     for number, line in enumerate(text.splitlines(), 1):
         if words := line.split():
             yield f"{path}:{number}", words

@@ -170,9 +170,6 @@ def stream(video: Video, notes: list[str]) -> Iterator[Frames]:
         notes.append(f"{info.frames - found} of {info.frames} frames cannot be decoded")
 
 
-# --- folders
-
-
 def _images(folder: Path) -> tuple[int, int]:
     """(first number, one after the last) of the images in a folder."""
     try:
@@ -193,9 +190,6 @@ def _image(folder: Path, number: int, size: tuple[int, int] | None = None) -> Fr
     if size is not None and colour.size != (size[1], size[0]):
         colour = colour.resize((size[1], size[0]), Image.Resampling.BILINEAR)
     return np.array(colour)
-
-
-# --- what a file holds
 
 
 _Key = tuple[int, int]
@@ -236,17 +230,16 @@ def _index(path: Path) -> _Index:
 
 def _indexed(path: Path) -> _Index:
     with _opened(path) as (container, video):
-        errors = _errors()
         shown: list[int | None] = []
         keys: list[_Key] = []
         head: list[tuple[int | None, int, int]] = []
         highest: int | None = None
         coded, joined = True, False
         codec = video.codec_context.name
-        with contextlib.suppress(*errors):
+        with contextlib.suppress(*_errors()):
             for packet in container.demux(video):
                 if len(head) < HEAD:
-                    with contextlib.suppress(*errors):
+                    with contextlib.suppress(*_errors()):
                         head += [(f.pts, *_upright(f)) for f in packet.decode()]
                 if not packet.size:
                     continue
@@ -292,9 +285,6 @@ def _span(path: Path, times: npt.NDArray[np.float64], segment: tuple[float, floa
         raise UnreadableError(f"{path}: the segment {start} to {end} of {times[-1] + usual:.2f} seconds holds no frame")
     first = max(int(np.searchsorted(times, start + hair, side="right")) - 1, 0)
     return first, max(int(np.searchsorted(times, end - hair, side="left")), first + 1)
-
-
-# --- decoding
 
 
 class _AstrayError(Exception):

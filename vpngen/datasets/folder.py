@@ -23,7 +23,7 @@ def read(root: Path, annotations: Path | None, subset: str, split: int) -> Liste
     top = divided.get(subset) if divided or subset != "train" else root
     if top is None:
         remedy = "if all of it is `train`, give `val_fraction`, the fraction of the training videos to hold out"
-        raise ConflictError(f"{root} has no videos in folders of a folder `{subset}`, but {content(root)}; {remedy}")
+        raise ConflictError(f"{root} has no videos in folders of a folder `{subset}`; it has {content(root)}; {remedy}")
     known = set().union(*map(class_folders, divided.values() or [root]))
     if len(divided) == 2:
         train, other = (class_folders(path, known) for path in divided.values())

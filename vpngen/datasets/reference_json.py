@@ -63,9 +63,8 @@ def _folder(root: Path, name: str, entry: Mapping[str, Any], labels: Iterable[st
     """The folder of the JPEGs of a video."""
     if "video_path" in entry:
         return root / str(entry["video_path"])
-    places = [root / label / name for label in dict.fromkeys(labels)]
-    if not flat:
-        places = [root / f"v_{name}", root / name, *places]
+    places = [] if flat else [root / f"v_{name}", root / name]
+    places += [root / label / name for label in dict.fromkeys(labels)]
     found = [place for place in places if place.is_dir()] if len(places) > 1 else []
     return single(found, name) or places[0]
 

@@ -41,6 +41,7 @@ def iteration(loader: DataLoader[Any]) -> Iterator[Any]:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     for worker in set(multiprocessing.active_children()) - before:
         _STARTED[worker] = os.getpid()
+        worker.terminate = worker.kill  # type: ignore[method-assign]  # what torch does to one that hangs
     return made
 
 
@@ -66,7 +67,6 @@ def _end() -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch would raise an error for one that is killed
     for worker in mine:
         worker.kill()
-    for worker in mine:
         worker.join()
 
 
