@@ -25,7 +25,7 @@ from PIL import Image
 import vpngen
 from benchmarks.motions import write_ucf101
 from vpngen.cli import cli
-from vpngen.datasets.config import DataConfig
+from vpngen.datasets.sets import DataConfig
 from vpngen.models.weights import read_weights, save_reference
 from vpngen.train import Evaluation, ModelInit, Recipe, Runtime, runs
 from vpngen.train.evaluation import score

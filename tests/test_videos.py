@@ -82,7 +82,9 @@ def test_ucf101(ucf: tuple[Path, Path]) -> None:
 def test_ucf101_says_what_is_wrong(ucf: tuple[Path, Path]) -> None:
     root, lists = ucf
     (lists / "trainlist02.txt").unlink()
-    with pytest.raises(ConflictError, match=r"trainlist02.txt; .* has classInd.txt, testlist01.txt, .*trainlist03.txt"):
+    with pytest.raises(
+        ConflictError, match=r"trainlist02.txt cannot be read .* has classInd.txt, testlist01.txt, .*trainlist03.txt"
+    ):
         read_videos("ucf101", root, lists, split=2)
     for text, match in (
         ("ApplyEyeMakeup/v_a.avi 1\nYoYo/v_b.avi\n", "trainlist01.txt:2: 'YoYo/v_b.avi'"),
@@ -194,7 +196,7 @@ def test_hmdb51_says_what_is_wrong(hmdb: tuple[Path, Path]) -> None:
     with pytest.raises(ConflictError, match=r"catch_test_split1.txt:2: 'b.avi 3'"):
         read_videos("hmdb51", root, lists)
     (lists / "catch_test_split1.txt").unlink()
-    with pytest.raises(ConflictError, match=r"there is no .*catch_test_split1.txt; .* has brush_hair_test_split1.txt"):
+    with pytest.raises(ConflictError, match=r"catch_test_split1.txt cannot be read .* has brush_hair_test_split1.txt"):
         read_videos("hmdb51", root, lists)
     put(root / "chew" / "a.avi")
     with pytest.raises(ConflictError, match="none in the lists alone, chew in the folder alone"):
@@ -293,14 +295,6 @@ def test_activitynet_with_two_files_of_a_video(one: str, other: str, tmp_path: P
     with pytest.raises(ConflictError, match=r"the video abc could be .*abc.* or .*abc") as caught:
         read_videos("activitynet", root, path, subset="val")
     assert str(root / one) in str(caught.value) and str(root / other) in str(caught.value)
-
-
-def test_activitynet_with_a_file_of_two_videos(tmp_path: Path) -> None:
-    content = activitynet()
-    content["database"]["v_abc"] = {**content["database"]["abc"], "subset": "training"}
-    put(tmp_path / "v" / "v_abc.mp4")
-    with pytest.raises(ConflictError, match="a file v_abc could be the video abc or v_abc"):
-        read_videos("activitynet", tmp_path / "v", put(tmp_path / "a.json", json.dumps(content)), subset="val")
 
 
 def changed(content: dict[str, Any], where: list[Any], value: Any) -> dict[str, Any]:
@@ -646,11 +640,11 @@ def test_json_of_activitynet(tmp_path: Path) -> None:
         Video("sJFgo9H6zNo/1", root / "v_sJFgo9H6zNo", 0, "Ironing/sJFgo9H6zNo", frames=(135, 270)),
         Video("-p--hiYCb3k", root / "-p--hiYCb3k", 1, "Archery/-p--hiYCb3k", frames=(76, 76)),
     )
-    with pytest.raises(ConflictError, match=r"video abc: its segments are in seconds, and `fps` \(=None\)"):
+    with pytest.raises(ConflictError, match=r"video abc: `fps` \(=None\) must be"):
         read_videos("json", root, path, subset="val")
     for fps in (0, -1, "25", True, float("nan"), float("inf")):
         content["database"]["abc"]["fps"] = fps
-        with pytest.raises(ConflictError, match=r"video abc: .* `fps` \(=.*\) must say"):
+        with pytest.raises(ConflictError, match=r"video abc: `fps` \(=.*\) must be"):
             read_videos("json", root, put(path, json.dumps(content)), subset="val")
     put(root / "Ironing" / "sJFgo9H6zNo" / "image_00001.jpg")
     with pytest.raises(ConflictError, match=r"video sJFgo9H6zNo could be .*/v_sJFgo9H6zNo or .*/Ironing/sJFgo9H6zNo"):

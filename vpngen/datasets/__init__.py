@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 LAYOUTS: Final = {layout.name: layout for layout in (UCF101, HMDB51, ACTIVITYNET, KINETICS, JSON, FOLDER)}
 KINDS: Final = tuple(LAYOUTS)
 """What `read_videos` takes as `kind`."""
-ANNOTATIONS: Final = "; ".join(
-    f"{layout.name}: {layout.annotations}" for layout in LAYOUTS.values() if layout.annotations
-)
+ANNOTATIONS: Final = "; ".join(f"{kind}: {one.annotations}" for kind, one in LAYOUTS.items() if one.annotations)
 """What it takes as `annotations`, for help."""
 
 __all__ = [

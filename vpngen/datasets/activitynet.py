@@ -5,11 +5,12 @@ Annotations are the JSON file of version 1.3. Files are v_<id>.mp4 and the like 
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Any, Final
 
-from vpngen.datasets.base import Files, Layout, Listed, Video, find_lists, folders, malformed, pair
+from vpngen.datasets.base import Layout, Listed, Video, find_lists, folders, malformed, pair, single, videos_in
 from vpngen.errors import ArgumentError, ConflictError
 
 NAMES: Final = {"train": "training", "val": "validation"}
@@ -20,29 +21,26 @@ def read(root: Path, annotations: Path | None, subset: str, split: int) -> Liste
     """The segments of a subset; the classes are the leaves of the taxonomy, in its order."""
     path, content = database(root, annotations, "activity_net*.json")
     classes = leaves(path, content)
-    owners: dict[str, str] = {}
-    for name in content["database"]:
-        for stem in (f"v_{name}", name):
-            if owners.setdefault(stem, name) != name:
-                raise ConflictError(f"{path}: a file {stem} could be the video {owners[stem]} or {name}")
+    stems = {stem for name in content["database"] for stem in (f"v_{name}", name)}
     # The archives have folders of folders: v1-3/train_val.
     places = [root]
-    for place in (root, *(root / name for name in folders(root) if name not in owners)):
-        places += [place / name for name in folders(place) if name not in owners]
-    files, videos = Files(folders=False), []
+    for place in (root, *(root / name for name in folders(root) if name not in stems)):
+        places += [place / name for name in folders(place) if name not in stems]
+    look, videos = functools.cache(videos_in), []
     for name, entry in content["database"].items():
         where = f"{path}, video {name}"
         if not isinstance(entry, dict) or entry.get("subset") not in (*NAMES.values(), "testing"):
             raise malformed(where, entry, "of a subset training, validation or testing")
         if entry["subset"] != NAMES[subset]:
             continue
-        file = files.find(places, (f"v_{name}", name), name) or root / f"v_{name}.mp4"
+        found = [p / file for p in places for stem in (f"v_{name}", name) for file in look(p, False).get(stem, ())]
+        path_of = single(found, name) or root / f"v_{name}.mp4"
         for k, annotation in enumerate(entry.get("annotations") or ()):
             label = annotation.get("label") if isinstance(annotation, dict) else None
             if label not in classes:
                 raise malformed(where, label, "the name of a class of the taxonomy")
             segment = pair(where, annotation.get("segment"), float)
-            videos.append(Video(f"{name}/{k}", file, classes.index(label), name, segment))
+            videos.append(Video(f"{name}/{k}", path_of, classes.index(label), name, segment))
     return classes, videos
 
 
@@ -57,13 +55,10 @@ def database(root: Path, given: Path | None, pattern: str) -> tuple[Path, dict[s
     (path,) = found
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConflictError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise ConflictError(f"{path} is not JSON: {error}") from None
+    except (OSError, ValueError) as error:
+        raise ConflictError(f"{path} is not JSON that can be read: {error}") from None
     if not isinstance(content, dict) or not isinstance(content.get("database"), dict):
-        shown = sorted(content)[:5] if isinstance(content, dict) else content
-        raise malformed(str(path), shown, "a `database` of videos")
+        raise malformed(str(path), str(content)[:99], "a `database` of videos")
     return path, content
 
 

@@ -15,13 +15,9 @@ from vpngen.errors import ArgumentError, ConflictError
 
 SUBSETS: Final = ("train", "val")
 SUFFIXES: Final = (
-    ".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".3gp", ".ogv",
+    ".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".asf", ".flv", ".ts", ".vob", ".3gp", ".ogv",
 )  # fmt: skip
 """Of video files."""
-BESIDE: Final = (
-    ".part", ".ytdl", ".json", ".txt", ".description", ".vtt", ".srt", ".jpg", ".jpeg", ".png", ".wav", ".mp3", ".npy", ".pkl",
-)  # fmt: skip
-"""Of files that lie beside videos of the same name. Any other suffix, or none, may be a video too."""
 SYSTEM: Final = ("__MACOSX", "lost+found", "@eaDir", "$RECYCLE.BIN", "System Volume Information")
 """Folders that no one put there."""
 
@@ -89,9 +85,6 @@ class Layout:
     splits: int = 1
 
 
-# --- annotations
-
-
 def malformed(where: str, what: object, wanted: str) -> ConflictError:
     """The error that `what`, found at `where`, is not what was `wanted`."""
     return ConflictError(f"{where}: {what!r} is not {wanted}; get the file anew")
@@ -117,10 +110,8 @@ def lines(path: Path) -> Iterator[tuple[str, list[str]]]:
     """(file:line, words) of each line that is not empty. Raises ConflictError."""
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise ConflictError(f"there is no {path}; {path.parent} has {content(path.parent)}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConflictError(f"{path} cannot be read: {error}") from None
+        raise ConflictError(f"{path} cannot be read ({error}); its folder has {content(path.parent)}") from None
     for number, line in enumerate(text.splitlines(), 1):
         if words := line.split():
             yield f"{path}:{number}", words
@@ -133,9 +124,6 @@ def pair(where: str, value: Any, number: Callable[[Any], Any]) -> tuple[Any, Any
     except (TypeError, ValueError, OverflowError):
         raise malformed(where, value, "a segment of two numbers") from None
     return first, last
-
-
-# --- folders
 
 
 def entries(folder: Path) -> list[os.DirEntry[str]]:
@@ -173,56 +161,35 @@ def class_folders(root: Path, known: Collection[str] = ()) -> set[str]:
     return {name for name in folders(root) if name in known or any(is_video(e.name) for e in entries(root / name))}
 
 
-def other_classes(between: str, one: set[str], first: str, other: set[str], second: str, remedy: str) -> ConflictError:
-    """The error that two places `between` them have different classes: which the `first` alone has, which the `second`."""
-    return ConflictError(
-        f"{between} have different classes: {some(one - other)} {first} alone, {some(other - one)} {second} alone{remedy}"
-    )
+def same_classes(between: str, one: set[str], first: str, other: set[str], second: str) -> None:
+    """Raises ConflictError where two places `between` them have different classes: which the `first` alone has, which the `second`."""
+    if one != other:
+        alone = f"{some(one - other)} {first} alone, {some(other - one)} {second} alone"
+        raise ConflictError(f"{between} have different classes: {alone}; give what belongs to one and the same set")
 
 
-def check_classes(listed: set[str], lists: Path, file: Path, root: Path) -> None:
-    """Raises ConflictError where the lists, `file` in the folder `lists`, and the folder of videos have different classes."""
-    there = class_folders(root, listed) - {lists.name}
-    if listed != there:
-        remedy = "; give the folder and the lists of one and the same set"
-        raise other_classes(f"{file} and {root}", listed, "in the lists", there, "in the folder", remedy)
+def check_classes(listed: Collection[str], lists: Path, root: Path) -> None:
+    """Raises ConflictError where the lists, which are in a folder, and the folder of the videos have different classes."""
+    same_classes(f"{lists} and {root}", set(listed), "in the lists", class_folders(root, listed), "in the folder")
 
 
-class Files:
-    """Finds videos by the names of their files without suffix, looking once into each folder.
+def videos_in(folder: Path, folders: bool) -> dict[str, list[str]]:
+    """Names without suffix -> the names of the videos in a folder; with `folders`, of folders of JPEGs too.
 
-    A file with the suffix of a video goes before what may be one, such as a folder of JPEGs.
-
-    Args:
-        folders: whether a folder may be a video.
+    A file with the suffix of a video goes before what has none.
     """
-
-    def __init__(self, folders: bool) -> None:
-        self._folders = folders
-        self._known: dict[Path, dict[str, list[str]]] = {}
-
-    def _names(self, folder: Path) -> dict[str, list[str]]:
-        """Name without suffix -> the names with it."""
-        if folder not in self._known:
-            files: dict[str, list[str]] = {}
-            others: dict[str, list[str]] = {}
-            for entry in entries(folder):
-                stem, suffix = os.path.splitext(entry.name)
-                if suffix.lower() in BESIDE or (not self._folders and entry.is_dir()):
-                    continue
-                (files if suffix.lower() in SUFFIXES else others).setdefault(stem, []).append(entry.name)
-            self._known[folder] = others | files
-        return self._known[folder]
-
-    def find(self, folders: Iterable[Path], stems: Iterable[str], video: str) -> Path | None:
-        """The file of a video with one of these names; None for none. Raises ConflictError for several."""
-        return single([f / name for f in folders for stem in stems for name in self._names(f).get(stem, ())], video)
+    files: dict[str, list[str]] = {}
+    others: dict[str, list[str]] = {}
+    for entry in entries(folder):
+        stem, suffix = os.path.splitext(entry.name)
+        if suffix.lower() in ("", *SUFFIXES) and (folders or not entry.is_dir()):
+            (files if suffix else others).setdefault(stem, []).append(entry.name)
+    return others | files
 
 
 def single(paths: Sequence[Path], video: str) -> Path | None:
     """The one path of a video, or None; links to the same one are not several. Raises ConflictError."""
     if len(paths) > 1 and len({path.resolve() for path in paths}) > 1:
-        raise ConflictError(
-            f"the video {video} could be {' or '.join(map(str, paths))}; leave one of them in the folder"
-        )
+        either = " or ".join(map(str, paths))
+        raise ConflictError(f"the video {video} could be {either}; leave one of them in the folder")
     return paths[0] if paths else None

@@ -22,11 +22,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
+from vpngen import checks
 from vpngen.checks import MAX_SIDE, SEEDS, Shape, flag, integer, one_of
-from vpngen.checks import shape as clip_shape
 from vpngen.datasets import decoding, workers
 from vpngen.datasets.base import Video, VideoSet
-from vpngen.datasets.decoding import Frames, UnreadableError, VideoInfo
+from vpngen.datasets.decoding import Frames, UnreadableError
 from vpngen.errors import ArgumentError, RunError, VpngenError
 from vpngen.sampling import Augment, Deal, Sampling, augmentation
 from vpngen.stream.dataset import check_state, given_ranks, ranks_here
@@ -55,23 +55,18 @@ class _Loader:
         self._given = given_ranks(rank, world_size)
         if multiprocessing_context is not None:
             one_of("multiprocessing_context", multiprocessing_context, torch.multiprocessing.get_all_start_methods())
-        self._options: dict[str, Any] = {
-            "num_workers": integer("num_workers", num_workers, 0, 4096),
-            "pin_memory": flag("pin_memory", pin_memory),
-        }
-        if num_workers:
-            self._options |= {
-                "multiprocessing_context": multiprocessing_context,
-                "worker_init_fn": workers.begin,
-                # Of large clips a batch is a gigabyte, and there are two loaders: several workers are ahead enough with one each.
-                "prefetch_factor": 2 if num_workers == 1 else 1,
-            }
-
-    def _reader(self, dataset: Dataset[Any], persistent: bool = False, **options: Any) -> DataLoader[Any]:
-        """A DataLoader of batches that `dataset` makes."""
-        options |= self._options | {"persistent_workers": persistent and self._options["num_workers"] > 0}
-        # A generator of its own: a DataLoader draws from that of torch when it begins, where the model would feel it.
-        return DataLoader(dataset, batch_size=None, collate_fn=_as_it_is, generator=torch.Generator(), **options)
+        self._reader = functools.partial(
+            DataLoader[Any],
+            batch_size=None,
+            num_workers=integer("num_workers", num_workers, 0, 4096),
+            multiprocessing_context=multiprocessing_context if num_workers else None,
+            worker_init_fn=workers.begin,
+            # Of large clips a batch is a gigabyte, and there are two loaders: several workers are ahead enough with one each.
+            prefetch_factor={0: None, 1: 2}.get(num_workers, 1),
+            pin_memory=flag("pin_memory", pin_memory),
+            # Of its own: a DataLoader draws from that of torch when it begins, where the model would feel it.
+            generator=torch.Generator(),
+        )
 
     def _batches(self, reader: DataLoader[Any]) -> Iterator[list[Any]]:
         """The entries of each batch; the failures that come with it are kept, and errors are raised here."""
@@ -147,17 +142,14 @@ class VideoLoader(_Loader):
         if not videos.videos:
             raise ArgumentError("is an empty set", "videos")
         self.drop_last = flag("drop_last", drop_last)
-        self._clips = _Clips(
-            videos,
-            clip_shape("clip", clip),
-            _relative(augmentation(augment)),
-            flag("shuffle", shuffle),
-            integer("seed", seed, 0, SEEDS),
-            flag("numbers", numbers),
-        )
+        shape, whole = checks.shape("clip", clip), augmentation(augment)
+        if whole.scales is None:  # of real videos every crop is a part of the short side
+            whole = dataclasses.replace(whole, scales=(1.0,) if whole.crop == "center" else (X10_SCALE,))
+        seed = integer("seed", seed, 0, SEEDS)
+        self._clips = _Clips(videos, shape, whole, flag("shuffle", shuffle), seed, flag("numbers", numbers))
         # What the DataLoader asks for. It knows nothing of this loader, so that one that is dropped is gone at once.
         self._plans: list[tuple[int, int, int]] = []
-        self._kept = self._reader(self._clips, persistent=True, sampler=self._plans)
+        self._kept = self._reader(self._clips, sampler=self._plans, persistent_workers=num_workers > 0)
         self._next = (0, 0)  # epoch and first sample of the next iteration
         self._at: tuple[int, int] | None = None  # of the one that runs
         self._deal(0, (self._given or (0, 1))[1])
@@ -171,12 +163,8 @@ class VideoLoader(_Loader):
     def _deal(self, start: int, ranks: int) -> Deal:
         n = len(self.videos.videos)
         if self.drop_last and self.batch_size * ranks > n:
-            on = f" on each of {ranks} ranks" if ranks > 1 else ""
-            raise ArgumentError(
-                f"{on} is more than the set has, which is {n} videos; give a smaller one, or drop_last=False",
-                "batch_size",
-                self.batch_size,
-            )
+            problem = f"on each of {ranks} ranks is more than the {n} videos; give a smaller one, or drop_last=False"
+            raise ArgumentError(problem, "batch_size", self.batch_size)
         return Deal(start, n, self.batch_size, ranks, self.drop_last)
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, ...]]:
@@ -205,13 +193,8 @@ class VideoLoader(_Loader):
     def state_dict(self) -> dict[str, Any]:
         """Where the loader is, in plain values: what all ranks have seen once they have taken as many batches."""
         epoch, sample = self._at or self._next
-        return {
-            "vpngen_videos": STATE_FORM,
-            "fingerprint": self.fingerprint,
-            "settings": self._settings(),
-            "epoch": epoch,
-            "sample": sample,
-        }
+        about = {"vpngen_videos": STATE_FORM, "fingerprint": self.fingerprint, "settings": self._settings()}
+        return about | {"epoch": epoch, "sample": sample}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state: the next iteration gives the samples that were left, on however many ranks and workers.
@@ -244,16 +227,7 @@ class VideoLoader(_Loader):
 
 @dataclass(frozen=True)
 class _Clips(Dataset[Any]):
-    """(epoch, first sample, one after the last) -> a batch, in any process.
-
-    Attributes:
-        videos: the set.
-        clip: (t, y, x).
-        augment: with scales, always.
-        shuffle: whether each pass over the videos has an order of its own.
-        seed: in [0, 2**64).
-        numbers: whether a batch tells the numbers of its samples.
-    """
+    """(epoch, first sample, one after the last) -> a batch, in any process. `augment` has scales, always."""
 
     videos: VideoSet
     clip: Shape
@@ -291,13 +265,10 @@ class _Clips(Dataset[Any]):
                 failures[video.id] = str(error)
                 index = int(self.order.indices(np.array([start + (number - start + k) % n]))[0])
                 continue
-            if notes:
-                failures[video.id] = _damage(notes)
+            failures |= _damage(video, notes)
             return clip, video.label
-        some = "\n  ".join(list(failures.values())[-3:])
-        raise RunError(
-            f"none of {tried} videos in a row can be read, so the folder or the annotations are wrong:\n  {some}"
-        )
+        some = "\n  ".join(["the folder or the annotations are wrong:", *list(failures.values())[-3:]])
+        raise RunError(f"none of {tried} videos in a row can be read, so {some}")
 
     def sampling(self, shape: Shape) -> Sampling:
         """The windows of a video of this shape (t, y, x). The clip has its sides in lowest terms, so any video holds them."""
@@ -317,7 +288,7 @@ class _Clips(Dataset[Any]):
 
     def cut(self, video: Video, number: int) -> tuple[torch.Tensor, list[str]]:
         """The clip of a sample from a video, uint8 (3, T, H, W), and what was found damaged. Raises UnreadableError."""
-        info, sample = decoding.probe(video.path, video.segment, video.frames), np.array([number])
+        info, sample = decoding.probe(video), np.array([number])
         size, longest = (info.height, info.width), self._span(max(self.augment.steps))
         # A video that is shorter than the clip is shown again from its beginning, as often as it takes.
         try:
@@ -333,26 +304,17 @@ class _Clips(Dataset[Any]):
         t0, step, y0, x0, flip = map(int, window)
         height, width = sampling.sides[side]
         wanted = [(t0 + k * step) % info.frames for k in range(self.clip[0])]
-        found, notes = _some_frames(info, wanted, step)
+        notes: list[str] = []
+        found = dict(decoding.frames(info, wanted, notes))
+        if not found:
+            which, why = f"{min(wanted)} to {max(wanted)}", f" ({notes[0]})" if notes else ""
+            raise UnreadableError(f"{info.path}: none of the frames {which} can be decoded{why}")
         cut = np.stack([found[k][y0 : y0 + height, x0 : x0 + width] for k in wanted if k in found])
         clip = _resized(cut, self.clip[1:])
         if len(cut) < len(wanted):
             notes.append(f"{len(wanted) - len(cut)} of the {len(wanted)} frames of a clip cannot be decoded")
             clip = clip[:, torch.arange(len(wanted)) % len(cut)]
         return clip.flip(-1) if flip else clip, notes
-
-
-def _some_frames(info: VideoInfo, wanted: list[int], step: int) -> tuple[dict[int, Frames], list[str]]:
-    """Frames by their numbers, those of `wanted` that can be decoded. Raises UnreadableError if none can."""
-    first, last, notes = min(wanted), max(wanted) + 1, list[str]()
-    looped = wanted != list(range(first, last, step))
-    passed = decoding.frames(info, first, last, 1 if looped else step, notes)
-    sought = set(wanted)
-    found = {number: frame for number, frame in passed if number in sought}
-    if not found:
-        why = f" ({notes[0]})" if notes else ""
-        raise UnreadableError(f"{info.path}: none of the frames {first} to {last - 1} can be decoded{why}")
-    return found, notes
 
 
 class WindowLoader(_Loader):
@@ -369,14 +331,11 @@ class WindowLoader(_Loader):
         batch_size: windows of a batch at most; a batch may span videos.
         clip: (t, y, x) of a window.
         stride: frames from one window to the next; None for `clip[0]`, so that they do not overlap.
-        num_workers: as of VideoLoader, and so the arguments below.
-        multiprocessing_context: likewise.
-        pin_memory: likewise.
-        rank: likewise.
-        world_size: likewise.
+
+    The other arguments are those of VideoLoader.
 
     Attributes:
-        failures: id of a video -> why it could not be read, or what of it is damaged; as far as this process has seen.
+        failures: as of VideoLoader.
         short: ids of the videos that have fewer frames than a window, and were looped.
 
     Yields:
@@ -401,7 +360,7 @@ class WindowLoader(_Loader):
     ) -> None:
         super().__init__(videos, batch_size, rank, world_size, num_workers, multiprocessing_context, pin_memory)
         self.short: set[str] = set()
-        shape = clip_shape("clip", clip)
+        shape = checks.shape("clip", clip)
         stride = shape[0] if stride is None else integer("stride", stride, 1, MAX_SIDE)
         self._windows = _Windows(videos, self.batch_size, shape, stride)
 
@@ -440,14 +399,12 @@ class _Windows(IterableDataset[Any]):
                     if len(clips) == self.batch_size:
                         yield torch.stack(clips), torch.tensor(indices), short, failures
                         clips, indices, short, failures = [], [], [], {}
+                failures |= _damage(video, notes)
             except UnreadableError as error:
                 failures[video.id] = str(error)
             except VpngenError as error:
                 yield error
                 return
-            else:
-                if notes:
-                    failures[video.id] = _damage(notes)
         if clips or failures:
             yield torch.stack(clips) if clips else None, torch.tensor(indices), short, failures
 
@@ -456,7 +413,7 @@ class _Windows(IterableDataset[Any]):
         frames, size = self.clip[0], self.clip[1:]
         held: deque[torch.Tensor] = deque(maxlen=frames)  # (3, 1, H, W) each
         seen = begin = 0
-        for frame in decoding.stream(video.path, notes, video.segment, video.frames):
+        for frame in decoding.stream(video, notes):
             seen += 1
             if seen > begin:
                 held.append(_resized(_centre(frame, size)[None], size))
@@ -466,9 +423,6 @@ class _Windows(IterableDataset[Any]):
         if seen > begin:
             rest = list(held)[-(seen - begin) :]
             yield torch.cat([rest[k % len(rest)] for k in range(frames)], 1), begin == 0
-
-
-# --- pixels
 
 
 def _centre(frame: Frames, size: tuple[int, int]) -> Frames:
@@ -492,16 +446,6 @@ def _resized(cut: Frames, size: tuple[int, int]) -> torch.Tensor:
     return images.permute(1, 0, 2, 3).contiguous()
 
 
-def _relative(augment: Augment) -> Augment:
-    """An augmentation with scales: of real videos every crop is a part of the short side."""
-    if augment.scales is not None:
-        return augment
-    return dataclasses.replace(augment, scales=(1.0,) if augment.crop == "center" else (X10_SCALE,))
-
-
-def _damage(notes: list[str]) -> str:
-    return DAMAGED + notes[0] + (f", and {len(notes) - 1} more" if len(notes) > 1 else "")
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
+def _damage(video: Video, notes: list[str]) -> dict[str, str]:
+    more = f", and {len(notes) - 1} more" if len(notes) > 1 else ""
+    return {video.id: DAMAGED + notes[0] + more} if notes else {}

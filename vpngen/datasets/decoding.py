@@ -18,17 +18,17 @@ import functools
 import itertools
 import os
 import re
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from vpngen.datasets.base import Video
 from vpngen.errors import MissingError, RunError
 
 Frames = npt.NDArray[np.uint8]
@@ -72,42 +72,34 @@ class VideoInfo:
     width: int
 
 
-def probe(path: Path, segment: tuple[float, float] | None = None, numbers: tuple[int, int] | None = None) -> VideoInfo:
-    """The frames that a video has.
-
-    Args:
-        path: a file, or a folder of JPEGs.
-        segment: (start, end) in seconds from the first frame: those that are on screen within; None for all.
-        numbers: of a folder, the first image and one after the last; None for all that there are.
+def probe(video: Video) -> VideoInfo:
+    """The frames that a video has; of a segment, those that are on screen within it.
 
     Raises:
         UnreadableError: it is not there, is not a video, or holds nothing that can be decoded; a segment that is empty.
         MissingError: PyAV is not installed.
     """
+    path = video.path
     if path.is_dir():
-        first, last = _images(path) if numbers is None else numbers
+        first, last = _images(path) if video.frames is None else video.frames
         if last <= first:
-            raise UnreadableError(f"{path} holds no images image_00001.jpg, ... of the numbers {first} to {last - 1}")
+            raise UnreadableError(f"{path} holds no images image_00001.jpg, ... to take")
         for number in range(first, last):
             with contextlib.suppress(UnreadableError):
                 height, width, _ = _image(path, number).shape
                 return VideoInfo(path, first, last - first, height, width)
         raise UnreadableError(f"{path}: none of the images {first} to {last - 1} can be read")
     index = _index(path)
-    first, last = (0, len(index.times)) if segment is None else _span(path, index.times, segment)
+    first, last = (0, len(index.times)) if video.segment is None else _span(path, index.times, video.segment)
     return VideoInfo(path, first, last - first, *index.size)
 
 
-def frames(
-    info: VideoInfo, first: int, last: int, step: int = 1, notes: list[str] | None = None
-) -> Iterator[tuple[int, Frames]]:
-    """The frames first, first + step, ... below `last` of a video, each with its number; those that are damaged are left out.
+def frames(info: VideoInfo, wanted: Collection[int], notes: list[str]) -> Iterator[tuple[int, Frames]]:
+    """Frames of a video, ascending, each with its number; those that are damaged are left out.
 
     Args:
         info: of `probe`.
-        first: from 0, within the video.
-        last: one after the last; frames beyond the end of the video are left out.
-        step: at least 1.
+        wanted: their numbers within the video, one at least, from 0 to below `info.frames`.
         notes: gets a line for each thing found damaged in passing.
 
     Yields:
@@ -116,68 +108,66 @@ def frames(
     Raises:
         UnreadableError: the file is not there any more.
     """
-    last = min(last, info.frames)
-    notes = [] if notes is None else notes
     if info.path.is_dir():
-        for number in range(first, last, step):
+        for number in sorted(set(wanted)):
             try:
                 yield number, _image(info.path, info.first + number, (info.height, info.width))
             except UnreadableError as error:
                 notes.append(str(error))
         return
-    index = _index(info.path)
-    start, stop = info.first + first, info.first + last
-    convert, found = _converter(), False
-    for key in index.ways_to(start):
-        heard: list[str] = []
+    index, convert, found = _index(info.path), _converter(), False
+    # A frame is told by its time stamp or, where that does not tell, by how many come before it.
+    stamps, numbers = index.stamps, {info.first + number for number in wanted}
+    marks = {number if stamps is None else int(stamps[number]): number for number in numbers}
+    start, last = min(marks), max(marks)
+    ways: list[_Key | None] = [
+        None
+    ]  # to the first frame: from a keyframe, and, if that leads astray, from the beginning
+    if stamps is not None:
+        at = bisect.bisect_right(index.keys, start, key=lambda key: key[0]) - 1
+        if at > 0:
+            ways.insert(0, index.keys[at])
+    for key in ways:
+        heard, before = list[str](), -1
         with contextlib.suppress(_AstrayError):
-            for number, frame in _numbered(info.path, index, key, start, stop, heard):
-                if number >= start and (number - start) % step == 0:
-                    found = True
+            for count, frame in enumerate(_decoded(info.path, key, heard, None if stamps is None else start)):
+                mark = count if stamps is None else frame.pts
+                if (number := marks.get(mark, -1)) > before:
+                    found, before = True, number
                     yield number - info.first, convert(frame, index.size)
+                if mark is not None and mark >= last:
+                    break
         if found or key is None:
             notes.extend(heard)
             return
 
 
-def stream(
-    path: Path,
-    notes: list[str] | None = None,
-    segment: tuple[float, float] | None = None,
-    numbers: tuple[int, int] | None = None,
-) -> Iterator[Frames]:
+def stream(video: Video, notes: list[str]) -> Iterator[Frames]:
     """The frames of a video from its beginning, decoded once, one in memory at a time: uint8 (H, W, 3) of one size.
 
     Args:
-        path: a file, or a folder of JPEGs.
+        video: a file, a segment of it, or a folder of JPEGs.
         notes: gets a line for each thing found damaged, and where the video is shorter than it says.
-        segment: as of `probe`.
-        numbers: likewise.
 
     Raises:
-        UnreadableError: it is not there, is not a video, or holds nothing that can be decoded.
-        MissingError: PyAV is not installed.
+        UnreadableError, MissingError: as of `probe`.
     """
-    notes = [] if notes is None else notes
-    if segment is None and not path.is_dir():
+    if video.segment is None and not video.path.is_dir():
         size, convert = None, _converter()
-        for frame in _decoded(path, None, notes):
+        for frame in _decoded(video.path, None, notes):
             size = size or _upright(frame)
             yield convert(frame, size)
         if size is None:
-            raise UnreadableError(f"{path}: nothing in it can be decoded")
+            raise UnreadableError(f"{video.path}: nothing in it can be decoded")
         return
-    info, found = probe(path, segment, numbers), 0
-    for _, frame in frames(info, 0, info.frames, notes=notes):
+    info, found = probe(video), 0
+    for _, frame in frames(info, range(info.frames), notes):
         found += 1
         yield frame
     if not found:
-        raise UnreadableError(f"{path}: none of its {info.frames} frames can be decoded")
+        raise UnreadableError(f"{video.path}: none of its {info.frames} frames can be decoded")
     if found < info.frames:
         notes.append(f"{info.frames - found} of {info.frames} frames cannot be decoded")
-
-
-# --- folders
 
 
 def _images(folder: Path) -> tuple[int, int]:
@@ -187,9 +177,7 @@ def _images(folder: Path) -> tuple[int, int]:
     except OSError as error:
         raise UnreadableError(f"{folder} cannot be read: {error.strerror}") from None
     numbers = [int(found[1]) for name in names if (found := IMAGE.fullmatch(name))]
-    if not numbers:
-        raise UnreadableError(f"{folder} holds no images image_00001.jpg, ...")
-    return min(numbers), max(numbers) + 1
+    return min(numbers, default=0), max(numbers, default=-1) + 1
 
 
 def _image(folder: Path, number: int, size: tuple[int, int] | None = None) -> Frames:
@@ -204,39 +192,25 @@ def _image(folder: Path, number: int, size: tuple[int, int] | None = None) -> Fr
     return np.array(colour)
 
 
-# --- what a file holds
+_Key = tuple[int, int]
+"""(stamp, decoding stamp) of a keyframe."""
 
 
-@dataclass(frozen=True)
-class _Index:
-    """What a pass over a file found.
+class _Index(NamedTuple):
+    """What a pass over a file found."""
 
-    Attributes:
-        times: of each frame, in seconds from the first (N,).
-        size: (height, width) of the first frame.
-        stamps: the time stamp that each frame has (N,), ascending; None where they do not tell the frames apart.
-        keys: (stamp, decoding stamp) of the keyframes from which decoding can begin, ascending.
-    """
-
-    times: npt.NDArray[np.float64]
-    size: tuple[int, int]
-    stamps: npt.NDArray[np.int64] | None
-    keys: tuple[tuple[int, int | None], ...]
+    times: npt.NDArray[np.float64]  # of each frame, in seconds from the first (N,)
+    size: tuple[int, int]  # (height, width) of the first frame
+    stamps: npt.NDArray[np.int64] | None  # of each frame (N,), ascending; None where they do not tell the frames apart
+    keys: tuple[_Key, ...]  # from which decoding can begin, ascending
 
     @property
     def bytes(self) -> int:
         return 200 + 16 * len(self.times) + 100 * len(self.keys)
 
-    def ways_to(self, number: int) -> Iterator[tuple[int, int | None] | None]:
-        """Where decoding may begin to reach a frame: a keyframe, and, if that leads astray, None for the beginning."""
-        if self.stamps is not None:
-            at = bisect.bisect_right(self.keys, int(self.stamps[number]), key=lambda key: key[0]) - 1
-            if at > 0:
-                yield self.keys[at]
-        yield None
 
-
-_INDEXES: OrderedDict[tuple[str, int, int], _Index] = OrderedDict()
+_INDEXES: dict[tuple[str, int, int], _Index] = {}
+"""(path, size, time of change) -> the index, the oldest first."""
 
 
 def _index(path: Path) -> _Index:
@@ -246,29 +220,26 @@ def _index(path: Path) -> _Index:
     except (OSError, ValueError) as error:
         raise UnreadableError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     key = (str(path), status.st_size, status.st_mtime_ns)
-    index = _INDEXES.pop(key, None)
-    if index is None:
-        index = _indexed(path)
-        total = index.bytes + sum(kept.bytes for kept in _INDEXES.values())
-        while _INDEXES and total > KEPT_BYTES:
-            total -= _INDEXES.popitem(last=False)[1].bytes
-    _INDEXES[key] = index  # at the end, as what was used last
-    return index
+    if key not in _INDEXES:
+        _INDEXES[key] = _indexed(path)
+        total = sum(kept.bytes for kept in _INDEXES.values())
+        while len(_INDEXES) > 1 and total > KEPT_BYTES:
+            total -= _INDEXES.pop(next(iter(_INDEXES))).bytes
+    return _INDEXES[key]
 
 
 def _indexed(path: Path) -> _Index:
     with _opened(path) as (container, video):
-        errors = _errors()
         shown: list[int | None] = []
-        keys: list[tuple[int, int | None]] = []
+        keys: list[_Key] = []
         head: list[tuple[int | None, int, int]] = []
         highest: int | None = None
         coded, joined = True, False
         codec = video.codec_context.name
-        with contextlib.suppress(*errors):
+        with contextlib.suppress(*_errors()):
             for packet in container.demux(video):
                 if len(head) < HEAD:
-                    with contextlib.suppress(*errors):
+                    with contextlib.suppress(*_errors()):
                         head += [(f.pts, *_upright(f)) for f in packet.decode()]
                 if not packet.size:
                     continue
@@ -283,22 +254,15 @@ def _indexed(path: Path) -> _Index:
                         # A keyframe is shown after all that is decoded before it, unless recordings were joined there
                         # and the stamps begin anew, which would sort the frames into another order.
                         joined = joined or (highest is not None and stamp <= highest)
-                        keys.append((stamp, packet.dts))
+                        keys.append((stamp, stamp if packet.dts is None else packet.dts))
                     highest = stamp if highest is None else max(highest, stamp)
-        reordered = bool(video.codec_context.has_b_frames)
         # AVI has no time stamps, and Matroska none for the MPEG-4 that came from there: with B-frames they are guesses.
-        guessed = reordered and (codec == "mpeg4" or "avi" in container.format.name.split(","))
+        guessed = video.codec_context.has_b_frames and (codec == "mpeg4" or "avi" in container.format.name.split(","))
         unit, rate = float(video.time_base or 1), video.average_rate
     stamps = sorted(stamp for stamp in shown if stamp is not None)
-    one_each = (
-        codec in ONE_EACH
-        and coded
-        and not guessed
-        and not joined
-        and len(stamps) == len(shown) == len(set(stamps))
-        and [stamp for stamp, *_ in head[:HEAD]] == stamps[: len(head[:HEAD])]
-    )
-    if one_each and head:
+    apart = len(stamps) == len(shown) == len(set(stamps))
+    first = [stamp for stamp, *_ in head[:HEAD]]
+    if first and codec in ONE_EACH and coded and apart and not (guessed or joined) and first == stamps[: len(first)]:
         ascending = np.array(stamps, np.int64)
         return _Index((ascending - ascending[0]) * unit, head[0][1:], ascending, tuple(keys))
     size, times = None, []
@@ -318,14 +282,9 @@ def _span(path: Path, times: npt.NDArray[np.float64], segment: tuple[float, floa
     hair = 1e-6  # seconds: stamps and annotations are rounded differently
     usual = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
     if not end > start or start > times[-1] + usual or end <= 0:
-        raise UnreadableError(
-            f"{path}: the segment from {start} to {end} seconds holds no frame; the video has {times[-1] + usual:.2f} seconds"
-        )
+        raise UnreadableError(f"{path}: the segment {start} to {end} of {times[-1] + usual:.2f} seconds holds no frame")
     first = max(int(np.searchsorted(times, start + hair, side="right")) - 1, 0)
     return first, max(int(np.searchsorted(times, end - hair, side="left")), first + 1)
-
-
-# --- decoding
 
 
 class _AstrayError(Exception):
@@ -365,9 +324,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
         yield container, videos[0]
 
 
-def _decoded(
-    path: Path, key: tuple[int, int | None] | None, notes: list[str], wanted: int | None = None
-) -> Iterator[Any]:
+def _decoded(path: Path, key: _Key | None, notes: list[str], wanted: int | None = None) -> Iterator[Any]:
     """The frames of a file as PyAV has them, as far as they can be decoded, from a keyframe or, with None, from its beginning.
 
     Of those before `wanted`, the stamp of the first that is wanted, the ones that none is predicted from may be left out, which
@@ -379,19 +336,15 @@ def _decoded(
         made, seen, skips, when = 0, 0, False, "the beginning"
         while True:
             try:
-                packet = next(packets, None)
-            except errors as error:
-                notes.append(f"after {when}: {getattr(error, 'strerror', None) or error}")
-                break
-            if packet is None:
-                break
-            seen += packet.size > 0
-            if wanted is not None and not packet.is_keyframe:
-                skip = packet.pts is not None and packet.pts < wanted and packet.size > 0
-                if skip != skips:
-                    skips = skip
-                    video.codec_context.skip_frame = "NONREF" if skip else "DEFAULT"
-            try:
+                packet = next(packets, None)  # that of a file that ends in an error is None after the error
+                if packet is None:
+                    break
+                seen += packet.size > 0
+                if wanted is not None and not packet.is_keyframe:
+                    skip = packet.pts is not None and packet.pts < wanted and packet.size > 0
+                    if skip != skips:
+                        skips = skip
+                        video.codec_context.skip_frame = "NONREF" if skip else "DEFAULT"
                 found = packet.decode()
             except errors as error:
                 notes.append(f"after {when}: {getattr(error, 'strerror', None) or error}")
@@ -412,13 +365,10 @@ def _decoded(
             notes.append(f"the file ends after {seen} of {listed} frames")
 
 
-def _sought(container: Any, video: Any, key: tuple[int, int | None]) -> Iterator[Any]:
+def _sought(container: Any, video: Any, key: _Key) -> Iterator[Any]:
     """The packets from a keyframe on. Some containers seek by one stamp, some by the other, and some only roughly."""
     stamp, decoding = key
-    early = (stamp if decoding is None else decoding) - int(2 / (video.time_base or 1))
-    for target in (stamp, decoding, early):
-        if target is None:
-            continue
+    for target in (stamp, decoding, decoding - int(2 / (video.time_base or 1))):
         with contextlib.suppress(*_errors()):
             container.seek(target, stream=video)
             packets = container.demux(video)
@@ -428,25 +378,6 @@ def _sought(container: Any, video: Any, key: tuple[int, int | None]) -> Iterator
                 if packet.pts is None or packet.pts > stamp:
                     break
     raise _AstrayError
-
-
-def _numbered(
-    path: Path, index: _Index, key: tuple[int, int | None] | None, start: int, stop: int, notes: list[str]
-) -> Iterator[tuple[int, Any]]:
-    """Numbers of frames in a file, ascending, and the frames: all from `start` to below `stop`, and maybe some from before."""
-    before = -1
-    wanted = None if index.stamps is None else int(index.stamps[start])
-    for count, frame in enumerate(_decoded(path, key, notes, wanted)):
-        number = count
-        if index.stamps is not None:
-            number = int(np.searchsorted(index.stamps, frame.pts)) if frame.pts is not None else -1
-            if number in (-1, len(index.stamps)) or index.stamps[number] != frame.pts:
-                continue
-        if before < number < stop:
-            before = number
-            yield number, frame
-        if number >= stop - 1:
-            return
 
 
 def _upright(frame: Any) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from vpngen.datasets.base import Layout, Listed, Video, class_folders, content, is_video, other_classes
+from vpngen.datasets.base import Layout, Listed, Video, class_folders, content, is_video, same_classes
 from vpngen.errors import ArgumentError, ConflictError
 
 
@@ -19,24 +19,15 @@ def read(root: Path, annotations: Path | None, subset: str, split: int) -> Liste
         raise ArgumentError("are not for the kind `folder`, whose folders say all", "annotations", str(annotations))
     val = next((path for path in (root / "val", root / "test") if path.is_dir()), root / "val")
     parts = {"train": root / "train", "val": val}
-    filled = {name: class_folders(path) for name, path in parts.items() if path.is_dir()}
-    divided = {name: parts[name] for name, classes in filled.items() if classes}
-    if not divided and subset != "train":
-        raise ConflictError(
-            f"{root} has no folder `val` or `test`, so all of it is `train`; give `val_fraction`, the fraction of the training "
-            f"videos to hold out"
-        )
-    top = divided.get(subset) if divided else root
+    divided = {name: path for name, path in parts.items() if path.is_dir() and class_folders(path)}
+    top = divided.get(subset) if divided or subset != "train" else root
     if top is None:
-        raise ConflictError(
-            f"{root} has no folder `{subset}`{' or `test`' * (subset == 'val')} with videos in folders of it; it has {content(root)}"
-        )
-    known = set().union(*filled.values()) if divided else class_folders(root)
+        remedy = "if all of it is `train`, give `val_fraction`, the fraction of the training videos to hold out"
+        raise ConflictError(f"{root} has no videos in folders of a folder `{subset}`; it has {content(root)}; {remedy}")
+    known = set().union(*map(class_folders, divided.values() or [root]))
     if len(divided) == 2:
         train, other = (class_folders(path, known) for path in divided.values())
-        if train != other:
-            both = f"{parts['train']} and {parts['val']}"
-            raise other_classes(both, train, "in the first", other, "in the second", "")
+        same_classes(f"{parts['train']} and {parts['val']}", train, "in the first", other, "in the second")
     classes = sorted(class_folders(top, known))
     return classes, [
         Video(f"{name}/{file}", top / name / file, label, f"{name}/{file}")

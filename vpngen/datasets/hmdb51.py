@@ -19,7 +19,7 @@ def read(root: Path, annotations: Path | None, subset: str, split: int) -> Liste
     """The videos of a split; the classes are in the order of their names."""
     found = find_lists(root, annotations, "*_test_split[0-9].txt", PUBLISHED)
     classes, lists, videos = sorted({path.name[: -len("_test_split1.txt")] for path in found}), found[0].parent, []
-    check_classes(set(classes), lists, lists, root)
+    check_classes(classes, lists, root)
     for label, name in enumerate(classes):
         for where, words in lines(lists / f"{name}_test_split{split}.txt"):
             # Names hold no blanks; 1 is for training, 2 for testing, 0 for neither.

@@ -8,39 +8,40 @@ times may be of fewest digits, as in <id>_1_11.mp4, or left out where one clip a
 from __future__ import annotations
 
 import csv
+import functools
 import re
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from vpngen.datasets.base import (
-    SUBSETS,
-    Files,
     Layout,
     Listed,
     Video,
     content,
     folders,
     malformed,
-    other_classes,
     pair,
+    same_classes,
+    single,
+    videos_in,
 )
 from vpngen.errors import ArgumentError, ConflictError
 
 NAMES: Final = {"train": ("train", "training"), "val": ("val", "validate", "validation", "valid")}
 """Subset -> what the annotations of Kinetics call it."""
-PARTS: Final = {name: re.compile(rf"(^|[_-]){name}[^ ]*$") for name in SUBSETS}
+PARTS: Final = {name: re.compile(rf"(^|[_-]){name}[^ ]*$") for name in NAMES}
 """Subset -> what copies of Kinetics call its folder: train, training, train_256, videos_train, ..."""
 TABLES: Final = re.compile(r"(^|[_-])(train|val)|kinetics|annot|csv|list|[467]00")
 """What folders of annotations are called: others, which may be hundreds of classes, are not looked into."""
 
 
 class Row(NamedTuple):
-    """A clip that is listed: its class, the id of its film, and its name, with times of six digits and of fewest."""
+    """A clip that is listed: its class, and its names: with times of six digits, with times of fewest, and the id of its film."""
 
     label: str
-    film: str
     stem: str
     short: str
+    film: str
 
 
 def read(root: Path, annotations: Path | None, subset: str, split: int) -> Listed:
@@ -48,55 +49,50 @@ def read(root: Path, annotations: Path | None, subset: str, split: int) -> Liste
     place = annotations or root
     tables = {subset: place} if place.is_file() else _tables(place)
     if subset not in tables:
-        raise ConflictError(
-            f"there is no {' or '.join(f'{word}.csv' for word in NAMES[subset])} in {place}, nor "
-            f"kinetics-400_{NAMES[subset][0]}.csv and the like, nor one level below; it has {content(place)}"
-        )
+        names = " or ".join(f"{word}.csv" for word in NAMES[subset])
+        raise ConflictError(f"there is no {names} in {place}, nor one level below; it has {content(place)}")
     sources = " and ".join(map(str, tables.values()))
     if place.is_file():
         rows = _rows(place, subset)
     else:
-        rows = {name: _rows(path, name).get(name, []) for name, path in tables.items()}
-        train, val = ({row.label for row in rows.get(name, [])} for name in SUBSETS)
-        if train and val and train != val:
-            raise other_classes(sources, train, "to train with", val, "to validate with", "")
+        rows = {name: _rows(path, name)[name] for name, path in tables.items()}
+        train, val = ({row.label for row in rows.get(name, [])} for name in NAMES)
+        if train and val:
+            same_classes(sources, train, "to train with", val, "to validate with")
     classes = sorted({row.label for part in rows.values() for row in part})
     labels = {name: i for i, name in enumerate(classes)}
     forms = {name: {name} | ({name.replace(" ", "_")} - set(classes)) for name in classes}
     known = set().union(*forms.values())
     parts = [name for name in folders(root) if name not in known]  # "training dog" is a class
-    tops = {name: [root, *(root / p for p in parts if PARTS[name].search(p.lower()))] for name in SUBSETS}
+    tops = {name: [root, *(root / p for p in parts if PARTS[name].search(p.lower()))] for name in NAMES}
     there = {top: set(folders(top)) for part in tops.values() for top in part}
     strange = {
         name
         for top in tops[subset][1:] or [root]
         for name in there[top] - known
-        if there[top] & known
-        if top != root or (name != "test" and not any(part.search(name.lower()) for part in PARTS.values()))
+        if there[top] & known and name != "test" and not any(part.search(name.lower()) for part in PARTS.values())
     }
     missing = {name for name in classes if not any(forms[name] & there[top] for top in tops[subset])}
     if strange and missing:
         # Copies with a class missing are common, and so are folders of something else; both at once is another set.
-        remedy = "; are these annotations of the same Kinetics?"
-        raise other_classes(f"{sources} and {root}", missing, "in the lists", strange, "in the folder", remedy)
-    files = Files(folders=True)
+        same_classes(f"{sources} and {root}", missing, "in the lists", strange, "in the folder")
+    look = functools.cache(videos_in)
     places = {
-        (part, name): [top / form for top in some for form in sorted(forms[name] & there[top])] + some
+        (part, name): [top / form for top in some for form in sorted(forms[name] & there[top])] + some[::-1]
         for part, some in tops.items()
         for name in classes
     }
 
     def file_of(part: str, row: Row) -> Path | None:
-        stems = dict.fromkeys((row.stem, row.short, row.film))
-        return files.find(places[part, row.label], stems, f"{row.label}/{row.stem}")
+        tops, stems = places[part, row.label], dict.fromkeys(row[1:])
+        found = [top / name for top in tops for stem in stems for name in look(top, True).get(stem, ())]
+        return single(found, f"{row.label}/{row.stem}")
 
     videos, loose = {}, False
     for row in rows.get(subset, []):
-        file, here = file_of(subset, row), places[subset, row.label]
+        file, name = file_of(subset, row), f"{row.label}/{row.stem}"
         loose = loose or (file is not None and not file.name.startswith(row.stem))
-        if file is None:
-            file = here[0 if len(here) > len(tops[subset]) else -1] / f"{row.stem}.mp4"
-        name = f"{row.label}/{row.stem}"
+        file = file or places[subset, row.label][0] / f"{row.stem}.mp4"
         videos[name] = Video(name, file, labels[row.label], row.film)
     if loose:
         # A name without times could be that of any clip of a film.
@@ -104,17 +100,15 @@ def read(root: Path, annotations: Path | None, subset: str, split: int) -> Liste
         for part, row in ((part, row) for part, some in rows.items() for row in some):
             file = file_of(part, row)
             if file is not None and owners.setdefault(file, row.stem) != row.stem:
-                raise ConflictError(
-                    f"{file} could be the clip {owners[file]} or {row.stem}, which {sources} list; give it that name"
-                )
+                either = f"{owners[file]} or {row.stem}"
+                raise ConflictError(f"{file} could be the clip {either}, which {sources} list; give it that name")
     return classes, videos.values()
 
 
 def _tables(place: Path) -> dict[str, Path]:
     """Subset -> its CSV, in a folder or, where it is not there, one level below."""
     chosen: dict[str, Path] = {}
-    for level in range(2):
-        tops = [place / name for name in folders(place) if TABLES.search(name.lower())] if level else [place]
+    for tops in ([place], [place / name for name in folders(place) if TABLES.search(name.lower())]):
         tables = sorted(p for top in tops for p in top.glob("*.csv") if p.is_file() and p.name[0] != ".")
         for name, words in NAMES.items():
             of_it = [p for p in tables if re.search(rf"(^|[_-])({'|'.join(words)})([_.-]|$)", p.name.lower())]
@@ -122,14 +116,12 @@ def _tables(place: Path) -> dict[str, Path]:
                 raise ArgumentError(f"must be one of {', '.join(map(str, of_it))}", "annotations")
             if of_it:
                 chosen.setdefault(name, of_it[0])
-        if len(chosen) == len(NAMES):
-            break
     return chosen
 
 
 def _rows(path: Path, subset: str) -> dict[str, list[Row]]:
     """Subset -> its rows in a table; those that do not say theirs are of `subset`. Raises ConflictError."""
-    rows: dict[str, list[Row]] = {name: [] for name in (*SUBSETS, "test", "testing")}
+    rows: dict[str, list[Row]] = {name: [] for name in (*NAMES, "test", "testing")}
     words = {word: name for name, words in NAMES.items() for word in words}
     needed = ("label", "youtube_id", "time_start", "time_end")
     try:
@@ -145,10 +137,10 @@ def _rows(path: Path, subset: str) -> dict[str, list[Row]]:
                 part = (row.get("split") or subset).strip().lower()
                 if (part := words.get(part, part)) not in rows:
                     raise malformed(where, part, "a split: train, val or test")
-                rows[part].append(Row(label, film, f"{film}_{start:06d}_{end:06d}", f"{film}_{start}_{end}"))
+                rows[part].append(Row(label, f"{film}_{start:06d}_{end:06d}", f"{film}_{start}_{end}", film))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConflictError(f"{path} cannot be read: {error}") from None
-    return {name: rows[name] for name in SUBSETS}
+    return {name: rows[name] for name in NAMES}
 
 
 KINETICS = Layout("kinetics", "the CSV file, or the folder of those of train and val", read)

@@ -7,6 +7,7 @@ entered they are <root>/v_<id>/..., and each segment is a video.
 from __future__ import annotations
 
 import math
+import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -27,19 +28,17 @@ def read(root: Path, annotations: Path | None, subset: str, split: int) -> Liste
     videos = []
     for name, entry in content["database"].items():
         where = f"{path}, video {name}"
-        given = entry.get("annotations") if isinstance(entry, dict) else None
-        if not isinstance(given, (Mapping, list)):
-            raise malformed(where, entry, "a video with `subset` and `annotations`")
-        if entry.get("subset") != NAMES[subset]:
+        if isinstance(entry, dict) and entry.get("subset", "") not in ("", NAMES[subset]):
             continue
-        several = given if isinstance(given, list) else [given]
+        given = entry.get("annotations") if isinstance(entry, dict) else None
+        several: list[Any] = given if isinstance(given, list) else [given]
         if not several or not all(isinstance(annotation, Mapping) for annotation in several):
-            raise malformed(where, given, "a video with `subset` and `annotations`")
+            raise malformed(where, entry, "a video with `subset` and `annotations`")
         if wrong := [a.get("label") for a in several if a.get("label") not in classes]:
             raise malformed(where, wrong[0], "one of the `labels`")
         # A list is of ActivityNet, whose segments are in seconds; else they are numbers of images.
         images = isinstance(given, Mapping) or (flat and "fps" not in entry)
-        number = _image if images else _image_at(where, entry)
+        number = operator.index if images else _image_at(where, entry)
         folder = _folder(root, name, entry, [a["label"] for a in several], flat)
         film = re.match(r"(.*_g\d+)_c\d+$", name)
         group = f"{several[0]['label']}/{film[1] if film else name}"
@@ -51,21 +50,12 @@ def read(root: Path, annotations: Path | None, subset: str, split: int) -> Liste
     return classes, videos
 
 
-def _image(value: Any) -> int:
-    """The number of an image. Raises ValueError unless it is whole."""
-    if int(value) != float(value):
-        raise ValueError(value)
-    return int(value)
-
-
 def _image_at(where: str, entry: Mapping[str, Any]) -> Callable[[Any], int]:
     """What makes of seconds the number of an image, as the reference does."""
     fps = entry.get("fps")
     if isinstance(fps, bool) or not isinstance(fps, (int, float)) or not 0 < fps < math.inf:
-        raise ConflictError(
-            f"{where}: its segments are in seconds, and `fps` (={fps!r}) must say how many images a second has; "
-            f"add_fps_into_activitynet_json.py of 3D-ResNets-PyTorch enters it"
-        )
+        remedy = "add_fps_into_activitynet_json.py of 3D-ResNets-PyTorch enters it"
+        raise ConflictError(f"{where}: `fps` (={fps!r}) must be images a second, for segments in seconds; {remedy}")
     return lambda seconds: math.floor(float(seconds) * fps) + 1
 
 
@@ -73,9 +63,8 @@ def _folder(root: Path, name: str, entry: Mapping[str, Any], labels: Iterable[st
     """The folder of the JPEGs of a video."""
     if "video_path" in entry:
         return root / str(entry["video_path"])
-    places = [root / label / name for label in dict.fromkeys(labels)]
-    if not flat:
-        places = [root / f"v_{name}", root / name, *places]
+    places = [] if flat else [root / f"v_{name}", root / name]
+    places += [root / label / name for label in dict.fromkeys(labels)]
     found = [place for place in places if place.is_dir()] if len(places) > 1 else []
     return single(found, name) or places[0]
 

@@ -1,10 +1,14 @@
-"""Sets of videos: read from a folder and its annotations, and divided."""
+"""Sets of videos: named, read from a folder and its annotations, and divided."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from dataclasses import replace
+import dataclasses
+import functools
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vpngen import rng
 from vpngen.checks import SEEDS, integer, is_number, number, one_of
@@ -42,19 +46,15 @@ def read_videos(
         raise ConflictError(f"`annotations` (={str(given)!r}) is not there")
     classes, videos = layout.read(root, given, subset, split)
     found = VideoSet(kind, subset, split, tuple(classes), tuple(videos))
+    source, known = given or root, dict[str, Video]()
     if not found.videos:
-        raise ConflictError(f"{given or root} lists no videos of the subset {subset!r}")
-    known: dict[str, Video] = {}
+        raise ConflictError(f"{source} lists no videos of the subset {subset!r}")
     for video in found.videos:
         if (other := known.setdefault(video.id, video)) is not video:
-            raise ConflictError(
-                f"{given or root} lists two videos {video.id!r} for {subset}, {other.path} and {video.path}; remove one of them"
-            )
+            raise ConflictError(f"{source} lists two videos {video.id!r} for {subset}, {other.path} and {video.path}")
     if not any(video.path.exists() for video in found.videos):
-        raise ConflictError(
-            f"none of the {len(found.videos)} videos that {given or root} lists for {subset} is there, not even "
-            f"{found.videos[0].path}; is `root` (={str(root)!r}) the folder of the videos?"
-        )
+        gone = f"none of the {len(found.videos)} videos that {source} lists for {subset} is there"
+        raise ConflictError(f"{gone}, not even {found.videos[0].path}; is `root` the folder of the videos?")
     return found
 
 
@@ -74,27 +74,74 @@ def hold_out(videos: VideoSet, val_fraction: float, seed: int) -> tuple[VideoSet
     Raises:
         ArgumentError: a fraction or a seed out of range; nothing that could be held out.
     """
-    inside = is_number(val_fraction) and 0 < val_fraction < 1
-    number("val_fraction", val_fraction, inside, "between 0 and 1")
+    number("val_fraction", val_fraction, is_number(val_fraction) and 0 < val_fraction < 1, "between 0 and 1")
     seed = integer("seed", seed, 0, SEEDS)
     labels: dict[str, set[int]] = defaultdict(set)
     for video in videos.videos:
         labels[video.group].add(video.label)
     groups = sorted(labels)
-    left: dict[int, int] = defaultdict(int)
-    for group in groups:
-        for label in labels[group]:
-            left[label] += 1
-    wanted = {label: max(round(val_fraction * n), 1) for label, n in left.items()}
+    left = Counter(label for group in groups for label in labels[group])
+    wanted = Counter({label: max(round(val_fraction * n), 1) for label, n in left.items()})
     held = set()
     for i in rng.permute(range(len(groups)), len(groups), seed).tolist() if groups else ():
         mine = labels[groups[i]]
         if any(wanted[label] > 0 for label in mine) and all(left[label] > 1 for label in mine):
             held.add(groups[i])
-            for label in mine:
-                left[label] -= 1
-                wanted[label] -= 1
+            left.subtract(mine)
+            wanted.subtract(mine)
     if not held:
         raise ArgumentError("has no class of two groups, so nothing of it can be held out", "videos")
     stays, val = (tuple(v for v in videos.videos if (v.group in held) is side) for side in (False, True))
-    return replace(videos, videos=stays), replace(videos, subset="val", videos=val)
+    return dataclasses.replace(videos, videos=stays), dataclasses.replace(videos, subset="val", videos=val)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """A labelled set of real videos.
+
+    Attributes:
+        kind: one of `vpngen.datasets.KINDS`.
+        root: the folder of the videos.
+        annotations: the folder or file that lists them; None for what lies in `root`.
+        split: which of the official splits.
+        val_fraction: the share of the training videos that validation takes, in [0, 1); 0 to validate on the test videos of
+            the split, as the papers do.
+
+    Raises:
+        ArgumentError: `val_fraction` out of range.
+    """
+
+    kind: str
+    root: Path
+    annotations: Path | None = None
+    split: int = 1
+    val_fraction: float = 0.0
+
+    def __post_init__(self) -> None:
+        share = self.val_fraction
+        number("val_fraction", share, is_number(share) and 0 <= share < 1, "in [0, 1)")
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> DataConfig:
+        """The inverse of `to_dict`."""
+        annotations = fields["annotations"] and Path(fields["annotations"])
+        return cls(**{**fields, "root": Path(fields["root"]), "annotations": annotations})
+
+    def sets(self, seed: int) -> tuple[VideoSet, VideoSet, VideoSet]:
+        """The videos to train on, to validate on after each epoch, and to test on.
+
+        What validation takes is drawn by `seed`; of a plain folder it is the test, and the same for every seed.
+        """
+        read = functools.partial(read_videos, self.kind, self.root, self.annotations, split=self.split)
+        train = read(subset="train")
+        if not self.val_fraction:
+            test = read(subset="val")
+            return train, test, test
+        plain = self.kind == "folder" and not any((self.root / name).is_dir() for name in ("val", "test"))
+        rest, held = hold_out(train, self.val_fraction, 0 if plain else seed)
+        return rest, held, held if plain else read(subset="val")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON has them, with absolute paths."""
+        annotations = self.annotations and str(self.annotations.absolute())
+        return {**dataclasses.asdict(self), "root": str(self.root.absolute()), "annotations": annotations}

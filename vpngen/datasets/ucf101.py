@@ -23,7 +23,7 @@ def read(root: Path, annotations: Path | None, subset: str, split: int) -> Liste
         if len(words) != 2 or words[0] != str(len(classes) + 1) or words[1] in classes:
             raise malformed(where, " ".join(words), f"`{len(classes) + 1} <name of a class>`")
         classes.append(words[1])
-    check_classes(set(classes), index.parent, index, root)
+    check_classes(classes, index.parent, root)
     videos = []
     for where, words in lines(index.parent / f"{'train' if subset == 'train' else 'test'}list{split:02d}.txt"):
         folder, _, name = words[0].partition("/")
@@ -31,10 +31,9 @@ def read(root: Path, annotations: Path | None, subset: str, split: int) -> Liste
             raise malformed(where, " ".join(words), "`<class>/<video>.avi <number of the class>`")
         if folder not in classes or (len(words) == 2 and words[1] != str(classes.index(folder) + 1)):
             raise malformed(where, " ".join(words), "of a class as classInd.txt numbers it")
-        stem, group = Path(name).stem, re.search(r"_(g\d+)_c\d+", name)
-        videos.append(
-            Video(stem, root / folder / name, classes.index(folder), f"{folder}/{group[1] if group else stem}")
-        )
+        stem, found = Path(name).stem, re.search(r"_(g\d+)_c\d+", name)
+        group = f"{folder}/{found[1] if found else stem}"
+        videos.append(Video(stem, root / folder / name, classes.index(folder), group))
     return classes, videos
 
 

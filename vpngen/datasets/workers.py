@@ -1,18 +1,16 @@
 """Worker processes of a DataLoader that live and die as the process that started them wants it, whatever signals come.
 
 Ctrl-C and batch systems send a signal to the whole process group. It is meant for the process that was started, which may want
-to save what it has and needs its workers for that. So workers ignore SIGINT, and SIGTERM unless their parent sent it.
+to save what it has and needs its workers for that. So workers ignore SIGINT and SIGTERM, and what is left of them when their
+parent ends is killed: they only read.
 """
 
 from __future__ import annotations
 
 import atexit
-import contextlib
 import multiprocessing
 import os
 import signal
-import threading
-import time
 import weakref
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
@@ -23,8 +21,6 @@ import torch
 from torch.utils.data import DataLoader
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-TIMEOUTS: Final = (0.2, 5.0)
-"""Seconds until a worker is asked again to end, and until it is killed."""
 
 _STARTED: weakref.WeakKeyDictionary[BaseProcess, int] = weakref.WeakKeyDictionary()
 """Workers of this module -> the process that started them."""
@@ -37,41 +33,22 @@ def iteration(loader: DataLoader[Any]) -> Iterator[Any]:
     if (loader.multiprocessing_context or torch.multiprocessing).get_start_method() != "fork":
         resource_tracker.ensure_running()  # begins with letting signals through again
     before = set(multiprocessing.active_children())
-    with _signals_wait():
+    # Signals are delivered later, and not to processes that are started meanwhile: a child blocks what its parent blocks.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
         made = iter(loader)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     for worker in set(multiprocessing.active_children()) - before:
         _STARTED[worker] = os.getpid()
+        worker.terminate = worker.kill  # type: ignore[method-assign]  # what torch does to one that hangs
     return made
 
 
-@contextlib.contextmanager
-def _signals_wait() -> Iterator[None]:
-    """Signals are delivered later, and not to processes that are started meanwhile: a child blocks what its parent blocks."""
-    if not hasattr(signal, "sigwaitinfo"):  # see `begin`
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def begin(_: int) -> None:
-    """Take signals from the parent alone; called in each worker when it begins."""
-    parent = multiprocessing.parent_process()
-    if parent is None or parent.pid is None or not hasattr(signal, "sigwaitinfo"):
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        return
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    threading.Thread(target=_obey, args=(parent.pid,), name="signals", daemon=True).start()
-
-
-def _obey(parent: int) -> None:
-    while True:
-        sent = signal.sigwaitinfo(SIGNALS)
-        if sent.si_signo == signal.SIGTERM and sent.si_pid == parent:
-            os._exit(0)  # with another code, torch would report a worker that failed
+    """Ignore the signals; called in each worker when it begins."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def lost_worker(error: BaseException) -> str | None:
@@ -79,25 +56,18 @@ def lost_worker(error: BaseException) -> str | None:
     text = str(error)
     if not (isinstance(error, RuntimeError) and "DataLoader worker" in text):
         return None
-    return (
-        f"a worker process ended, often for lack of memory; fewer workers, or smaller batches, need less: "
-        f"{text.splitlines()[0]}"
-    )
+    less = "a worker process ended, often for lack of memory; fewer workers, or smaller batches, need less"
+    return f"{less}: {text.splitlines()[0]}"
 
 
 def _end() -> None:
-    """End the workers that are left, as multiprocessing would, also where a signal was lost because another was pending."""
+    """Kill the workers that are left. Multiprocessing would ask them to end, and wait."""
     mine = [worker for worker, parent in _STARTED.items() if parent == os.getpid()]
-    last = time.monotonic() + TIMEOUTS[1]
-    if mine and hasattr(signal, "SIGCHLD"):
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch would raise an error for one that has to be killed
+    if mine:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch would raise an error for one that is killed
     for worker in mine:
-        while worker.is_alive():
-            if time.monotonic() < last:
-                worker.terminate()
-            else:
-                worker.kill()
-            worker.join(TIMEOUTS[0])
+        worker.kill()
+        worker.join()
 
 
 # Handlers run last in, first out: this one before those of multiprocessing, after those that torch adds with its first workers.

@@ -18,7 +18,7 @@ from torch import nn
 from vpngen import __version__, store
 from vpngen.checks import Shape
 from vpngen.datasets import VideoLoader, VideoSet, WindowLoader
-from vpngen.datasets.config import DataConfig
+from vpngen.datasets.sets import DataConfig
 from vpngen.errors import ArgumentError, ConflictError, MissingError, renamed
 from vpngen.files import write_json
 from vpngen.models import create_model, load_weights, read_weights
