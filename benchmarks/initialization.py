@@ -35,8 +35,10 @@ from torch import nn
 
 import vpngen
 from benchmarks import common, motions
+from vpngen.models import create_model, inflate, read_weights, replace_head
 from vpngen.sampling import QUARTER_OCTAVES, Augment
-from vpngen.train import Batches, Recipe, create_model, fit, inflate, read_weights, replace_head
+from vpngen.train import Recipe, fit
+from vpngen.train.fitting import Batches
 
 TITLE = "Initialization: sixteen motions of real pictures from few clips"
 HOME = Path(__file__).parent

@@ -31,7 +31,7 @@ from vpngen.models import (
     save_reference,
     save_weights,
 )
-from vpngen.models.parts import find_head
+from vpngen.models.base import find_head
 from vpngen.models.weights import recognize
 
 NETS: dict[str, dict[str, Any]] = {
@@ -475,7 +475,7 @@ def test_code_in_a_file_is_not_run(how: str, tmp_path: Path) -> None:
 
 
 def test_files_that_are_no_weights(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match=r"`path` .* does not exist"):
+    with pytest.raises(ArgumentError, match=r"`path` .* cannot be read: No such file"):
         read_weights(tmp_path / "absent.pth")
     with pytest.raises(ArgumentError, match="cannot be read: Is a directory"):
         read_weights(tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import math
+import operator
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -25,19 +26,17 @@ def make(name: str, num_classes: int, options: Mapping[str, Any]) -> nn.Module:
         MissingError: the package cannot be imported.
     """
     home, _, path = name.partition(":")
-    if not all(part.isidentifier() for part in (*home.split("."), *path.split("."))):
-        raise ArgumentError("must be one of MODELS, or of the form package.module:callable", "name", name)
     try:
-        factory: Any = importlib.import_module(home)
+        module = importlib.import_module(home)
     except Exception as error:  # whatever a module may do when it is imported
         raise MissingError(
             f"`name` (={name!r}): {home} cannot be imported ({type(error).__name__}: {error}); install it, or add the folder "
             f"that it is in to PYTHONPATH"
         ) from error
-    for part in path.split("."):
-        if not hasattr(factory, part):
-            raise ArgumentError(f"does not exist: {home} has no {path}", "name", name)
-        factory = getattr(factory, part)
+    try:
+        factory = operator.attrgetter(path)(module)
+    except AttributeError:
+        raise ArgumentError(f"does not exist: {home} has no {path}", "name", name) from None
     if not callable(factory):
         raise ArgumentError("must name a function or class that makes a model; this cannot be called", "name", name)
     signature = inspect.signature(factory)
@@ -50,16 +49,14 @@ def make(name: str, num_classes: int, options: Mapping[str, Any]) -> nn.Module:
         if count in options:
             raise ArgumentError(f"is the class count of {name}; give it as `num_classes`", count)
         try:
-            signature.bind(**{count: num_classes}, **options)
             model = factory(**{count: num_classes}, **options)
             break
         except TypeError as error:
             if count != counts[-1] and f"keyword argument '{count}'" in str(error):
                 continue  # whoever the keywords are passed on to calls it otherwise
+            given = ", ".join(options) or "(none)"
             raise ArgumentError(
-                f"cannot be called with `{count}` and the options {', '.join(options) or '(none)'}: {error}",
-                "name",
-                name,
+                f"cannot be called with `{count}` and the options {given}: {error}", "name", name
             ) from error
     if not isinstance(model, nn.Module):
         raise ArgumentError(f"must make a torch.nn.Module, and made a {type(model).__name__}", "name", name)

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from vpngen.errors import ArgumentError
-from vpngen.models.base import Network, State
+from vpngen.models.base import Network, State, bare, find_head
 from vpngen.models.foreign import within
-from vpngen.models.parts import bare, find_head
 from vpngen.models.weights import COUNTED, differences, fitting, flattened, listed, own_names, plain
 
 

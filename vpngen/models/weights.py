@@ -24,9 +24,8 @@ from vpngen import checks
 from vpngen.errors import ArgumentError, ConflictError, MissingError
 from vpngen.files import replace
 from vpngen.models import MODELS, foreign
-from vpngen.models.base import Network, State, create_model, find, reference_arch
+from vpngen.models.base import Network, State, bare, create_model, find, find_head, head_name, reference_arch
 from vpngen.models.foreign import within
-from vpngen.models.parts import bare, find_head, head_name
 
 METADATA: Final = "vpngen"
 """The key that our metadata is under, in the header of a .safetensors file and in a .pth file."""
@@ -34,8 +33,8 @@ HEADS: Final = ("keep", "replace")
 STATES: Final = ("state_dict", "model_state", "model_state_dict", "model")
 """What checkpoints call the weights they hold among other things."""
 COUNTED: Final = ".num_batches_tracked"
-SHOWN: Final = 3
-"""Differences of each kind that an error lists."""
+SHOWN: Final = 9
+"""Differences that an error lists."""
 
 
 # --- to disk
@@ -51,7 +50,7 @@ def save_weights(path: str | Path, model: nn.Module, metadata: Mapping[str, Any]
         MissingError: safetensors is not installed, or no space is left.
     """
     about = {"format": "pt", METADATA: _json(metadata)}
-    data = _safetensors().save(_tensors(model), about)  # its save_file makes files that nobody else may read
+    data = _safetensors().torch.save(_tensors(model), about)  # its save_file makes files that nobody else may read
     end = 8 + int.from_bytes(data[:8], "little")
     header = json.dumps(json.loads(data[8:end]) | {"__metadata__": about}).encode()  # it leaves their order to chance
     header += b" " * (-len(header) % 8)
@@ -121,10 +120,8 @@ def _safetensors() -> Any:
     try:
         import safetensors.torch
     except ImportError as error:
-        raise MissingError(
-            ".safetensors files need safetensors; install it with: pip install 'vpngen[train]'"
-        ) from error
-    return safetensors.torch
+        raise MissingError(".safetensors files need safetensors; pip install 'vpngen[train]'") from error
+    return safetensors
 
 
 # --- and back
@@ -149,35 +146,26 @@ def read_weights(path: str | Path) -> tuple[State, dict[str, Any]]:
     try:
         with path.open("rb") as file:
             start = file.read(9)
-    except FileNotFoundError:
-        raise ArgumentError("does not exist", "path", path) from None
     except OSError as error:
-        raise ArgumentError(f"cannot be read: {error.strerror}", "path", str(path)) from None
+        raise ArgumentError(f"cannot be read: {error.strerror}", "path", path) from None
     if start[8:] == b"{":  # behind the length of the header
         state, metadata = _read_safetensors(path)
     elif start.startswith((b"PK", b"\x80")):
         state, metadata = _read_torch(path)
-    elif not start:
-        raise ConflictError(f"{str(path)!r} is empty; it was cut short when it was written or copied")
     else:
         raise ConflictError(
-            f"{str(path)!r} is not a file of weights: neither .safetensors nor written by torch.save, or it is damaged"
+            f"{str(path)!r} is not a file of weights, or is damaged: neither .safetensors nor written by torch.save"
         )
     return plain(state), metadata
 
 
 def _read_safetensors(path: Path) -> tuple[State, dict[str, Any]]:
-    _safetensors()
-    from safetensors import SafetensorError, safe_open
-
+    library = _safetensors()
     try:
-        with safe_open(path, "pt") as file:
+        with library.safe_open(path, "pt") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dictionary
-            header = file.metadata() or {}
-        metadata = json.loads(header.get(METADATA, "{}"))
-        if not isinstance(metadata, dict):
-            raise ValueError("its metadata is not a JSON object")
-    except (SafetensorError, ValueError) as error:
+            metadata = dict(json.loads((file.metadata() or {}).get(METADATA, "{}")))
+    except (library.SafetensorError, TypeError, ValueError) as error:
         raise ConflictError(f"{str(path)!r} is damaged: {error}; copy or make it again") from error
     return state, metadata
 
@@ -197,8 +185,7 @@ def _read_torch(path: Path) -> tuple[State, dict[str, Any]]:
         raise ConflictError(
             f"{str(path)!r} is damaged, or not a file of weights: {reason.splitlines()[0][:200]}; copy or make it again"
         ) from error
-    metadata: dict[str, Any] = {}
-    state = saved
+    state, metadata = saved, {}
     if isinstance(saved, Mapping):
         state = next((saved[key] for key in STATES if isinstance(saved.get(key), Mapping)), saved)
         if state is not saved:
@@ -238,23 +225,22 @@ def load_weights(model: nn.Module, path: str | Path, *, head: str = "keep") -> d
     found = own_names(model, state)
     if not any(name.endswith(COUNTED) for name in found):  # torch below 0.4.1 did not count
         found = found | {n: torch.zeros_like(v, device="cpu") for n, v in wanted.items() if n.endswith(COUNTED)}
-    top = head_name(model)
+    top = head_name(model) or ""
     if head == "replace":
-        name, _ = find_head(model)
-        found, wanted = ({n: v for n, v in s.items() if not within(n, name)} for s in (found, wanted))
+        top, _ = find_head(model)
+        found, wanted = ({n: v for n, v in s.items() if not within(n, top)} for s in (found, wanted))
     differing = differences(found, wanted)
-    if differing and top is not None and all(within(name, top) for name, _ in differing):
-        there, here = (_classes(s, top) for s in (found, wanted))
-        if None not in (there, here) and there != here:
-            raise ConflictError(
-                f"{str(path)!r} is for {there} classes, and this model for {here}; give head='replace' to leave its classifier out "
-                f"and begin with a fresh one, or make the model with num_classes={there}"
-            )
-    if differing:
+    there, here = (_classes(s, top) for s in (found, wanted))
+    if there and here and there != here and all(within(name, top) for name, _ in differing):
         raise ConflictError(
-            f"{str(path)!r} holds weights of {_described(state, metadata)}, which does not fit this model"
-            + ("" if head == "keep" else " apart from the classifier")
-            + f":{listed(differing)}"
+            f"{str(path)!r} is for {there} classes, and this model for {here}; give head='replace' to leave its classifier out "
+            f"and begin with a fresh one, or make the model with num_classes={there}"
+        )
+    if differing:
+        apart = "" if head == "keep" else " apart from the classifier"
+        described = _described(state, metadata)
+        raise ConflictError(
+            f"{str(path)!r} holds weights of {described}, which does not fit this model{apart}:{listed(differing)}"
         )
     # Not strict, for the head may be left out; that nothing else is missing has been seen to.
     model.load_state_dict({names[name]: value for name, value in found.items()}, strict=False)
@@ -263,9 +249,9 @@ def load_weights(model: nn.Module, path: str | Path, *, head: str = "keep") -> d
 
 def plain(state: Mapping[str, Tensor]) -> State:
     """A state by the names of the bare model: parts may have been compiled, and the whole been parallel."""
-    found = {".".join(part for part in name.split(".") if part != "_orig_mod"): v for name, v in state.items()}
+    found = {name.replace("_orig_mod.", ""): value for name, value in state.items()}
     while found and all(name.startswith("module.") for name in found):
-        found = {name.removeprefix("module."): v for name, v in found.items()}
+        found = {name.removeprefix("module."): value for name, value in found.items()}
     return found
 
 
@@ -280,25 +266,22 @@ def _classes(state: Mapping[str, Tensor], head: str) -> int | None:
 
 
 def differences(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[tuple[str, str]]:
-    """Name and description of whatever is not the same in both."""
-    missing = [(name, f"`{name}` is not in the file") for name in wanted if name not in found]
-    extra = [(name, f"`{name}` is in the file, but not in the model") for name in found if name not in wanted]
+    """Name and description of whatever is not the same in both. The kinds take turns: one tells little a hundred times."""
     shapes = [
         (name, f"`{name}` is {tuple(found[name].shape)} in the file, {tuple(v.shape)} in the model")
         for name, v in wanted.items()
         if name in found and v.shape != found[name].shape
     ]
-    # The first of each kind in front: they tell more than a hundred of one.
-    parts = (shapes, missing, extra)
-    return list(itertools.chain(*(part[:SHOWN] for part in parts), *(part[SHOWN:] for part in parts)))
+    missing = [(name, f"`{name}` is not in the file") for name in wanted if name not in found]
+    extra = [(name, f"`{name}` is in the file, but not in the model") for name in found if name not in wanted]
+    return [each for turn in itertools.zip_longest(shapes, missing, extra) for each in turn if each is not None]
 
 
 def listed(differing: Sequence[tuple[str, str]]) -> str:
     """The first of the differences, a line each."""
-    lines = [text for _, text in differing[: 3 * SHOWN]]
-    if len(differing) > 3 * SHOWN:
-        lines.append(f"and {len(differing) - 3 * SHOWN} more")
-    return "".join(f"\n  {line}" for line in lines)
+    lines = [text for _, text in differing[:SHOWN]]
+    more = [f"and {len(differing) - SHOWN} more"] if len(differing) > SHOWN else []
+    return "".join(f"\n  {line}" for line in lines + more)
 
 
 def _described(state: State, metadata: Mapping[str, Any]) -> str:
@@ -322,9 +305,11 @@ def recognize(state: State, metadata: Mapping[str, Any]) -> dict[str, Any] | Non
     """
     model = metadata.get("model")
     if isinstance(model, Mapping) and isinstance(model.get("name"), str):
-        options = model.get("options")
-        options = dict(options) if isinstance(options, Mapping) else {}
-        return {"name": model["name"], "options": options, "num_classes": model.get("num_classes")}
+        return {
+            "name": model["name"],
+            "options": dict(model.get("options") or {}),
+            "num_classes": model.get("num_classes"),
+        }
     archs = {reference_arch(name): name for name in MODELS}
     name = archs.get(str(metadata.get("arch")))
     return fitting(state) or (None if name is None else {"name": name, "options": {}, "num_classes": None})
