@@ -324,7 +324,7 @@ def test_a_partial_checkpoint_is_refused(tmp_path: Path) -> None:
             load_weights(model, tmp_path / "partial.pth")
         assert as_before()
     torch.save({**state, "extra.weight": torch.zeros(1)}, tmp_path / "more.pth")
-    with pytest.raises(ConflictError, match=r"`extra\.weight` is in the file, but not in the model"):
+    with pytest.raises(ConflictError, match=r"`extra\.weight` is .* in the file, not in the model"):
         load_weights(fresh(), tmp_path / "more.pth")
 
 
@@ -397,7 +397,7 @@ def test_another_model_is_named(saved: Path, tmp_path: Path) -> None:
         load_weights(fresh("r2p1d10"), saved)
     text = str(caught.value)
     assert "holds weights of r3d10, as made by create_model(name='r3d10', num_classes=5, width=0.125)" in text
-    assert "`conv1_s.weight` is not in the file" in text and "`bn1.bias` is in the file, but not in the model" in text
+    assert "`conv1_s.weight` is not in the file" in text and "`bn1.bias` is (8,) in the file, not in the model" in text
     assert text.endswith(" more") and text.count("\n") == 10
     with pytest.raises(
         ConflictError, match=r"`layer1.0.conv1.weight` is \(8, 8, 3, 3, 3\) in the file, \(16, 16, 3, 3, 3\) in"
@@ -742,7 +742,7 @@ def test_what_is_inflated() -> None:
             "r3d10",
             {"shortcut": "A"},
             {},
-            "it would fit r3d10, width=0.125. (?s:.*)`layer2.0.downsample.0.weight` is in the file, but not in the model",
+            "it would fit r3d10, width=0.125. (?s:.*)`layer2.0.downsample.0.weight` is .* in the file, not in the model",
         ),
         ("r2p1d10", {}, {}, r"`model` \(R2Plus1D\) takes no weights of images; inflate into one of r3d"),
         ("densenet121", {}, {}, r"`model` \(DenseNet\) takes no weights of images"),
@@ -753,9 +753,9 @@ def test_what_is_inflated() -> None:
             "r3d10",
             {},
             {"bn1.weight": None},
-            "^`state` does not fit `model`. Time aside:\n  `bn1.weight` is not in the file$",
+            "^`state` does not fit `model`. Time aside:\n  `bn1.weight` is not in the file, .*$",
         ),
-        ("r3d10", {}, {"layer1.0.se.weight": torch.zeros(1)}, "`layer1.0.se.weight` is in the file, but not in the"),
+        ("r3d10", {}, {"layer1.0.se.weight": torch.zeros(1)}, "`layer1.0.se.weight` is .* in the file, not in the"),
         (
             "r3d10",
             {},

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib
+import inspect
 import itertools
+import math
+import operator
 import pkgutil
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, cast
 
@@ -15,15 +19,16 @@ from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from vpngen import checks
-from vpngen.errors import ArgumentError
+from vpngen.errors import ArgumentError, MissingError
 from vpngen.fields import field
-from vpngen.models import MODELS, foreign
-from vpngen.models.foreign import within
+from vpngen.models import MODELS
 
 STEM: Final = 64
 """Channels of the stem."""
 MOST: Final = 2**20
 """The largest count in an argument."""
+CLASS_COUNTS: Final = ("num_classes", "n_classes", "model_num_class", "class_count")
+"""What the factories of other packages call the number of classes."""
 
 State = dict[str, Tensor]
 """Weights and statistics by name."""
@@ -127,7 +132,7 @@ def create_model(name: str, num_classes: int = 400, **options: Any) -> nn.Module
     """
     num_classes = checks.integer("num_classes", num_classes, 1, MOST)
     if re.fullmatch(r"[\w.]+:[\w.]+", str(name)):
-        return foreign.make(name, num_classes, options)
+        return _make_foreign(name, num_classes, options)
     network, arguments = find(name)
     checks.known("option", options, [field.name for field in dataclasses.fields(network.options)], name)
     model = network(num_classes=num_classes, options=network.options(**options), **arguments)
@@ -135,6 +140,42 @@ def create_model(name: str, num_classes: int = 400, **options: Any) -> nn.Module
         if isinstance(module, nn.Conv3d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     model.initialize_head(model.get_submodule(model.head))
+    return model
+
+
+def _make_foreign(name: str, num_classes: int, options: Mapping[str, Any]) -> nn.Module:
+    """What `package.module:callable` makes. Arguments and errors are those of `create_model`."""
+    home, _, path = name.partition(":")
+    try:
+        module = importlib.import_module(home)
+    except Exception as error:  # whatever a module may do when it is imported
+        problem = f"`name` (={name!r}): {home} cannot be imported ({type(error).__name__}: {error})"
+        raise MissingError(f"{problem}; install it, or add the folder that it is in to PYTHONPATH") from error
+    try:
+        factory = operator.attrgetter(path)(module)
+    except AttributeError:
+        raise ArgumentError(f"does not exist: {home} has no {path}", "name", name) from None
+    if not callable(factory):
+        raise ArgumentError("must name a function or class that makes a model; this cannot be called", "name", name)
+    signature = inspect.signature(factory)
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+    counts = [c for c in CLASS_COUNTS if c in signature.parameters][:1] or list(CLASS_COUNTS if open_ended else ())
+    if not counts:
+        wanted, has = " or ".join(CLASS_COUNTS), ", ".join(signature.parameters) or "none"
+        raise ArgumentError(f"takes no class count; it needs a parameter called {wanted}, and has {has}", "name", name)
+    for count in counts:
+        if count in options:
+            raise ArgumentError(f"is the class count of {name}; give it as `num_classes`", count)
+        try:
+            model = factory(**{count: num_classes}, **options)
+            break
+        except TypeError as error:
+            if count != counts[-1] and f"keyword argument '{count}'" in str(error):
+                continue  # whoever the keywords are passed on to calls it otherwise
+            problem = f"cannot be called with `{count}` and the options {', '.join(options) or '(none)'}: {error}"
+            raise ArgumentError(problem, "name", name) from error
+    if not isinstance(model, nn.Module):
+        raise ArgumentError(f"must make a torch.nn.Module, and made a {type(model).__name__}", "name", name)
     return model
 
 
@@ -159,17 +200,19 @@ def reference_arch(name: str) -> str:
 
 def bare(model: nn.Module) -> nn.Module:
     """The model within what DistributedDataParallel, DataParallel and torch.compile put around it."""
-    parallel = (DataParallel, DistributedDataParallel)
-    while isinstance(
-        inner := getattr(model, "module" if isinstance(model, parallel) else "_orig_mod", None), nn.Module
-    ):
-        model = inner
-    return model
+    parallel = isinstance(model, (DataParallel, DistributedDataParallel))
+    inner = getattr(model, "module" if parallel else "_orig_mod", None)
+    return bare(inner) if isinstance(inner, nn.Module) else model
 
 
 def head_name(model: nn.Module) -> str | None:
-    """Name of the classifier of a bare model; None where none is found."""
-    return model.head if isinstance(model, Network) else foreign.guess_head(model)
+    """Name of the classifier of a bare model, see `find_head`; None where none is found."""
+    if isinstance(model, Network):
+        return model.head
+    named = [(name, module) for name, module in model.named_modules() if name]
+    linear = [name for name, module in named if isinstance(module, nn.Linear)]
+    points = [n for n, m in named if isinstance(m, nn.Conv3d) and m.kernel_size == (1, 1, 1) and m.groups == 1]
+    return next(reversed(linear or points), None)
 
 
 def find_head(model: nn.Module) -> tuple[str, nn.Linear | nn.Conv3d]:
@@ -184,10 +227,7 @@ def find_head(model: nn.Module) -> tuple[str, nn.Linear | nn.Conv3d]:
     name = head_name(model)
     layer = None if name is None else model.get_submodule(name)
     if name is None or not isinstance(layer, (nn.Linear, nn.Conv3d)):
-        kind = type(model).__name__
-        raise ArgumentError(
-            f"({kind}) has neither a torch.nn.Linear nor a 1 x 1 x 1 convolution to classify by", "model"
-        )
+        raise ArgumentError(f"({type(model).__name__}) has neither a torch.nn.Linear nor a 1 x 1 x 1 Conv3d", "model")
     return name, layer
 
 
@@ -231,7 +271,7 @@ def freeze(model: nn.Module, stages: int) -> None:
         return
     model = bare(model)
     head = find_head(model)[0]
-    names = model.stages() if isinstance(model, Network) else foreign.guess_stages(model, head)
+    names = model.stages() if isinstance(model, Network) else _guess_stages(model, head)
     if stages > len(names):
         there = f"has {len(names)}: {', '.join(names)}" if names else "has no numbered stages, as layer1, layer2"
         raise ArgumentError(f"is more than {type(model).__name__} has to freeze; it {there}", "stages", stages)
@@ -252,9 +292,40 @@ def freeze(model: nn.Module, stages: int) -> None:
             setattr(module, "train", functools.partial(_stay, module))  # noqa: B010
 
 
+def _guess_stages(model: nn.Module, head: str) -> list[str]:
+    """Names of the numbered children of one name, of the outermost module that has two or more; empty where there are none."""
+    for name, module in sorted(model.named_modules(), key=lambda item: item[0].count(".") + bool(item[0])):
+        groups: dict[str, list[str]] = {}
+        for child, part in module.named_children():
+            full = f"{name}.{child}" if name else child
+            trained = any(True for _ in part.parameters())
+            if (match := re.fullmatch(r"(.*?)_?\d+[a-z]?", child)) and trained and not within(head, full):
+                groups.setdefault(match[1], []).append(full)
+        most = max(groups.values(), key=len, default=[])
+        if len(most) > 1:
+            return most
+    return []
+
+
 def _stay(module: nn.Module, mode: bool = True) -> nn.Module:
     """The `train` of a frozen module."""
     return module
+
+
+def guess_stem(shapes: Mapping[str, Sequence[int]]) -> str | None:
+    """The name of weights, given the shapes of all: those of a convolution over space or time; None where there is none.
+
+    Of those that see an image (one or three channels, or the fewest there are) the one of the most frames.
+    """
+    found = {name: tuple(s) for name, s in shapes.items() if len(s) == 5 and math.prod(s[2:]) > 1}
+    fewest = min((s[1] for s in found.values()), default=0)
+    seeing = [n for n, s in found.items() if s[1] in (1, 3)] or [n for n, s in found.items() if s[1] == fewest]
+    return max(seeing, key=lambda name: found[name][2], default=None)
+
+
+def within(name: str, ancestor: str) -> bool:
+    """Whether `name` is that of `ancestor` or of something in it."""
+    return ancestor in ("", name) or name.startswith(f"{ancestor}.")
 
 
 # --- what the networks of 3D-ResNets-PyTorch share

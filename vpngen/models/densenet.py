@@ -12,12 +12,7 @@ from torch import Tensor, nn
 
 from vpngen.models.base import STEM, Network, Options, State, convolution, count_blocks, guess_options
 
-BLOCKS: Final[dict[int, tuple[int, ...]]] = {
-    121: (6, 12, 24, 16),
-    169: (6, 12, 32, 32),
-    201: (6, 12, 48, 32),
-    264: (6, 12, 64, 48),
-}
+BLOCKS: Final = {121: (6, 12, 24, 16), 169: (6, 12, 32, 32), 201: (6, 12, 48, 32), 264: (6, 12, 64, 48)}
 """Depth -> layers of each block: Huang et al., CVPR 2017, table 1."""
 STAGES: Final = tuple(f"features.denseblock{number}" for number in (1, 2, 3, 4))
 GROWTH: Final = 32

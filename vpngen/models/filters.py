@@ -106,35 +106,28 @@ def filters(
         MissingError: safetensors is not installed, or no space is left.
     """
     paths, target = given_paths("weights", weights), picture_file(out, (".png", ".gif"))
-    networks: list[tuple[str, list[Image.Image]]] = []
+    still, networks = target.suffix.lower() == ".png", []
     for path, title in zip(paths, titles_of("titles", titles, paths), strict=True):
         with renamed(path="weights", state=str(path), kernel=str(path)):
             name, kernel = first_kernel(*read_weights(path), layer)
-            frames = [_panel(frame) for frame in np.moveaxis(tiles(kernel), 1, 0)]
-        text = f"{title}\n{name}, {len(kernel)} filters of {' x '.join(map(str, kernel.shape[2:]))}"
-        networks.append((text, frames))
-    if target.suffix.lower() == ".png":
-        rows = [
-            _captioned(_grid([_captioned(frame, f"frame {t}") for t, frame in enumerate(frames)], len(frames)), text)
-            for text, frames in networks
-        ]
-        with replace(target) as partial:
-            ImageOps.expand(_grid(rows, 1), MARGIN, (PAPER,) * 3).save(partial, format="PNG", optimize=True)
-        return
-    count = math.lcm(*(len(frames) for _, frames in networks))  # each goes round in its own number of frames
-    times = [[(f[t % len(f)], f"{text}\nframe {t % len(f)}") for text, f in networks] for t in range(count)]
-    pictures = [_grid(list(itertools.starmap(_captioned, panels)), len(panels)) for panels in times]
+            large = tiles(kernel).repeat(SCALE, axis=2).repeat(SCALE, axis=3).swapaxes(0, 1)
+        text = f"{title}\n{name}, {len(kernel)} filters of {' x '.join(map(str, kernel.shape[2:]))}\n"
+        later, columns = "\n\n" if still else text, math.ceil(math.sqrt(len(kernel)))
+        panels = [_grid([Image.fromarray(tile) for tile in frame], columns, GUTTER) for frame in large]
+        networks.append([_captioned(panel, f"{later if t else text}frame {t}") for t, panel in enumerate(panels)])
+    if still:
+        pictures = [_grid([_grid(frames, len(frames)) for frames in networks], 1)]
+    else:  # each goes round in its own number of frames
+        times = range(math.lcm(*map(len, networks)))
+        pictures = [_grid([frames[t % len(frames)] for frames in networks], len(networks)) for t in times]
     pictures = [ImageOps.expand(picture, MARGIN, (PAPER,) * 3) for picture in pictures]
-    palette = _grid(pictures, 1).quantize(256)  # one for all frames, so that nothing flickers
-    first, *rest = (each.quantize(palette=palette, dither=Image.Dither.NONE) for each in pictures)
     with replace(target) as partial:
+        if still:
+            pictures[0].save(partial, format="PNG", optimize=True)
+            return
+        palette = _grid(pictures, 1).quantize(256)  # one for all frames, so that nothing flickers
+        first, *rest = (each.quantize(palette=palette, dither=Image.Dither.NONE) for each in pictures)
         first.save(partial, format="GIF", save_all=True, append_images=rest, duration=MILLISECONDS, loop=0)
-
-
-def _panel(tiles: npt.NDArray[np.uint8]) -> Image.Image:
-    """Tiles (F, Y, X, 3) side by side, each weight `SCALE` pixels wide."""
-    large = tiles.repeat(SCALE, axis=1).repeat(SCALE, axis=2)
-    return _grid([Image.fromarray(tile) for tile in large], math.ceil(math.sqrt(len(large))), GUTTER)
 
 
 def _captioned(picture: Image.Image, text: str) -> Image.Image:

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from vpngen.errors import ArgumentError
-from vpngen.models.base import Network, State, bare, find_head
-from vpngen.models.foreign import within
-from vpngen.models.weights import COUNTED, differences, fitting, flattened, listed, own_names, plain
+from vpngen.models.base import Network, State, bare, find_head, within
+from vpngen.models.weights import COUNTED, differences, fitting, flattened, own_names, plain
 
 
 def inflate(model: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -38,11 +37,12 @@ def inflate(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     given, wanted = (
         {n: v for n, v in s.items() if not within(n, head) and not n.endswith(COUNTED)} for s in (found, solid)
     )
-    if differing := differences(given, flattened(wanted)):
-        made = fitting(flat, flat=True)
-        options = "" if made is None else "".join(f", {k}={v}" for k, v in made["options"].items())
-        other = "" if made is None else f"; it would fit {made['name']}{options}"
-        raise ArgumentError(f"does not fit `model`{other}. Time aside:{listed(differing)}", "state")
+    differing, text = differences(given, flattened(wanted))
+    if differing:
+        made, other = fitting(flat, flat=True), ""
+        if made is not None:
+            other = f"; it would fit {made['name']}" + "".join(f", {k}={v}" for k, v in made["options"].items())
+        raise ArgumentError(f"does not fit `model`{other}. Time aside:{text}", "state")
     inflated: State = {}
     for name, target in wanted.items():
         frames = target.shape[2] if target.ndim == 5 else 0

@@ -6,12 +6,13 @@ loaded strictly: what does not fit is an error that says why, never a layer left
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import pickle
 import re
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,9 +24,19 @@ from torch.optim.lr_scheduler import LRScheduler
 from vpngen import checks
 from vpngen.errors import ArgumentError, ConflictError, MissingError
 from vpngen.files import replace
-from vpngen.models import MODELS, foreign
-from vpngen.models.base import Network, State, bare, create_model, find, find_head, head_name, reference_arch
-from vpngen.models.foreign import within
+from vpngen.models import MODELS
+from vpngen.models.base import (
+    Network,
+    State,
+    bare,
+    create_model,
+    find,
+    find_head,
+    guess_stem,
+    head_name,
+    reference_arch,
+    within,
+)
 
 METADATA: Final = "vpngen"
 """The key that our metadata is under, in the header of a .safetensors file and in a .pth file."""
@@ -60,14 +71,9 @@ def save_weights(path: str | Path, model: nn.Module, metadata: Mapping[str, Any]
 
 
 def save_reference(
-    path: str | Path,
-    model: nn.Module,
-    arch: str,
-    epoch: int,
-    optimizer: Optimizer | None = None,
-    scheduler: LRScheduler | None = None,
-    metadata: Mapping[str, Any] | None = None,
-) -> None:
+    path: str | Path, model: nn.Module, arch: str, epoch: int, optimizer: Optimizer | None = None,
+    scheduler: LRScheduler | None = None, metadata: Mapping[str, Any] | None = None,
+) -> None:  # fmt: skip
     """Write a checkpoint as 3D-ResNets-PyTorch does, which takes it for `--pretrain_path` and `--resume_path`.
 
     Args:
@@ -87,7 +93,7 @@ def save_reference(
     if metadata is not None:
         content[METADATA] = json.loads(_json(metadata))
     if optimizer is not None:
-        content["optimizer"] = on_cpu(optimizer.state_dict())
+        content["optimizer"] = _on_cpu(optimizer.state_dict())
     if scheduler is not None:
         content["scheduler"] = scheduler.state_dict()
     with replace(Path(path)) as partial, partial.open("wb") as file:  # by a path, torch hides why it failed
@@ -101,13 +107,11 @@ def _json(metadata: Mapping[str, Any]) -> str:
         raise ArgumentError(f"must be what JSON can hold: {error}", "metadata") from error
 
 
-def on_cpu(value: Any) -> Any:
+def _on_cpu(value: Any) -> Any:
     """The same with every tensor in it on the CPU, so that a machine without a GPU reads it."""
-    if isinstance(value, Tensor):
-        return value.cpu()
     if isinstance(value, dict):
-        return {key: on_cpu(each) for key, each in value.items()}
-    return [on_cpu(each) for each in value] if isinstance(value, list) else value
+        return {key: _on_cpu(each) for key, each in value.items()}
+    return value.cpu() if isinstance(value, Tensor) else value
 
 
 def _tensors(model: nn.Module) -> State:
@@ -219,29 +223,24 @@ def load_weights(model: nn.Module, path: str | Path, *, head: str = "keep") -> d
     checks.one_of("head", head, HEADS)
     model = bare(model)
     state, metadata = read_weights(path)
-    real = model.state_dict()
-    names = dict(zip(plain(real), real, strict=True))
-    wanted = plain(real)
-    found = own_names(model, state)
+    found, wanted = own_names(model, state), plain(model.state_dict())
+    names = dict(zip(wanted, model.state_dict(), strict=True))
     if not any(name.endswith(COUNTED) for name in found):  # torch below 0.4.1 did not count
         found = found | {n: torch.zeros_like(v, device="cpu") for n, v in wanted.items() if n.endswith(COUNTED)}
     top = head_name(model) or ""
     if head == "replace":
         top, _ = find_head(model)
         found, wanted = ({n: v for n, v in s.items() if not within(n, top)} for s in (found, wanted))
-    differing = differences(found, wanted)
+    differing, text = differences(found, wanted)
     there, here = (_classes(s, top) for s in (found, wanted))
-    if there and here and there != here and all(within(name, top) for name, _ in differing):
+    if there and here and there != here and all(within(name, top) for name in differing):
         raise ConflictError(
             f"{str(path)!r} is for {there} classes, and this model for {here}; give head='replace' to leave its classifier out "
             f"and begin with a fresh one, or make the model with num_classes={there}"
         )
     if differing:
-        apart = "" if head == "keep" else " apart from the classifier"
-        described = _described(state, metadata)
-        raise ConflictError(
-            f"{str(path)!r} holds weights of {described}, which does not fit this model{apart}:{listed(differing)}"
-        )
+        what, apart = _described(state, metadata), "" if head == "keep" else " apart from the classifier"
+        raise ConflictError(f"{str(path)!r} holds weights of {what}, which does not fit this model{apart}:{text}")
     # Not strict, for the head may be left out; that nothing else is missing has been seen to.
     model.load_state_dict({names[name]: value for name, value in found.items()}, strict=False)
     return metadata
@@ -265,23 +264,18 @@ def _classes(state: Mapping[str, Tensor], head: str) -> int | None:
     return len(weight) if weight is not None and weight.ndim else None
 
 
-def differences(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[tuple[str, str]]:
-    """Name and description of whatever is not the same in both. The kinds take turns: one tells little a hundred times."""
-    shapes = [
-        (name, f"`{name}` is {tuple(found[name].shape)} in the file, {tuple(v.shape)} in the model")
-        for name, v in wanted.items()
-        if name in found and v.shape != found[name].shape
-    ]
-    missing = [(name, f"`{name}` is not in the file") for name in wanted if name not in found]
-    extra = [(name, f"`{name}` is in the file, but not in the model") for name in found if name not in wanted]
-    return [each for turn in itertools.zip_longest(shapes, missing, extra) for each in turn if each is not None]
+def differences(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> tuple[list[str], str]:
+    """Names of whatever is not the same in both, and text that describes the first of them, a line each.
 
-
-def listed(differing: Sequence[tuple[str, str]]) -> str:
-    """The first of the differences, a line each."""
-    lines = [text for _, text in differing[:SHOWN]]
-    more = [f"and {len(differing) - SHOWN} more"] if len(differing) > SHOWN else []
-    return "".join(f"\n  {line}" for line in lines + more)
+    Other shapes, what is missing and what is too much take turns: a hundred of one kind tell no more than one.
+    """
+    theirs, ours = ({name: tuple(value.shape) for name, value in state.items()} for state in (found, wanted))
+    shapes = [name for name in ours if theirs.get(name, ours[name]) != ours[name]]
+    missing, extra = ([name for name in a if name not in b] for a, b in ((ours, theirs), (theirs, ours)))
+    names = [name for turn in itertools.zip_longest(shapes, missing, extra) for name in turn if name is not None]
+    lines = [f"`{n}` is {theirs.get(n, 'not')} in the file, {ours.get(n, 'not')} in the model" for n in names[:SHOWN]]
+    more = [f"and {len(names) - SHOWN} more"] if len(names) > SHOWN else []
+    return names, "".join(f"\n  {line}" for line in lines + more)
 
 
 def _described(state: State, metadata: Mapping[str, Any]) -> str:
@@ -289,29 +283,22 @@ def _described(state: State, metadata: Mapping[str, Any]) -> str:
     made = recognize(state, metadata)
     if made is None:
         return str(metadata.get("arch") or "another model")
-    arguments = {"name": made["name"], "num_classes": made["num_classes"], **made["options"]}
-    call = ", ".join(f"{name}={value!r}" for name, value in arguments.items() if value is not None)
-    return f"{made['name']}, as made by create_model({call})"
+    options = {"num_classes": made["num_classes"], **made["options"]}
+    call = "".join(f", {name}={value!r}" for name, value in options.items() if value is not None)
+    return f"{made['name']}, as made by create_model(name={made['name']!r}{call})"
 
 
 def recognize(state: State, metadata: Mapping[str, Any]) -> dict[str, Any] | None:
     """`name`, `options` and `num_classes` of the network that weights are of; None where nothing tells.
 
-    Our metadata tell, or else names and shapes, or else the `arch` of 3D-ResNets-PyTorch, which says no options.
-
-    Args:
-        state: as `read_weights` gives it.
-        metadata: likewise.
+    Our metadata tell, or else names and shapes, or else the `arch` of 3D-ResNets-PyTorch, which says no options. `state` and
+    `metadata` are as `read_weights` gives them.
     """
     model = metadata.get("model")
     if isinstance(model, Mapping) and isinstance(model.get("name"), str):
-        return {
-            "name": model["name"],
-            "options": dict(model.get("options") or {}),
-            "num_classes": model.get("num_classes"),
-        }
-    archs = {reference_arch(name): name for name in MODELS}
-    name = archs.get(str(metadata.get("arch")))
+        options = dict(model.get("options") or {})
+        return {"name": model["name"], "options": options, "num_classes": model.get("num_classes")}
+    name = {reference_arch(name): name for name in MODELS}.get(str(metadata.get("arch")))
     return fitting(state) or (None if name is None else {"name": name, "options": {}, "num_classes": None})
 
 
@@ -326,16 +313,12 @@ def fitting(state: State, flat: bool = False) -> dict[str, Any] | None:
         stem, num_classes = own.get(f"{network.stem}.weight"), _classes(own, network.head)
         if stem is None or stem.ndim != (4 if flat else 5) or not num_classes or (flat and not network.inflates):
             continue
-        options = network.guess(own, **arguments)
-        if options is None:
+        if (options := network.guess(own, **arguments)) is None:
             continue
-        try:
-            with torch.device("meta"):
-                made = create_model(name, num_classes, **options).state_dict()
-        except ArgumentError:  # no model has such options
-            continue
-        if _shapes(own) == _shapes(flattened(made) if flat else made):
-            return {"name": name, "options": options, "num_classes": num_classes}
+        with contextlib.suppress(ArgumentError), torch.device("meta"):  # no model may have such options
+            made = create_model(name, num_classes, **options).state_dict()
+            if _shapes(own) == _shapes(flattened(made) if flat else made):
+                return {"name": name, "options": options, "num_classes": num_classes}
     return None
 
 
@@ -351,13 +334,11 @@ def flattened(state: Mapping[str, Tensor]) -> State:
 def first_convolution(state: State, metadata: Mapping[str, Any]) -> str | None:
     """The weights of the first convolution, as a name in `state`; None where there is no convolution over space or time.
 
-    They are those of the `stem` of the network that `recognize` finds, `conv1_s.weight` for R(2+1)D, else a guess.
-
-    Args:
-        state: as `read_weights` gives it.
-        metadata: likewise.
+    They are those of the `stem` of the network that `recognize` finds, `conv1_s.weight` for R(2+1)D, else a guess. `state` and
+    `metadata` are as `read_weights` gives them.
     """
-    name = (recognize(state, metadata) or {}).get("name")
-    network = find(name)[0] if name in MODELS else None
-    stems = [n for n in state if network is not None and network.own_name(n) == f"{network.stem}.weight"]
-    return next(iter(stems), foreign.guess_stem({name: value.shape for name, value in state.items()}))
+    if (name := (recognize(state, metadata) or {}).get("name")) in MODELS:
+        network, _ = find(name)
+        if stems := [n for n in state if network.own_name(n) == f"{network.stem}.weight"]:
+            return stems[0]
+    return guess_stem({name: value.shape for name, value in state.items()})
