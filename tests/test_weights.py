@@ -431,7 +431,7 @@ def test_a_file_cut_short_is_said(form: int, forms: list[bytes], tmp_path: Path)
     assert read_weights(path)[0]
     for stop in [*range(200), *range(200, len(whole), 7), len(whole) - 1]:
         path.write_bytes(whole[: min(stop, len(whole) - 1)])
-        with pytest.raises(ConflictError, match=r"damaged|not a file of weights|is empty"):
+        with pytest.raises(ConflictError, match=r"damaged"):
             read_weights(path)
 
 
@@ -480,13 +480,13 @@ def test_files_that_are_no_weights(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="cannot be read: Is a directory"):
         read_weights(tmp_path)
     (tmp_path / "text").write_text("some text, long enough")
-    with pytest.raises(ConflictError, match="is not a file of weights"):
+    with pytest.raises(ConflictError, match="is damaged, or is neither .safetensors nor"):
         read_weights(tmp_path / "text")
     import zipfile
 
     with zipfile.ZipFile(tmp_path / "zip", "w") as file:
         file.writestr("a.txt", "a")
-    with pytest.raises(ConflictError, match="damaged, or not a file of weights"):
+    with pytest.raises(ConflictError, match="damaged, or not of weights"):
         read_weights(tmp_path / "zip")
     for number, content in enumerate(
         ([1, 2], {"epoch": 1}, {}, {"state_dict": {"a": 1}}, {1: torch.zeros(1)}, torch.zeros(1))

@@ -9,8 +9,7 @@ from vpngen.lazy import lazy
 
 if TYPE_CHECKING:
     from vpngen.models.base import create_model, freeze, replace_head
-    from vpngen.models.inflate import inflate
-    from vpngen.models.weights import load_weights, read_weights, save_reference, save_weights
+    from vpngen.models.weights import inflate, load_weights, read_weights, save_reference, save_weights
 
 
 def _depths(prefix: str, home: str, depths: Iterable[int]) -> dict[str, tuple[str, dict[str, Any]]]:
@@ -34,6 +33,5 @@ __all__ = [
 
 __getattr__, __dir__ = lazy(__name__, {
     "base": ("create_model", "freeze", "replace_head"),
-    "inflate": ("inflate",),
-    "weights": ("load_weights", "read_weights", "save_reference", "save_weights"),
+    "weights": ("inflate", "load_weights", "read_weights", "save_reference", "save_weights"),
 })  # fmt: skip

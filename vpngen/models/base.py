@@ -7,7 +7,6 @@ import functools
 import importlib
 import inspect
 import itertools
-import math
 import operator
 import pkgutil
 import re
@@ -240,11 +239,9 @@ def replace_head(model: nn.Module, num_classes: int) -> None:
     num_classes = checks.integer("num_classes", num_classes, 1, MOST)
     model = bare(model)
     name, old = find_head(model)
-    new: nn.Linear | nn.Conv3d
-    if isinstance(old, nn.Linear):
-        new = nn.Linear(old.in_features, num_classes, old.bias is not None)
-    else:
-        new = nn.Conv3d(old.in_channels, num_classes, 1, bias=old.bias is not None)
+    inputs, bias = old.weight.shape[1], old.bias is not None
+    linear = isinstance(old, nn.Linear)
+    new = nn.Linear(inputs, num_classes, bias) if linear else nn.Conv3d(inputs, num_classes, 1, bias=bias)
     if isinstance(model, Network):
         model.initialize_head(new)
     new.to(old.weight.device, old.weight.dtype)
@@ -308,19 +305,7 @@ def _guess_stages(model: nn.Module, head: str) -> list[str]:
 
 
 def _stay(module: nn.Module, mode: bool = True) -> nn.Module:
-    """The `train` of a frozen module."""
     return module
-
-
-def guess_stem(shapes: Mapping[str, Sequence[int]]) -> str | None:
-    """The name of weights, given the shapes of all: those of a convolution over space or time; None where there is none.
-
-    Of those that see an image (one or three channels, or the fewest there are) the one of the most frames.
-    """
-    found = {name: tuple(s) for name, s in shapes.items() if len(s) == 5 and math.prod(s[2:]) > 1}
-    fewest = min((s[1] for s in found.values()), default=0)
-    seeing = [n for n, s in found.items() if s[1] in (1, 3)] or [n for n, s in found.items() if s[1] == fewest]
-    return max(seeing, key=lambda name: found[name][2], default=None)
 
 
 def within(name: str, ancestor: str) -> bool:

@@ -131,7 +131,6 @@ def filters(
 
 
 def _captioned(picture: Image.Image, text: str) -> Image.Image:
-    """A picture with text above it."""
     font = ImageFont.load_default(TEXT)
     *_, wide, high = map(math.ceil, ImageDraw.Draw(picture).multiline_textbbox((0, 0), text, font=font))
     sheet = Image.new("RGB", (max(picture.width, wide), picture.height + high + TEXT // 2), (PAPER,) * 3)

@@ -16,8 +16,7 @@ from vpngen.checks import Shape
 from vpngen.errors import ArgumentError, renamed
 from vpngen.models import MODELS
 from vpngen.models.base import create_model, freeze
-from vpngen.models.inflate import inflate
-from vpngen.models.weights import load_weights, read_weights, recognize
+from vpngen.models.weights import inflate, load_weights, read_weights, recognize
 from vpngen.sampling import NORMALIZATIONS
 
 DEFAULT_MODEL: Final = "r3d50"
@@ -61,9 +60,7 @@ class ModelInit:
         """Name and options of the model. Raises ArgumentError where nothing says what `init_from` is of."""
         known = self.parent.get("model", {"name": DEFAULT_MODEL, "options": {}})
         if (name := self.model or known.get("name")) is None:
-            problem = (
-                "holds weights of a network that is not known here; give `model`, or, if they are of images, `inflate`"
-            )
+            problem = "holds weights of none of the networks here; give `model`, or `inflate` if they are of images"
             raise ArgumentError(problem, "init_from", self.init_from)
         usual = known["options"] if name == known.get("name") else {}
         return name, dict(usual if self.options is None else self.options)
@@ -71,9 +68,7 @@ class ModelInit:
     @property
     def normalization(self) -> dict[str, tuple[float, ...]]:
         """The `mean` and `std` of the clips that the weights were trained with, as far as they are known."""
-        if self.inflate is not None:
-            return dict(NORMALIZATIONS["imagenet"])
-        seen = self.parent.get("recipe", {})
+        seen = NORMALIZATIONS["imagenet"] if self.inflate is not None else self.parent.get("recipe", {})
         return {name: tuple(seen[name]) for name in ("mean", "std") if name in seen}
 
     def build(

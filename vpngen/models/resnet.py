@@ -34,9 +34,7 @@ class ResNetOptions(Options):
     """What can be chosen of a ResNet."""
 
     # Hara et al. use A for R3D-18 and 34 in table 1, B elsewhere.
-    shortcut: str = field(
-        "B", "Where the shape changes: B for a convolution beside the block, A for zeros in the new channels."
-    )
+    shortcut: str = field("B", "Where the shape changes: B for a convolution, A for zeros in the new channels.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -189,7 +187,6 @@ class ResNet(Network):
 
 
 def _shortcut(inputs: int, outputs: int, stride: int, kind: str) -> nn.Module:
-    """What leads past a block."""
     if stride == 1 and inputs == outputs:
         return nn.Identity()
     if kind == "A":

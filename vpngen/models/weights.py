@@ -1,4 +1,4 @@
-"""Weights: to disk and back, and what network they are of.
+"""Weights: to disk and back, from images to video, and what network they are of.
 
 `.safetensors` is our own form, `.pth` that of 3D-ResNets-PyTorch; either says in JSON where the weights come from. Both are read, and
 loaded strictly: what does not fit is an error that says why, never a layer left as it was.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import math
 import pickle
 import re
 from collections import OrderedDict
@@ -25,22 +26,10 @@ from vpngen import checks
 from vpngen.errors import ArgumentError, ConflictError, MissingError
 from vpngen.files import replace
 from vpngen.models import MODELS
-from vpngen.models.base import (
-    Network,
-    State,
-    bare,
-    create_model,
-    find,
-    find_head,
-    guess_stem,
-    head_name,
-    reference_arch,
-    within,
-)
+from vpngen.models.base import Network, State, bare, create_model, find, find_head, head_name, reference_arch, within
 
 METADATA: Final = "vpngen"
 """The key that our metadata is under, in the header of a .safetensors file and in a .pth file."""
-HEADS: Final = ("keep", "replace")
 STATES: Final = ("state_dict", "model_state", "model_state_dict", "model")
 """What checkpoints call the weights they hold among other things."""
 COUNTED: Final = ".num_batches_tracked"
@@ -116,7 +105,7 @@ def _on_cpu(value: Any) -> Any:
 
 def _tensors(model: nn.Module) -> State:
     """The state of a model, by the names of the bare model, each tensor contiguous and in memory of its own on the CPU."""
-    state = plain(bare(model).state_dict())
+    state = _plain(bare(model).state_dict())
     return {n: v.detach().to("cpu", copy=True, memory_format=torch.contiguous_format) for n, v in state.items()}
 
 
@@ -157,10 +146,8 @@ def read_weights(path: str | Path) -> tuple[State, dict[str, Any]]:
     elif start.startswith((b"PK", b"\x80")):
         state, metadata = _read_torch(path)
     else:
-        raise ConflictError(
-            f"{str(path)!r} is not a file of weights, or is damaged: neither .safetensors nor written by torch.save"
-        )
-    return plain(state), metadata
+        raise ConflictError(f"{str(path)!r} is damaged, or is neither .safetensors nor written by torch.save")
+    return _plain(state), metadata
 
 
 def _read_safetensors(path: Path) -> tuple[State, dict[str, Any]]:
@@ -185,10 +172,8 @@ def _read_torch(path: Path) -> tuple[State, dict[str, Any]]:
                 f"code. Where you trust it: saved = torch.load({str(path)!r}, weights_only=False), and torch.save its state dict"
             ) from error
         # What torch advises before that, to load without `weights_only`, helps nobody here.
-        reason = str(error).rpartition("WeightsUnpickler error:")[2].strip() or type(error).__name__
-        raise ConflictError(
-            f"{str(path)!r} is damaged, or not a file of weights: {reason.splitlines()[0][:200]}; copy or make it again"
-        ) from error
+        reason = str(error).rpartition("Unpickler error:")[2].strip().partition("\n")[0][:200] or type(error).__name__
+        raise ConflictError(f"{str(path)!r} is damaged, or not of weights: {reason}; make it again") from error
     state, metadata = saved, {}
     if isinstance(saved, Mapping):
         state = next((saved[key] for key in STATES if isinstance(saved.get(key), Mapping)), saved)
@@ -197,9 +182,7 @@ def _read_torch(path: Path) -> tuple[State, dict[str, Any]]:
             metadata = saved[METADATA] if isinstance(saved.get(METADATA), dict) else metadata
     named = isinstance(state, Mapping) and all(isinstance(name, str) for name in state)
     if not named or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ConflictError(
-            f"{str(path)!r} holds no state dict: it must map names to tensors, or do so under one of {', '.join(STATES)}"
-        )
+        raise ConflictError(f"{str(path)!r} holds no state dict of tensors, nor has one as {' or '.join(STATES)}")
     return {name: value.detach() for name, value in state.items()}, metadata
 
 
@@ -220,10 +203,10 @@ def load_weights(model: nn.Module, path: str | Path, *, head: str = "keep") -> d
         ConflictError: the weights are those of another model or class count, or as `read_weights`.
         MissingError: as `read_weights`.
     """
-    checks.one_of("head", head, HEADS)
+    checks.one_of("head", head, ("keep", "replace"))
     model = bare(model)
     state, metadata = read_weights(path)
-    found, wanted = own_names(model, state), plain(model.state_dict())
+    found, wanted = _own_names(model, state), _plain(model.state_dict())
     names = dict(zip(wanted, model.state_dict(), strict=True))
     if not any(name.endswith(COUNTED) for name in found):  # torch below 0.4.1 did not count
         found = found | {n: torch.zeros_like(v, device="cpu") for n, v in wanted.items() if n.endswith(COUNTED)}
@@ -231,7 +214,7 @@ def load_weights(model: nn.Module, path: str | Path, *, head: str = "keep") -> d
     if head == "replace":
         top, _ = find_head(model)
         found, wanted = ({n: v for n, v in s.items() if not within(n, top)} for s in (found, wanted))
-    differing, text = differences(found, wanted)
+    differing, text = _differences(found, wanted)
     there, here = (_classes(s, top) for s in (found, wanted))
     if there and here and there != here and all(within(name, top) for name in differing):
         raise ConflictError(
@@ -246,7 +229,47 @@ def load_weights(model: nn.Module, path: str | Path, *, head: str = "keep") -> d
     return metadata
 
 
-def plain(state: Mapping[str, Tensor]) -> State:
+def inflate(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Begin a 3-D network with the weights of a 2-D one for images: Carreira & Zisserman, CVPR 2017, section 2.4.
+
+    Each kernel is repeated along time and divided by how often, so that a video that does not move gives what its image gave.
+    Normalization is copied. The classifier is copied where it has the same size, and stays as it is elsewhere.
+
+    Args:
+        model: a `Network` that `inflates`, as a ResNet whose convolutions are whole, or one of another package that has the names of the
+            2-D network. It is changed in place, and left as it was when an error is raised.
+        state: name -> tensor of that network, as `read_weights` gives it; for a ResNet one of torchvision or timm of the same depth.
+
+    Raises:
+        ArgumentError: the two do not go together.
+    """
+    model = bare(model)
+    flat, own = _plain(state), model.state_dict()
+    head = find_head(model)[0]
+    if any(v.ndim == 5 for v in flat.values()):
+        raise ArgumentError("has kernels in time already; `load_weights` takes it as it is", "state")
+    if isinstance(model, Network) and not model.inflates:
+        raise ArgumentError(f"({type(model).__name__}) takes no weights of images; inflate into one of r3d", "model")
+    found = _own_names(model, flat)
+    given, wanted = ({n: v for n, v in s.items() if not (within(n, head) or n.endswith(COUNTED))} for s in (found, own))
+    differing, text = _differences(given, _flattened(wanted))
+    if differing:
+        made, other = _fitting(flat, flat=True), ""
+        if made is not None:
+            other = f"; it would fit {made['name']}" + "".join(f", {k}={v}" for k, v in made["options"].items())
+        raise ArgumentError(f"does not fit `model`{other}. Time aside:{text}", "state")
+    inflated = given
+    for name, target in wanted.items():
+        if target.ndim == 5:
+            inflated[name] = (given[name] / target.shape[2]).unsqueeze(2).expand(target.shape)
+    ours, theirs = ({n: v for n, v in s.items() if within(n, head)} for s in (own, found))
+    if {n: v.shape for n, v in ours.items()} == {n: v.shape for n, v in theirs.items()}:
+        inflated |= theirs
+    inflated |= {n: found.get(n, torch.zeros_like(v)) for n, v in own.items() if n.endswith(COUNTED)}
+    model.load_state_dict(inflated, strict=False)
+
+
+def _plain(state: Mapping[str, Tensor]) -> State:
     """A state by the names of the bare model: parts may have been compiled, and the whole been parallel."""
     found = {name.replace("_orig_mod.", ""): value for name, value in state.items()}
     while found and all(name.startswith("module.") for name in found):
@@ -254,7 +277,7 @@ def plain(state: Mapping[str, Tensor]) -> State:
     return found
 
 
-def own_names(model: nn.Module, state: State) -> State:
+def _own_names(model: nn.Module, state: State) -> State:
     """A state by the names of `model`, whoever published it."""
     return {model.own_name(n): v for n, v in state.items()} if isinstance(model, Network) else state
 
@@ -264,7 +287,7 @@ def _classes(state: Mapping[str, Tensor], head: str) -> int | None:
     return len(weight) if weight is not None and weight.ndim else None
 
 
-def differences(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> tuple[list[str], str]:
+def _differences(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> tuple[list[str], str]:
     """Names of whatever is not the same in both, and text that describes the first of them, a line each.
 
     Other shapes, what is missing and what is too much take turns: a hundred of one kind tell no more than one.
@@ -299,10 +322,10 @@ def recognize(state: State, metadata: Mapping[str, Any]) -> dict[str, Any] | Non
         options = dict(model.get("options") or {})
         return {"name": model["name"], "options": options, "num_classes": model.get("num_classes")}
     name = {reference_arch(name): name for name in MODELS}.get(str(metadata.get("arch")))
-    return fitting(state) or (None if name is None else {"name": name, "options": {}, "num_classes": None})
+    return _fitting(state) or (None if name is None else {"name": name, "options": {}, "num_classes": None})
 
 
-def fitting(state: State, flat: bool = False) -> dict[str, Any] | None:
+def _fitting(state: State, flat: bool = False) -> dict[str, Any] | None:
     """The one of MODELS whose names and shapes are those of `state`, see `recognize`; None where there is none.
 
     With `flat` the one that `state`, of a 2-D network, can be inflated into: its shapes are the same but for time.
@@ -317,28 +340,27 @@ def fitting(state: State, flat: bool = False) -> dict[str, Any] | None:
             continue
         with contextlib.suppress(ArgumentError), torch.device("meta"):  # no model may have such options
             made = create_model(name, num_classes, **options).state_dict()
-            if _shapes(own) == _shapes(flattened(made) if flat else made):
+            if all(name.endswith(COUNTED) for name in _differences(own, _flattened(made) if flat else made)[0]):
                 return {"name": name, "options": options, "num_classes": num_classes}
     return None
 
 
-def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
-    return {name: value.shape for name, value in state.items() if not name.endswith(COUNTED)}
-
-
-def flattened(state: Mapping[str, Tensor]) -> State:
-    """A state of the shapes that it has without time."""
+def _flattened(state: Mapping[str, Tensor]) -> State:
     return {name: value[:, :, 0] if value.ndim == 5 else value for name, value in state.items()}
 
 
 def first_convolution(state: State, metadata: Mapping[str, Any]) -> str | None:
     """The weights of the first convolution, as a name in `state`; None where there is no convolution over space or time.
 
-    They are those of the `stem` of the network that `recognize` finds, `conv1_s.weight` for R(2+1)D, else a guess. `state` and
+    They are those of the `stem` of the network that `recognize` finds, `conv1_s.weight` for R(2+1)D. Else, of the convolutions that
+    see an image (one or three channels, or the fewest there are), they are those of the one of the most frames. `state` and
     `metadata` are as `read_weights` gives them.
     """
     if (name := (recognize(state, metadata) or {}).get("name")) in MODELS:
         network, _ = find(name)
         if stems := [n for n in state if network.own_name(n) == f"{network.stem}.weight"]:
             return stems[0]
-    return guess_stem({name: value.shape for name, value in state.items()})
+    found = {n: tuple(v.shape) for n, v in state.items() if v.ndim == 5 and math.prod(v.shape[2:]) > 1}
+    fewest = min((shape[1] for shape in found.values()), default=0)
+    seeing = [n for n, s in found.items() if s[1] in (1, 3)] or [n for n, s in found.items() if s[1] == fewest]
+    return max(seeing, key=lambda name: found[name][2], default=None)
