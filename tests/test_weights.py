@@ -480,7 +480,7 @@ def test_files_that_are_no_weights(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="cannot be read: Is a directory"):
         read_weights(tmp_path)
     (tmp_path / "text").write_text("some text, long enough")
-    with pytest.raises(ConflictError, match="is damaged, or is neither .safetensors nor"):
+    with pytest.raises(ConflictError, match=r"is damaged, or is neither \.safetensors nor"):
         read_weights(tmp_path / "text")
     import zipfile
 

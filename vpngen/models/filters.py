@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +27,6 @@ PAPER, INK, ZERO = 246, 32, 128
 """Greys of the paper, of text, and of a weight that is zero."""
 MARGIN, GAP, GUTTER, SCALE, TEXT = 20, 14, 2, 5, 14
 """Pixels around a sheet, between panels, between filters, of a weight on each side, and of a line of text."""
-MILLISECONDS: Final = 160
-"""Of a frame of a .gif."""
 
 
 def first_kernel(state: State, metadata: Mapping[str, Any], layer: str | None = None) -> tuple[str, Kernel]:
@@ -116,7 +114,9 @@ def filters(
         panels = [_grid([Image.fromarray(tile) for tile in frame], columns, GUTTER) for frame in large]
         networks.append([_captioned(panel, f"{later if t else text}frame {t}") for t, panel in enumerate(panels)])
     if still:
-        pictures = [_grid([_grid(frames, len(frames)) for frames in networks], 1)]
+        columns, blank = max(map(len, networks)), Image.new("RGB", (1, 1), (PAPER,) * 3)
+        cells = [panel for panels in networks for panel in [*panels, *[blank] * (columns - len(panels))]]
+        pictures = [_grid(cells, columns)]
     else:  # each goes round in its own number of frames
         times = range(math.lcm(*map(len, networks)))
         pictures = [_grid([frames[t % len(frames)] for frames in networks], len(networks)) for t in times]
@@ -127,7 +127,7 @@ def filters(
             return
         palette = _grid(pictures, 1).quantize(256)  # one for all frames, so that nothing flickers
         first, *rest = (each.quantize(palette=palette, dither=Image.Dither.NONE) for each in pictures)
-        first.save(partial, format="GIF", save_all=True, append_images=rest, duration=MILLISECONDS, loop=0)
+        first.save(partial, format="GIF", save_all=True, append_images=rest, duration=160, loop=0)  # ms
 
 
 def _captioned(picture: Image.Image, text: str) -> Image.Image:
