@@ -35,8 +35,7 @@ from torch import nn
 
 import vpngen
 from benchmarks import common, motions
-from vpngen.models import create_model, read_weights, replace_head
-from vpngen.models.inflate import inflate
+from vpngen.models import create_model, inflate, read_weights, replace_head
 from vpngen.sampling import QUARTER_OCTAVES, Augment
 from vpngen.train import Recipe, fit
 from vpngen.train.fitting import Batches

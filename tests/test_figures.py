@@ -201,7 +201,7 @@ def test_filters_errors_leave_what_was_there(tmp_path: Path) -> None:
     out.write_bytes(b"old")
     for arguments, options, match in (
         ((flat, out), {}, r"flat\.pth` has no convolution"),
-        ((tmp_path / "none.pth", out), {}, r"`weights` \(='.*none\.pth'\) does not exist"),
+        ((tmp_path / "none.pth", out), {}, r"`weights` \(='.*none\.pth'\) cannot be read"),
         (([], out), {}, "`weights` is empty"),
         ((good, tmp_path / "filters.jpg"), {}, r"must end in one of \.png, \.gif"),
         ((good, out), {"titles": ["a", "b"]}, "`titles` must be one for each of 1, not 2"),
@@ -210,7 +210,7 @@ def test_filters_errors_leave_what_was_there(tmp_path: Path) -> None:
         with pytest.raises(ArgumentError, match=match):
             filters(*arguments, **options)  # type: ignore[arg-type]
     (tmp_path / "folder.png").mkdir()
-    with pytest.raises(ArgumentError, match="is a folder"):
+    with pytest.raises(ArgumentError, match="must be a file"):
         filters(good, tmp_path / "folder.png")
     assert out.read_bytes() == b"old" and not list(tmp_path.glob(".*"))
 

@@ -25,8 +25,7 @@ from vpngen.models import (
     save_reference,
     save_weights,
 )
-from vpngen.models.base import Network, State, reference_arch
-from vpngen.models.parts import find_head
+from vpngen.models.base import Network, State, find_head, reference_arch
 from vpngen.models.weights import first_convolution, recognize
 
 

@@ -274,8 +274,8 @@ def test_a_flat_network_is_inflated(run: Run, tmp_path: Path, ucf: tuple[str | P
 @pytest.mark.parametrize(
     ("extra", "told"),
     [
-        (("--init-from", "nope"), "`--init-from` (='nope') does not exist"),
-        (("--inflate", "nope"), "`--inflate` (='nope') does not exist"),
+        (("--init-from", "nope"), "`--init-from` (='nope') cannot be read: No such file or directory"),
+        (("--inflate", "nope"), "`--inflate` (='nope') cannot be read: No such file or directory"),
         (
             ("--inflate", "deep.pth"),
             "`--inflate` has kernels in time already",

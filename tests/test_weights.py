@@ -31,7 +31,7 @@ from vpngen.models import (
     save_reference,
     save_weights,
 )
-from vpngen.models.parts import find_head
+from vpngen.models.base import find_head
 from vpngen.models.weights import recognize
 
 NETS: dict[str, dict[str, Any]] = {
@@ -324,7 +324,7 @@ def test_a_partial_checkpoint_is_refused(tmp_path: Path) -> None:
             load_weights(model, tmp_path / "partial.pth")
         assert as_before()
     torch.save({**state, "extra.weight": torch.zeros(1)}, tmp_path / "more.pth")
-    with pytest.raises(ConflictError, match=r"`extra\.weight` is in the file, but not in the model"):
+    with pytest.raises(ConflictError, match=r"`extra\.weight` is .* in the file, not in the model"):
         load_weights(fresh(), tmp_path / "more.pth")
 
 
@@ -397,7 +397,7 @@ def test_another_model_is_named(saved: Path, tmp_path: Path) -> None:
         load_weights(fresh("r2p1d10"), saved)
     text = str(caught.value)
     assert "holds weights of r3d10, as made by create_model(name='r3d10', num_classes=5, width=0.125)" in text
-    assert "`conv1_s.weight` is not in the file" in text and "`bn1.bias` is in the file, but not in the model" in text
+    assert "`conv1_s.weight` is not in the file" in text and "`bn1.bias` is (8,) in the file, not in the model" in text
     assert text.endswith(" more") and text.count("\n") == 10
     with pytest.raises(
         ConflictError, match=r"`layer1.0.conv1.weight` is \(8, 8, 3, 3, 3\) in the file, \(16, 16, 3, 3, 3\) in"
@@ -431,7 +431,7 @@ def test_a_file_cut_short_is_said(form: int, forms: list[bytes], tmp_path: Path)
     assert read_weights(path)[0]
     for stop in [*range(200), *range(200, len(whole), 7), len(whole) - 1]:
         path.write_bytes(whole[: min(stop, len(whole) - 1)])
-        with pytest.raises(ConflictError, match=r"damaged|not a file of weights|is empty"):
+        with pytest.raises(ConflictError, match=r"damaged"):
             read_weights(path)
 
 
@@ -475,18 +475,18 @@ def test_code_in_a_file_is_not_run(how: str, tmp_path: Path) -> None:
 
 
 def test_files_that_are_no_weights(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match=r"`path` .* does not exist"):
+    with pytest.raises(ArgumentError, match=r"`path` .* cannot be read: No such file"):
         read_weights(tmp_path / "absent.pth")
     with pytest.raises(ArgumentError, match="cannot be read: Is a directory"):
         read_weights(tmp_path)
     (tmp_path / "text").write_text("some text, long enough")
-    with pytest.raises(ConflictError, match="is not a file of weights"):
+    with pytest.raises(ConflictError, match=r"is damaged, or is neither \.safetensors nor"):
         read_weights(tmp_path / "text")
     import zipfile
 
     with zipfile.ZipFile(tmp_path / "zip", "w") as file:
         file.writestr("a.txt", "a")
-    with pytest.raises(ConflictError, match="damaged, or not a file of weights"):
+    with pytest.raises(ConflictError, match="damaged, or not of weights"):
         read_weights(tmp_path / "zip")
     for number, content in enumerate(
         ([1, 2], {"epoch": 1}, {}, {"state_dict": {"a": 1}}, {1: torch.zeros(1)}, torch.zeros(1))
@@ -742,7 +742,7 @@ def test_what_is_inflated() -> None:
             "r3d10",
             {"shortcut": "A"},
             {},
-            "it would fit r3d10, width=0.125. (?s:.*)`layer2.0.downsample.0.weight` is in the file, but not in the model",
+            "it would fit r3d10, width=0.125. (?s:.*)`layer2.0.downsample.0.weight` is .* in the file, not in the model",
         ),
         ("r2p1d10", {}, {}, r"`model` \(R2Plus1D\) takes no weights of images; inflate into one of r3d"),
         ("densenet121", {}, {}, r"`model` \(DenseNet\) takes no weights of images"),
@@ -753,9 +753,9 @@ def test_what_is_inflated() -> None:
             "r3d10",
             {},
             {"bn1.weight": None},
-            "^`state` does not fit `model`. Time aside:\n  `bn1.weight` is not in the file$",
+            "^`state` does not fit `model`. Time aside:\n  `bn1.weight` is not in the file, .*$",
         ),
-        ("r3d10", {}, {"layer1.0.se.weight": torch.zeros(1)}, "`layer1.0.se.weight` is in the file, but not in the"),
+        ("r3d10", {}, {"layer1.0.se.weight": torch.zeros(1)}, "`layer1.0.se.weight` is .* in the file, not in the"),
         (
             "r3d10",
             {},

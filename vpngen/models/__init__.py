@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 from vpngen.lazy import lazy
 
 if TYPE_CHECKING:
-    from vpngen.models.base import create_model
-    from vpngen.models.inflate import inflate
-    from vpngen.models.parts import freeze, replace_head
-    from vpngen.models.weights import load_weights, read_weights, save_reference, save_weights
+    from vpngen.models.base import create_model, freeze, replace_head
+    from vpngen.models.weights import inflate, load_weights, read_weights, save_reference, save_weights
 
 
 def _depths(prefix: str, home: str, depths: Iterable[int]) -> dict[str, tuple[str, dict[str, Any]]]:
@@ -29,20 +27,11 @@ MODELS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
 """Name -> where its `Network` is, as module:class, and what it takes beside the number of classes and the options."""
 
 __all__ = [
-    "MODELS",
-    "create_model",
-    "freeze",
-    "inflate",
-    "load_weights",
-    "read_weights",
-    "replace_head",
-    "save_reference",
+    "MODELS", "create_model", "freeze", "inflate", "load_weights", "read_weights", "replace_head", "save_reference",
     "save_weights",
-]
+]  # fmt: skip
 
 __getattr__, __dir__ = lazy(__name__, {
-    "base": ("create_model",),
-    "inflate": ("inflate",),
-    "parts": ("freeze", "replace_head",),
-    "weights": ("load_weights", "read_weights", "save_reference", "save_weights",),
+    "base": ("create_model", "freeze", "replace_head"),
+    "weights": ("inflate", "load_weights", "read_weights", "save_reference", "save_weights"),
 })  # fmt: skip

@@ -1,24 +1,33 @@
-"""What a network promises to the rooms around it, and how one is made by its name."""
+"""What a network promises to the rooms around it, how one is made by its name, its classifier replaced and its stages frozen."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
-from collections.abc import Callable, Iterable, Sequence
+import inspect
+import itertools
+import operator
+import pkgutil
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, cast
 
 from torch import Tensor, nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from vpngen import checks
-from vpngen.errors import ArgumentError
+from vpngen.errors import ArgumentError, MissingError
 from vpngen.fields import field
-from vpngen.models import MODELS, foreign
+from vpngen.models import MODELS
 
 STEM: Final = 64
 """Channels of the stem."""
 MOST: Final = 2**20
 """The largest count in an argument."""
+CLASS_COUNTS: Final = ("num_classes", "n_classes", "model_num_class", "class_count")
+"""What the factories of other packages call the number of classes."""
 
 State = dict[str, Tensor]
 """Weights and statistics by name."""
@@ -121,8 +130,8 @@ def create_model(name: str, num_classes: int = 400, **options: Any) -> nn.Module
     Weights of convolutions are drawn as He et al., ICCV 2015, have it, for as many channels as leave.
     """
     num_classes = checks.integer("num_classes", num_classes, 1, MOST)
-    if ":" in str(name):
-        return foreign.make(name, num_classes, options)
+    if re.fullmatch(r"[\w.]+:[\w.]+", str(name)):
+        return _make_foreign(name, num_classes, options)
     network, arguments = find(name)
     checks.known("option", options, [field.name for field in dataclasses.fields(network.options)], name)
     model = network(num_classes=num_classes, options=network.options(**options), **arguments)
@@ -133,13 +142,48 @@ def create_model(name: str, num_classes: int = 400, **options: Any) -> nn.Module
     return model
 
 
+def _make_foreign(name: str, num_classes: int, options: Mapping[str, Any]) -> nn.Module:
+    """What `package.module:callable` makes. Arguments and errors are those of `create_model`."""
+    home, _, path = name.partition(":")
+    try:
+        module = importlib.import_module(home)
+    except Exception as error:  # whatever a module may do when it is imported
+        problem = f"`name` (={name!r}): {home} cannot be imported ({type(error).__name__}: {error})"
+        raise MissingError(f"{problem}; install it, or add the folder that it is in to PYTHONPATH") from error
+    try:
+        factory = operator.attrgetter(path)(module)
+    except AttributeError:
+        raise ArgumentError(f"does not exist: {home} has no {path}", "name", name) from None
+    if not callable(factory):
+        raise ArgumentError("must name a function or class that makes a model; this cannot be called", "name", name)
+    signature = inspect.signature(factory)
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+    counts = [c for c in CLASS_COUNTS if c in signature.parameters][:1] or list(CLASS_COUNTS if open_ended else ())
+    if not counts:
+        wanted, has = " or ".join(CLASS_COUNTS), ", ".join(signature.parameters) or "none"
+        raise ArgumentError(f"takes no class count; it needs a parameter called {wanted}, and has {has}", "name", name)
+    for count in counts:
+        if count in options:
+            raise ArgumentError(f"is the class count of {name}; give it as `num_classes`", count)
+        try:
+            model = factory(**{count: num_classes}, **options)
+            break
+        except TypeError as error:
+            if count != counts[-1] and f"keyword argument '{count}'" in str(error):
+                continue  # whoever the keywords are passed on to calls it otherwise
+            problem = f"cannot be called with `{count}` and the options {', '.join(options) or '(none)'}: {error}"
+            raise ArgumentError(problem, "name", name) from error
+    if not isinstance(model, nn.Module):
+        raise ArgumentError(f"must make a torch.nn.Module, and made a {type(model).__name__}", "name", name)
+    return model
+
+
 def find(name: str) -> tuple[type[Network], dict[str, Any]]:
     """Class and arguments of one of `MODELS`. Raises ArgumentError for another name."""
     if not isinstance(name, str) or name not in MODELS:
         raise ArgumentError(f"must be one of {', '.join(MODELS)}, or of the form package.module:callable", "name", name)
     home, arguments = MODELS[name]
-    module, _, path = home.partition(":")
-    return cast(type[Network], getattr(importlib.import_module(module), path)), arguments
+    return cast(type[Network], pkgutil.resolve_name(home)), arguments
 
 
 def reference_arch(name: str) -> str:
@@ -148,6 +192,125 @@ def reference_arch(name: str) -> str:
         return name
     network, arguments = find(name)
     return f"{network.reference}-{arguments['depth']}" if network.reference else name
+
+
+# --- the parts of a network
+
+
+def bare(model: nn.Module) -> nn.Module:
+    """The model within what DistributedDataParallel, DataParallel and torch.compile put around it."""
+    parallel = isinstance(model, (DataParallel, DistributedDataParallel))
+    inner = getattr(model, "module" if parallel else "_orig_mod", None)
+    return bare(inner) if isinstance(inner, nn.Module) else model
+
+
+def head_name(model: nn.Module) -> str | None:
+    """Name of the classifier of a bare model, see `find_head`; None where none is found."""
+    if isinstance(model, Network):
+        return model.head
+    named = [(name, module) for name, module in model.named_modules() if name]
+    linear = [name for name, module in named if isinstance(module, nn.Linear)]
+    points = [n for n, m in named if isinstance(m, nn.Conv3d) and m.kernel_size == (1, 1, 1) and m.groups == 1]
+    return next(reversed(linear or points), None)
+
+
+def find_head(model: nn.Module) -> tuple[str, nn.Linear | nn.Conv3d]:
+    """Name and layer of what gives the logits: `head` of a `Network`.
+
+    Of another model it is the last linear layer; in a model without one, as S3D and many an I3D, the last 1 x 1 x 1 convolution.
+
+    Raises:
+        ArgumentError: `model` has neither.
+    """
+    model = bare(model)
+    name = head_name(model)
+    layer = None if name is None else model.get_submodule(name)
+    if name is None or not isinstance(layer, (nn.Linear, nn.Conv3d)):
+        raise ArgumentError(f"({type(model).__name__}) has neither a torch.nn.Linear nor a 1 x 1 x 1 Conv3d", "model")
+    return name, layer
+
+
+def replace_head(model: nn.Module, num_classes: int) -> None:
+    """Put a fresh classifier of `num_classes` in place of the one that is there, initialized as a new model's is.
+
+    Raises:
+        ArgumentError: `num_classes` is not a positive integer, or `model` has no classifier, see `find_head`.
+    """
+    num_classes = checks.integer("num_classes", num_classes, 1, MOST)
+    model = bare(model)
+    name, old = find_head(model)
+    inputs, bias = old.weight.shape[1], old.bias is not None
+    linear = isinstance(old, nn.Linear)
+    new = nn.Linear(inputs, num_classes, bias) if linear else nn.Conv3d(inputs, num_classes, 1, bias=bias)
+    if isinstance(model, Network):
+        model.initialize_head(new)
+    new.to(old.weight.device, old.weight.dtype)
+    parent, _, leaf = name.rpartition(".")
+    setattr(model.get_submodule(parent), leaf, new.train(old.training))
+
+
+def freeze(model: nn.Module, stages: int) -> None:
+    """Leave the stem and the first `stages` stages as they are: no gradients, and no statistics of batches, for good.
+
+    Their modules stay in evaluation mode whatever `model.train()` says. 3D-ResNets-PyTorch goes on gathering batch statistics
+    in layers that it does not train.
+
+    Args:
+        model: its stages are those of `Network.stages`, such as `layer1` to `layer4` of a ResNet. In a model of another package they
+            are the numbered children of one name of which there are most, in the order in which the model has them.
+        stages: 0 for none, k for all that comes before stage k + 1; as many as there are for all but the classifier.
+
+    Raises:
+        ArgumentError: `stages` is negative or more than there are, or no stages are found.
+    """
+    stages = checks.integer("stages", stages, 0)
+    if stages == 0:
+        return
+    model = bare(model)
+    head = find_head(model)[0]
+    names = model.stages() if isinstance(model, Network) else _guess_stages(model, head)
+    if stages > len(names):
+        there = f"has {len(names)}: {', '.join(names)}" if names else "has no numbered stages, as layer1, layer2"
+        raise ArgumentError(f"is more than {type(model).__name__} has to freeze; it {there}", "stages", stages)
+    # The classifier with whatever layers lead to it: as much of its branch as the stages have no part in.
+    branch = next(b for b in itertools.accumulate(head.split("."), "{}.{}".format) if not within(names[-1], b))
+    end = [*names, branch][stages]
+    for name, module in model.named_modules():
+        if name == end:
+            break
+        if within(name, branch):
+            continue
+        for parameter in module.parameters(recurse=False):
+            parameter.requires_grad_(False)
+        if not within(end, name) and not within(branch, name):
+            module.eval()
+            # Not a hook, which would run at each step and break the graph of torch.compile, nor a class of its own, which
+            # could not be pickled.
+            setattr(module, "train", functools.partial(_stay, module))  # noqa: B010
+
+
+def _guess_stages(model: nn.Module, head: str) -> list[str]:
+    """Names of the numbered children of one name, of the outermost module that has two or more; empty where there are none."""
+    for name, module in sorted(model.named_modules(), key=lambda item: item[0].count(".") + bool(item[0])):
+        groups: dict[str, list[str]] = {}
+        for child, part in module.named_children():
+            full = f"{name}.{child}" if name else child
+            trained = any(True for _ in part.parameters())
+            if (match := re.fullmatch(r"(.*?)_?\d+[a-z]?", child)) and trained and not within(head, full):
+                groups.setdefault(match[1], []).append(full)
+        most = max(groups.values(), key=len, default=[])
+        if len(most) > 1:
+            return most
+    return []
+
+
+def _stay(module: nn.Module, mode: bool = True) -> nn.Module:
+    return module
+
+
+def within(name: str, ancestor: str) -> bool:
+    """Whether `name` is that of `ancestor` or of something in it."""
+    return ancestor in ("", name) or name.startswith(f"{ancestor}.")
 
 
 # --- what the networks of 3D-ResNets-PyTorch share

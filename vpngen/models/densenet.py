@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from typing import Any, Final
 
 import torch
@@ -11,12 +12,7 @@ from torch import Tensor, nn
 
 from vpngen.models.base import STEM, Network, Options, State, convolution, count_blocks, guess_options
 
-BLOCKS: Final[dict[int, tuple[int, ...]]] = {
-    121: (6, 12, 24, 16),
-    169: (6, 12, 32, 32),
-    201: (6, 12, 48, 32),
-    264: (6, 12, 64, 48),
-}
+BLOCKS: Final = {121: (6, 12, 24, 16), 169: (6, 12, 32, 32), 201: (6, 12, 48, 32), 264: (6, 12, 64, 48)}
 """Depth -> layers of each block: Huang et al., CVPR 2017, table 1."""
 STAGES: Final = tuple(f"features.denseblock{number}" for number in (1, 2, 3, 4))
 GROWTH: Final = 32
@@ -70,26 +66,21 @@ class DenseNet(Network):
         super().__init__()
         channels, growth = options.channels(STEM), options.channels(GROWTH)
         kernel, stride = (options.stem_frames, 7, 7), (options.stem_stride, 2, 2)
-        features = nn.Sequential()
-        features.add_module("conv1", convolution(options.in_channels, channels, kernel, stride))
-        features.add_module("norm1", nn.BatchNorm3d(channels))
-        features.add_module("relu1", nn.ReLU(inplace=True))
+        features: dict[str, nn.Module] = {"conv1": convolution(options.in_channels, channels, kernel, stride)}
+        features |= {"norm1": nn.BatchNorm3d(channels), "relu1": nn.ReLU(inplace=True)}
         if options.max_pool:
-            features.add_module("pool1", nn.MaxPool3d(3, stride=2, padding=1))
+            features["pool1"] = nn.MaxPool3d(3, stride=2, padding=1)
         for number, layers in enumerate(BLOCKS[depth], 1):
-            block = nn.Sequential()
-            for layer in range(1, layers + 1):
-                block.add_module(f"denselayer{layer}", DenseLayer(channels, growth))
-                channels += growth
-            features.add_module(f"denseblock{number}", block)
+            inputs = range(channels, channels + layers * growth, growth)
+            block = {f"denselayer{layer}": DenseLayer(count, growth) for layer, count in enumerate(inputs, 1)}
+            features[f"denseblock{number}"] = nn.Sequential(OrderedDict(block))
+            channels += layers * growth
             if number < len(BLOCKS[depth]):
-                features.add_module(f"transition{number}", Transition(channels, channels // 2))
+                features[f"transition{number}"] = Transition(channels, channels // 2)
                 channels //= 2
-        features.add_module("norm5", nn.BatchNorm3d(channels))
-        features.add_module("relu5", nn.ReLU(inplace=True))
-        features.add_module("pool5", nn.AdaptiveAvgPool3d(1))
-        features.add_module("flatten", nn.Flatten())
-        self.features = features
+        features |= {"norm5": nn.BatchNorm3d(channels), "relu5": nn.ReLU(inplace=True)}
+        features |= {"pool5": nn.AdaptiveAvgPool3d(1), "flatten": nn.Flatten()}
+        self.features = nn.Sequential(OrderedDict(features))
         self.classifier = nn.Linear(channels, num_classes)
 
     def stages(self) -> tuple[str, ...]:

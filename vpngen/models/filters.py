@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image, ImageDraw, ImageFont, ImageOps
-from torch import Tensor
 
 from vpngen.errors import ArgumentError, renamed
 from vpngen.files import replace
@@ -20,15 +21,12 @@ from vpngen.models.weights import first_convolution, read_weights
 
 Kernel = npt.NDArray[np.float64]
 """The weights of a first convolution (F, C, T, Y, X)."""
-Pixels = npt.NDArray[np.uint8]
 Files = str | os.PathLike[str]
 
 PAPER, INK, ZERO = 246, 32, 128
 """Greys of the paper, of text, and of a weight that is zero."""
 MARGIN, GAP, GUTTER, SCALE, TEXT = 20, 14, 2, 5, 14
 """Pixels around a sheet, between panels, between filters, of a weight on each side, and of a line of text."""
-MILLISECONDS: Final = 160
-"""Of a frame of a .gif."""
 
 
 def first_kernel(state: State, metadata: Mapping[str, Any], layer: str | None = None) -> tuple[str, Kernel]:
@@ -48,30 +46,25 @@ def first_kernel(state: State, metadata: Mapping[str, Any], layer: str | None = 
     Raises:
         ArgumentError: there is none.
     """
-    convolutions = [n for n, v in state.items() if len(v.shape) == 5 and math.prod(v.shape[2:]) > 1]
     name = layer or first_convolution(state, metadata)
     if name is None:
         raise ArgumentError("has no convolution in time and space", "state")
+    convolutions = [n for n, v in state.items() if v.ndim == 5 and math.prod(v.shape[2:]) > 1]
     if name not in convolutions:
         known = ", ".join(convolutions[:8]) or "there are none"
         raise ArgumentError(f"must name the weights of a convolution in time and space: {known}", "layer", name)
-    kernel = _array(state[name])
-    later = name.replace("_s.", "_t.")
-    if layer is not None or later == name or later not in state:
-        return name, kernel
-    norm = name.replace("conv", "bn").removesuffix("weight")
-    scale = np.ones(len(kernel))
-    if {f"{norm}weight", f"{norm}running_var"} <= set(state):
-        scale = _array(state[f"{norm}weight"]) / np.sqrt(_array(state[f"{norm}running_var"]) + 1e-5)
-    both = " x ".join(each.removesuffix(".weight") for each in (name, later))
-    return both, np.einsum("fmt,m,mcyx->fctyx", _array(state[later])[..., 0, 0], scale, kernel[:, :, 0])
+    kernel = state[name].double()
+    later, norm = name.replace("_s.", "_t."), name.replace("conv", "bn").removesuffix("weight")
+    if layer is None and later != name and later in state:
+        if {f"{norm}weight", f"{norm}running_var"} <= state.keys():
+            scale = state[f"{norm}weight"] / (state[f"{norm}running_var"] + 1e-5).sqrt()
+            kernel = kernel * scale.view(-1, 1, 1, 1, 1)
+        kernel = torch.einsum("fmt,mcyx->fctyx", state[later].double()[..., 0, 0], kernel[:, :, 0])
+        name = " x ".join(each.removesuffix(".weight") for each in (name, later))
+    return name, kernel.numpy()
 
 
-def _array(tensor: Tensor) -> Kernel:
-    return tensor.double().numpy()
-
-
-def tiles(kernel: Kernel) -> Pixels:
+def tiles(kernel: Kernel) -> npt.NDArray[np.uint8]:
     """Filters as pictures: uint8 RGB (F, T, Y, X, 3).
 
     Each filter by itself: its largest weight of all colours, places and times goes to 1 or 255, zero to 128.
@@ -87,17 +80,13 @@ def tiles(kernel: Kernel) -> Pixels:
     if not np.isfinite(kernel).all():
         raise ArgumentError("is not finite; the training diverged", "kernel")
     largest = np.abs(kernel).max(axis=(1, 2, 3, 4), keepdims=True)
-    shares = np.divide(kernel, largest, out=np.zeros_like(kernel), where=largest > 0)
+    shares = kernel / np.where(largest > 0, largest, 1)
     made = np.rint(ZERO + (ZERO - 1) * shares).astype(np.uint8)
     return np.moveaxis(np.broadcast_to(made, (len(made), 3, *made.shape[2:])), 1, -1)
 
 
 def filters(
-    weights: Files | Sequence[Files],
-    out: Files,
-    *,
-    titles: Sequence[str] | None = None,
-    layer: str | None = None,
+    weights: Files | Sequence[Files], out: Files, *, titles: Sequence[str] | None = None, layer: str | None = None
 ) -> None:
     """Draw the first convolution of networks over time, figure 5 of the paper: a .png of all frames, or a .gif that plays.
 
@@ -115,47 +104,33 @@ def filters(
         MissingError: safetensors is not installed, or no space is left.
     """
     paths, target = given_paths("weights", weights), picture_file(out, (".png", ".gif"))
-    names = titles_of("titles", titles, paths)
-    still = target.suffix.lower() == ".png"
-    panels: list[tuple[str, list[Image.Image]]] = []
-    for path, title in zip(paths, names, strict=True):
+    still, networks = target.suffix.lower() == ".png", []
+    for path, title in zip(paths, titles_of("titles", titles, paths), strict=True):
         with renamed(path="weights", state=str(path), kernel=str(path)):
             name, kernel = first_kernel(*read_weights(path), layer)
-            frames = _grids(tiles(kernel))
-        panels.append((f"{title}\n{name}, {len(kernel)} filters of {' x '.join(map(str, kernel.shape[2:]))}", frames))
+            large = tiles(kernel).repeat(SCALE, axis=2).repeat(SCALE, axis=3).swapaxes(0, 1)
+        text = f"{title}\n{name}, {len(kernel)} filters of {' x '.join(map(str, kernel.shape[2:]))}\n"
+        later, columns = "\n\n" if still else text, math.ceil(math.sqrt(len(kernel)))
+        panels = [_grid([Image.fromarray(tile) for tile in frame], columns, GUTTER) for frame in large]
+        networks.append([_captioned(panel, f"{later if t else text}frame {t}") for t, panel in enumerate(panels)])
+    if still:
+        columns, blank = max(map(len, networks)), Image.new("RGB", (1, 1), (PAPER,) * 3)
+        cells = [panel for panels in networks for panel in [*panels, *[blank] * (columns - len(panels))]]
+        pictures = [_grid(cells, columns)]
+    else:  # each goes round in its own number of frames
+        times = range(math.lcm(*map(len, networks)))
+        pictures = [_grid([frames[t % len(frames)] for frames in networks], len(networks)) for t in times]
+    pictures = [ImageOps.expand(picture, MARGIN, (PAPER,) * 3) for picture in pictures]
     with replace(target) as partial:
         if still:
-            rows = [
-                _captioned(_joined([_captioned(each, f"frame {t}") for t, each in enumerate(frames)]), text)
-                for text, frames in panels
-            ]
-            ImageOps.expand(_joined(rows, down=True), MARGIN, (PAPER,) * 3).save(partial, format="PNG", optimize=True)
+            pictures[0].save(partial, format="PNG", optimize=True)
             return
-        count = math.lcm(*(len(frames) for _, frames in panels))  # each goes round in its own number of frames
-        pictures = [
-            _joined([_captioned(f[t % len(f)], f"{text}\nframe {t % len(f)}") for text, f in panels])
-            for t in range(count)
-        ]
-        palette = _joined(pictures, down=True).quantize(256)  # one for all frames, so that nothing flickers
-        pictures = [ImageOps.expand(each, MARGIN, (PAPER,) * 3) for each in pictures]
+        palette = _grid(pictures, 1).quantize(256)  # one for all frames, so that nothing flickers
         first, *rest = (each.quantize(palette=palette, dither=Image.Dither.NONE) for each in pictures)
-        first.save(partial, format="GIF", save_all=True, append_images=rest, duration=MILLISECONDS, loop=0)
-
-
-def _grids(drawn: Pixels) -> list[Image.Image]:
-    """Tiles (F, T, Y, X, 3) as one picture for each of T frames, each weight `SCALE` pixels wide, with gaps."""
-    columns = math.ceil(math.sqrt(len(drawn)))
-    rows = -(-len(drawn) // columns)
-    spare = [(0, rows * columns - len(drawn)), (0, 0), (0, GUTTER), (0, GUTTER), (0, 0)]
-    large = np.pad(drawn.repeat(SCALE, axis=2).repeat(SCALE, axis=3), spare, constant_values=PAPER)
-    _, frames, high, wide, _ = large.shape
-    large = large.reshape(rows, columns, frames, high, wide, 3).transpose(2, 0, 3, 1, 4, 5)
-    large = large.reshape(frames, rows * high, columns * wide, 3)[:, :-GUTTER, :-GUTTER]
-    return [Image.fromarray(np.ascontiguousarray(frame)) for frame in large]
+        first.save(partial, format="GIF", save_all=True, append_images=rest, duration=160, loop=0)  # ms
 
 
 def _captioned(picture: Image.Image, text: str) -> Image.Image:
-    """A picture with text above it."""
     font = ImageFont.load_default(TEXT)
     *_, wide, high = map(math.ceil, ImageDraw.Draw(picture).multiline_textbbox((0, 0), text, font=font))
     sheet = Image.new("RGB", (max(picture.width, wide), picture.height + high + TEXT // 2), (PAPER,) * 3)
@@ -164,20 +139,18 @@ def _captioned(picture: Image.Image, text: str) -> Image.Image:
     return sheet
 
 
-def _joined(pictures: Sequence[Image.Image], down: bool = False) -> Image.Image:
-    """Pictures side by side, or one below the other."""
-    size = np.array([picture.size for picture in pictures])
-    ends = np.cumsum(size[:, int(down)] + GAP)
-    wide, high = (size[:, 0].max(), ends[-1] - GAP) if down else (ends[-1] - GAP, size[:, 1].max())
-    sheet = Image.new("RGB", (int(wide), int(high)), (PAPER,) * 3)
-    for picture, at in zip(pictures, [0, *ends.tolist()], strict=False):
-        sheet.paste(picture, (0, at) if down else (at, 0))
+def _grid(pictures: Sequence[Image.Image], columns: int, gap: int = GAP) -> Image.Image:
+    """Pictures in rows, each as much room as the largest."""
+    wide, high = (max(picture.size[axis] for picture in pictures) + gap for axis in (0, 1))
+    sheet = Image.new("RGB", (columns * wide - gap, -(-len(pictures) // columns) * high - gap), (PAPER,) * 3)
+    for number, picture in enumerate(pictures):
+        sheet.paste(picture, (number % columns * wide, number // columns * high))
     return sheet
 
 
 def given_paths(name: str, given: Files | Sequence[Files]) -> list[Path]:
     """The files that a picture is made of. Raises ArgumentError where there are none."""
-    paths = [Path(given)] if isinstance(given, (str, os.PathLike)) else [Path(p) for p in given]
+    paths = [Path(p) for p in ([given] if isinstance(given, (str, os.PathLike)) else given)]
     if not paths:
         raise ArgumentError("is empty; give at least one", name)
     return paths
@@ -186,10 +159,8 @@ def given_paths(name: str, given: Files | Sequence[Files]) -> list[Path]:
 def picture_file(out: Files, suffixes: Sequence[str]) -> Path:
     """The file that a picture goes to. Raises ArgumentError for another suffix or a folder."""
     target = Path(out)
-    if target.suffix.lower() not in suffixes:
-        raise ArgumentError(f"must end in one of {', '.join(suffixes)}", "out", target)
-    if target.is_dir():
-        raise ArgumentError("is a folder; give a file in it", "out", target)
+    if target.suffix.lower() not in suffixes or target.is_dir():
+        raise ArgumentError(f"must be a file, and must end in one of {', '.join(suffixes)}", "out", target)
     return target
 
 
@@ -201,9 +172,5 @@ def titles_of(name: str, given: Sequence[str] | None, paths: Sequence[Path]) -> 
         return list(given)
     parts = [path.absolute().with_suffix("").parts for path in paths]
     parts = [own[:-1] if own[-1] in ("weights", "checkpoint", "log") else own for own in parts]
-    made: list[str] = []
-    for depth in range(1, max(map(len, parts)) + 1):
-        made = ["/".join(own[-depth:]) for own in parts]
-        if len(set(made)) == len(made):
-            break
-    return made
+    tries = (["/".join(own[-depth:]) for own in parts] for depth in itertools.count(1))
+    return next(made for made in tries if len(set(made)) == len(set(parts)))

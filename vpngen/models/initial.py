@@ -15,10 +15,8 @@ from torch import nn
 from vpngen.checks import Shape
 from vpngen.errors import ArgumentError, renamed
 from vpngen.models import MODELS
-from vpngen.models.base import create_model
-from vpngen.models.inflate import inflate
-from vpngen.models.parts import freeze
-from vpngen.models.weights import load_weights, read_weights, recognize
+from vpngen.models.base import create_model, freeze
+from vpngen.models.weights import inflate, load_weights, read_weights, recognize
 from vpngen.sampling import NORMALIZATIONS
 
 DEFAULT_MODEL: Final = "r3d50"
@@ -61,23 +59,16 @@ class ModelInit:
     def network(self) -> tuple[str, dict[str, Any]]:
         """Name and options of the model. Raises ArgumentError where nothing says what `init_from` is of."""
         known = self.parent.get("model", {"name": DEFAULT_MODEL, "options": {}})
-        name = self.model or known.get("name")
-        if name is None:
-            raise ArgumentError(
-                "holds weights of none of the networks here, and does not say of which; give `model`, or, if they are of "
-                "images, give the file as `inflate`",
-                "init_from",
-                self.init_from,
-            )
+        if (name := self.model or known.get("name")) is None:
+            problem = "holds weights of none of the networks here; give `model`, or `inflate` if they are of images"
+            raise ArgumentError(problem, "init_from", self.init_from)
         usual = known["options"] if name == known.get("name") else {}
         return name, dict(usual if self.options is None else self.options)
 
     @property
     def normalization(self) -> dict[str, tuple[float, ...]]:
         """The `mean` and `std` of the clips that the weights were trained with, as far as they are known."""
-        if self.inflate is not None:
-            return dict(NORMALIZATIONS["imagenet"])
-        seen = self.parent.get("recipe", {})
+        seen = NORMALIZATIONS["imagenet"] if self.inflate is not None else self.parent.get("recipe", {})
         return {name: tuple(seen[name]) for name in ("mean", "std") if name in seen}
 
     def build(
@@ -92,8 +83,7 @@ class ModelInit:
         if name in MODELS and options.get("in_channels", 3) != 3:
             raise ArgumentError("must be 3: clips are red, green and blue", "in_channels", options["in_channels"])
         torch.manual_seed(seed)
-        parent = self.parent or None
-        path = "inflate" if self.inflate else "init_from"
+        parent, path = self.parent or None, "inflate" if self.inflate else "init_from"
         with renamed(name="model", stages="freeze", path=path, state=path):
             model = create_model(name, num_classes, **options)
             if self.init_from is not None:
@@ -112,22 +102,19 @@ def try_clip(model: nn.Module, about: Mapping[str, Any], clip: Shape, device: to
     """Raises ArgumentError unless a network takes such clips; our own take any."""
     if about["name"] in MODELS:
         return
-    shape, mode = "x".join(map(str, clip)), model.training
+    name, shape, mode = about["name"], "x".join(map(str, clip)), model.training
     try:
         with torch.no_grad():
             logits = model.eval()(torch.zeros(1, 3, *clip, device=device))
     except Exception as error:  # whatever a network may raise
-        raise ArgumentError(
-            f"is a shape of clips that {about['name']} cannot take ({type(error).__name__}: {error})", "clip", shape
-        ) from error
+        problem = f"is a shape of clips that {name} cannot take ({type(error).__name__}: {error})"
+        raise ArgumentError(problem, "clip", shape) from error
     finally:
         model.train(mode)
     wanted = (1, about["num_classes"])
-    if not isinstance(logits, torch.Tensor) or logits.shape != wanted:
-        what = tuple(logits.shape) if isinstance(logits, torch.Tensor) else f"a {type(logits).__name__}"
-        raise ArgumentError(
-            f"must give logits {wanted} for a clip of {shape}, and gives {what}", "model", about["name"]
-        )
+    found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else f"a {type(logits).__name__}"
+    if found != wanted:
+        raise ArgumentError(f"must give logits {wanted} for a clip of {shape}, and gives {found}", "model", name)
 
 
 def origin(path: Path) -> dict[str, str]:

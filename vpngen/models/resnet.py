@@ -18,15 +18,10 @@ from vpngen.checks import Shape
 from vpngen.fields import field
 from vpngen.models.base import STEM, Network, Options, State, convolution, count_blocks, guess_options
 
-BLOCKS: Final[dict[int, tuple[int, ...]]] = {
-    10: (1, 1, 1, 1),
-    18: (2, 2, 2, 2),
-    34: (3, 4, 6, 3),
-    50: (3, 4, 6, 3),
-    101: (3, 4, 23, 3),
-    152: (3, 8, 36, 3),
+BLOCKS: Final = {
+    10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3),
     200: (3, 24, 36, 3),
-}
+}  # fmt: skip
 """Depth -> blocks of each stage: He et al., CVPR 2016, table 1."""
 LAYERS: Final = ("layer1", "layer2", "layer3", "layer4")
 
@@ -39,9 +34,7 @@ class ResNetOptions(Options):
     """What can be chosen of a ResNet."""
 
     # Hara et al. use A for R3D-18 and 34 in table 1, B elsewhere.
-    shortcut: str = field(
-        "B", "Where the shape changes: B for a convolution beside the block, A for zeros in the new channels."
-    )
+    shortcut: str = field("B", "Where the shape changes: B for a convolution, A for zeros in the new channels.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -77,12 +70,10 @@ class Block(nn.Module):
         self.order = tuple(convolutions)
         self.pre_activation = pre_activation
         for name, conv in convolutions.items():
-            if pre_activation:
-                self.add_module(f"bn{name}", nn.BatchNorm3d(conv.in_channels))
-                self.add_module(f"conv{name}", conv)
-            else:
-                self.add_module(f"conv{name}", conv)
-                self.add_module(f"bn{name}", nn.BatchNorm3d(conv.out_channels))
+            norm = nn.BatchNorm3d(conv.in_channels if pre_activation else conv.out_channels)
+            layers = {f"conv{name}": conv, f"bn{name}": norm}
+            for key in reversed(layers) if pre_activation else layers:
+                self.add_module(key, layers[key])
         self.downsample = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
@@ -196,7 +187,6 @@ class ResNet(Network):
 
 
 def _shortcut(inputs: int, outputs: int, stride: int, kind: str) -> nn.Module:
-    """What leads past a block."""
     if stride == 1 and inputs == outputs:
         return nn.Identity()
     if kind == "A":

@@ -1,4 +1,4 @@
-"""Weights: to disk and back, and what network they are of.
+"""Weights: to disk and back, from images to video, and what network they are of.
 
 `.safetensors` is our own form, `.pth` that of 3D-ResNets-PyTorch; either says in JSON where the weights come from. Both are read, and
 loaded strictly: what does not fit is an error that says why, never a layer left as it was.
@@ -6,12 +6,14 @@ loaded strictly: what does not fit is an error that says why, never a layer left
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+import math
 import pickle
 import re
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,19 +25,16 @@ from torch.optim.lr_scheduler import LRScheduler
 from vpngen import checks
 from vpngen.errors import ArgumentError, ConflictError, MissingError
 from vpngen.files import replace
-from vpngen.models import MODELS, foreign
-from vpngen.models.base import Network, State, create_model, find, reference_arch
-from vpngen.models.foreign import within
-from vpngen.models.parts import bare, find_head, head_name
+from vpngen.models import MODELS
+from vpngen.models.base import Network, State, bare, create_model, find, find_head, head_name, reference_arch, within
 
 METADATA: Final = "vpngen"
 """The key that our metadata is under, in the header of a .safetensors file and in a .pth file."""
-HEADS: Final = ("keep", "replace")
 STATES: Final = ("state_dict", "model_state", "model_state_dict", "model")
 """What checkpoints call the weights they hold among other things."""
 COUNTED: Final = ".num_batches_tracked"
-SHOWN: Final = 3
-"""Differences of each kind that an error lists."""
+SHOWN: Final = 9
+"""Differences that an error lists."""
 
 
 # --- to disk
@@ -51,7 +50,7 @@ def save_weights(path: str | Path, model: nn.Module, metadata: Mapping[str, Any]
         MissingError: safetensors is not installed, or no space is left.
     """
     about = {"format": "pt", METADATA: _json(metadata)}
-    data = _safetensors().save(_tensors(model), about)  # its save_file makes files that nobody else may read
+    data = _safetensors().torch.save(_tensors(model), about)  # its save_file makes files that nobody else may read
     end = 8 + int.from_bytes(data[:8], "little")
     header = json.dumps(json.loads(data[8:end]) | {"__metadata__": about}).encode()  # it leaves their order to chance
     header += b" " * (-len(header) % 8)
@@ -61,14 +60,9 @@ def save_weights(path: str | Path, model: nn.Module, metadata: Mapping[str, Any]
 
 
 def save_reference(
-    path: str | Path,
-    model: nn.Module,
-    arch: str,
-    epoch: int,
-    optimizer: Optimizer | None = None,
-    scheduler: LRScheduler | None = None,
-    metadata: Mapping[str, Any] | None = None,
-) -> None:
+    path: str | Path, model: nn.Module, arch: str, epoch: int, optimizer: Optimizer | None = None,
+    scheduler: LRScheduler | None = None, metadata: Mapping[str, Any] | None = None,
+) -> None:  # fmt: skip
     """Write a checkpoint as 3D-ResNets-PyTorch does, which takes it for `--pretrain_path` and `--resume_path`.
 
     Args:
@@ -88,7 +82,7 @@ def save_reference(
     if metadata is not None:
         content[METADATA] = json.loads(_json(metadata))
     if optimizer is not None:
-        content["optimizer"] = on_cpu(optimizer.state_dict())
+        content["optimizer"] = _on_cpu(optimizer.state_dict())
     if scheduler is not None:
         content["scheduler"] = scheduler.state_dict()
     with replace(Path(path)) as partial, partial.open("wb") as file:  # by a path, torch hides why it failed
@@ -102,18 +96,16 @@ def _json(metadata: Mapping[str, Any]) -> str:
         raise ArgumentError(f"must be what JSON can hold: {error}", "metadata") from error
 
 
-def on_cpu(value: Any) -> Any:
+def _on_cpu(value: Any) -> Any:
     """The same with every tensor in it on the CPU, so that a machine without a GPU reads it."""
-    if isinstance(value, Tensor):
-        return value.cpu()
     if isinstance(value, dict):
-        return {key: on_cpu(each) for key, each in value.items()}
-    return [on_cpu(each) for each in value] if isinstance(value, list) else value
+        return {key: _on_cpu(each) for key, each in value.items()}
+    return value.cpu() if isinstance(value, Tensor) else value
 
 
 def _tensors(model: nn.Module) -> State:
     """The state of a model, by the names of the bare model, each tensor contiguous and in memory of its own on the CPU."""
-    state = plain(bare(model).state_dict())
+    state = _plain(bare(model).state_dict())
     return {n: v.detach().to("cpu", copy=True, memory_format=torch.contiguous_format) for n, v in state.items()}
 
 
@@ -121,10 +113,8 @@ def _safetensors() -> Any:
     try:
         import safetensors.torch
     except ImportError as error:
-        raise MissingError(
-            ".safetensors files need safetensors; install it with: pip install 'vpngen[train]'"
-        ) from error
-    return safetensors.torch
+        raise MissingError(".safetensors files need safetensors; pip install 'vpngen[train]'") from error
+    return safetensors
 
 
 # --- and back
@@ -149,35 +139,24 @@ def read_weights(path: str | Path) -> tuple[State, dict[str, Any]]:
     try:
         with path.open("rb") as file:
             start = file.read(9)
-    except FileNotFoundError:
-        raise ArgumentError("does not exist", "path", path) from None
     except OSError as error:
-        raise ArgumentError(f"cannot be read: {error.strerror}", "path", str(path)) from None
+        raise ArgumentError(f"cannot be read: {error.strerror}", "path", path) from None
     if start[8:] == b"{":  # behind the length of the header
         state, metadata = _read_safetensors(path)
     elif start.startswith((b"PK", b"\x80")):
         state, metadata = _read_torch(path)
-    elif not start:
-        raise ConflictError(f"{str(path)!r} is empty; it was cut short when it was written or copied")
     else:
-        raise ConflictError(
-            f"{str(path)!r} is not a file of weights: neither .safetensors nor written by torch.save, or it is damaged"
-        )
-    return plain(state), metadata
+        raise ConflictError(f"{str(path)!r} is damaged, or is neither .safetensors nor written by torch.save")
+    return _plain(state), metadata
 
 
 def _read_safetensors(path: Path) -> tuple[State, dict[str, Any]]:
-    _safetensors()
-    from safetensors import SafetensorError, safe_open
-
+    library = _safetensors()
     try:
-        with safe_open(path, "pt") as file:
+        with library.safe_open(path, "pt") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dictionary
-            header = file.metadata() or {}
-        metadata = json.loads(header.get(METADATA, "{}"))
-        if not isinstance(metadata, dict):
-            raise ValueError("its metadata is not a JSON object")
-    except (SafetensorError, ValueError) as error:
+            metadata = dict(json.loads((file.metadata() or {}).get(METADATA, "{}")))
+    except (library.SafetensorError, TypeError, ValueError) as error:
         raise ConflictError(f"{str(path)!r} is damaged: {error}; copy or make it again") from error
     return state, metadata
 
@@ -193,12 +172,9 @@ def _read_torch(path: Path) -> tuple[State, dict[str, Any]]:
                 f"code. Where you trust it: saved = torch.load({str(path)!r}, weights_only=False), and torch.save its state dict"
             ) from error
         # What torch advises before that, to load without `weights_only`, helps nobody here.
-        reason = str(error).rpartition("WeightsUnpickler error:")[2].strip() or type(error).__name__
-        raise ConflictError(
-            f"{str(path)!r} is damaged, or not a file of weights: {reason.splitlines()[0][:200]}; copy or make it again"
-        ) from error
-    metadata: dict[str, Any] = {}
-    state = saved
+        reason = str(error).rpartition("Unpickler error:")[2].strip().partition("\n")[0][:200] or type(error).__name__
+        raise ConflictError(f"{str(path)!r} is damaged, or not of weights: {reason}; make it again") from error
+    state, metadata = saved, {}
     if isinstance(saved, Mapping):
         state = next((saved[key] for key in STATES if isinstance(saved.get(key), Mapping)), saved)
         if state is not saved:
@@ -206,9 +182,7 @@ def _read_torch(path: Path) -> tuple[State, dict[str, Any]]:
             metadata = saved[METADATA] if isinstance(saved.get(METADATA), dict) else metadata
     named = isinstance(state, Mapping) and all(isinstance(name, str) for name in state)
     if not named or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ConflictError(
-            f"{str(path)!r} holds no state dict: it must map names to tensors, or do so under one of {', '.join(STATES)}"
-        )
+        raise ConflictError(f"{str(path)!r} holds no state dict of tensors, nor has one as {' or '.join(STATES)}")
     return {name: value.detach() for name, value in state.items()}, metadata
 
 
@@ -229,47 +203,81 @@ def load_weights(model: nn.Module, path: str | Path, *, head: str = "keep") -> d
         ConflictError: the weights are those of another model or class count, or as `read_weights`.
         MissingError: as `read_weights`.
     """
-    checks.one_of("head", head, HEADS)
+    checks.one_of("head", head, ("keep", "replace"))
     model = bare(model)
     state, metadata = read_weights(path)
-    real = model.state_dict()
-    names = dict(zip(plain(real), real, strict=True))
-    wanted = plain(real)
-    found = own_names(model, state)
+    found, wanted = _own_names(model, state), _plain(model.state_dict())
+    names = dict(zip(wanted, model.state_dict(), strict=True))
     if not any(name.endswith(COUNTED) for name in found):  # torch below 0.4.1 did not count
         found = found | {n: torch.zeros_like(v, device="cpu") for n, v in wanted.items() if n.endswith(COUNTED)}
-    top = head_name(model)
+    top = head_name(model) or ""
     if head == "replace":
-        name, _ = find_head(model)
-        found, wanted = ({n: v for n, v in s.items() if not within(n, name)} for s in (found, wanted))
-    differing = differences(found, wanted)
-    if differing and top is not None and all(within(name, top) for name, _ in differing):
-        there, here = (_classes(s, top) for s in (found, wanted))
-        if None not in (there, here) and there != here:
-            raise ConflictError(
-                f"{str(path)!r} is for {there} classes, and this model for {here}; give head='replace' to leave its classifier out "
-                f"and begin with a fresh one, or make the model with num_classes={there}"
-            )
-    if differing:
+        top, _ = find_head(model)
+        found, wanted = ({n: v for n, v in s.items() if not within(n, top)} for s in (found, wanted))
+    differing, text = _differences(found, wanted)
+    there, here = (_classes(s, top) for s in (found, wanted))
+    if there and here and there != here and all(within(name, top) for name in differing):
         raise ConflictError(
-            f"{str(path)!r} holds weights of {_described(state, metadata)}, which does not fit this model"
-            + ("" if head == "keep" else " apart from the classifier")
-            + f":{listed(differing)}"
+            f"{str(path)!r} is for {there} classes, and this model for {here}; give head='replace' to leave its classifier out "
+            f"and begin with a fresh one, or make the model with num_classes={there}"
         )
+    if differing:
+        what, apart = _described(state, metadata), "" if head == "keep" else " apart from the classifier"
+        raise ConflictError(f"{str(path)!r} holds weights of {what}, which does not fit this model{apart}:{text}")
     # Not strict, for the head may be left out; that nothing else is missing has been seen to.
     model.load_state_dict({names[name]: value for name, value in found.items()}, strict=False)
     return metadata
 
 
-def plain(state: Mapping[str, Tensor]) -> State:
+def inflate(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Begin a 3-D network with the weights of a 2-D one for images: Carreira & Zisserman, CVPR 2017, section 2.4.
+
+    Each kernel is repeated along time and divided by how often, so that a video that does not move gives what its image gave.
+    Normalization is copied. The classifier is copied where it has the same size, and stays as it is elsewhere.
+
+    Args:
+        model: a `Network` that `inflates`, as a ResNet whose convolutions are whole, or one of another package that has the names of the
+            2-D network. It is changed in place, and left as it was when an error is raised.
+        state: name -> tensor of that network, as `read_weights` gives it; for a ResNet one of torchvision or timm of the same depth.
+
+    Raises:
+        ArgumentError: the two do not go together.
+    """
+    model = bare(model)
+    flat, own = _plain(state), model.state_dict()
+    head = find_head(model)[0]
+    if any(v.ndim == 5 for v in flat.values()):
+        raise ArgumentError("has kernels in time already; `load_weights` takes it as it is", "state")
+    if isinstance(model, Network) and not model.inflates:
+        raise ArgumentError(f"({type(model).__name__}) takes no weights of images; inflate into one of r3d", "model")
+    found = _own_names(model, flat)
+    given, wanted = ({n: v for n, v in s.items() if not (within(n, head) or n.endswith(COUNTED))} for s in (found, own))
+    differing, text = _differences(given, _flattened(wanted))
+    if differing:
+        made, other = _fitting(flat, flat=True), ""
+        if made is not None:
+            other = f"; it would fit {made['name']}" + "".join(f", {k}={v}" for k, v in made["options"].items())
+        raise ArgumentError(f"does not fit `model`{other}. Time aside:{text}", "state")
+    inflated = given
+    for name, target in wanted.items():
+        if target.ndim == 5:
+            inflated[name] = (given[name] / target.shape[2]).unsqueeze(2).expand(target.shape)
+    ours, theirs = ({n: v for n, v in s.items() if within(n, head)} for s in (own, found))
+    if {n: v.shape for n, v in ours.items()} == {n: v.shape for n, v in theirs.items()}:
+        inflated |= theirs
+    inflated |= {n: found.get(n, torch.zeros_like(v)) for n, v in own.items() if n.endswith(COUNTED)}
+    model.load_state_dict(inflated, strict=False)
+
+
+def _plain(state: Mapping[str, Tensor]) -> State:
     """A state by the names of the bare model: parts may have been compiled, and the whole been parallel."""
-    found = {".".join(part for part in name.split(".") if part != "_orig_mod"): v for name, v in state.items()}
+    found = {name.replace("_orig_mod.", ""): value for name, value in state.items()}
     while found and all(name.startswith("module.") for name in found):
-        found = {name.removeprefix("module."): v for name, v in found.items()}
+        found = {name.removeprefix("module."): value for name, value in found.items()}
     return found
 
 
-def own_names(model: nn.Module, state: State) -> State:
+def _own_names(model: nn.Module, state: State) -> State:
     """A state by the names of `model`, whoever published it."""
     return {model.own_name(n): v for n, v in state.items()} if isinstance(model, Network) else state
 
@@ -279,26 +287,18 @@ def _classes(state: Mapping[str, Tensor], head: str) -> int | None:
     return len(weight) if weight is not None and weight.ndim else None
 
 
-def differences(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[tuple[str, str]]:
-    """Name and description of whatever is not the same in both."""
-    missing = [(name, f"`{name}` is not in the file") for name in wanted if name not in found]
-    extra = [(name, f"`{name}` is in the file, but not in the model") for name in found if name not in wanted]
-    shapes = [
-        (name, f"`{name}` is {tuple(found[name].shape)} in the file, {tuple(v.shape)} in the model")
-        for name, v in wanted.items()
-        if name in found and v.shape != found[name].shape
-    ]
-    # The first of each kind in front: they tell more than a hundred of one.
-    parts = (shapes, missing, extra)
-    return list(itertools.chain(*(part[:SHOWN] for part in parts), *(part[SHOWN:] for part in parts)))
+def _differences(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> tuple[list[str], str]:
+    """Names of whatever is not the same in both, and text that describes the first of them, a line each.
 
-
-def listed(differing: Sequence[tuple[str, str]]) -> str:
-    """The first of the differences, a line each."""
-    lines = [text for _, text in differing[: 3 * SHOWN]]
-    if len(differing) > 3 * SHOWN:
-        lines.append(f"and {len(differing) - 3 * SHOWN} more")
-    return "".join(f"\n  {line}" for line in lines)
+    Other shapes, what is missing and what is too much take turns: a hundred of one kind tell no more than one.
+    """
+    theirs, ours = ({name: tuple(value.shape) for name, value in state.items()} for state in (found, wanted))
+    shapes = [name for name in ours if theirs.get(name, ours[name]) != ours[name]]
+    missing, extra = ([name for name in a if name not in b] for a, b in ((ours, theirs), (theirs, ours)))
+    names = [name for turn in itertools.zip_longest(shapes, missing, extra) for name in turn if name is not None]
+    lines = [f"`{n}` is {theirs.get(n, 'not')} in the file, {ours.get(n, 'not')} in the model" for n in names[:SHOWN]]
+    more = [f"and {len(names) - SHOWN} more"] if len(names) > SHOWN else []
+    return names, "".join(f"\n  {line}" for line in lines + more)
 
 
 def _described(state: State, metadata: Mapping[str, Any]) -> str:
@@ -306,31 +306,26 @@ def _described(state: State, metadata: Mapping[str, Any]) -> str:
     made = recognize(state, metadata)
     if made is None:
         return str(metadata.get("arch") or "another model")
-    arguments = {"name": made["name"], "num_classes": made["num_classes"], **made["options"]}
-    call = ", ".join(f"{name}={value!r}" for name, value in arguments.items() if value is not None)
-    return f"{made['name']}, as made by create_model({call})"
+    options = {"num_classes": made["num_classes"], **made["options"]}
+    call = "".join(f", {name}={value!r}" for name, value in options.items() if value is not None)
+    return f"{made['name']}, as made by create_model(name={made['name']!r}{call})"
 
 
 def recognize(state: State, metadata: Mapping[str, Any]) -> dict[str, Any] | None:
     """`name`, `options` and `num_classes` of the network that weights are of; None where nothing tells.
 
-    Our metadata tell, or else names and shapes, or else the `arch` of 3D-ResNets-PyTorch, which says no options.
-
-    Args:
-        state: as `read_weights` gives it.
-        metadata: likewise.
+    Our metadata tell, or else names and shapes, or else the `arch` of 3D-ResNets-PyTorch, which says no options. `state` and
+    `metadata` are as `read_weights` gives them.
     """
     model = metadata.get("model")
     if isinstance(model, Mapping) and isinstance(model.get("name"), str):
-        options = model.get("options")
-        options = dict(options) if isinstance(options, Mapping) else {}
+        options = dict(model.get("options") or {})
         return {"name": model["name"], "options": options, "num_classes": model.get("num_classes")}
-    archs = {reference_arch(name): name for name in MODELS}
-    name = archs.get(str(metadata.get("arch")))
-    return fitting(state) or (None if name is None else {"name": name, "options": {}, "num_classes": None})
+    name = {reference_arch(name): name for name in MODELS}.get(str(metadata.get("arch")))
+    return _fitting(state) or (None if name is None else {"name": name, "options": {}, "num_classes": None})
 
 
-def fitting(state: State, flat: bool = False) -> dict[str, Any] | None:
+def _fitting(state: State, flat: bool = False) -> dict[str, Any] | None:
     """The one of MODELS whose names and shapes are those of `state`, see `recognize`; None where there is none.
 
     With `flat` the one that `state`, of a 2-D network, can be inflated into: its shapes are the same but for time.
@@ -341,38 +336,31 @@ def fitting(state: State, flat: bool = False) -> dict[str, Any] | None:
         stem, num_classes = own.get(f"{network.stem}.weight"), _classes(own, network.head)
         if stem is None or stem.ndim != (4 if flat else 5) or not num_classes or (flat and not network.inflates):
             continue
-        options = network.guess(own, **arguments)
-        if options is None:
+        if (options := network.guess(own, **arguments)) is None:
             continue
-        try:
-            with torch.device("meta"):
-                made = create_model(name, num_classes, **options).state_dict()
-        except ArgumentError:  # no model has such options
-            continue
-        if _shapes(own) == _shapes(flattened(made) if flat else made):
-            return {"name": name, "options": options, "num_classes": num_classes}
+        with contextlib.suppress(ArgumentError), torch.device("meta"):  # no model may have such options
+            made = create_model(name, num_classes, **options).state_dict()
+            if all(name.endswith(COUNTED) for name in _differences(own, _flattened(made) if flat else made)[0]):
+                return {"name": name, "options": options, "num_classes": num_classes}
     return None
 
 
-def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
-    return {name: value.shape for name, value in state.items() if not name.endswith(COUNTED)}
-
-
-def flattened(state: Mapping[str, Tensor]) -> State:
-    """A state of the shapes that it has without time."""
+def _flattened(state: Mapping[str, Tensor]) -> State:
     return {name: value[:, :, 0] if value.ndim == 5 else value for name, value in state.items()}
 
 
 def first_convolution(state: State, metadata: Mapping[str, Any]) -> str | None:
     """The weights of the first convolution, as a name in `state`; None where there is no convolution over space or time.
 
-    They are those of the `stem` of the network that `recognize` finds, `conv1_s.weight` for R(2+1)D, else a guess.
-
-    Args:
-        state: as `read_weights` gives it.
-        metadata: likewise.
+    They are those of the `stem` of the network that `recognize` finds, `conv1_s.weight` for R(2+1)D. Else, of the convolutions that
+    see an image (one or three channels, or the fewest there are), they are those of the one of the most frames. `state` and
+    `metadata` are as `read_weights` gives them.
     """
-    name = (recognize(state, metadata) or {}).get("name")
-    network = find(name)[0] if name in MODELS else None
-    stems = [n for n in state if network is not None and network.own_name(n) == f"{network.stem}.weight"]
-    return next(iter(stems), foreign.guess_stem({name: value.shape for name, value in state.items()}))
+    if (name := (recognize(state, metadata) or {}).get("name")) in MODELS:
+        network, _ = find(name)
+        if stems := [n for n in state if network.own_name(n) == f"{network.stem}.weight"]:
+            return stems[0]
+    found = {n: tuple(v.shape) for n, v in state.items() if v.ndim == 5 and math.prod(v.shape[2:]) > 1}
+    fewest = min((shape[1] for shape in found.values()), default=0)
+    seeing = [n for n, s in found.items() if s[1] in (1, 3)] or [n for n, s in found.items() if s[1] == fewest]
+    return max(seeing, key=lambda name: found[name][2], default=None)
