@@ -36,7 +36,7 @@ class DataConfig:
     val_fraction: float = 0.0
 
     def __post_init__(self) -> None:
-        checks.number("val_fraction", self.val_fraction, 0 <= self.val_fraction < 1, "in [0, 1)")
+        checks.number("val_fraction", self.val_fraction, lambda v: 0 <= v < 1, "in [0, 1)")
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> DataConfig:

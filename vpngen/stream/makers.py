@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import functools
-import weakref
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch.utils.data import get_worker_info
 
 from vpngen import backends
 from vpngen.stream.batches import Batch, Content
-from vpngen.stream.ring import Parcel, Ring, shared_bytes
+from vpngen.stream.memory import Buffers, Ring, Shared
 from vpngen.units import usable_cpus
 
 LAUNCH_CLIPS: Final = 1024
@@ -27,7 +24,6 @@ LAUNCHES_AHEAD: Final = 2
 PLANNED_CPU: Final = 4096
 PLANNED_GPU: Final = 1024
 """Samples whose windows and params are computed at once; for a GPU in the thread of the consumer."""
-FREE_BUFFERS: Final = 8
 
 
 class CpuMaker:
@@ -50,14 +46,11 @@ class CpuMaker:
             coming: deque[Any] = deque()
             try:
                 while True:
-                    while len(coming) < ahead and (plan := next(plans, None)) is not None:
+                    while len(coming) <= ahead and (plan := next(plans, None)) is not None:
                         coming.append(pool.submit(self.make, plan))
                     if not coming:
                         return
-                    made = coming.popleft().result()
-                    if (another := next(plans, None)) is not None:
-                        coming.append(pool.submit(self.make, another))
-                    yield self.deliver(made)
+                    yield self.deliver(coming.popleft().result())
             finally:
                 for one in coming:
                     one.cancel()
@@ -154,48 +147,3 @@ def _part(part: Any, one: slice) -> Any:
 def _side_stream(device: int) -> torch.cuda.Stream:
     """One stream for all iterations: what memory a stream has used, the allocator keeps for that stream."""
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-
-
-class Buffers:
-    """Memory for batches, used again when nobody holds the batch any more: fresh memory costs as much as rendering into it."""
-
-    def __init__(self) -> None:
-        self._free: dict[int, list[npt.NDArray[np.uint8]]] = {}
-
-    def take(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-        """A tensor of that shape, its contents undefined."""
-        nbytes = int(np.prod(shape)) * dtype.itemsize
-        free = self._free.setdefault(nbytes, [])
-        try:
-            memory = free.pop()
-        except IndexError:
-            memory = np.empty(nbytes, np.uint8)
-        lent = memory[:]  # the tensor keeps this view of it alive, and its end gives the memory back
-        weakref.finalize(lent, _give_back, free, memory).atexit = False
-        return torch.from_numpy(lent).view(dtype).view(shape)
-
-
-class Shared:
-    """Memory for batches that leave a worker: a slot of the ring, or if there is none shared memory of its own."""
-
-    def __init__(self, ring: Ring | None, worker: int) -> None:
-        self._ring, self._worker = ring, worker
-        self._slots: dict[int, int] = {}
-
-    def take(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-        """A tensor of that shape, its contents undefined."""
-        taken = self._ring.take(self._worker, shape, dtype) if self._ring is not None else None
-        if taken is None:
-            return shared_bytes(int(np.prod(shape)) * dtype.itemsize).view(dtype).view(shape)
-        self._slots[taken[0].data_ptr()] = taken[1]
-        return taken[0]
-
-    def parcel(self, made: torch.Tensor) -> torch.Tensor | Parcel:
-        """What is sent for a tensor over memory taken here."""
-        slot = self._slots.pop(made.data_ptr(), None)
-        return made if slot is None or self._ring is None else Parcel(self._ring, slot, made)
-
-
-def _give_back(free: list[npt.NDArray[np.uint8]], memory: npt.NDArray[np.uint8]) -> None:
-    if len(free) < FREE_BUFFERS:
-        free.append(memory)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from vpngen.checks import Shape, flag, integer, is_number, known, number, one_of, shape, three
+from vpngen.checks import Shape, flag, integer, known, number, one_of, shape, three
 from vpngen.errors import ArgumentError
 from vpngen.fields import field
 from vpngen.sampling import AUGMENTATIONS, augmentation
@@ -76,8 +76,7 @@ class Recipe:
         ):  # fmt: skip
             checked[name] = integer(name, getattr(self, name), least, most)
         for name, good, allowed in _NUMBERS:
-            value = getattr(self, name)
-            checked[name] = number(name, value, is_number(value) and good(value), allowed)
+            checked[name] = number(name, getattr(self, name), good, allowed)
         if flag("nesterov", self.nesterov) and (self.optimizer != "sgd" or not self.momentum):
             raise ArgumentError(f"needs optimizer='sgd' and a `momentum` (={self.momentum}) above 0", "nesterov")
         if self.warmup_epochs >= self.epochs:
