@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vpngen import rng
-from vpngen.checks import SEEDS, integer, is_number, number, one_of
+from vpngen.checks import SEEDS, integer, number, one_of
 from vpngen.datasets import LAYOUTS
 from vpngen.datasets.base import SUBSETS, Video, VideoSet
 from vpngen.errors import ArgumentError, ConflictError
@@ -74,8 +74,7 @@ def hold_out(videos: VideoSet, val_fraction: float, seed: int) -> tuple[VideoSet
     Raises:
         ArgumentError: a fraction or a seed out of range; nothing that could be held out.
     """
-    inside = is_number(val_fraction) and 0 < val_fraction < 1
-    number("val_fraction", val_fraction, inside, "between 0 and 1")
+    number("val_fraction", val_fraction, lambda v: 0 < v < 1, "between 0 and 1")
     seed = integer("seed", seed, 0, SEEDS)
     labels: dict[str, set[int]] = defaultdict(set)
     for video in videos.videos:

@@ -50,10 +50,8 @@ def joined(device: str = "auto", *, timeout: float = 600.0) -> Iterator[torch.de
     where = choose_device(device)
     started = size > 1 and not dist.is_initialized()
     if started:
-        gpu = where.type == "cuda"
-        dist.init_process_group(
-            "nccl" if gpu else "gloo", timeout=datetime.timedelta(seconds=timeout), device_id=where if gpu else None
-        )
+        how: dict[str, Any] = {"backend": "nccl", "device_id": where} if where.type == "cuda" else {"backend": "gloo"}
+        dist.init_process_group(timeout=datetime.timedelta(seconds=timeout), **how)
     try:
         yield where
     except RuntimeError as error:
@@ -77,10 +75,9 @@ def choose_device(device: str | torch.device) -> torch.device:
     """
     chosen = device_of(device)
     if chosen.type == "cuda":
-        number: int | None = chosen.index
-        if number is None and int(os.environ.get("WORLD_SIZE", "1")) > 1 and "LOCAL_RANK" in os.environ:
-            number = device_of(f"cuda:{os.environ['LOCAL_RANK']}").index
-        chosen = torch.device("cuda", torch.cuda.current_device() if number is None else number)
+        if chosen.index is None and int(os.environ.get("WORLD_SIZE", "1")) > 1 and "LOCAL_RANK" in os.environ:
+            chosen = device_of(f"cuda:{os.environ['LOCAL_RANK']}")
+        chosen = torch.device("cuda", torch.cuda.current_device() if chosen.index is None else chosen.index)
         torch.cuda.set_device(chosen)
     return chosen
 
@@ -134,6 +131,5 @@ def lost(error: BaseException) -> bool:
     if any(word in text for word in ("duplicate gpu", "invalid usage", "invalid argument", "out of memory")):
         return False
     words = ("gloo", "connection closed by peer", "connection reset", "nccl", "broken pipe", "timed out waiting")
-    return isinstance(error, dist.DistError) or (
-        isinstance(error, RuntimeError) and any(word in text for word in words)
-    )
+    known = isinstance(error, RuntimeError) and any(word in text for word in words)
+    return known or isinstance(error, dist.DistError)
