@@ -3,9 +3,8 @@
 Sample s of epoch e is a function of (seed, e, s): `vpngen.sampling` says which video and window it is, a backend or a store
 gives the pixels. So a stream begins anywhere, on any number of ranks and workers, and holds nothing that could get lost.
 
-`dataset` is the stream and its DataLoader, `place` says which epoch comes next, in this process and in workers, `batches` what
-a batch is and how it is filled, `makers` makes batches ahead, `memory` is what they are made in, `tensors` the device,
-normalization and size of clips.
+`dataset` is the stream and its DataLoader, `place` says which epoch comes next, in this process and in workers, `makers` what a
+batch is and how it is made ahead, `memory` what it is made in, `tensors` the device, normalization and size of clips.
 """
 
 from vpngen.errors import MissingError

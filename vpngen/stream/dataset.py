@@ -14,13 +14,13 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from vpngen import backends, store
-from vpngen.checks import SEEDS, Shape, flag, integer, is_integer, is_number, one_of, shape
+from vpngen.checks import SEEDS, Shape, flag, integer, is_integer, is_list, one_of, shape
+from vpngen.checks import numbers as number_list
 from vpngen.errors import ArgumentError, ConflictError, MissingError
 from vpngen.sampling import MOST_SAMPLES, Augment, Deal, Sampling, augmentation
 from vpngen.spec import Spec
 from vpngen.store import ClipReader
-from vpngen.stream.batches import Content
-from vpngen.stream.makers import PLANNED_CPU, PLANNED_GPU, CpuMaker, GpuMaker
+from vpngen.stream.makers import PLANNED_CPU, PLANNED_GPU, Content, CpuMaker, GpuMaker
 from vpngen.stream.memory import Ring
 from vpngen.stream.place import MOST_EPOCHS, Control, Owner, Position
 from vpngen.stream.tensors import device_of
@@ -422,10 +422,10 @@ def _source(source: Any, split: str) -> tuple[Spec, ClipReader | None]:
 
 def _each(name: str, value: Any, channels: int) -> tuple[float, ...]:
     """One number a channel."""
-    values = tuple(value) if isinstance(value, (tuple, list)) else (value,) * channels
-    if len(values) != channels or not all(map(is_number, values)):
-        raise ArgumentError(f"must be a finite number, or {channels} of them, one for each channel", name, value)
-    return tuple(map(float, values))
+    values = number_list(name, value if is_list(value) else (value,) * channels)
+    if len(values) != channels:
+        raise ArgumentError(f"must be a number, or {channels} of them, one for each channel", name, value)
+    return values
 
 
 def given_ranks(rank: Any, world_size: Any) -> tuple[int, int] | None:

@@ -144,12 +144,13 @@ class Folder:
 
     # --- the end
 
-    def finish(self, network: nn.Module, metadata: Mapping[str, Any], *state: Any) -> None:
-        """Write weights.safetensors and weights.pth, and what they say of themselves; epoch, optimizer, scheduler to the second."""
+    def finish(self, network: nn.Module, about: Mapping[str, Any], epoch: int, optimizer: Any, scheduler: Any) -> None:
+        """Write weights.safetensors and weights.pth, with what they say of themselves; the second has the optimizer too."""
         if self.path is not None:
-            about = {**self.metadata, **metadata}
-            ranks.on_main(partial(save_weights, self.path / "weights.safetensors", network, about))
-            ranks.on_main(partial(save_reference, self.path / "weights.pth", network, self._arch, *state, about))
+            out, about = self.path, {**self.metadata, **about}
+            ranks.on_main(partial(save_weights, out / "weights.safetensors", network, about))
+            state = (epoch, optimizer, scheduler, about)
+            ranks.on_main(partial(save_reference, out / "weights.pth", network, self._arch, *state))
 
 
 def _save(path: Path, content: Mapping[str, Any]) -> None:

@@ -327,15 +327,13 @@ class _Run:
         states = ranks.gathered(random_state(self.device) if random is None else random)
         content = {
             "epoch": self.state.epoch,
-            "state_dict": self.module.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": None if self.plateau is None else self.plateau.state_dict(),
             "settings": self.settings,
             "lr": self.recipe.lr,
             "state": vars(self.state),
-            "stream": self.train.state_dict() if self.state.steps else None,
-            "random": states,
         }
+        modules: dict[str, Any] = {"state_dict": self.module, "optimizer": self.optimizer, "scheduler": self.plateau}
+        content |= {name: None if module is None else module.state_dict() for name, module in modules.items()}
+        content |= {"random": states, "stream": self.train.state_dict() if self.state.steps else None}
         self.folder.save(content, str(self.state))
 
     def load(self) -> None:

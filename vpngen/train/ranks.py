@@ -75,9 +75,10 @@ def choose_device(device: str | torch.device) -> torch.device:
     """
     chosen = device_of(device)
     if chosen.type == "cuda":
-        if chosen.index is None and int(os.environ.get("WORLD_SIZE", "1")) > 1 and "LOCAL_RANK" in os.environ:
-            chosen = device_of(f"cuda:{os.environ['LOCAL_RANK']}")
-        chosen = torch.device("cuda", torch.cuda.current_device() if chosen.index is None else chosen.index)
+        number: int | None = chosen.index
+        if number is None and int(os.environ.get("WORLD_SIZE", "1")) > 1 and "LOCAL_RANK" in os.environ:
+            number = device_of(f"cuda:{os.environ['LOCAL_RANK']}").index
+        chosen = torch.device("cuda", torch.cuda.current_device() if number is None else number)
         torch.cuda.set_device(chosen)
     return chosen
 
