@@ -76,7 +76,7 @@ def videos(split: str) -> Any:
     batch_size=st.integers(1, 9), channels=st.sampled_from((1, 3)), threads=st.integers(1, 2), prefetch=st.integers(0, 3),
     seed=st.integers(0, 2**64 - 1), shuffle=st.booleans(), split=st.sampled_from(("train", "val")),
 )  # fmt: skip
-@settings(max_examples=20)
+@settings(max_examples=12)
 def test_clips_are_windows_of_the_videos(
     batch_size: int, channels: int, threads: int, prefetch: int, seed: int, shuffle: bool, split: str
 ) -> None:
@@ -172,10 +172,9 @@ def test_scaled_clips_do_not_depend_on_their_batch() -> None:
 def test_a_store_gives_the_same_batches(codec: str, augment: Any, tmp_path: Path) -> None:
     path = tmp_path / "set.zarr"
     vpngen.write(SPEC, path, codec=codec, shard_videos=4, backend="numba")
-    for split in ("train", "val"):
+    for split, threads in (("train", 3), ("val", 1)):
         options = {"augment": augment, "split": split, "clip": (17, 20, 24) if augment == "x10" else CLIP}
-        for threads in (1, 3):
-            assert same(list(stream(path, threads=threads, **options)), list(stream(**options)))
+        assert same(list(stream(path, threads=threads, **options)), list(stream(**options)))
 
 
 @pytest.mark.parametrize(("method", "workers"), [("fork", 2), ("spawn", 1)])
@@ -227,7 +226,7 @@ def test_memory_of_workers_is_lent_again_only_when_nobody_holds_it(
 
 
 def test_too_little_shared_memory_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vpngen.stream.ring.MOST_BYTES", 1)
+    monkeypatch.setattr("vpngen.stream.memory.MOST_BYTES", 1)
     assert same(list(vpngen.loader(stream(), num_workers=2)), list(stream()))
 
 
@@ -263,7 +262,7 @@ def test_workers_give_what_one_process_gives(method: str, persistent: bool) -> N
         persistent_workers=persistent,
     )  # fmt: skip
     assert len(workers) == 8
-    for _ in range(3):  # epochs advance of themselves
+    for _ in range(2):  # epochs advance of themselves
         assert same(list(workers), list(expected))
     for epoch in (1, 7):
         expected.set_epoch(epoch)
@@ -360,7 +359,7 @@ def can_be_shared(left: int, batch_size: int, world: int) -> bool:
     batch_size=st.integers(1, 6), world=st.integers(1, 4), length=st.integers(1, 80), drop_last=st.booleans(),
     seed=st.integers(0, 99),
 )  # fmt: skip
-@settings(max_examples=25)
+@settings(max_examples=15)
 def test_ranks_share_an_epoch(batch_size: int, world: int, length: int, drop_last: bool, seed: int) -> None:
     options = {"length": length, "batch_size": batch_size, "drop_last": drop_last, "seed": seed, "clip": (1, 2, 2)}
     if batch_size * world > length or not (drop_last or can_be_shared(length, batch_size, world)):
@@ -395,7 +394,7 @@ def test_rank_is_read_when_an_iteration_begins(monkeypatch: pytest.MonkeyPatch) 
     other.set_epoch(0)
     assert seen(spawned) == seen(other)
     monkeypatch.setenv("RANK", "3")
-    with pytest.raises(ArgumentError, match=r"`rank` \(=3\) of the environment"):
+    with pytest.raises(ArgumentError, match=r"RANK \(='3'\).* of the environment"):
         next(iter(stream()))
     monkeypatch.setenv("RANK", "first")
     with pytest.raises(ArgumentError, match="must be integers"):
@@ -431,7 +430,7 @@ def take(source: Iterable[Any], count: int) -> list[Any]:
     first=st.integers(1, 3), second=st.integers(1, 3), batches=st.tuples(st.integers(0, 4), st.integers(0, 4)),
     worlds=st.tuples(*[st.integers(1, 3)] * 3), epoch=st.integers(0, 3), prefetch=st.integers(0, 2),
 )  # fmt: skip
-@settings(max_examples=30)
+@settings(max_examples=20)
 def test_resuming_twice_gives_the_samples_that_were_left(
     first: int, second: int, batches: tuple[int, int], worlds: tuple[int, int, int], epoch: int, prefetch: int
 ) -> None:
@@ -524,8 +523,8 @@ def test_a_state_before_the_first_batch_and_the_place_of_the_next() -> None:
     assert (one.state_dict()["epoch"], one.state_dict()["sample"]) == (5, 0)
 
 
-@pytest.mark.parametrize(("workers", "persistent"), [(0, False), (3, False), (3, True)])
-@pytest.mark.parametrize("at", [0, 1, 4, 8, "over"])
+@pytest.mark.parametrize(("workers", "persistent"), [(0, False), (2, False), (3, True)])
+@pytest.mark.parametrize("at", [0, 5, 8, "over"])
 def test_stateful_dataloader(workers: int, persistent: bool, at: int | str) -> None:
     """Resumed twice, in the middle and at the end; the epochs that follow are those that would have followed."""
 
@@ -605,7 +604,7 @@ def test_copies_go_their_own_way(duplicate: Callable[[ClipStream], ClipStream]) 
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"source": small(instances=5, seed=1)}, "another dataset"),
+        ({"source": small(instances=5, seed=1)}, "another set"),
         ({"augment": "none"}, "augment: "),
         ({"clip": (5, 20, 24)}, "clip: "),
         ({"split": "val"}, "split: "),
@@ -631,7 +630,7 @@ def _without(state: dict[str, Any], name: str) -> dict[str, Any]:
     [
         (lambda s: 3, "not that of a ClipStream"),
         (lambda s: {}, "not that of a ClipStream"),
-        (lambda s: {**s, "vpngen_stream": 2}, "pip install --upgrade vpngen"),
+        (lambda s: {**s, "vpngen_stream": 2}, "ClipStream of this vpngen"),
         (lambda s: _without(s, "sample"), "damaged"),
         (lambda s: {**s, "sample": -1}, "damaged"),
         (lambda s: {**s, "sample": 31}, "damaged"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 import numpy as np
@@ -59,9 +59,9 @@ def is_number(value: Any) -> bool:
         return False
 
 
-def number(name: str, value: Any, good: bool, allowed: str) -> float:
+def number(name: str, value: Any, good: Callable[[float], bool], allowed: str) -> float:
     """`value` if it is a finite number and `good`; `allowed` says in an error what would be. Raises ArgumentError."""
-    if not is_number(value) or not good:
+    if not is_number(value) or not good(value):
         raise ArgumentError(f"must be a number {allowed}", name, value)
     return float(value)
 

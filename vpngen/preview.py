@@ -389,8 +389,7 @@ def check(path: str | os.PathLike[str], fps: float = 25) -> Path:
     if path.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
         raise ArgumentError("cannot be written: it is a folder, or its folder is read-only", "path", str(path))
     most = MOST_FPS.get(suffix, 1000.0)
-    good = checks.is_number(fps) and 0.1 <= fps <= most
-    checks.number("fps", fps, good, f"from 0.1 to {most:g} in a {suffix} file")
+    checks.number("fps", fps, lambda v: 0.1 <= v <= most, f"from 0.1 to {most:g} in a {suffix} file")
     return path
 
 

@@ -57,8 +57,7 @@ class Augment:
 
         checks.one_of("time", self.time, TIMES)
         checks.one_of("crop", self.crop, CROPS)
-        likely = checks.is_number(self.flip) and 0 <= self.flip <= 1
-        keep("flip", checks.number("flip", self.flip, likely, "from 0 to 1"))
+        keep("flip", checks.number("flip", self.flip, lambda v: 0 <= v <= 1, "from 0 to 1"))
         if isinstance(self.step, (list, tuple)) and len(self.step) != 1:
             keep("step", checks.integers("step", self.step, 1, MAX_SIDE))
             if not self.step:

@@ -29,8 +29,8 @@ from vpngen.datasets.base import Video, VideoSet
 from vpngen.datasets.decoding import Frames, UnreadableError
 from vpngen.errors import ArgumentError, RunError, VpngenError
 from vpngen.sampling import Augment, Deal, Sampling, augmentation
-from vpngen.stream.dataset import check_state, given_ranks, ranks_here
-from vpngen.stream.place import MOST_EPOCHS
+from vpngen.stream.dataset import given_ranks, ranks_here
+from vpngen.stream.place import MOST_EPOCHS, Owner
 
 X10_SCALE: Final = 7 / 8
 """What of the short side is cut where no scales are said, except from the centre. The recipe of seed 000 cuts 112 pixels; the usual
@@ -39,7 +39,6 @@ MOST_IN_A_ROW: Final = 100
 """Videos that may follow each other in the order and all be unreadable; where it is more, something else is wrong."""
 DAMAGED: Final = "damaged: "
 """How the failure of a video begins of which something was read all the same."""
-STATE_FORM: Final = 1
 
 
 class _Loader:
@@ -192,9 +191,7 @@ class VideoLoader(_Loader):
 
     def state_dict(self) -> dict[str, Any]:
         """Where the loader is, in plain values: what all ranks have seen once they have taken as many batches."""
-        epoch, sample = self._at or self._next
-        about = {"vpngen_videos": STATE_FORM, "fingerprint": self.fingerprint, "settings": self._settings()}
-        return about | {"epoch": epoch, "sample": sample}
+        return self._owner.state(*(self._at or self._next))
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state: the next iteration gives the samples that were left, on however many ranks and workers.
@@ -203,15 +200,7 @@ class VideoLoader(_Loader):
             ArgumentError: not a state of a VideoLoader.
             ConflictError: the state of another set of videos, or of a loader with other arguments.
         """
-        if not isinstance(state, Mapping) or state.get("vpngen_videos") != STATE_FORM:
-            raise ArgumentError(f"is not that of a VideoLoader of this vpngen: {str(state)[:200]}", "state")
-        check_state(state, self.fingerprint, self._settings(), "set of videos", "loader")
-        try:
-            epoch = integer("epoch", state["epoch"], 0, MOST_EPOCHS - 1)
-            sample = integer("sample", state["sample"], 0, len(self.videos.videos))
-        except (KeyError, ArgumentError) as error:
-            raise ArgumentError(f"is damaged: {error}", "state") from None
-        self._next, self._at = (epoch, sample), None
+        self._next, self._at = self._owner.place(state), None
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -220,9 +209,11 @@ class VideoLoader(_Loader):
         rows = [(v.id, v.label, v.segment, v.frames) for v in self.videos.videos]
         return hashlib.sha256(json.dumps([content, rows]).encode()).hexdigest()
 
-    def _settings(self) -> dict[str, Any]:
-        """The arguments that decide which samples come."""
-        return {**self._clips.order.settings(), "clip": list(self._clips.clip)}
+    @functools.cached_property
+    def _owner(self) -> Owner:
+        settings = {**self._clips.order.settings(), "clip": list(self._clips.clip)}
+        n = len(self.videos.videos)
+        return Owner("VideoLoader", "vpngen_videos", self.fingerprint, settings, MOST_EPOCHS - 1, n)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vpngen import rng
-from vpngen.checks import SEEDS, integer, is_number, number, one_of
+from vpngen.checks import SEEDS, integer, number, one_of
 from vpngen.datasets import LAYOUTS
 from vpngen.datasets.base import SUBSETS, Video, VideoSet
 from vpngen.errors import ArgumentError, ConflictError
@@ -74,7 +74,7 @@ def hold_out(videos: VideoSet, val_fraction: float, seed: int) -> tuple[VideoSet
     Raises:
         ArgumentError: a fraction or a seed out of range; nothing that could be held out.
     """
-    number("val_fraction", val_fraction, is_number(val_fraction) and 0 < val_fraction < 1, "between 0 and 1")
+    number("val_fraction", val_fraction, lambda v: 0 < v < 1, "between 0 and 1")
     seed = integer("seed", seed, 0, SEEDS)
     labels: dict[str, set[int]] = defaultdict(set)
     for video in videos.videos:
@@ -118,8 +118,7 @@ class DataConfig:
     val_fraction: float = 0.0
 
     def __post_init__(self) -> None:
-        share = self.val_fraction
-        number("val_fraction", share, is_number(share) and 0 <= share < 1, "in [0, 1)")
+        number("val_fraction", self.val_fraction, lambda v: 0 <= v < 1, "in [0, 1)")
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> DataConfig:

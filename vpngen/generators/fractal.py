@@ -234,8 +234,7 @@ class Fractal(Generator):
         one = bool(self.attempts) != bool(self.table) == bool(self.sizes)
         if not one or len(self.attempts or self.sizes) != len(self.variants):
             raise ArgumentError("`attempts`, or `table` and `sizes`, must give one system for each of `variants`")
-        good = checks.is_number(self.weight) and 0 <= self.weight < 0.5
-        keep("weight", checks.number("weight", self.weight, good, "from 0 to below 0.5"))
+        keep("weight", checks.number("weight", self.weight, lambda v: 0 <= v < 0.5, "from 0 to below 0.5"))
         keep("flips", checks.flag("flips", self.flips))
         checks.one_of("draw", self.draw, DRAWS)
         if self.table:

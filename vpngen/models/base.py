@@ -51,8 +51,7 @@ class Options:
         for name in ("in_channels", "stem_frames", "stem_stride"):
             checks.integer(name, getattr(self, name), 1, MOST)
         checks.flag("max_pool", self.max_pool)
-        good = checks.is_number(self.width) and 0 < self.width <= STEM
-        checks.number("width", self.width, good, f"above 0 and up to {STEM}")
+        checks.number("width", self.width, lambda v: 0 < v <= STEM, f"above 0 and up to {STEM}")
 
     def channels(self, count: int, groups: int = 1) -> int:
         """`count` at this width, and at least one for each group. Raises ArgumentError where that leaves none."""

@@ -3,9 +3,8 @@
 Sample s of epoch e is a function of (seed, e, s): `vpngen.sampling` says which video and window it is, a backend or a store
 gives the pixels. So a stream begins anywhere, on any number of ranks and workers, and holds nothing that could get lost.
 
-`dataset` is the stream, `place` says which epoch comes next, in this process and in workers, `batches` what a batch is and
-how it is filled, `makers` makes batches ahead, `loading` is the DataLoader, `ring` the memory that its workers send batches in,
-`tensors` the device, normalization and size of clips.
+`dataset` is the stream and its DataLoader, `place` says which epoch comes next, in this process and in workers, `makers` what a
+batch is and how it is made ahead, `memory` what it is made in, `tensors` the device, normalization and size of clips.
 """
 
 from vpngen.errors import MissingError
@@ -17,7 +16,6 @@ except ImportError as error:
         f"streams need PyTorch, which cannot be imported ({error}); install it with: pip install 'vpngen[torch]'"
     ) from None
 
-from vpngen.stream.dataset import ClipStream
-from vpngen.stream.loading import ClipLoader, loader
+from vpngen.stream.dataset import ClipLoader, ClipStream, loader
 
 __all__ = ["ClipLoader", "ClipStream", "loader"]

@@ -1,9 +1,9 @@
-"""The stream itself: its arguments, and its place."""
+"""The stream itself, its arguments and its place; and `vpngen.loader`, the DataLoader that is right for its device."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
+import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing.context import get_spawning_popen
@@ -11,24 +11,25 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from vpngen import backends, store
-from vpngen.checks import SEEDS, Shape, flag, integer, is_integer, is_number, one_of, shape
+from vpngen.checks import SEEDS, Shape, flag, integer, is_integer, is_list, one_of, shape
+from vpngen.checks import numbers as number_list
 from vpngen.errors import ArgumentError, ConflictError, MissingError
 from vpngen.sampling import MOST_SAMPLES, Augment, Deal, Sampling, augmentation
 from vpngen.spec import Spec
 from vpngen.store import ClipReader
-from vpngen.stream.batches import Content
-from vpngen.stream.makers import PLANNED_CPU, PLANNED_GPU, CpuMaker, GpuMaker
-from vpngen.stream.place import MOST_EPOCHS, Control, Position
-from vpngen.stream.ring import Ring
+from vpngen.stream.makers import PLANNED_CPU, PLANNED_GPU, Content, CpuMaker, GpuMaker
+from vpngen.stream.memory import Ring
+from vpngen.stream.place import MOST_EPOCHS, Control, Owner, Position
 from vpngen.stream.tensors import device_of
 
 DTYPES: Final = {str(d).removeprefix("torch."): d for d in (torch.uint8, torch.float16, torch.bfloat16, torch.float32)}
 AHEAD: Final = 2
 """Batches made ahead in one process, where nothing else is asked for."""
-STATE_FORM: Final = 1
+SPARE_SLOTS: Final = 3
+"""Memory of workers beside the batches made ahead: one in the making, and two in the hands of the consumer."""
 
 
 class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
@@ -118,14 +119,10 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
             raise ArgumentError("must be epoch, infinite or a number of samples", "length", length)
         samples = {"epoch": videos, "infinite": None}[length] if isinstance(length, str) else length
         self.sampling = Sampling(
-            videos,
-            self.spec.shape,
-            shape("clip", clip),
-            augmentation(augment),
-            None if samples is None else integer("length", samples, 1, 2**48),
-            flag("shuffle", shuffle),
+            videos, self.spec.shape, shape("clip", clip), augmentation(augment),
+            None if samples is None else integer("length", samples, 1, 2**48), flag("shuffle", shuffle),
             integer("seed", seed, 0, SEEDS),
-        )
+        )  # fmt: skip
         self.drop_last = flag("drop_last", drop_last)
         if not is_integer(channels) or channels not in (1, 3):
             raise ArgumentError("must be 1 or 3", "channels", channels)
@@ -140,9 +137,13 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
         self.device = _device(device)
         self.threads = None if threads is None else integer("threads", threads, 1, 4096)
         self.prefetch = None if prefetch is None else integer("prefetch", prefetch, 0, 4096)
+        self._owner = Owner(
+            "ClipStream", "vpngen_stream", self.spec.fingerprint, {"split": split, **self.sampling.settings()},
+            min(self.sampling.epochs, MOST_EPOCHS) - 1, self.sampling.length or MOST_SAMPLES,
+        )  # fmt: skip
         self._given = given_ranks(rank, world_size)
         self._sent: tuple[int, int] | None = None
-        self._check_batch((self._given or (0, 1))[1])
+        self._deal(0, (self._given or (0, 1))[1])
         self._control = Control()
         self._ring: Ring | None = None
         self._at: Position | None = None
@@ -157,16 +158,12 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
         return steps
 
     def _deal(self, start: int, ranks: int) -> Deal:
-        self._check_batch(ranks)
-        return Deal(start, self.sampling.length, self.batch_size, ranks, self.drop_last)
-
-    def _check_batch(self, ranks: int) -> None:
         length = self.sampling.length
         if length is not None and self.batch_size * ranks > length:
             on = f" on each of {ranks} ranks" if ranks > 1 else ""
-            raise ArgumentError(
-                f"is more than the epoch holds{on}, which is {length} samples", "batch_size", self.batch_size
-            )
+            problem = f"is more than the epoch holds{on}, which is {length} samples"
+            raise ArgumentError(problem, "batch_size", self.batch_size)
+        return Deal(start, length, self.batch_size, ranks, self.drop_last)
 
     def _ranks(self) -> tuple[int, int]:
         """(rank, world size) of this process; of a worker, those of the process that started it."""
@@ -179,13 +176,9 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
 
         Reaches the workers of a DataLoader, persistent ones too, when their next iteration begins.
         """
-        epoch = integer("epoch", epoch, 0, self._last_epoch)
+        epoch = integer("epoch", epoch, 0, self._owner.epoch)
         untouched, at = self._control.pending()
         self._place(epoch, at[1] if untouched and at[0] == epoch else 0)
-
-    @property
-    def _last_epoch(self) -> int:
-        return min(self.sampling.epochs, MOST_EPOCHS) - 1
 
     def state_dict(self) -> dict[str, Any]:
         """Where the stream is: what a later `load_state_dict` needs to go on with the next batch.
@@ -196,18 +189,14 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
         Raises:
             ConflictError: workers of a DataLoader iterate the stream, so this process does not know how far they are.
         """
-        worker = get_worker_info()
-        if worker is None and self._at is None and self._control.in_workers():
+        if get_worker_info() is None and self._at is None and self._control.in_workers():
             raise ConflictError(
                 "this stream is iterated by the workers of a DataLoader, whose place is not known here; take the state "
                 "of vpngen.loader(...), or of torchdata's StatefulDataLoader"
             )
-        at = self._at
-        if at is None:
-            at = self._control.peek(*self._who())
-            if worker is not None:
-                at = dataclasses.replace(at, worker=(worker.id, worker.num_workers), ranks=self._ranks()[1])
-        return self._state(at)
+        at = self._at or self._control.peek(*self._who())
+        part = at.worker or self._worker()
+        return self._owner.state(at.epoch, at.sample) | ({} if part is None else {"worker": {**part}})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state: the next iteration gives the samples that were left, on however many ranks and workers.
@@ -216,60 +205,32 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
             ArgumentError: not a state of a stream, or one that belongs to a worker of another arrangement.
             ConflictError: the state of another spec, or of a stream with other arguments.
         """
-        at = self._read_state(state)
-        worker = get_worker_info()
-        if at.worker is not None:
-            here = (worker.id, worker.num_workers) if worker is not None else None
-            if here != at.worker or self._ranks()[1] != at.ranks:
-                raise ArgumentError(
-                    f"the state is that of worker {at.worker[0]} of {at.worker[1]} on {at.ranks} ranks, and cannot be "
-                    f"loaded in another arrangement; the state of vpngen.loader(...) can"
-                )
-            self._control.resume, self._at = at, None
-        else:
-            self._place(at.epoch, at.sample)
+        epoch, sample = self._owner.place(state)
+        if "worker" not in state:
+            self._place(epoch, sample)
+            return
+        try:
+            part = {name: integer(name, state["worker"][name], 0) for name in ("id", "of", "ranks", "batches")}
+        except (KeyError, TypeError, ArgumentError) as error:
+            raise ArgumentError(f"is damaged: {error}", "state") from None
+        if {**part, "batches": 0} != self._worker():
+            raise ArgumentError(
+                "is that of worker {id} of {of} on {ranks} ranks, and cannot be loaded in another arrangement; the state "
+                "of vpngen.loader(...) can".format(**part),
+                "state",
+            )
+        self._control.resume, self._at = Position(epoch, sample, part), None
 
     def _place(self, epoch: int, sample: int) -> None:
         self._control.place(epoch, sample)
         self._at = None
 
-    def _settings(self) -> dict[str, Any]:
-        """The arguments that decide which samples come."""
-        return {"split": self.content.split, **self.sampling.settings()}
-
-    def _state(self, at: Position) -> dict[str, Any]:
-        state: dict[str, Any] = {
-            "vpngen_stream": STATE_FORM,
-            "fingerprint": self.spec.fingerprint,
-            "settings": self._settings(),
-            "epoch": at.epoch,
-            "sample": at.sample,
-        }
-        if at.worker is not None:
-            state["worker"] = {"id": at.worker[0], "of": at.worker[1], "ranks": at.ranks, "batches": at.batches}
-        return state
-
-    def _read_state(self, state: Mapping[str, Any]) -> Position:
-        if not isinstance(state, Mapping) or "vpngen_stream" not in state:
-            raise ArgumentError(f"is not that of a ClipStream: {str(state)[:200]}", "state")
-        if state["vpngen_stream"] != STATE_FORM:
-            raise ArgumentError(
-                f"the state is of form {state['vpngen_stream']!r}, which this vpngen does not know; "
-                f"upgrade with: pip install --upgrade vpngen"
-            )
-        check_state(state, self.spec.fingerprint, self._settings(), "dataset", "stream")
-        try:
-            most = MOST_SAMPLES if self.sampling.length is None else self.sampling.length
-            at = Position(
-                integer("epoch", state["epoch"], 0, self._last_epoch), integer("sample", state["sample"], 0, most)
-            )
-            if "worker" in state:
-                w = state["worker"]
-                done = integer("batches", w["batches"], 0, MOST_SAMPLES)
-                at = dataclasses.replace(at, worker=(w["id"], w["of"]), ranks=w["ranks"], batches=done)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ArgumentError(f"is damaged: {error}", "state") from None
-        return at
+    def _worker(self) -> dict[str, int] | None:
+        """Which worker this is, at its first batch; None outside of a DataLoader's workers."""
+        worker = get_worker_info()
+        if worker is None:
+            return None
+        return {"id": worker.id, "of": worker.num_workers, "ranks": self._ranks()[1], "batches": 0}
 
     def _who(self) -> tuple[int | None, int]:
         """The tag and number of this worker, as `Control` asks for them; None outside of a DataLoader's workers."""
@@ -289,29 +250,26 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
         return self._epoch()
 
     def _epoch(self) -> Iterator[tuple[Any, ...]]:
-        worker = get_worker_info()
-        device = self._here()
-        (rank, ranks), (share, shares) = self._ranks(), (worker.id, worker.num_workers) if worker else (0, 1)
-        at = self._control.claim(*self._who())
+        device, (rank, ranks), at = self._here(), self._ranks(), self._control.claim(*self._who())
         deal = self._deal(at.sample, ranks)
-        if worker is not None:
-            at = dataclasses.replace(at, worker=(share, shares), ranks=ranks)
-        ahead = self.prefetch if self.prefetch is not None else 0 if worker is not None else AHEAD
-        self._at = at
+        part = at.worker or self._worker()
+        share, shares, begun = (0, 1, 0) if part is None else (part["id"], part["of"], part["batches"])
+        ahead = self.prefetch if self.prefetch is not None else AHEAD if part is None else 0
+        self._at = at = Position(at.epoch, at.sample, part)
         maker: GpuMaker | CpuMaker
         if device.type == "cuda" and self.content.reader is None:
             maker, most = GpuMaker(self.content, device), PLANNED_GPU
         else:
             maker, most = CpuMaker(self.content, device, self.threads, self._ring), PLANNED_CPU
-        plans = self.content.batches(at.epoch, deal, rank, share + at.batches * shares, shares, most)
+        plans = self.content.batches(at.epoch, deal, rank, share + begun * shares, shares, most)
         with contextlib.closing(maker.batches(plans, ahead)) as made:
-            for done, batch in enumerate(made, start=at.batches + 1):
-                if worker is not None:
-                    self._at = dataclasses.replace(at, batches=done)
+            for done, batch in enumerate(made, start=begun + 1):
+                if part is None:
+                    self._at = Position(at.epoch, deal.bound(done))
                 else:
-                    self._at = dataclasses.replace(at, sample=deal.bound(done))
+                    self._at = Position(at.epoch, at.sample, {**part, "batches": done})
                 yield batch
-        if worker is None:  # a worker stays at the end, so that a DataLoader that resumes there finds the epoch over
+        if part is None:  # a worker stays at the end, so that a DataLoader that resumes there finds the epoch over
             self._at = None
 
     def _here(self) -> torch.device:
@@ -324,6 +282,123 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
                 f"made ahead on the GPU all the same), use vpngen.loader(...), or device='cpu'"
             )
         return torch.device("cuda", torch.cuda.current_device() if self.device.index is None else self.device.index)
+
+
+# --- its DataLoader
+
+
+class ClipLoader(DataLoader[tuple[torch.Tensor, ...]]):
+    """A DataLoader over a ClipStream that knows where it is; `vpngen.loader` makes it.
+
+    It is a DataLoader like any other, and beside that has the state of its stream: what was yielded here, not what
+    workers have made ahead. One iteration at a time.
+    """
+
+    dataset: ClipStream
+    # Accelerate would deal out the batches of a rank to all ranks again, and take the state of one that is a batch ahead.
+    _is_accelerate_prepared = True
+    use_stateful_dataloader = True
+
+    def __init__(self, dataset: ClipStream, **options: Any) -> None:
+        super().__init__(dataset, **{**options, "batch_size": None})
+        self.sampler.set_epoch = functools.partial(_on_set_epoch, dataset)  # type: ignore[attr-defined]
+
+    def __len__(self) -> int:
+        """As that of the stream."""
+        return len(self.dataset)
+
+    def __iter__(self) -> Any:
+        """Batches of the next epoch."""
+        return super().__iter__() if self.num_workers == 0 else self._from_workers()
+
+    def _from_workers(self) -> Iterator[Any]:
+        stream = self.dataset
+        at = stream._control.peek()
+        stream._place(at.epoch, at.sample)
+        deal = stream._deal(at.sample, stream._ranks()[1])
+        if stream._ring is None:
+            with contextlib.suppress(RuntimeError):  # too little shared memory: then batches go as any tensor goes
+                slots = (self.prefetch_factor or 2) + SPARE_SLOTS
+                stream._ring = Ring(self.num_workers, slots, stream.content.batch_bytes)
+        for done, batch in enumerate(super().__iter__(), start=1):
+            stream._at = Position(at.epoch, deal.bound(done))
+            yield batch
+        if stream._control.pending()[0]:  # set_epoch was called meanwhile
+            stream._at = None
+        else:
+            stream._place(at.epoch + 1, 0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """As `ClipStream.set_epoch`."""
+        self.dataset.set_epoch(epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """As `ClipStream.state_dict`, of the batches that this loader has yielded."""
+        return self.dataset.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """As `ClipStream.load_state_dict`."""
+        self.dataset.load_state_dict(state)
+
+
+def _on_set_epoch(stream: ClipStream, epoch: int) -> None:
+    """Lightning gives the epoch to samplers alone, and at the end of an epoch loads no state."""
+    if stream._control.untouched():
+        stream.set_epoch(epoch)
+
+
+def loader(
+    source: ClipStream | Spec | str | Path,
+    batch_size: int | None = None,
+    *,
+    num_workers: int = 0,
+    multiprocessing_context: str | None = None,
+    **options: Any,
+) -> ClipLoader:
+    """A DataLoader over a ClipStream, set up as its device wants it.
+
+    On a GPU the batches are born there and made ahead on a CUDA stream of their own; on the CPU a thread makes them ahead
+    with all cores, straight into the memory that is yielded; clips of a store, too, are read ahead by a thread. Worker
+    processes are for those who need them: each of their batches goes through memory that the system has to make anew.
+
+    Accelerate's `prepare` gives the loader back as it is, and Lightning saves its state with its checkpoints; there give
+    `length` a number, since it asks endless loaders for a batch more than it uses.
+
+    >>> import vpngen
+    >>> spec = vpngen.perlin(categories=4, instances=2)
+    >>> for clips, labels in vpngen.loader(spec, batch_size=4, device="cpu"):
+    ...     print(clips.shape[0], labels.tolist())  # doctest: +SKIP
+
+    Args:
+        source: a ClipStream, or what one is made from.
+        batch_size: clips of a batch, on each rank; None for 128.
+        num_workers: worker processes; they stay from epoch to epoch.
+        multiprocessing_context: how they start, `fork`, `spawn` or `forkserver`; None for the system's own.
+        options: the other arguments of ClipStream, where `source` is none.
+
+    Raises:
+        ArgumentError: as ClipStream; or arguments of a stream beside a stream.
+        MissingError: worker processes for a stream on a GPU.
+    """
+    if isinstance(source, ClipStream):
+        if options or batch_size not in (None, source.batch_size):
+            given = ", ".join(options) or "batch_size"
+            raise ArgumentError(f"is a ClipStream already; give `{given}` where that is made", "source")
+        stream = source
+    else:
+        stream = ClipStream(source, 128 if batch_size is None else batch_size, **options)
+    if not integer("num_workers", num_workers, 0, 4096):
+        return ClipLoader(stream)
+    if stream.device.type == "cuda":
+        raise MissingError(
+            f"`num_workers` (={num_workers}) must be 0 on {stream.device}: CUDA belongs to one process, and batches are made "
+            f"ahead on the GPU anyway. Leave it out, or give device='cpu'"
+        )
+    if multiprocessing_context is not None:
+        one_of("multiprocessing_context", multiprocessing_context, torch.multiprocessing.get_all_start_methods())
+    return ClipLoader(
+        stream, num_workers=num_workers, persistent_workers=True, multiprocessing_context=multiprocessing_context
+    )
 
 
 # --- arguments
@@ -347,17 +422,20 @@ def _source(source: Any, split: str) -> tuple[Spec, ClipReader | None]:
 
 def _each(name: str, value: Any, channels: int) -> tuple[float, ...]:
     """One number a channel."""
-    values = tuple(value) if isinstance(value, (tuple, list)) else (value,) * channels
-    if len(values) != channels or not all(map(is_number, values)):
-        raise ArgumentError(f"must be a finite number, or {channels} of them, one for each channel", name, value)
-    return tuple(map(float, values))
+    values = number_list(name, value if is_list(value) else (value,) * channels)
+    if len(values) != channels:
+        raise ArgumentError(f"must be a number, or {channels} of them, one for each channel", name, value)
+    return values
 
 
 def given_ranks(rank: Any, world_size: Any) -> tuple[int, int] | None:
     """Both as integers; None where neither is given. Raises ArgumentError."""
     if (rank is None) != (world_size is None):
         raise ArgumentError(f"and `world_size` (={world_size!r}) go together; give both or neither", "rank", rank)
-    return None if rank is None else _rank(rank, world_size)
+    if rank is None:
+        return None
+    size = integer("world_size", world_size, 1, 2**31)
+    return integer("rank", rank, 0, size - 1), size
 
 
 def ranks_here(given: tuple[int, int] | None) -> tuple[int, int]:
@@ -370,51 +448,16 @@ def ranks_here(given: tuple[int, int] | None) -> tuple[int, int]:
         return given
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
-        try:
-            rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-        except ValueError:
-            raise ArgumentError(
-                f"RANK (={os.environ['RANK']!r}) and WORLD_SIZE (={os.environ['WORLD_SIZE']!r}) in the environment must be "
-                f"integers; give `rank` and `world_size` in their place"
-            ) from None
-        return _rank(rank, size, "of the environment ")
-    return 0, 1
-
-
-def _rank(rank: Any, size: Any, where: str = "") -> tuple[int, int]:
-    size = integer("world_size", size, 1, 2**31)
-    if not is_integer(rank) or not 0 <= rank < size:
-        raise ArgumentError(f"{where}must be an integer from 0 to {size - 1}, below `world_size`", "rank", rank)
-    return int(rank), size
-
-
-def check_state(state: Mapping[str, Any], fingerprint: str, settings: Mapping[str, Any], data: str, owner: str) -> None:
-    """That a state is of the same data, and of the same arguments.
-
-    Args:
-        state: with a `fingerprint` and `settings`.
-        fingerprint: of the data here.
-        settings: the arguments here that decide which samples come.
-        data: what the data are called.
-        owner: what has such states.
-
-    Raises:
-        ArgumentError: a state without settings, or with others than there are.
-        ConflictError: other data, or other arguments.
-    """
-    theirs, settings_there = state.get("fingerprint"), state.get("settings")
-    if not isinstance(settings_there, Mapping) or set(settings_there) != set(settings):
-        raise ArgumentError(f"is damaged: its settings are {settings_there!r}", "state")
-    if theirs != fingerprint:
-        raise ConflictError(
-            f"the state is of another {data}: its fingerprint is {str(theirs)[:12]}..., that of this one "
-            f"{fingerprint[:12]}..."
-        )
-    if different := [
-        f"{k}: {settings_there[k]} there, {v} here" for k, v in settings.items() if settings_there[k] != v
-    ]:
-        raise ConflictError(f"the state is of a {owner} with other arguments:\n  " + "\n  ".join(different))
+    words = os.environ.get("RANK"), os.environ.get("WORLD_SIZE")
+    if None in words:
+        return 0, 1
+    try:
+        return given_ranks(*map(int, words)) or (0, 1)  # type: ignore[arg-type]
+    except ValueError:
+        raise ArgumentError(
+            f"RANK (={words[0]!r}) and WORLD_SIZE (={words[1]!r}) of the environment must be integers, the first from 0 and "
+            f"below the second; give `rank` and `world_size` in their place"
+        ) from None
 
 
 def _device(value: Any) -> torch.device:

@@ -1,13 +1,18 @@
-"""Where a stream is: which epoch comes next, in this process and in the workers of a DataLoader alike."""
+"""Where a stream is: which epoch comes next, in this process and in the workers of a DataLoader alike; and states of that."""
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
 
+from vpngen.checks import integer
+from vpngen.errors import ArgumentError, ConflictError
+
+STATE_FORM: Final = 1
 MOST_WORKERS: Final = 1024
 """Workers of one DataLoader that are told apart."""
 MOST_EPOCHS: Final = 2**31 - 1
@@ -15,13 +20,51 @@ MOST_EPOCHS: Final = 2**31 - 1
 
 @dataclass(frozen=True)
 class Position:
-    """A place in an epoch: the samples that all ranks have seen; of a worker, where it began and its batches since."""
+    """A place in an epoch: the samples that all ranks have seen; of a worker, where it began, which it is, and its batches since."""
 
     epoch: int
     sample: int
-    worker: tuple[int, int] | None = None
-    ranks: int = 1
-    batches: int = 0
+    worker: Mapping[str, int] | None = None
+
+
+@dataclass(frozen=True)
+class Owner:
+    """What has states: its kind, its data, the arguments that decide which samples come, and the largest epoch and sample."""
+
+    kind: str
+    key: str
+    fingerprint: str
+    settings: Mapping[str, Any]
+    epoch: int
+    sample: int
+
+    def state(self, epoch: int, sample: int) -> dict[str, Any]:
+        """A place as plain values."""
+        known = {self.key: STATE_FORM, "fingerprint": self.fingerprint, "settings": {**self.settings}}
+        return {**known, "epoch": epoch, "sample": sample}
+
+    def place(self, state: Mapping[str, Any]) -> tuple[int, int]:
+        """Epoch and sample of a state.
+
+        Raises:
+            ArgumentError: not a state of this kind and form, or a damaged one.
+            ConflictError: a state of other data, or with other arguments.
+        """
+        if not isinstance(state, Mapping) or state.get(self.key) != STATE_FORM:
+            raise ArgumentError(f"is not that of a {self.kind} of this vpngen: {str(state)[:200]}", "state")
+        theirs, there = str(state.get("fingerprint")), state.get("settings")
+        if not isinstance(there, Mapping) or set(there) != set(self.settings):
+            raise ArgumentError(f"is damaged: its settings are {there!r}", "state")
+        if theirs != self.fingerprint:
+            raise ConflictError(
+                f"the state is of another set: its fingerprint is {theirs[:12]}..., that of this one {self.fingerprint[:12]}..."
+            )
+        if different := [f"{k}: {there[k]} there, {v} here" for k, v in self.settings.items() if there[k] != v]:
+            raise ConflictError(f"the state is of a {self.kind} with other arguments:\n  " + "\n  ".join(different))
+        try:
+            return integer("epoch", state["epoch"], 0, self.epoch), integer("sample", state["sample"], 0, self.sample)
+        except (KeyError, ArgumentError) as error:
+            raise ArgumentError(f"is damaged: {error}", "state") from None
 
 
 def _pack(tag: int, serial: int, count: int) -> int:

@@ -30,14 +30,11 @@ def device_of(value: Any) -> torch.device:
         raise ArgumentError("must be auto, cpu, cuda or cuda:N", "device", value)
     if device.type == "cuda":
         if not torch.cuda.is_available():
-            raise MissingError(
-                f"`device` (={str(value)!r}): this torch ({torch.__version__}) finds no GPU; install its CUDA build and the "
-                f"driver, or give cpu"
-            )
+            remedy = "install its CUDA build and the driver, or give cpu"
+            raise MissingError(f"`device` (={str(value)!r}): this torch ({torch.__version__}) finds no GPU; {remedy}")
         if (device.index or 0) >= (count := torch.cuda.device_count()):
-            raise MissingError(
-                f"`device` (={str(value)!r}) is not there: this machine has {count} GPUs; give a lower number"
-            )
+            there = f"this machine has {count} GPUs; give a lower number"
+            raise MissingError(f"`device` (={str(value)!r}) is not there: {there}")
     return device
 
 

@@ -12,7 +12,4 @@ if TYPE_CHECKING:
 
 __all__ = ["Classify", "Task"]
 
-__getattr__, __dir__ = lazy(__name__, {
-    "base": ("Task",),
-    "classify": ("Classify",),
-})  # fmt: skip
+__getattr__, __dir__ = lazy(__name__, {"base": ("Task",), "classify": ("Classify",)})

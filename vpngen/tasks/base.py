@@ -6,22 +6,13 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vpngen import rng
 from vpngen.checks import Shape
-
-
-class HasClip(Protocol):
-    """A recipe, as far as a task looks at it."""
-
-    @property
-    def clip(self) -> Shape:
-        """(t, y, x) of what the network sees."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +30,9 @@ class Task(ABC):
     metrics: ClassVar[tuple[str, ...]]
     needs_numbers: ClassVar[bool] = False
 
-    def shape(self, recipe: HasClip) -> Shape:
+    def shape(self, recipe: Any) -> Shape:
         """(t, y, x) of the clips that the loader must give, for a recipe whose network sees `recipe.clip`."""
-        return recipe.clip
+        return recipe.clip  # type: ignore[no-any-return]
 
     def around(self, network: nn.Module) -> nn.Module:
         """The module that is trained: `network` with what the task puts around it. Only `network` is kept at the end.
@@ -51,9 +42,7 @@ class Task(ABC):
         return network
 
     @abstractmethod
-    def prepare(
-        self, clips: torch.Tensor, labels: torch.Tensor | None, numbers: torch.Tensor | None
-    ) -> tuple[torch.Tensor, Any]:
+    def prepare(self, clips: Tensor, labels: Tensor | None, numbers: Tensor | None) -> tuple[Tensor, Any]:
         """Inputs and targets of some samples of a batch; it must not matter which others are with them.
 
         Args:
@@ -67,11 +56,11 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def loss(self, outputs: Any, targets: Any) -> torch.Tensor:
+    def loss(self, outputs: Any, targets: Any) -> Tensor:
         """The loss in float32, summed over the samples; `fit` divides by those of the whole batch. Outputs may be bfloat16."""
 
     @abstractmethod
-    def score(self, outputs: Any, targets: Any) -> torch.Tensor:
+    def score(self, outputs: Any, targets: Any) -> Tensor:
         """(len(metrics),): each metric, summed over the samples."""
 
     @abstractmethod
@@ -79,7 +68,7 @@ class Task(ABC):
         """What a guess gets: the mean `loss`, and each metric by its name."""
 
     @staticmethod
-    def words(seed: int, numbers: torch.Tensor, draw: int = 0) -> rng.Words:
+    def words(seed: int, numbers: Tensor, draw: int = 0) -> rng.Words:
         """Random words that belong to the samples: the same after a resume, on other ranks, in other batches.
 
         >>> import torch
@@ -96,9 +85,8 @@ class Task(ABC):
             uint32 (N, 4), uniform; `vpngen.rng.choose` makes integers of them.
         """
         epoch, sample = numbers.cpu().numpy().astype(np.uint64).T
-        counter = np.empty((len(numbers), 4), np.uint64)
-        counter[:, 0], counter[:, 1] = sample & np.uint64(0xFFFFFFFF), sample >> np.uint64(32)
-        counter[:, 2], counter[:, 3] = epoch, rng.purpose_word(rng.PURPOSE_TASK, draw)
+        purpose = np.full_like(epoch, rng.purpose_word(rng.PURPOSE_TASK, draw))
+        counter = np.stack([sample & np.uint64(0xFFFFFFFF), sample >> np.uint64(32), epoch, purpose], 1)
         return rng.philox4x32(counter, [seed & 0xFFFFFFFF, seed >> 32])
 
     def to_dict(self) -> dict[str, Any]:

@@ -43,6 +43,7 @@ class Folder:
     def __init__(self, path: Path | None, metadata: Mapping[str, Any], log: Callable[[str], None]) -> None:
         self.path, self.metadata, self.log = path, dict(metadata), log
         self.saved: str | None = None
+        self._arch = reference_arch(str(self.metadata.get("model", {}).get("name", "unknown")))
         self._board: Any = None
         self._open = contextlib.ExitStack()
 
@@ -80,8 +81,8 @@ class Folder:
     def save(self, content: Mapping[str, Any], at: str) -> None:
         """Write the checkpoint, which is of `at`. All ranks call it. Raises MissingError for a full disk."""
         if self.path is not None:
-            save = partial(_save, self.path / CHECKPOINT, {"vpngen_checkpoint": FORM, "arch": self._arch, **content})
-            ranks.on_main(save)
+            kept = {"vpngen_checkpoint": FORM, "arch": self._arch, **content}
+            ranks.on_main(partial(_save, self.path / CHECKPOINT, kept))
             self.saved = at
 
     def load(self, settings: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -92,39 +93,26 @@ class Folder:
         """
         if self.path is None:
             return None
-        path = self.path / CHECKPOINT
+        path, name = self.path / CHECKPOINT, repr(str(self.path / CHECKPOINT))
         found = ranks.gathered(path.exists())
         if not any(found):
             return None
         if not all(found):
-            raise ConflictError(
-                f"{str(path)!r} is seen by {sum(found)} of {len(found)} ranks; `out` must be a folder that all of them share"
-            )
+            seen = f"{sum(found)} of {len(found)} ranks"
+            raise ConflictError(f"{name} is seen by {seen}; `out` must be a folder that all of them share")
         try:
             content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
             form = content["vpngen_checkpoint"]
         except Exception as error:
-            raise ConflictError(
-                f"{str(path)!r} is no checkpoint of a run, or damaged; move it away to begin again"
-            ) from error
+            raise ConflictError(f"{name} is no checkpoint of a run, or damaged; move it away to begin again") from error
         if form != FORM:
-            raise ConflictError(f"{str(path)!r} is of form {form!r}, which this vpngen does not know; upgrade it")
+            raise ConflictError(f"{name} is of form {form!r}, which this vpngen does not know; upgrade it")
         there = content["settings"]
-        different = [
-            f"{key}: {there.get(key, 'nothing')} there, {settings.get(key, 'nothing')} here"
-            for key in sorted({*there, *settings})
-            if there.get(key) != settings.get(key)
-        ]
-        if different:
-            raise ConflictError(
-                f"the run in {str(path.parent)!r} is another one:\n  " + "\n  ".join(different) + "\n"
-                "give its own options to go on with it, or another folder"
-            )
+        if different := [key for key in sorted({*there, *settings}) if there.get(key) != settings.get(key)]:
+            both = [f"{k}: {there.get(k, 'nothing')} there, {settings.get(k, 'nothing')} here" for k in different]
+            what = "\n  ".join([f"the run in {str(path.parent)!r} is another one:", *both])
+            raise ConflictError(f"{what}\ngive its own options to go on with it, or another folder")
         return content
-
-    @property
-    def _arch(self) -> str:
-        return reference_arch(str(self.metadata.get("model", {}).get("name", "unknown")))
 
     # --- the log
 
@@ -156,23 +144,13 @@ class Folder:
 
     # --- the end
 
-    def finish(
-        self,
-        network: nn.Module,
-        metadata: Mapping[str, Any],
-        epoch: int,
-        optimizer: torch.optim.Optimizer,
-        scheduler: torch.optim.lr_scheduler.LRScheduler | None,
-    ) -> None:
-        """Write the weights, weights.safetensors and weights.pth, and what they say of themselves."""
+    def finish(self, network: nn.Module, about: Mapping[str, Any], epoch: int, optimizer: Any, scheduler: Any) -> None:
+        """Write weights.safetensors and weights.pth, with what they say of themselves; the second has the optimizer too."""
         if self.path is not None:
-            out, about = self.path, {**self.metadata, **metadata}
-
-            def both() -> None:
-                save_weights(out / "weights.safetensors", network, about)
-                save_reference(out / "weights.pth", network, self._arch, epoch, optimizer, scheduler, about)
-
-            ranks.on_main(both)
+            out, about = self.path, {**self.metadata, **about}
+            ranks.on_main(partial(save_weights, out / "weights.safetensors", network, about))
+            state = (epoch, optimizer, scheduler, about)
+            ranks.on_main(partial(save_reference, out / "weights.pth", network, self._arch, *state))
 
 
 def _save(path: Path, content: Mapping[str, Any]) -> None:
@@ -203,46 +181,29 @@ def alone(folder: Path, timeout: float = 10.0) -> Iterator[None]:
             os.close(fd)
 
 
-# --- what a run is
+def of_stream(state: Mapping[str, Any]) -> dict[str, Any]:
+    """What the state of a loader says of what it is, and not of where it is."""
+    known = {"set": str(state["fingerprint"])[:16]} if "fingerprint" in state else {}
+    return {**(state.get("settings") or {}), **known}
 
 
-def identity(
-    module: nn.Module,
-    parts: Mapping[str, Mapping[str, Any]],
-    states: Mapping[str, Mapping[str, Any]],
-    metadata: Mapping[str, Any],
-) -> dict[str, Any]:
-    """What must be the same for a run to go on, in plain values.
-
-    Args:
-        module: its names and shapes count.
-        parts: name of a part, such as its recipe -> its settings.
-        states: name of a loader -> its state; what it is counts, and not where it is.
-        metadata: stage, seed, model and parent count.
-    """
-    known = {**parts, "model": metadata.get("model") or {}}
-    for name, state in states.items():
-        settings = state.get("settings")
-        known[name] = dict(settings) if isinstance(settings, Mapping) else {}
-        if "fingerprint" in state:
-            known[name] = {**known[name], "set": str(state["fingerprint"])[:16]}
+def identity(module: nn.Module, parts: Mapping[str, Mapping[str, Any]], metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """What must be the same for a run to go on: names and shapes of `module`, the settings of each part, some `metadata`."""
     shapes = "\n".join(f"{name} {tuple(value.shape)}" for name, value in module.state_dict().items())
     parent = metadata.get("parent")
     origin = {key: value for key, value in (parent or {}).items() if key != "file"}  # wherever that lies
+    known = {**parts, "model": metadata.get("model") or {}}
+
+    def digest(text: str) -> str:
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
     return {
-        "model": _digest(shapes),
+        "model": digest(shapes),
         "frozen": sum(not p.requires_grad for p in module.parameters()),
         **{key: metadata[key] for key in ("stage", "seed") if key in metadata},
-        "initialized from": "nothing" if parent is None else _digest(json.dumps(origin, sort_keys=True, default=str)),
+        "initialized from": "nothing" if parent is None else digest(json.dumps(origin, sort_keys=True, default=str)),
         **{f"{part}.{key}": value for part, settings in known.items() for key, value in settings.items()},
     }
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-# --- random states
 
 
 def random_state(device: torch.device) -> dict[str, torch.Tensor]:
@@ -254,7 +215,8 @@ def random_state(device: torch.device) -> dict[str, torch.Tensor]:
 
 
 def set_random_state(state: Mapping[str, torch.Tensor], device: torch.device) -> None:
-    """Go on from a `random_state`."""
-    torch.set_rng_state(state["cpu"])
+    """Go on from a `random_state`, as far as it is one."""
+    if "cpu" in state:
+        torch.set_rng_state(state["cpu"])
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"], device)

@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NoReturn, Protocol
+from typing import Any, Final, NamedTuple, NoReturn, Protocol
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from vpngen.checks import integer, one_of
 from vpngen.datasets.workers import lost_worker
@@ -21,7 +22,7 @@ from vpngen.models import freeze
 from vpngen.stream import tensors
 from vpngen.tasks import Classify, Task
 from vpngen.train import ranks
-from vpngen.train.checkpoint import Folder, Row, identity, random_state, set_random_state
+from vpngen.train.checkpoint import Folder, Row, identity, of_stream, random_state, set_random_state
 from vpngen.train.recipes import Recipe
 
 PRECISIONS: Final = ("auto", "bf16", "fp32")
@@ -86,6 +87,26 @@ class Progress:
         return self.seconds / max(self.step, 1)
 
 
+_Moment = float | torch.cuda.Event
+"""Seconds of a clock, or what a GPU comes to."""
+
+
+class _Seen(NamedTuple):
+    """Sums of a step on their way from the device, when they have landed, and when its batch was asked for and there."""
+
+    sums: torch.Tensor
+    landed: _Moment
+    asked: _Moment
+    given: _Moment
+
+    @property
+    def waited(self) -> float:
+        """Seconds without a batch."""
+        if isinstance(self.asked, torch.cuda.Event):
+            return float(self.asked.elapsed_time(self.given)) / 1000  # type: ignore[arg-type]
+        return self.given - self.asked  # type: ignore[operator]
+
+
 def columns(task: Task) -> tuple[str, ...]:
     """The columns of log.csv: losses as the task has them, metrics in [0, 1], seconds of training without validation."""
     return (
@@ -112,18 +133,13 @@ class _State:
     rates: list[dict[str, Any]] = field(default_factory=list)  # the `lr` of the recipe from a step on
     chance: dict[str, float] = field(default_factory=dict)  # see `Task.chance`; empty before the first step
 
-    def next_epoch(self) -> _State:
-        """The state after this epoch."""
-        return _State(self.epoch + 1, self.step, rows=self.rows, rates=self.rates, chance=self.chance)
-
     def mean(self, total: float) -> float:
         """A sum over the clips of the epoch, by clip."""
         return total / self.clips if self.clips else math.nan
 
-    @property
-    def guess(self) -> float:
-        """The loss of a guess, at least 1."""
-        return max(1.0, self.chance.get("loss", 1.0))
+    def absurd(self, loss: float, times: float) -> bool:
+        """Whether a loss is no number, or so many times that of a guess, or of 1 where that is more."""
+        return not loss <= times * max(1.0, self.chance.get("loss", 1.0))
 
     @property
     def speed(self) -> tuple[float, float, float]:
@@ -135,15 +151,6 @@ class _State:
         if self.trained:
             return f"epoch {self.epoch + 1} before validation"
         return f"epoch {self.epoch}" + (f", step {self.steps} of the next" if self.steps else "")
-
-
-@dataclass
-class _Seen:
-    """Sums of a step on their way from the device, and when they and its batch were there."""
-
-    values: torch.Tensor
-    landed: torch.cuda.Event | None = None
-    data: tuple[torch.cuda.Event, torch.cuda.Event] | None = None
 
 
 def fit(
@@ -209,11 +216,10 @@ def fit(
     for name, batches in (("train", train), ("val", val)):
         wanted = ("__len__", "__iter__", "set_epoch", "state_dict", "load_state_dict")
         if batches is not None and (lacking := [each for each in wanted if not hasattr(batches, each)]):
-            raise ArgumentError(
-                f"({type(batches).__name__}) has no {', '.join(lacking)}, which `vpngen.loader` and VideoLoader have, so that "
-                f"a run can go on where it was stopped; see `vpngen.train.fitting.Batches`",
-                name,
+            problem = (
+                f"({type(batches).__name__}) has no {', '.join(lacking)}, by which a run goes on where it was stopped"
             )
+            raise ArgumentError(f"{problem}; see `vpngen.train.fitting.Batches`", name)
     where, mode = ranks.choose_device(device), model.training
     main_log = log if log is not None and ranks.is_main() else lambda _: None
     folder = Folder(None if out is None else Path(out), metadata or {}, main_log)
@@ -227,21 +233,19 @@ def fit(
     try:
         with folder:
             return run.all_epochs()
-    except torch.OutOfMemoryError as error:
-        raise MissingError(
-            f"the GPU has too little memory for {recipe.batch_size} clips of {recipe.clip} at once; give more "
-            f"`grad_accum_steps` (={grad_accum_steps}), or a smaller `batch_size`: {str(error).splitlines()[0]}"
-        ) from error
     except RuntimeError as error:
+        why, text = str(error).partition("\n")[0], " ".join(str(error).split())
+        if isinstance(error, torch.OutOfMemoryError):
+            size = f"{recipe.batch_size} clips of {recipe.clip} at once"
+            remedy = f"give more `grad_accum_steps` (={grad_accum_steps}), or a smaller `batch_size`"
+            raise MissingError(f"the GPU has too little memory for {size}; {remedy}: {why}") from error
         if (killed := lost_worker(error)) is not None:
             raise RunError(f"{killed}; {folder.remedy}") from error
-        if "Expected to have finished reduction" in str(error):
-            raise ArgumentError(
-                "some weights play no part in the outputs, so that ranks cannot share their gradients; freeze or remove them: "
-                f"{' '.join(str(error).split())}"
-            ) from error
+        if "Expected to have finished reduction" in text:
+            problem = "some weights play no part in the outputs, so that ranks cannot share their gradients"
+            raise ArgumentError(f"{problem}; freeze or remove them: {text}") from error
         if ranks.world()[1] > 1 and ranks.lost(error):
-            raise RunError(f"another rank is gone; {folder.remedy}: {str(error).splitlines()[0]}") from error
+            raise RunError(f"another rank is gone; {folder.remedy}: {why}") from error
         raise
     finally:
         model.train(mode)
@@ -272,31 +276,25 @@ class _Run:
         if not trained:
             raise ArgumentError("leaves nothing to train", "freeze", recipe.freeze)
         self.optimizer: torch.optim.Optimizer
+        momentum, decay = recipe.momentum, recipe.weight_decay
         if recipe.optimizer == "sgd":
-            self.optimizer = torch.optim.SGD(
-                trained, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.nesterov
-            )
+            self.optimizer = torch.optim.SGD(trained, recipe.lr, momentum, 0, decay, recipe.nesterov)
         else:
-            betas = (recipe.momentum, 0.999)
-            self.optimizer = torch.optim.AdamW(trained, recipe.lr, betas, weight_decay=recipe.weight_decay)
+            self.optimizer = torch.optim.AdamW(trained, recipe.lr, (momentum, 0.999), weight_decay=decay)
         self.plateau = None
         if recipe.schedule == "plateau":
-            self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
-                self.optimizer,
-                factor=recipe.lr_factor,
-                patience=recipe.lr_patience - 1,  # torch lowers at the epoch after those it is patient for
-            )
+            patience = recipe.lr_patience - 1  # torch lowers at the epoch after those it is patient for
+            self.plateau = ReduceLROnPlateau(self.optimizer, factor=recipe.lr_factor, patience=patience)
         self.wrapped = self.module
         if ranks.world()[1] > 1:
-            self.wrapped = DistributedDataParallel(
-                self.module, device_ids=[self.device] if self.device.type == "cuda" else None
-            )
+            gpus = [self.device] if self.device.type == "cuda" else None
+            self.wrapped = DistributedDataParallel(self.module, device_ids=gpus)
             # Training does not need the statistics of batches: those of the first rank are shared when somebody does.
             # As an argument it has another name from torch 2.13 on.
             self.wrapped.broadcast_buffers = False
         self.state = _State(rates=[{"step": 0, "lr": recipe.lr}])
         self.settings: dict[str, Any] = {}
-        self.random: Mapping[str, torch.Tensor] | None = None
+        self.random: Mapping[str, torch.Tensor] = {}
 
     @property
     def lr(self) -> float:
@@ -314,8 +312,10 @@ class _Run:
         """What must be the same for a run to go on; another rate is no other run, nor are more epochs, but for a cosine."""
         free = {"lr"} if self.recipe.schedule == "cosine" else {"lr", "epochs"}
         recipe = {k: v for k, v in self.recipe.to_dict().items() if k not in free}
-        states = {"train": self.train.state_dict()} | ({} if self.val is None else {"val": self.val.state_dict()})
-        return identity(self.module, {"recipe": recipe, "task": self.task.to_dict()}, states, self.folder.metadata)
+        parts = {"recipe": recipe, "task": self.task.to_dict(), "train": of_stream(self.train.state_dict())}
+        if self.val is not None:
+            parts["val"] = of_stream(self.val.state_dict())
+        return identity(self.module, parts, self.folder.metadata)
 
     def save(self, random: dict[str, torch.Tensor] | None = None) -> None:
         """Write the checkpoint, with these random states or those of now. All ranks call it at the same step."""
@@ -327,15 +327,13 @@ class _Run:
         states = ranks.gathered(random_state(self.device) if random is None else random)
         content = {
             "epoch": self.state.epoch,
-            "state_dict": self.module.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": None if self.plateau is None else self.plateau.state_dict(),
             "settings": self.settings,
             "lr": self.recipe.lr,
             "state": vars(self.state),
-            "stream": self.train.state_dict() if self.state.steps else None,
-            "random": states,
         }
+        modules: dict[str, Any] = {"state_dict": self.module, "optimizer": self.optimizer, "scheduler": self.plateau}
+        content |= {name: None if module is None else module.state_dict() for name, module in modules.items()}
+        content |= {"random": states, "stream": self.train.state_dict() if self.state.steps else None}
         self.folder.save(content, str(self.state))
 
     def load(self) -> None:
@@ -360,9 +358,8 @@ class _Run:
 
     def restore_random(self) -> None:
         """Random numbers go on where they were when the checkpoint was written."""
-        if self.random is not None:
-            set_random_state(self.random, self.device)
-            self.random = None
+        set_random_state(self.random, self.device)
+        self.random = {}
 
     def stop(self, random: dict[str, torch.Tensor] | None = None) -> NoReturn:
         """Save, and end because somebody said so."""
@@ -408,7 +405,7 @@ class _Run:
         self.load()
         if self.state.epoch < self.recipe.epochs:
             self.folder.open_board(self.state.step + 1)
-        self.write_log()
+        self.folder.write_log(columns(self.task), self.state.rows)
         while self.state.epoch < self.recipe.epochs:
             if not self.state.trained:
                 if not self.state.steps:
@@ -434,40 +431,29 @@ class _Run:
         state.rows.append(row)
         self.folder.add("epoch", row, state.step)
         self.tell("done", state.steps, state.steps, row)
-        self.state = state.next_epoch()
+        self.state = _State(state.epoch + 1, state.step, rows=state.rows, rates=state.rates, chance=state.chance)
         self.save()
-        self.write_log()
-
-    def write_log(self) -> None:
-        """Write log.csv."""
-        self.folder.write_log(columns(self.task), self.state.rows)
+        self.folder.write_log(columns(self.task), state.rows)
 
     def train_epoch(self, steps: int) -> bool:
         """Train on what is left of an epoch. Returns whether it was the last step that was to be followed by a stop."""
         self.module.train()
         state = self.state
-        begun = last = saved = time.perf_counter()
-        before = state.seconds
+        saved = time.perf_counter()
+        begun = saved - state.seconds  # as if no time was spent outside of training
         flying: _Seen | None = None
         if not state.steps:
             self.restore_random()
         for batch, asked, given in self.fed():
             self.restore_random()  # a DataLoader drew a number to begin with, which in the middle of an epoch it had before
-            now = time.perf_counter()
-            if asked is None:
-                state.waited += now - last
-            if batch is None:
-                break
-            if not state.steps and len(batch[0]) * ranks.world()[1] != self.recipe.batch_size:
-                raise ArgumentError(
-                    f"gives batches of {len(batch[0])} on each of {ranks.world()[1]} ranks, and the `batch_size` of the recipe "
-                    f"is {self.recipe.batch_size} over all",
-                    "train",
-                )
+            size, wanted = len(batch[0]), self.recipe.batch_size
+            if not state.steps and size * ranks.world()[1] != wanted:
+                held = f"gives batches of {size} on each of {ranks.world()[1]} ranks"
+                raise ArgumentError(f"{held}, and the `batch_size` of the recipe is {wanted} over all", "train")
             if (rate := self.recipe.rate(state.epoch + state.steps / steps)) is not None:
                 self.lr = rate
-            seen = self.one_step(batch, (ranks.is_main() and now - saved > self.pause, bool(self.should_stop())))
-            seen.data = None if asked is None or given is None else (asked, given)
+            due = ranks.is_main() and time.perf_counter() - saved > self.pause
+            seen = _Seen(*self.one_step(batch, due, self.should_stop()), asked, given)
             # The sums of the step before are read while this one runs, so that a GPU is never waited for.
             wishes = self.read(flying)
             flying = seen
@@ -476,40 +462,35 @@ class _Run:
             if any(wishes):
                 self.read(flying)
                 flying = None
-                saving = time.perf_counter()
-                state.seconds = before + saving - begun
+                state.seconds = time.perf_counter() - begun
                 if wishes[1]:
                     self.stop()
                 self.save()
                 saved = time.perf_counter()
-                begun += saved - saving
-            state.seconds = before + time.perf_counter() - begun
+                begun = saved - state.seconds
+            state.seconds = time.perf_counter() - begun
             self.tell("train", state.steps, steps)
-            last = time.perf_counter()
         stopped = self.read(flying)[1]
-        state.seconds = before + time.perf_counter() - begun
+        state.seconds = time.perf_counter() - begun
         if not state.clips:
             raise ArgumentError("leaves no whole batch in an epoch", "batch_size", self.recipe.batch_size)
         self.check_mean()
         return stopped
 
-    def fed(self) -> Iterator[tuple[Any, Any, Any]]:
-        """Batches, each with the moments when it was asked for and there; at the end None.
+    def fed(self) -> Iterator[tuple[Any, _Moment, _Moment]]:
+        """Batches, each with the moments when it was asked for and there.
 
         Here and not in a variable of whoever trains: an error would hold that, and so the threads that make batches.
         """
-        batches = iter(self.train)
-        while True:
-            asked = self.marked()
-            batch = next(batches, None)
-            yield batch, asked, self.marked()
-            if batch is None:
-                return
+        batches, asked = iter(self.train), self.moment()
+        while (batch := next(batches, None)) is not None:
+            yield batch, asked, self.moment()
+            asked = self.moment()
 
-    def marked(self) -> torch.cuda.Event | None:
-        """This moment, as a GPU comes to it; None on a CPU, which has clocks for that."""
+    def moment(self) -> _Moment:
+        """Now, or when a GPU comes to it."""
         if self.device.type != "cuda":
-            return None
+            return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         event.record()
         return event
@@ -552,8 +533,8 @@ class _Run:
         with torch.no_grad():
             return outputs, loss, self.task.score(outputs, targets)
 
-    def one_step(self, batch: Any, wishes: tuple[bool, bool]) -> _Seen:
-        """One step; its sums of losses and metrics, clips, wishes to save and to stop, of all ranks."""
+    def one_step(self, batch: Any, *wishes: bool) -> tuple[torch.Tensor, _Moment]:
+        """One step; sums of loss, metric, clips and of wishes to save and to stop, of all ranks, and when they have landed."""
         self.optimizer.zero_grad(set_to_none=True)
         size, sums = len(batch[0]), torch.zeros(2, device=self.device)
         parts = self.parts("train", batch)
@@ -568,22 +549,19 @@ class _Run:
         self.state.chance = self.state.chance or dict(self.task.chance(outputs))
         rest = torch.tensor([float(size), *map(float, wishes)]).to(self.device, non_blocking=True)
         values = ranks.total(torch.cat([sums, rest]))
-        if self.device.type != "cuda":
-            return _Seen(values)
-        return _Seen(values.to("cpu", non_blocking=True), self.marked())
+        return values.to("cpu", non_blocking=True), self.moment()
 
     def read(self, seen: _Seen | None) -> tuple[bool, bool]:
         """Add the sums of a step to those of the epoch. Returns the wishes to save and to stop."""
         if seen is None:
             return False, False
         state = self.state
-        if seen.landed is not None and not arrived(seen.landed.query, self.should_stop):
+        if isinstance(seen.landed, torch.cuda.Event) and not arrived(seen.landed.query, self.should_stop):
             raise RunError(f"the GPU, or another rank, did not answer after step {state.step}; {self.folder.remedy}")
-        if seen.data is not None:
-            state.waited += seen.data[0].elapsed_time(seen.data[1]) / 1000
-        loss, metric, clips, save, stop = seen.values.tolist()
+        state.waited += seen.waited
+        loss, metric, clips, save, stop = seen.sums.tolist()
         mean = loss / clips
-        if not mean <= ABSURD[0] * state.guess:
+        if state.absurd(mean, ABSURD[0]):
             raise self.diverged(f"the loss is {mean:g} at step {state.step} (epoch {state.epoch + 1})")
         state.loss += loss
         state.metric += metric
@@ -597,7 +575,7 @@ class _Run:
         """Raises RunError where the mean loss of the epoch is absurd; the checkpoint of before stays."""
         state = self.state
         mean = state.mean(state.loss)
-        if not mean <= ABSURD[1] * state.guess:
+        if state.absurd(mean, ABSURD[1]):
             raise self.diverged(f"the mean loss of epoch {state.epoch + 1} is {mean:g} at step {state.step}")
 
     def validate(self) -> list[float]:

@@ -50,10 +50,8 @@ def joined(device: str = "auto", *, timeout: float = 600.0) -> Iterator[torch.de
     where = choose_device(device)
     started = size > 1 and not dist.is_initialized()
     if started:
-        gpu = where.type == "cuda"
-        dist.init_process_group(
-            "nccl" if gpu else "gloo", timeout=datetime.timedelta(seconds=timeout), device_id=where if gpu else None
-        )
+        how: dict[str, Any] = {"backend": "nccl", "device_id": where} if where.type == "cuda" else {"backend": "gloo"}
+        dist.init_process_group(timeout=datetime.timedelta(seconds=timeout), **how)
     try:
         yield where
     except RuntimeError as error:
@@ -134,6 +132,5 @@ def lost(error: BaseException) -> bool:
     if any(word in text for word in ("duplicate gpu", "invalid usage", "invalid argument", "out of memory")):
         return False
     words = ("gloo", "connection closed by peer", "connection reset", "nccl", "broken pipe", "timed out waiting")
-    return isinstance(error, dist.DistError) or (
-        isinstance(error, RuntimeError) and any(word in text for word in words)
-    )
+    known = isinstance(error, RuntimeError) and any(word in text for word in words)
+    return known or isinstance(error, dist.DistError)

@@ -8,13 +8,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from vpngen.checks import Shape, flag, integer, is_number, known, number, one_of, shape, three
+from vpngen.checks import Shape, flag, integer, known, number, one_of, shape, three
 from vpngen.errors import ArgumentError
 from vpngen.fields import field
 from vpngen.sampling import AUGMENTATIONS, augmentation
 
 OPTIMIZERS: Final = ("sgd", "adamw")
 SCHEDULES: Final = ("plateau", "step", "cosine")
+_INTEGERS: Final = {
+    "batch_size": (1, 2**20), "epochs": (1, 10**6), "lr_patience": (1, 10**6), "warmup_epochs": (0, 10**6 - 1),
+    "freeze": (0, 99),
+}  # fmt: skip
 _NUMBERS: Final[tuple[tuple[str, Callable[[float], bool], str], ...]] = (
     ("lr", lambda v: 0 < v <= 1e38, "above 0, up to 1e38"),
     ("momentum", lambda v: 0 <= v < 1, "in [0, 1)"),
@@ -67,17 +71,10 @@ class Recipe:
     std: tuple[float, float, float] = field((0.5, 0.5, 0.5), "Standard deviation of red, green and blue.")
 
     def __post_init__(self) -> None:
-        checked: dict[str, Any] = {}
-        for name, words in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
-            one_of(name, getattr(self, name), words)
-        for name, least, most in (
-            ("batch_size", 1, 2**20), ("epochs", 1, 10**6), ("lr_patience", 1, 10**6), ("warmup_epochs", 0, 10**6 - 1),
-            ("freeze", 0, 99),
-        ):  # fmt: skip
-            checked[name] = integer(name, getattr(self, name), least, most)
-        for name, good, allowed in _NUMBERS:
-            value = getattr(self, name)
-            checked[name] = number(name, value, is_number(value) and good(value), allowed)
+        one_of("optimizer", self.optimizer, OPTIMIZERS)
+        one_of("schedule", self.schedule, SCHEDULES)
+        checked: dict[str, Any] = {n: integer(n, getattr(self, n), *limits) for n, limits in _INTEGERS.items()}
+        checked |= {name: number(name, getattr(self, name), good, allowed) for name, good, allowed in _NUMBERS}
         if flag("nesterov", self.nesterov) and (self.optimizer != "sgd" or not self.momentum):
             raise ArgumentError(f"needs optimizer='sgd' and a `momentum` (={self.momentum}) above 0", "nesterov")
         if self.warmup_epochs >= self.epochs:
