@@ -7,6 +7,7 @@ import functools
 import hashlib
 import inspect
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
@@ -15,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from vpngen import checks, rng
-from vpngen.checks import MAX_SIDE as MAX_SIDE
 from vpngen.errors import ArgumentError
+from vpngen.fields import keep
 from vpngen.generators import GENERATORS, Generator, Mixed, Parameter, Params, Progress, Shape
+from vpngen.generators.base import named
 
 FORMAT_VERSION: Final = 1
 """The version of the byte contract. A change of any golden digest is a new version; old ones keep rendering."""
@@ -29,11 +31,8 @@ def check_version(value: Any) -> int:
     """`value` as a format version that this vpngen renders. Raises ArgumentError."""
     version = checks.integer("format_version", value, 1, 2**16 - 1)
     if version > FORMAT_VERSION:
-        raise ArgumentError(
-            f"is newer than this vpngen knows ({FORMAT_VERSION}); upgrade with: pip install --upgrade vpngen",
-            "format_version",
-            version,
-        )
+        problem = f"is newer than this vpngen knows ({FORMAT_VERSION}); upgrade with: pip install --upgrade vpngen"
+        raise ArgumentError(problem, "format_version", version)
     return version
 
 
@@ -77,9 +76,9 @@ class Spec:
         if not isinstance(self.generator, Generator):
             raise ArgumentError("must be a generator such as that of vpngen.perlin()", "generator", self.generator)
         checked = _counted(self.generator.n_categories, self.instances, self.val_instances, self.seed)
-        checked |= {"format_version": check_version(self.format_version), "shape": checks.shape("shape", self.shape)}
-        for name, value in checked.items():
-            object.__setattr__(self, name, value)
+        keep(
+            self, format_version=check_version(self.format_version), shape=checks.shape("shape", self.shape), **checked
+        )
         self.generator.check(self.shape)
 
     # --- JSON both ways
@@ -105,19 +104,7 @@ class Spec:
             check_version(fields["format_version"])
         if set(fields) != known:
             raise ArgumentError(f"a spec has the fields {sorted(known)}, not {sorted(map(str, fields))}")
-        if not isinstance(fields["generator"], Mapping):
-            raise ArgumentError("must be a name with its parameters", "generator", fields["generator"])
-        parameters = dict(fields["generator"])
-        name = parameters.pop("name", None)
-        if not isinstance(name, str) or name not in GENERATORS:
-            raise ArgumentError(f"generator {name!r} is unknown; known: {', '.join(GENERATORS)}")
-        shape = fields["shape"]
-        rest = {k: fields[k] for k in known - {"generator", "shape"}}
-        return cls(
-            generator=GENERATORS[name].from_dict(parameters),
-            shape=tuple(shape) if isinstance(shape, list) else shape,
-            **rest,
-        )
+        return cls(**{**fields, "generator": named(fields["generator"], GENERATORS)})
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces."""
@@ -175,10 +162,8 @@ class Spec:
         Raises:
             ArgumentError: an unknown name, with the known ones.
         """
-        known = presets()
-        if not isinstance(name, str) or name not in known:
-            raise ArgumentError(f"is unknown; known: {', '.join(known)}", "preset", name)
-        return cls.make(**{**{k: v for k, v in known[name].items() if k != "about"}, **changes})
+        options = presets()[checks.one_of("preset", name, presets())]
+        return cls.make(**{**{k: v for k, v in options.items() if k != "about"}, **changes})
 
     # --- what is in the set
 
@@ -204,8 +189,7 @@ class Spec:
     @property
     def video_bytes(self) -> int:
         """Bytes of one video: one a pixel."""
-        frames, height, width = self.shape
-        return frames * height * width
+        return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
@@ -220,9 +204,7 @@ class Spec:
         n = self.n_videos(split)
         if array.size and not (array.min() >= 0 and array.max() < n):
             bad = array[(array < 0) | (array >= n)].flat[0]
-            raise ArgumentError(
-                f"video index {bad} is outside the {split} split, which holds {n} videos (0 to {n - 1})"
-            )
+            raise ArgumentError(f"video index {bad} is outside the {split} split of {n} videos (0 to {n - 1})")
         return array.astype(np.int64)
 
     def label(self, index: int, split: str = "train") -> int:
@@ -254,11 +236,8 @@ class Spec:
 
 def presets() -> dict[str, dict[str, Any]]:
     """Name -> what `Spec.make` is given for it, with the `generator`, and `about`: its place in the paper."""
-    return {
-        name: {"generator": kind.name, **options}
-        for kind in GENERATORS.values()
-        for name, options in kind.presets.items()
-    }
+    kinds = GENERATORS.values()
+    return {name: {"generator": kind.name, **options} for kind in kinds for name, options in kind.presets.items()}
 
 
 def maker(generator: str) -> Callable[..., Spec]:

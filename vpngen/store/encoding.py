@@ -11,7 +11,7 @@ import numpy as np
 
 from vpngen.backends import Backend
 from vpngen.generators import Params, Pixels
-from vpngen.rendering import params_of, videos
+from vpngen.rendering import completed, videos
 from vpngen.store.formula import decode_params, encode_params, params_bytes
 from vpngen.store.layout import Plan
 from vpngen.store.packing import CRC_BYTES, INDEX_BYTES, Chunk, decode_chunk, encode_video
@@ -61,7 +61,7 @@ class PixelEncoding(Encoding):
     def contents(self, split: str, indices: Sequence[int], renderer: Backend, threads: int = 1) -> Iterator[Pixels]:
         """See `Encoding.contents`."""
         spec = self.plan.spec
-        rows = params_of(spec, np.array(indices), split, renderer, threads)
+        rows = completed(spec, spec.params(np.array(indices), split), renderer, threads)
         return videos(renderer, spec.generator.name, rows, spec.shape, threads)
 
     def encode(self, content: Pixels) -> list[Chunk]:
@@ -85,7 +85,7 @@ class ParamsEncoding(Encoding):
         """See `Encoding.contents`."""
         for first in range(0, len(indices), self.together):
             some = np.array(indices[first : first + self.together])
-            rows = params_of(self.plan.spec, some, split, renderer, threads)
+            rows = completed(self.plan.spec, self.plan.spec.params(some, split), renderer, threads)
             for i in range(len(rows)):
                 yield rows[i : i + 1]
 

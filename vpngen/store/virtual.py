@@ -16,7 +16,7 @@ from zarr.storage import MemoryStore
 
 from vpngen import backends
 from vpngen.errors import ArgumentError
-from vpngen.rendering import params_of
+from vpngen.rendering import completed
 from vpngen.spec import Spec
 from vpngen.store.formula import BACKEND, encode_params
 from vpngen.store.layout import FRESH_CHUNK, Layout, label_table, skeleton
@@ -116,7 +116,7 @@ class SpecStore(Store):
     def _draw_batch(self, split: str, batch: int) -> list[bytes]:
         size = 1 if self.spec.generator.needs_extremes else TOGETHER
         indices = np.arange(batch * size, min((batch + 1) * size, self.spec.n_videos(split)))
-        rows = params_of(self.spec, indices, split, backends.load(BACKEND), 1)
+        rows = completed(self.spec, self.spec.params(indices, split), backends.load(BACKEND), 1)
         chunks = (encode_params(rows[i : i + 1], self.spec.format_version) for i in range(len(rows)))
         return [payload + checksum for payload, checksum in chunks]
 
