@@ -172,15 +172,14 @@ def render(
     if threads is not None:
         checks.integer("threads", threads, 1)
     indices = np.atleast_1d(spec.indices(index, split))
-    one = Window() if window is None else window
-    windows = one if isinstance(one, (list, tuple)) else [one] * len(indices)
-    if not all(isinstance(w, Window) for w in windows):
+    one = window if isinstance(window, Window) else Window()
+    windows = [one] * len(indices) if window is None or window is one else window
+    if not isinstance(windows, (list, tuple)) or not all(isinstance(w, Window) for w in windows):
         raise ArgumentError("must be a Window, or a list of them, one for each video", "window", window)
     if len(windows) != len(indices):
         raise ArgumentError(f"has {len(windows)} entries for {len(indices)} videos; give one, or one each", "window")
     packed = [w.pack(spec.shape) for w in windows]
-    nothing = one if isinstance(one, Window) else Window()  # of no videos at all
-    extents = {extent for _, extent in packed or [nothing.pack(spec.shape)]}
+    extents = {extent for _, extent in packed} or {one.pack(spec.shape)[1]}
     if len(extents) > 1:
         raise ArgumentError(f"the windows of one call must have the same extent, not {sorted(extents)}")
     shape = (len(indices), *extents.pop())

@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import inspect
 import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +24,8 @@ FORMAT_VERSION: Final = 1
 """The version of the byte contract. A change of any golden digest is a new version; old ones keep rendering."""
 SPLITS: Final = ("train", "val")
 MAX_VIDEOS: Final = 2**48
+
+_Maker = TypeVar("_Maker", bound=Callable[..., Any])
 
 
 def check_version(value: Any) -> int:
@@ -240,42 +241,46 @@ def presets() -> dict[str, dict[str, Any]]:
     return {name: {"generator": kind.name, **options} for kind in kinds for name, options in kind.presets.items()}
 
 
-def maker(generator: str) -> Callable[..., Spec]:
-    """`Spec.make` for one generator, with its options as signature and documentation."""
-    kind = GENERATORS[generator]
-    by_place, by_name = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
-
-    def make(*counts: int, progress: Progress | None = None, **options: Any) -> Spec:
-        given = dict(zip(("categories", "instances"), counts, strict=False))
-        if len(counts) > 2 or given.keys() & options:
-            raise TypeError(f"{generator}() takes `categories` and `instances`, once each, and the rest by keyword")
-        return Spec.make(generator, progress=progress, **given, **options)
-
-    signature, lines = [], []
-    for f in kind.options():
-        how = by_place if f.name in ("categories", "instances") else by_name
-        default = None if f.default is dataclasses.MISSING else f.default
-        signature.append(
-            inspect.Parameter(f.name, how, default=default, annotation=f.type + " | None" * (default is None))
-        )
-        lines.append(f"{f.name}: {f.help}" + (f" One of {', '.join(f.choices)}." if f.choices else ""))
-    signature.append(inspect.Parameter("progress", by_name, default=None, annotation="Progress | None"))
+def _documented(make: _Maker) -> _Maker:
+    """`make`, whose docstring lists all options of the generator of its name."""
+    options = GENERATORS[make.__name__].options()
+    lines = [f"{f.name}: {f.help}" + f" One of {', '.join(f.choices)}." * bool(f.choices) for f in options]
     lines.append("progress: called with (categories found, categories) while categories are searched for.")
-    make.__name__ = make.__qualname__ = generator
-    make.__signature__ = inspect.Signature(signature, return_annotation="Spec")  # type: ignore[attr-defined]
-    args = "\n        ".join(lines)
-    make.__doc__ = f"""A set of {kind.title}; where nothing is said, that of the paper. See `Spec.make`.
-
-    Args:
-        {args}
-
-    Raises:
-        ArgumentError: an unknown option, a value that is not allowed, or counts that cannot be made.
-    """
+    raises = "ArgumentError: an unknown option, a value that is not allowed, or counts that cannot be made."
+    make.__doc__ = (
+        "\n        ".join([f"{make.__doc__}\n\n    Args:", *lines]) + f"\n\n    Raises:\n        {raises}\n    "
+    )
     return make
 
 
-perlin, fractal = maker("perlin"), maker("fractal")
+@_documented
+def perlin(
+    categories: int = 256,
+    instances: int = 512,
+    *,
+    val_instances: int = 0,
+    shape: Shape = (240, 240, 240),
+    seed: int = 0,
+    **options: Any,
+) -> Spec:
+    """A set of Video Perlin Noise; where nothing is said, that of the paper. See `Spec.make`."""
+    counts: Any = {"categories": categories, "instances": instances, "val_instances": val_instances, "shape": shape}
+    return Spec.make("perlin", **counts, seed=seed, **options)
+
+
+@_documented
+def fractal(
+    categories: int | None = None,
+    instances: int = 1000,
+    *,
+    val_instances: int = 0,
+    shape: Shape = (100, 362, 362),
+    seed: int = 0,
+    **options: Any,
+) -> Spec:
+    """A set of Video Fractal; where nothing is said, that of the paper. See `Spec.make`."""
+    counts: Any = {"categories": categories, "instances": instances, "val_instances": val_instances, "shape": shape}
+    return Spec.make("fractal", **counts, seed=seed, **options)
 
 
 def mixed(*specs: Spec) -> Spec:
@@ -295,8 +300,7 @@ def mixed(*specs: Spec) -> Spec:
         for field in ("instances", "val_instances", "shape", "seed", "format_version"):
             here, first = getattr(spec, field), getattr(specs[0], field)
             if here != first:
-                raise ArgumentError(
-                    f"the specs of a mixture must have one `{field}`; that of spec {number} is {here}, of spec 0 {first}"
-                )
+                problem = f"one `{field}`; that of spec {number} is {here}, of spec 0 {first}"
+                raise ArgumentError(f"the specs of a mixture must have {problem}")
         parts += spec.generator.parts if isinstance(spec.generator, Mixed) else [spec.generator]
     return dataclasses.replace(specs[0], generator=Mixed(tuple(parts)))

@@ -235,5 +235,6 @@ def named(fields: Any, allowed: Collection[str]) -> Generator:
     """The generator that `fields` are the `name` and the parameters of. Raises ArgumentError where it is not `allowed`."""
     name = fields.get("name") if isinstance(fields, Mapping) else None
     if not isinstance(name, str) or name not in allowed:
-        raise ArgumentError(f"must be one of {', '.join(allowed)}, with its parameters", "generator", name)
+        given = fields if name is None else name
+        raise ArgumentError(f"must have the name of {' or '.join(allowed)}, and parameters", "generator", given)
     return GENERATORS[name].from_dict({k: v for k, v in fields.items() if k != "name"})

@@ -208,26 +208,23 @@ class Fractal(Generator):
     level: int = field(127, "The grey level of what is drawn.")
 
     def __post_init__(self) -> None:
-        for name, least, most in (
-            ("search_seed", 0, checks.SEEDS), ("points_per_frame", 1, MOST_POINTS), ("trail", 0, MOST_TRAIL),
-            ("pad", 0, 32767), ("level", 1, 255),
+        one, several = checks.integer, checks.integers
+        for name, check, least, most in (
+            ("search_seed", one, 0, checks.SEEDS), ("points_per_frame", one, 1, MOST_POINTS), ("trail", one, 0, MOST_TRAIL),
+            ("pad", one, 0, 32767), ("level", one, 1, 255), ("variants", several, 1, 2**VARIANTS - 1),
+            ("attempts", several, 0, 2**32 - 1), ("sizes", several, 1, MOST_MAPS),
         ):  # fmt: skip
-            keep(self, **{name: checks.integer(name, getattr(self, name), least, most)})
-        for name, least, most in (
-            ("variants", 1, 2**VARIANTS - 1), ("attempts", 0, 2**32 - 1), ("sizes", 1, MOST_MAPS),
-        ):  # fmt: skip
-            keep(self, **{name: checks.integers(name, getattr(self, name), least, most)})
+            keep(self, **{name: check(name, getattr(self, name), least, most)})
         if not self.variants or not all(v & 1 for v in self.variants):
             raise ArgumentError("must have an odd number for each category: bit 0 is the system itself", "variants")
         if not isinstance(self.table, str):
             raise ArgumentError("must be text: base64 of float32 numbers", "table", self.table)
-        one = bool(self.attempts) != bool(self.table) == bool(self.sizes)
-        if not one or len(self.attempts or self.sizes) != len(self.variants):
+        single = bool(self.attempts) != bool(self.table) == bool(self.sizes)
+        if not single or len(self.attempts or self.sizes) != len(self.variants):
             raise ArgumentError("`attempts`, or `table` and `sizes`, must give one system for each of `variants`")
         good = checks.is_number(self.weight) and 0 <= self.weight < 0.5
-        keep(self, weight=checks.number("weight", self.weight, good, "from 0 to below 0.5"))
-        keep(self, flips=checks.flag("flips", self.flips))
-        checks.one_of("draw", self.draw, DRAWS)
+        weight = checks.number("weight", self.weight, good, "from 0 to below 0.5")
+        keep(self, weight=weight, flips=checks.flag("flips", self.flips), draw=checks.one_of("draw", self.draw, DRAWS))
         if self.table:
             self._given()  # raises where it cannot be read
 
@@ -239,16 +236,12 @@ class Fractal(Generator):
 
     @classmethod
     def missing(cls) -> str | None:
-        """See `Generator.missing`."""
         systems = importlib.import_module("vpngen.systems")
         lacking = not systems.read_found(systems.SHIPPED, 0)
         return "damaged or missing: pip install --force-reinstall vpngen" if lacking else None
 
-    # --- categories
-
     @property
     def n_categories(self) -> int:
-        """The number of labels."""
         return len(self.variants)
 
     def category(self, category_id: int) -> tuple[int, ...]:
@@ -256,12 +249,9 @@ class Fractal(Generator):
         return (self.label(category_id),)
 
     def category_id(self, category: tuple[int, ...]) -> int:
-        """The inverse of `category`. Raises ArgumentError where this set has no such category."""
-        try:
-            (number,) = category
-        except (TypeError, ValueError):
-            raise ArgumentError("must be (number of the system,)", "category", category) from None
-        return self.category(number)[0]
+        if not isinstance(category, tuple) or len(category) != 1:
+            raise ArgumentError("must be (number of the system,)", "category", category)
+        return self.label(category[0])
 
     @functools.cached_property
     def systems(self) -> Systems:
@@ -288,7 +278,6 @@ class Fractal(Generator):
         return Systems(np.array(self.sizes), maps, thresholds(chances))
 
     def check(self, shape: Shape) -> None:
-        """Raise ArgumentError unless videos of `shape` (t, y, x) can be made."""
         frames, height, width = shape
         if min(height, width) <= 2 * self.pad:
             raise ArgumentError(f"leaves nothing of frames of {height} x {width}", "pad", self.pad)
@@ -296,17 +285,13 @@ class Fractal(Generator):
             problem = f"is more than {MOST_POINTS:,} points in {frames} frames"
             raise ArgumentError(problem, "points_per_frame", self.points_per_frame)
 
-    # --- params
-
     def params(self, shape: Shape, keys: Words, category_ids: Integers, instances: Integers) -> Params:
-        """See `Generator.params`."""
         systems, (frames, height, width) = self.systems, shape
         bits = (np.array(self.variants)[category_ids, None] >> np.arange(VARIANTS)) & 1
-        usable = bits.sum(axis=1)
-        nth = instances % usable
+        flips, nth = np.divmod(instances, bits.sum(axis=1))
         params = np.zeros(len(keys), self.params_dtype)
         params["variant"] = np.argmax((np.cumsum(bits, axis=1) == nth[:, None] + 1), axis=1)
-        params["flips"] = instances // usable % 4 if self.flips else 0
+        params["flips"] = flips % 4 if self.flips else 0
         params["key"] = keys
         params["maps"] = systems.maps[category_ids] * factors(self.weight)[params["variant"]][:, None, :]
         params["thresholds"], params["count"] = systems.thresholds[category_ids], systems.count[category_ids]
@@ -317,7 +302,6 @@ class Fractal(Generator):
 
     @classmethod
     def check_params(cls, params: Params) -> None:
-        """See `Generator.check_params`."""
         for one in params:
             sizes = [int(one[name]) for name in ("frames", "height", "width", "points_per_frame")]
             good = all(1 <= s <= MOST_POINTS for s in sizes) and max(sizes[:3]) <= 65536
@@ -338,11 +322,8 @@ class Fractal(Generator):
             "key": Parameter(params["key"].copy(), ("word",), "the Philox key of the video"),
         }
 
-    # --- how it is looked at
-
     @property
     def grows(self) -> bool:
-        """See `Generator.grows`."""
         return self.trail == 0
 
     def facts(self, shape: Shape) -> list[tuple[str, str]]:
@@ -355,8 +336,9 @@ class Fractal(Generator):
         pattern = "random 3 x 3 pixels around each point" if self.draw == "patch" else "a pixel for each point"
         shown = f"the last {self.trail} frames" if self.trail else "all frames until then"
         points = shape[0] * self.points_per_frame
+        maps = _span(self.systems.count.tolist())
         return [
-            ("systems", f"{len(usable):,} {source}, of {_span(self.systems.count.tolist())} maps"),
+            ("systems", f"{len(usable):,} {source}, of {maps} maps"),
             ("variants", f"{_span(usable)} of {VARIANTS} a system: {varied}"),
             ("flips", f"{'yes' if self.flips else 'no'}: {flipped}"),
             ("draw", f"{self.draw}: {pattern}, grey {self.level} on 0, with a margin of {self.pad}"),
@@ -380,11 +362,8 @@ class Fractal(Generator):
         """All frames."""
         return shape[0]
 
-    # --- the reference
-
     @staticmethod
     def reference(params: np.void, t: Integers, y: Integers, x: Integers) -> F32:
-        """The grey levels of one video at frames `t`, rows `y`, columns `x`: float32 (T, Y, X)."""
         at, frame = _drawn(params.tobytes())
         lit = np.zeros((len(t), int(params["height"]) * int(params["width"])), bool)
         for k, now in enumerate(t):

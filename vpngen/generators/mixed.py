@@ -61,21 +61,16 @@ class Mixed(Generator):
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`. Raises ArgumentError."""
         parts = fields.get("parts")
         if set(fields) != {"parts"} or not isinstance(parts, list):
             raise ArgumentError(f"the mixed generator has `parts`, a list, and nothing else, not {sorted(fields)}")
         return cls(tuple(named(part, [kind.name for kind in kinds()]) for part in parts))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, that of each part with its name."""
         return {"parts": [{"name": part.name, **part.to_dict()} for part in self.parts]}
-
-    # --- categories
 
     @property
     def n_categories(self) -> int:
-        """The number of labels of all parts."""
         return sum(part.n_categories for part in self.parts)
 
     def part(self, category_id: int) -> tuple[int, int]:
@@ -89,7 +84,6 @@ class Mixed(Generator):
         return number, *self.parts[number].category(rest)
 
     def category_id(self, category: tuple[int, ...]) -> int:
-        """The inverse of `category`. Raises ArgumentError where this set has no such category."""
         known = isinstance(category, tuple) and len(category) > 1 and checks.is_integer(category[0])
         if not known or category[0] not in range(len(self.parts)):
             raise ArgumentError("must be (number of the part, then its category there)", "category", category)
@@ -102,14 +96,10 @@ class Mixed(Generator):
         return list(zip(itertools.accumulate(sizes, initial=0), self.parts, strict=False))
 
     def check(self, shape: Shape) -> None:
-        """Raise ArgumentError unless all parts can make videos of `shape` (t, y, x)."""
         for part in self.parts:
             part.check(shape)
 
-    # --- params
-
     def params(self, shape: Shape, keys: Words, category_ids: Integers, instances: Integers) -> Params:
-        """See `Generator.params`."""
         params, of = np.zeros(len(keys), self.params_dtype), kinds()
         for number, (first, part) in enumerate(self.members()):
             mine = (category_ids >= first) & (category_ids < first + part.n_categories)
@@ -120,7 +110,6 @@ class Mixed(Generator):
 
     @classmethod
     def check_params(cls, params: Params) -> None:
-        """See `Generator.check_params`."""
         if not np.isin(params["kind"], range(len(kinds()))).all():
             raise ArgumentError(f"params of the mixed generator are of kind {params['kind'].tolist()}")
         for kind, _, part in split(params):
@@ -128,7 +117,6 @@ class Mixed(Generator):
 
     @property
     def needs_extremes(self) -> bool:
-        """Whether any part needs them."""
         return any(part.needs_extremes for part in self.parts)
 
     def parameters(self, shape: Shape, params: Params) -> dict[str, Parameter]:
@@ -144,8 +132,6 @@ class Mixed(Generator):
                 found[f"{prefix}_{name}"] = Parameter(all_values, dims, about)
         return found
 
-    # --- how it is looked at
-
     def facts(self, shape: Shape) -> list[tuple[str, str]]:
         """Those of each part, below its labels."""
         found = []
@@ -160,13 +146,11 @@ class Mixed(Generator):
         part = self.parts[number]
         return f"{part.name} {label},  {part.caption(label, unpack(np.array([params]), type(part))[0])}"
 
-    # --- the reference
-
     @staticmethod
     def reference(params: np.void, t: Integers, y: Integers, x: Integers) -> F32:
-        """That of the generator whose params they are."""
         kind = kinds()[params["kind"]]
-        return kind.reference(np.frombuffer(params["row"].tobytes(), kind.params_dtype, 1)[0], t, y, x)
+        grey: F32 = kind.reference(unpack(np.array([params]), kind)[0], t, y, x)
+        return grey
 
 
 def pack(params: Params, which: npt.NDArray[Any], theirs: Params) -> None:

@@ -87,13 +87,11 @@ def factor_categories(n: int) -> tuple[int, int]:
         ArgumentError: `n` has no such factors; the nearest counts that have are named.
     """
     most = len(DIVISIONS)
-    pairs = {
-        a * b: (a, b) for b in range(1, most + 1) for a in range(b, most + 1)
-    }  # of those with one product the last
+    pairs = {a * b: (a, b) for b in range(1, most + 1) for a in range(b, most + 1)}  # the last of those of one product
     if n not in pairs:
         near = ", ".join(map(str, sorted(sorted(pairs, key=lambda m: (abs(m - n), m))[:4])))
         problem = (
-            f"must be a x b with both from 1 to {most}, the numbers of divisions along x and y; the nearest are: {near}"
+            f"must be a x b with both up to {most}, the numbers of divisions along x and y; the nearest are: {near}"
         )
         raise ArgumentError(problem, "categories", n)
     return pairs[n]
@@ -198,10 +196,9 @@ class Perlin(Generator):
         for f in described(Perlin):
             if f.choices:
                 checks.one_of(f.name, getattr(self, f.name), f.choices)
-        keep(self, loop=checks.flag("loop", self.loop))
-        keep(self, noise_terms=checks.integer("noise_terms", self.noise_terms, 0, MAX_TERMS - 1))
+        terms = checks.integer("noise_terms", self.noise_terms, 0, MAX_TERMS - 1)
         amplitudes = checks.numbers("noise_amplitudes", self.noise_amplitudes)
-        keep(self, noise_amplitudes=amplitudes)
+        keep(self, loop=checks.flag("loop", self.loop), noise_terms=terms, noise_amplitudes=amplitudes)
         if not amplitudes or not all(0 < a and (self.noise_terms + 1) * a < 1 for a in amplitudes):
             must = f"must all be above 0 and below 1 / {self.noise_terms + 1}, so that 0 < a_k < a_1 = 1 - sum a_k (equation 2)"
             raise ArgumentError(must, "noise_amplitudes", amplitudes)
@@ -293,12 +290,8 @@ class Perlin(Generator):
         for name, axis, size in axes if self.temporal_unit == "divisions" else axes[:2]:
             for at_fault, values in ((name, getattr(self, name)), ("noise_frequencies", noise)):
                 if bad := ", ".join(str(v) for v in values if size % v):
-                    problem = (
-                        f"has {bad}, which does not divide the {axis} of {size}; change the {axis}, or leave it out"
-                    )
+                    problem = f"has {bad}, which does not divide the {axis} of {size}; change one, or leave it out"
                     raise ArgumentError(problem, at_fault)
-
-    # --- params
 
     def params(self, shape: Shape, keys: Words, category_ids: Integers, instances: Integers) -> Params:
         """See `Generator.params`; the instances of a category differ by their keys alone."""
@@ -312,8 +305,7 @@ class Perlin(Generator):
         noise = np.asarray(self.noise_frequencies)
         slots = [[k, 0, 0, rng.purpose_word(rng.PURPOSE_PARAMETERS, 0)] for k in range(1, self.noise_terms + 1)]
         for k, words in enumerate(rng.philox4x32(np.reshape(slots, (-1, 1, 4)), keys), start=1):
-            for axis in range(2):
-                frequency[:, k, axis] = noise[rng.choose(words[:, axis], len(noise))]
+            frequency[:, k, :2] = noise[rng.choose(words[:, :2], len(noise))]
             for value in np.unique(period):
                 some = period == value
                 closed = self.loop and self.temporal_unit == "period"
@@ -357,7 +349,6 @@ class Perlin(Generator):
 
     @classmethod
     def check_params(cls, params: Params) -> None:
-        """Raise ArgumentError unless kernels stay within their memory on params (N,), and their numbers are finite."""
         for one in params.tolist():
             fields = dict(zip(cls.params_dtype.names or (), one, strict=True))
             terms = fields["terms"]
@@ -372,7 +363,6 @@ class Perlin(Generator):
 
     @property
     def needs_extremes(self) -> bool:
-        """Whether the grey mapping depends on the extremes of each video."""
         return self.grey == "stretch"
 
     def with_extremes(self, params: Params, low: F32, high: F32) -> Params:
@@ -388,8 +378,6 @@ class Perlin(Generator):
         out["gain"] = gain
         out["bias"] = np.where(flat, np.float32(128), np.float32(0.5) - low * gain)
         return out
-
-    # --- how it is looked at
 
     def caption(self, category_id: int, params: np.void) -> str:
         """W, H and D."""
@@ -421,8 +409,6 @@ class Perlin(Generator):
         d = self._d(temporal)
         cell = d if self.temporal_unit == "period" else shape[0] // d
         return min(cell // 2, shape[0] - 1)
-
-    # --- the formula
 
     @staticmethod
     def reference(params: np.void, t: Integers, y: Integers, x: Integers) -> F32:
