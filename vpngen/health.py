@@ -118,9 +118,8 @@ def _verdict(backend: str, rates: list[str], wrong: list[str], absent: dict[str,
     """What is said of a backend: its rates, the generators whose pixels were wrong, and those it does not render, and why."""
     name = f"backend {backend}"
     if wrong:
-        return Finding(
-            name, f"WRONG PIXELS of {' and '.join(wrong)}", False, "please report this with all that is shown here"
-        )
+        remedy = "please report this with all that is shown here"
+        return Finding(name, f"WRONG PIXELS of {' and '.join(wrong)}", False, remedy)
     if not rates:
         why = next(iter(absent.values()), "no generator to try it on")
         return Finding(name, "not available", False, why) if backend in NEEDED else Finding(name, f"not here: {why}")

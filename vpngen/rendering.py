@@ -41,7 +41,7 @@ class Window:
 
     Attributes:
         t: frames (start, stop) or (start, stop, step); None for all.
-        y: params (start, stop); None for all.
+        y: rows (start, stop); None for all.
         x: columns (start, stop); None for all.
         flip: mirror left to right.
     """

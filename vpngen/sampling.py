@@ -100,10 +100,8 @@ def augmentation(value: str | Mapping[str, Any] | Augment | None) -> Augment:
     if value is None or (isinstance(value, str) and value in AUGMENTATIONS):
         return AUGMENTATIONS[value or "none"]
     if not isinstance(value, Augment):
-        allowed = (
-            f"{', '.join(AUGMENTATIONS)}, a vpngen.sampling.Augment or a dictionary of its fields ({', '.join(known)})"
-        )
-        raise ArgumentError(f"must be one of {allowed}", "augment", value)
+        others = f"a vpngen.sampling.Augment or a dictionary of its fields ({', '.join(known)})"
+        raise ArgumentError(f"must be one of {', '.join(AUGMENTATIONS)}, {others}", "augment", value)
     return value
 
 
@@ -139,9 +137,8 @@ class Sampling:
         if longest > frames or wider:
             stepped = f" at a step of {max(self.augment.steps)}" if max(self.augment.steps) > 1 else ""
             remedy = "; `augment` with `scales` enlarges them" if longest <= frames else ""
-            raise ArgumentError(
-                f"{stepped} is larger than the videos, which are {self.shape}{remedy}", "clip", self.clip
-            )
+            problem = f"{stepped} is larger than the videos, which are {self.shape}{remedy}"
+            raise ArgumentError(problem, "clip", self.clip)
 
     @property
     def scaled(self) -> bool:
@@ -155,9 +152,8 @@ class Sampling:
         if self.augment.scales is None:
             return ((height, width),)
         fit = min(self.shape[1] / height, self.shape[2] / width)
-        return tuple(
-            (max(int(height * fit * s + 1e-9), 1), max(int(width * fit * s + 1e-9), 1)) for s in self.augment.scales
-        )
+        parts = [fit * scale for scale in self.augment.scales]
+        return tuple((max(int(height * s + 1e-9), 1), max(int(width * s + 1e-9), 1)) for s in parts)
 
     @property
     def epochs(self) -> int:
@@ -246,10 +242,8 @@ class Deal:
             return
         full, rest = divmod(self.stop - self.start, self.whole)
         if 0 < rest < self.ranks and (not full or self.whole + rest < 2 * self.ranks):
-            raise ArgumentError(
-                f"the last {rest} samples of the epoch cannot give each of {self.ranks} ranks a batch; give "
-                f"drop_last=True, or another `batch_size` (={self.batch})"
-            )
+            problem = f"the last {rest} samples of the epoch cannot give each of {self.ranks} ranks a batch"
+            raise ArgumentError(f"{problem}; give drop_last=True, or another `batch_size` (={self.batch})")
 
     @property
     def whole(self) -> int:

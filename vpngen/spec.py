@@ -77,9 +77,8 @@ class Spec:
         if not isinstance(self.generator, Generator):
             raise ArgumentError("must be a generator such as that of vpngen.perlin()", "generator", self.generator)
         checked = _counted(self.generator.n_categories, self.instances, self.val_instances, self.seed)
-        keep(
-            self, format_version=check_version(self.format_version), shape=checks.shape("shape", self.shape), **checked
-        )
+        version, shape = check_version(self.format_version), checks.shape("shape", self.shape)
+        keep(self, format_version=version, shape=shape, **checked)
         self.generator.check(self.shape)
 
     # --- JSON both ways
@@ -247,9 +246,7 @@ def _documented(make: _Maker) -> _Maker:
     lines = [f"{f.name}: {f.help}" + f" One of {', '.join(f.choices)}." * bool(f.choices) for f in options]
     lines.append("progress: called with (categories found, categories) while categories are searched for.")
     raises = "ArgumentError: an unknown option, a value that is not allowed, or counts that cannot be made."
-    make.__doc__ = (
-        "\n        ".join([f"{make.__doc__}\n\n    Args:", *lines]) + f"\n\n    Raises:\n        {raises}\n    "
-    )
+    make.__doc__ = "\n        ".join([f"{make.__doc__}\n\n    Args:", *lines, "", "Raises:", f"    {raises}"])
     return make
 
 

@@ -349,10 +349,8 @@ class Fractal(Generator):
         """The variant, and how it is mirrored."""
         variant, flips = int(params["variant"]), int(params["flips"])
         parameter = (variant - 1) // 4
-        words = (
-            f"{'abcdef'[parameter]} x {factors(self.weight)[variant, parameter]:g}" if variant else "the system itself"
-        )
-        return f"{words}, {FLIPS[flips]}" if flips else words
+        weighted = f"{'abcdef'[parameter]} x {factors(self.weight)[variant, parameter]:g}"
+        return ", ".join(filter(None, [weighted if variant else "the system itself", FLIPS[flips]]))
 
     def still(self, shape: Shape, frames: tuple[int, int] | None, temporal: int | None) -> int:
         """The last frame."""

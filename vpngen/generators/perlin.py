@@ -69,11 +69,10 @@ def pick_divisions(rule: str, n: int, size: int) -> tuple[int, ...]:
     """
     pool = [d for d in DIVISIONS if size % d == 0]
     if n > len(pool):
-        raise ArgumentError(
-            f"{n} divisions are needed along an axis of {size} pixels, but only {len(pool)} of the paper's 20 divide it "
-            f"({', '.join(map(str, pool))}); ask for fewer categories, a size that is a multiple of 240, "
-            f"or give the divisions as a list"
+        lack = (
+            f"{n} divisions are needed along an axis of {size} pixels, and only {', '.join(map(str, pool))} divide it"
         )
+        raise ArgumentError(f"{lack}; ask for fewer categories, a multiple of 240 pixels, or give a list of divisions")
     if rule != "spread":
         return tuple(pool[:n] if rule == "low" else pool[-n:])
     last, gaps = len(pool) - 1, n - 1
@@ -90,10 +89,8 @@ def factor_categories(n: int) -> tuple[int, int]:
     pairs = {a * b: (a, b) for b in range(1, most + 1) for a in range(b, most + 1)}  # the last of those of one product
     if n not in pairs:
         near = ", ".join(map(str, sorted(sorted(pairs, key=lambda m: (abs(m - n), m))[:4])))
-        problem = (
-            f"must be a x b with both up to {most}, the numbers of divisions along x and y; the nearest are: {near}"
-        )
-        raise ArgumentError(problem, "categories", n)
+        must = f"must be a x b with both up to {most}, the numbers of divisions along x and y"
+        raise ArgumentError(f"{must}; the nearest are: {near}", "categories", n)
     return pairs[n]
 
 
@@ -178,9 +175,7 @@ class Perlin(Generator):
     divisions_x: tuple[int, ...] = field(help="W of the categories.")
     divisions_y: tuple[int, ...] = field(help="H of the categories.")
     temporal: tuple[int, ...] = (8,)
-    temporal_unit: str = field(
-        "period", "D is the frames of a lattice cell, or the cells over the video.", choices=UNITS
-    )
+    temporal_unit: str = field("period", "D is frames of a lattice cell, or cells over the video.", choices=UNITS)
     loop: bool = field(False, "Close the motion: frame t equals frame t + D.")
     noise_terms: int = field(2, "Random noises added to the primal one: 0, 1 or 2.")
     noise_frequencies: tuple[int, ...] = field((1, 2, 4, 8, 16), "What their frequencies are drawn from.")
@@ -351,10 +346,8 @@ class Perlin(Generator):
     def check_params(cls, params: Params) -> None:
         for one in params.tolist():
             fields = dict(zip(cls.params_dtype.names or (), one, strict=True))
-            terms = fields["terms"]
-            good = 1 <= terms <= MAX_TERMS and all(
-                1 <= size <= MOST for cell in fields["cell"][:terms] for size in cell
-            )
+            cells = [size for cell in fields["cell"][: fields["terms"]] for size in cell]
+            good = 1 <= fields["terms"] <= MAX_TERMS and all(1 <= size <= MOST for size in cells)
             good = good and all(wrap >= 0 for wrap in fields["wrap"])
             good = good and 0 <= fields["gradients"] < len(GRADIENTS) and 0 <= fields["fade"] < len(FADES)
             good = good and 0 <= fields["phase"] < 1
@@ -473,9 +466,8 @@ def planes(params: np.void, k: int, r: Integers, y: Integers, x: Integers) -> tu
     p, q = x // sx, y // sy
     p0, q0 = int(p.min()), int(q.min())
     lines = np.arange(q0, int(q.max()) + 2)
-    gx, gy, gt = gradients(
-        params, k, p0, int(p.max()) + 2 - p0, lines, (r % wrap if wrap else r)[:, None]
-    )  # each (R, lattice lines, lattice columns)
+    layers = (r % wrap if wrap else r)[:, None]
+    gx, gy, gt = gradients(params, k, p0, int(p.max()) + 2 - p0, lines, layers)  # each (R, lattice lines, columns)
 
     fy = fraction(params, y, sy)[:, None]
     v = fade(params, fy)
