@@ -152,8 +152,8 @@ class Sampling:
         if self.augment.scales is None:
             return ((height, width),)
         fit = min(self.shape[1] / height, self.shape[2] / width)
-        parts = [fit * scale for scale in self.augment.scales]
-        return tuple((max(int(height * s + 1e-9), 1), max(int(width * s + 1e-9), 1)) for s in parts)
+        tall, wide = height * fit, width * fit
+        return tuple((max(int(tall * s + 1e-9), 1), max(int(wide * s + 1e-9), 1)) for s in self.augment.scales)
 
     @property
     def epochs(self) -> int:

@@ -244,9 +244,11 @@ def _documented(make: _Maker) -> _Maker:
     """`make`, whose docstring lists all options of the generator of its name."""
     options = GENERATORS[make.__name__].options()
     lines = [f"{f.name}: {f.help}" + f" One of {', '.join(f.choices)}." * bool(f.choices) for f in options]
-    lines.append("progress: called with (categories found, categories) while categories are searched for.")
-    raises = "ArgumentError: an unknown option, a value that is not allowed, or counts that cannot be made."
-    make.__doc__ = "\n        ".join([f"{make.__doc__}\n\n    Args:", *lines, "", "Raises:", f"    {raises}"])
+    lines.append(
+        "progress: called with (categories found, categories) while categories are searched for.\n\n    Raises:"
+    )
+    lines.append("ArgumentError: an unknown option, a value that is not allowed, or counts that cannot be made.")
+    make.__doc__ = "\n        ".join([f"{make.__doc__}\n\n    Args:", *lines])
     return make
 
 

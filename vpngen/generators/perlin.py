@@ -69,9 +69,7 @@ def pick_divisions(rule: str, n: int, size: int) -> tuple[int, ...]:
     """
     pool = [d for d in DIVISIONS if size % d == 0]
     if n > len(pool):
-        lack = (
-            f"{n} divisions are needed along an axis of {size} pixels, and only {', '.join(map(str, pool))} divide it"
-        )
+        lack = f"{n} divisions are needed along {size} pixels, and only {', '.join(map(str, pool))} divide it"
         raise ArgumentError(f"{lack}; ask for fewer categories, a multiple of 240 pixels, or give a list of divisions")
     if rule != "spread":
         return tuple(pool[:n] if rule == "low" else pool[-n:])
@@ -90,7 +88,7 @@ def factor_categories(n: int) -> tuple[int, int]:
     if n not in pairs:
         near = ", ".join(map(str, sorted(sorted(pairs, key=lambda m: (abs(m - n), m))[:4])))
         must = f"must be a x b with both up to {most}, the numbers of divisions along x and y"
-        raise ArgumentError(f"{must}; the nearest are: {near}", "categories", n)
+        raise ArgumentError(f"{must}; the nearest that are: {near}", "categories", n)
     return pairs[n]
 
 
