@@ -92,9 +92,9 @@ def _clips(spec: vpngen.Spec, rounds: int) -> dict[str, float]:
 
 def _search(categories: int) -> dict[str, float]:
     """A search of its own, on two threads; nothing is read from a cache or left in one."""
-    systems.search(2, FRESH_SEED + 1, cache=False)
+    systems._search(0, 2, FRESH_SEED + 1, None)
     with mock.patch.object(systems, "usable_cpus", return_value=2):
-        spent = cost(partial(systems.search, categories, FRESH_SEED, cache=False))
+        spent = cost(partial(systems._search, 0, categories, FRESH_SEED, None))
     return {"categories": categories, "wall": spent.wall, "cpu": spent.cpu, "others": spent.others}
 
 

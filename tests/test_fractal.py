@@ -585,8 +585,8 @@ WRONG_FIELDS: list[tuple[dict[str, Any], str]] = [
         {"attempts": (), "sizes": (1, 1), "table": table([(0, 0, 0, 0, 0, np.nan, 1)] * 2)}, "`table`.*finite",
     ),
     ({"attempts": (), "sizes": (1, 1), "table": table([(0, 0, 0, 0, 0, 17, 1)] * 2)}, "`table`.*between -16 and 16"),
-    ({"attempts": (), "sizes": (1, 1), "table": table([(0, 0, 0, 0, 0, 0, 0)] * 2)}, "probabilities in `table`"),
-    ({"attempts": (), "sizes": (1, 1), "table": table([(0, 0, 0, 0, 0, 0, -1)] * 2)}, "probabilities in `table`"),
+    ({"attempts": (), "sizes": (1, 1), "table": table([(0, 0, 0, 0, 0, 0, 0)] * 2)}, "`table` must hold probabilities"),
+    ({"attempts": (), "sizes": (1, 1), "table": table([(0, 0, 0, 0, 0, 0, -1)] * 2)}, "`table` must hold probabilities"),
     *(({"weight": v}, r"`weight` \(=.*from 0 to below 0.5") for v in (-0.1, 0.5, 1, np.nan, np.inf, "0.4", None, False)),
     *(({"flips": v}, r"`flips` \(=.*true or false") for v in (1, 0, None, "yes")),
     *(({"draw": v}, r"`draw` \(=.*patch, point") for v in ("dots", "", None, 3, ["patch"])),
@@ -616,7 +616,7 @@ def test_shapes_that_cannot_be_made() -> None:
 
 def test_fields_of_json_that_are_unknown_or_missing() -> None:
     fields = Fractal(**GOOD).to_dict()
-    with pytest.raises(ArgumentError, match="`colour` is not a parameter of the fractal generator"):
+    with pytest.raises(ArgumentError, match="`colour` is no parameter of the fractal generator"):
         Fractal.from_dict({**fields, "colour": 1})
     with pytest.raises(ArgumentError, match="needs `variants`"):
         Fractal.from_dict({k: v for k, v in fields.items() if k != "variants"})

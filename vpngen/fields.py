@@ -38,6 +38,12 @@ def field(
     return dataclasses.field(default=default, metadata=about)
 
 
+def keep(value: Any, **fields: Any) -> None:
+    """Put `fields` in place of those of a frozen dataclass, whose `__post_init__` has checked them."""
+    for name, field in fields.items():
+        object.__setattr__(value, name, field)
+
+
 def described(cls: type) -> list[Field]:
     """The fields of a dataclass that have help, in their order."""
     return [

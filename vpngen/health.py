@@ -15,7 +15,7 @@ import numpy as np
 
 from vpngen import __version__, backends
 from vpngen.errors import MissingError, VpngenError
-from vpngen.generators import kinds
+from vpngen.generators import Generator, kinds
 from vpngen.rendering import Window, render
 from vpngen.spec import Spec
 from vpngen.units import size_text, usable_cpus
@@ -43,24 +43,19 @@ def examine() -> list[Finding]:
         *map(_package, PACKAGES),
         _processor(),
         *_gpus(),
-        *_generators(),
+        *map(_generator, kinds()),
         *_backends(),
         _kernel_cache(),
         _ffmpeg(),
-        _disk(),
+        Finding("disk", f"{size_text(shutil.disk_usage(Path.cwd()).free)} free in the current folder"),
     ]
 
 
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
 def _package(name: str) -> Finding:
-    version = _version(name)
-    return Finding(name, version) if version else Finding(name, "not installed", False, f"pip install {name}")
+    try:
+        return Finding(name, importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(name, "not installed", False, f"pip install {name}")
 
 
 def _processor() -> Finding:
@@ -77,10 +72,10 @@ def _processor() -> Finding:
 
 def _gpus() -> list[Finding]:
     """CuPy, torch, NVRTC, the driver and the GPUs, as far as they are here; a machine needs none of them."""
-    found = [Finding(n, version) for n in ("cupy-cuda12x", "cupy-cuda13x", "torch") if (version := _version(n))]
     from vpngen.backends.cuda import describe
 
-    return [*found, *(Finding(name, value) for name, value in describe())]
+    packages = map(_package, ("cupy-cuda12x", "cupy-cuda13x", "torch"))
+    return [*(found for found in packages if found.good), *(Finding(name, value) for name, value in describe())]
 
 
 def trials() -> dict[str, Spec]:
@@ -88,13 +83,9 @@ def trials() -> dict[str, Spec]:
     return {kind.name: Spec.make(kind.name, **kind.trial) for kind in kinds() if kind.missing() is None}
 
 
-def _generators() -> list[Finding]:
-    """What comes with each generator."""
-    found = []
-    for kind in kinds():
-        name, problem = f"generator {kind.name}", kind.missing()
-        found.append(Finding(name, kind.title) if problem is None else Finding(name, "not whole", False, problem))
-    return found
+def _generator(kind: type[Generator]) -> Finding:
+    problem = kind.missing()
+    return Finding(f"generator {kind.name}", "not whole" if problem else kind.title, not problem, problem or "")
 
 
 def _backends() -> list[Finding]:
@@ -126,7 +117,7 @@ def _verdict(backend: str, rates: list[str], wrong: list[str], absent: dict[str,
     """What is said of a backend: its rates, the generators whose pixels were wrong, and those it does not render, and why."""
     name = f"backend {backend}"
     if wrong:
-        remedy = "please report this with the output of vpngen doctor"
+        remedy = "please report this with all that is shown here"
         return Finding(name, f"WRONG PIXELS of {' and '.join(wrong)}", False, remedy)
     if not rates:
         why = next(iter(absent.values()), "no generator to try it on")
@@ -154,7 +145,3 @@ def _ffmpeg() -> Finding:
         return Finding("ffmpeg", " ".join(line.split()[:3]))
     except (ImportError, RuntimeError, OSError, subprocess.SubprocessError):
         return Finding("ffmpeg", "none", False, "pip install --force-reinstall imageio-ffmpeg")
-
-
-def _disk() -> Finding:
-    return Finding("disk", f"{size_text(shutil.disk_usage(Path.cwd()).free)} free in the current folder")

@@ -24,13 +24,13 @@ def _span(name: str, value: Any, size: int) -> tuple[int, int, int]:
     if value is None:
         return 0, size, 1
     steps = name == "t"
-    if not isinstance(value, (tuple, list)) or len(value) not in ((2, 3) if steps else (2,)):
-        raise ArgumentError(f"of a window must be (start, stop){' or (start, stop, step)' * steps}", name, value)
-    if not all(map(checks.is_integer, value)):
-        raise ArgumentError("of a window must be integers", name, value)
+    listed = isinstance(value, (tuple, list)) and len(value) in ((2, 3) if steps else (2,))
+    if not listed or not all(map(checks.is_integer, value)):
+        form = "(start, stop) or (start, stop, step)" if steps else "(start, stop)"
+        raise ArgumentError(f"of a window must be {form}, integers", name, value)
     start, stop, step = (int(v) for v in (*value, 1)[:3])
     if not 0 <= start < stop <= size or not 1 <= step <= MAX_SIDE:
-        must = f"0 <= start < stop <= {size}" + (f" and 1 <= step <= {MAX_SIDE}" if steps else "")
+        must = f"0 <= start < stop <= {size}" + f" and 1 <= step <= {MAX_SIDE}" * steps
         raise ArgumentError(f"of a window must satisfy {must}", name, value)
     return start, stop, step
 
@@ -41,7 +41,7 @@ class Window:
 
     Attributes:
         t: frames (start, stop) or (start, stop, step); None for all.
-        y: params (start, stop); None for all.
+        y: rows (start, stop); None for all.
         x: columns (start, stop); None for all.
         flip: mirror left to right.
     """
@@ -71,27 +71,19 @@ class Window:
         return part[:, :, ::-1] if flip else part
 
 
-def params_of(
-    spec: Spec, indices: npt.NDArray[np.int64], split: str, backend: backends.Backend, threads: int | None
-) -> Params:
-    """The complete params (N,) of videos (N,); a pass over each video where its grey mapping asks for that."""
-    return completed(spec, spec.params(indices, split), backend, threads)
-
-
 def completed(spec: Spec, params: Params, backend: backends.Backend, threads: int | None) -> Params:
     """`params` (N,), as `spec.params` gives them, with what only a pass over each video can tell."""
     if not spec.generator.needs_extremes:
         return params
     if not isinstance(spec.generator, Mixed):
-        low, high = backend.extremes(spec.generator.name, params, spec.shape, threads)
-        return spec.generator.with_extremes(params, low, high)
+        return spec.generator.with_extremes(params, *backend.extremes(spec.generator.name, params, spec.shape, threads))
     params = params.copy()
     for number, part in enumerate(spec.generator.parts):
         mine = params["part"] == number
         if part.needs_extremes and mine.any():
             theirs = mixed.unpack(params[mine], type(part))
-            low, high = backend.extremes(part.name, theirs, spec.shape, threads)
-            mixed.pack(params, mine, part.with_extremes(theirs, low, high))
+            extremes = backend.extremes(part.name, theirs, spec.shape, threads)
+            mixed.pack(params, mine, part.with_extremes(theirs, *extremes))
     return params
 
 
@@ -180,19 +172,14 @@ def render(
     if threads is not None:
         checks.integer("threads", threads, 1)
     indices = np.atleast_1d(spec.indices(index, split))
-    windows: list[Window]
-    if window is None or isinstance(window, Window):
-        windows = [window or Window()] * len(indices)
-    elif isinstance(window, (list, tuple)) and all(isinstance(w, Window) for w in window):
-        windows = list(window)
-    else:
+    one = window if isinstance(window, Window) else Window()
+    windows = [one] * len(indices) if window is None or window is one else window
+    if not isinstance(windows, (list, tuple)) or not all(isinstance(w, Window) for w in windows):
         raise ArgumentError("must be a Window, or a list of them, one for each video", "window", window)
     if len(windows) != len(indices):
         raise ArgumentError(f"has {len(windows)} entries for {len(indices)} videos; give one, or one each", "window")
     packed = [w.pack(spec.shape) for w in windows]
-    extents = {extent for _, extent in packed}
-    if not extents:  # of no videos at all
-        extents = {(window if isinstance(window, Window) else Window()).pack(spec.shape)[1]}
+    extents = {extent for _, extent in packed} or {one.pack(spec.shape)[1]}
     if len(extents) > 1:
         raise ArgumentError(f"the windows of one call must have the same extent, not {sorted(extents)}")
     shape = (len(indices), *extents.pop())
@@ -203,12 +190,9 @@ def render(
     here = isinstance(out, np.ndarray)
     fits = here and out.shape == target and out.dtype == np.uint8 and out.flags.c_contiguous and out.flags.writeable
     if here and not fits:
-        raise ArgumentError(
-            f"must be a writeable C-contiguous uint8 array of shape {target}, not {out.dtype} {out.shape}", "out"
-        )
-    params, name = params_of(spec, indices, split, chosen, threads), spec.generator.name
-    if here:
-        paint(chosen, name, params, origins, out.reshape(shape), threads)
-    else:
-        paint(chosen, name, params, origins, out, threads, target)
+        must = f"must be a writeable C-contiguous uint8 array of shape {target}"
+        raise ArgumentError(f"{must}, not {out.dtype} {out.shape}", "out")
+    params = completed(spec, spec.params(indices, split), chosen, threads)
+    into, kind = (out.reshape(shape), None) if here else (out, target)
+    paint(chosen, spec.generator.name, params, origins, into, threads, kind)
     return out

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 Words: TypeAlias = npt.NDArray[np.uint32]
+Integers: TypeAlias = npt.NDArray[np.int64]
 
 MULTIPLIER_0: Final = 0xD2511F53
 MULTIPLIER_1: Final = 0xCD9E8D57
@@ -96,12 +97,12 @@ def video_keys(seed: int, split: int, index: npt.ArrayLike, version: int) -> Wor
     return philox4x32(counter, [seed & 0xFFFFFFFF, seed >> 32])[..., :2]
 
 
-def choose(word: Words, n: int) -> npt.NDArray[np.int64]:
+def choose(word: Words, n: int | Integers) -> Integers:
     """A number in [0, n) from each 32-bit word, by multiplication and shift; the bias is below n / 2**32."""
-    return (word.astype(np.uint64) * np.uint64(n) >> np.uint64(32)).astype(np.int64)
+    return (word.astype(np.uint64) * np.asarray(n, np.uint64) >> np.uint64(32)).astype(np.int64)
 
 
-def permute(positions: npt.ArrayLike, n: int, seed: int, number: npt.ArrayLike = 0) -> npt.NDArray[np.int64]:
+def permute(positions: npt.ArrayLike, n: int, seed: int, number: npt.ArrayLike = 0) -> Integers:
     """Where each position of 0 ... n - 1 goes in a keyed permutation: a bijection computed per position, never stored.
 
     A Feistel network over the digits of a x b >= n, a = ceil(sqrt(n)), with additions mod a and b and Philox as the round

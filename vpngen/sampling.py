@@ -17,6 +17,8 @@ import numpy.typing as npt
 from vpngen import checks, rng
 from vpngen.checks import MAX_SIDE, Shape
 from vpngen.errors import ArgumentError
+from vpngen.fields import keep
+from vpngen.rng import Integers
 
 CROPS: Final = ("corners", "random", "center")
 TIMES: Final = ("random", "center", "start")
@@ -25,8 +27,6 @@ QUARTER_OCTAVES: Final = tuple(2 ** (-i / 4) for i in range(5))
 ENDLESS_SAMPLES: Final = 2**48
 """Samples set aside for an epoch of an endless stream."""
 MOST_SAMPLES: Final = 2**62
-
-Integers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -52,24 +52,20 @@ class Augment:
     scales: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        def keep(name: str, value: object) -> None:
-            object.__setattr__(self, name, value)
-
         checks.one_of("time", self.time, TIMES)
         checks.one_of("crop", self.crop, CROPS)
-        keep("flip", checks.number("flip", self.flip, lambda v: 0 <= v <= 1, "from 0 to 1"))
-        if isinstance(self.step, (list, tuple)) and len(self.step) != 1:
-            keep("step", checks.integers("step", self.step, 1, MAX_SIDE))
-            if not self.step:
-                raise ArgumentError("must be a positive integer, or several", "step", self.step)
+        keep(self, flip=checks.number("flip", self.flip, lambda v: 0 <= v <= 1, "from 0 to 1"))
+        if not isinstance(self.step, (list, tuple)):
+            keep(self, step=checks.integer("step", self.step, 1, MAX_SIDE))
+        elif steps := checks.integers("step", self.step, 1, MAX_SIDE):
+            keep(self, step=steps if len(steps) > 1 else steps[0])
         else:
-            (step,) = self.step if isinstance(self.step, (list, tuple)) else (self.step,)
-            keep("step", checks.integer("step", step, 1, MAX_SIDE))
+            raise ArgumentError("must be a positive integer, or several", "step", self.step)
         if self.scales is not None:
             scales = checks.numbers("scales", self.scales if isinstance(self.scales, (list, tuple)) else (self.scales,))
             if not scales or not all(0 < scale <= 1 for scale in scales):
                 raise ArgumentError("must be numbers above 0 and up to 1, or None", "scales", self.scales)
-            keep("scales", scales)
+            keep(self, scales=scales)
 
     @property
     def steps(self) -> tuple[int, ...]:
@@ -96,22 +92,16 @@ section 3.3, any window, and the one clip in the middle."""
 
 def augmentation(value: str | Mapping[str, Any] | Augment | None) -> Augment:
     """`value` as an Augment: a name of `AUGMENTATIONS`, its fields, or None for `none`. Raises ArgumentError."""
-    if isinstance(value, Augment):
-        return value
-    if value is None:
-        return AUGMENTATIONS["none"]
     known = [f.name for f in dataclasses.fields(Augment)]
     if isinstance(value, Mapping):
         checks.known("field", list(map(str, value)), known, "an augmentation")
         return Augment(**value)
-    if not isinstance(value, str) or value not in AUGMENTATIONS:
-        raise ArgumentError(
-            f"must be one of {', '.join(AUGMENTATIONS)}, a vpngen.sampling.Augment or a "
-            f"dictionary of its fields ({', '.join(known)})",
-            "augment",
-            value,
-        )
-    return AUGMENTATIONS[value]
+    if value is None or (isinstance(value, str) and value in AUGMENTATIONS):
+        return AUGMENTATIONS[value or "none"]
+    if not isinstance(value, Augment):
+        others = f"a vpngen.sampling.Augment or a dictionary of its fields ({', '.join(known)})"
+        raise ArgumentError(f"must be one of {', '.join(AUGMENTATIONS)}, {others}", "augment", value)
+    return value
 
 
 @dataclass(frozen=True)
@@ -146,9 +136,8 @@ class Sampling:
         if longest > frames or wider:
             stepped = f" at a step of {max(self.augment.steps)}" if max(self.augment.steps) > 1 else ""
             remedy = "; `augment` with `scales` enlarges them" if longest <= frames else ""
-            raise ArgumentError(
-                f"{stepped} is larger than the videos, which are {self.shape}{remedy}", "clip", self.clip
-            )
+            problem = f"{stepped} is larger than the videos, which are {self.shape}{remedy}"
+            raise ArgumentError(problem, "clip", self.clip)
 
     @property
     def scaled(self) -> bool:
@@ -162,9 +151,8 @@ class Sampling:
         if self.augment.scales is None:
             return ((height, width),)
         fit = min(self.shape[1] / height, self.shape[2] / width)
-        return tuple(
-            (max(int(height * fit * s + 1e-9), 1), max(int(width * fit * s + 1e-9), 1)) for s in self.augment.scales
-        )
+        tall, wide = height * fit, width * fit
+        return tuple((max(int(tall * s + 1e-9), 1), max(int(wide * s + 1e-9), 1)) for s in self.augment.scales)
 
     @property
     def epochs(self) -> int:
@@ -173,9 +161,8 @@ class Sampling:
 
     @property
     def _epoch_samples(self) -> int:
-        if self.length is not None:
-            return self.length
-        return ENDLESS_SAMPLES // self.videos * self.videos  # so that epochs begin with a pass over the videos
+        # Endless ones have whole passes, so that each begins with a pass over the videos.
+        return self.length or ENDLESS_SAMPLES // self.videos * self.videos
 
     def settings(self) -> dict[str, Any]:
         """What decides which samples come, as JSON has it."""
@@ -204,30 +191,24 @@ class Sampling:
         words = rng.philox4x32(counter[:slots], [self.seed & 0xFFFFFFFF, self.seed >> 32])
         time, place, place_2, mirror = np.moveaxis(words[0], -1, 0)
         side = rng.choose(words[1, :, 0], len(self.sides)) if len(self.sides) > 1 else np.zeros(n, np.int64)
-        step = np.array(augment.steps)[
-            rng.choose(words[1, :, 1], len(augment.steps)) if len(augment.steps) > 1 else side * 0
-        ]
+        steps = np.array(augment.steps)
+        step = steps[rng.choose(words[1, :, 1], len(steps)) if len(steps) > 1 else side * 0]
 
         frames, height, width = self.shape
         room_t = frames - (self.clip[0] - 1) * step - 1
         room_y, room_x = (np.array([height, width]) - np.array(self.sides)[side]).T
         if augment.time == "random":
-            t0 = _choose(time, room_t + 1)
+            t0 = rng.choose(time, room_t + 1)
         else:
             t0 = room_t // 2 if augment.time == "center" else np.zeros(n, np.int64)
         if augment.crop == "random":
-            y0, x0 = _choose(place, room_y + 1), _choose(place_2, room_x + 1)
+            y0, x0 = rng.choose(place, room_y + 1), rng.choose(place_2, room_x + 1)
         else:
             corner = rng.choose(place, 5) if augment.crop == "corners" else np.full(n, 4)
             y0 = np.where(corner == 4, room_y // 2, corner // 2 * room_y)
             x0 = np.where(corner == 4, room_x // 2, corner % 2 * room_x)
         flip = mirror < augment.flip * 2**32
         return np.stack([t0, step, y0, x0, flip], axis=1).astype(np.int32), side
-
-
-def _choose(words: rng.Words, n: Integers) -> Integers:
-    """A number in [0, n) from each word, as `rng.choose`, for n (N,) that differ."""
-    return (words.astype(np.uint64) * n.astype(np.uint64) >> np.uint64(32)).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -258,35 +239,32 @@ class Deal:
     def __post_init__(self) -> None:
         if self.stop is None or self.drop_last:
             return
-        left, whole = self.stop - self.start, self.batch * self.ranks
-        odd = 0 < left % whole < self.ranks
-        if odd and (left < whole or whole + left % whole < 2 * self.ranks):
-            raise ArgumentError(
-                f"the last {left % whole} samples of the epoch cannot give each of {self.ranks} ranks a batch; give "
-                f"drop_last=True, or another `batch_size` (={self.batch})"
-            )
+        full, rest = divmod(self.stop - self.start, self.whole)
+        if 0 < rest < self.ranks and (not full or self.whole + rest < 2 * self.ranks):
+            problem = f"the last {rest} samples of the epoch cannot give each of {self.ranks} ranks a batch"
+            raise ArgumentError(f"{problem}; give drop_last=True, or another `batch_size` (={self.batch})")
+
+    @property
+    def whole(self) -> int:
+        """Samples of a full step."""
+        return self.batch * self.ranks
 
     @property
     def steps(self) -> int | None:
         """The number of batches of every rank; None for an endless epoch."""
         if self.stop is None:
             return None
-        whole = self.batch * self.ranks
-        return (self.stop - self.start) // whole if self.drop_last else -(-(self.stop - self.start) // whole)
+        full, rest = divmod(self.stop - self.start, self.whole)
+        return full + (rest > 0 and not self.drop_last)
 
     def bound(self, step: int) -> int:
         """The first sample of a step; that of step `steps` is the end."""
-        at = self.start + step * self.batch * self.ranks
+        at = self.start + step * self.whole
         if self.stop is None or self.drop_last:
             return at
-        steps = -(-(self.stop - self.start) // (self.batch * self.ranks))
-        if step >= steps:
-            return self.stop
-        whole = self.batch * self.ranks
-        rest = (self.stop - self.start) % whole
-        if step == steps - 1 and 0 < rest < self.ranks:
-            return at - whole + (whole + rest + 1) // 2
-        return at
+        if 0 < self.stop - at < self.ranks:  # the last step: it takes half of the one before
+            return at - self.whole + (self.whole + self.stop - at + 1) // 2
+        return min(at, self.stop)
 
     def batch_of(self, step: int, rank: int) -> tuple[int, int]:
         """Samples [first, last) of the batch of a rank in a step."""

@@ -5,35 +5,35 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import inspect
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from vpngen import checks, rng
-from vpngen.checks import MAX_SIDE as MAX_SIDE
 from vpngen.errors import ArgumentError
+from vpngen.fields import keep
 from vpngen.generators import GENERATORS, Generator, Mixed, Parameter, Params, Progress, Shape
+from vpngen.generators.base import named
 
 FORMAT_VERSION: Final = 1
 """The version of the byte contract. A change of any golden digest is a new version; old ones keep rendering."""
 SPLITS: Final = ("train", "val")
 MAX_VIDEOS: Final = 2**48
 
+_Maker = TypeVar("_Maker", bound=Callable[..., Any])
+
 
 def check_version(value: Any) -> int:
     """`value` as a format version that this vpngen renders. Raises ArgumentError."""
     version = checks.integer("format_version", value, 1, 2**16 - 1)
     if version > FORMAT_VERSION:
-        raise ArgumentError(
-            f"is newer than this vpngen knows ({FORMAT_VERSION}); upgrade with: pip install --upgrade vpngen",
-            "format_version",
-            version,
-        )
+        problem = f"is newer than this vpngen knows ({FORMAT_VERSION}); upgrade with: pip install --upgrade vpngen"
+        raise ArgumentError(problem, "format_version", version)
     return version
 
 
@@ -77,9 +77,8 @@ class Spec:
         if not isinstance(self.generator, Generator):
             raise ArgumentError("must be a generator such as that of vpngen.perlin()", "generator", self.generator)
         checked = _counted(self.generator.n_categories, self.instances, self.val_instances, self.seed)
-        checked |= {"format_version": check_version(self.format_version), "shape": checks.shape("shape", self.shape)}
-        for name, value in checked.items():
-            object.__setattr__(self, name, value)
+        version, shape = check_version(self.format_version), checks.shape("shape", self.shape)
+        keep(self, format_version=version, shape=shape, **checked)
         self.generator.check(self.shape)
 
     # --- JSON both ways
@@ -105,19 +104,7 @@ class Spec:
             check_version(fields["format_version"])
         if set(fields) != known:
             raise ArgumentError(f"a spec has the fields {sorted(known)}, not {sorted(map(str, fields))}")
-        if not isinstance(fields["generator"], Mapping):
-            raise ArgumentError("must be a name with its parameters", "generator", fields["generator"])
-        parameters = dict(fields["generator"])
-        name = parameters.pop("name", None)
-        if not isinstance(name, str) or name not in GENERATORS:
-            raise ArgumentError(f"generator {name!r} is unknown; known: {', '.join(GENERATORS)}")
-        shape = fields["shape"]
-        rest = {k: fields[k] for k in known - {"generator", "shape"}}
-        return cls(
-            generator=GENERATORS[name].from_dict(parameters),
-            shape=tuple(shape) if isinstance(shape, list) else shape,
-            **rest,
-        )
+        return cls(**{**fields, "generator": named(fields["generator"], GENERATORS)})
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces."""
@@ -175,10 +162,8 @@ class Spec:
         Raises:
             ArgumentError: an unknown name, with the known ones.
         """
-        known = presets()
-        if not isinstance(name, str) or name not in known:
-            raise ArgumentError(f"is unknown; known: {', '.join(known)}", "preset", name)
-        return cls.make(**{**{k: v for k, v in known[name].items() if k != "about"}, **changes})
+        options = presets()[checks.one_of("preset", name, presets())]
+        return cls.make(**{**{k: v for k, v in options.items() if k != "about"}, **changes})
 
     # --- what is in the set
 
@@ -204,8 +189,7 @@ class Spec:
     @property
     def video_bytes(self) -> int:
         """Bytes of one video: one a pixel."""
-        frames, height, width = self.shape
-        return frames * height * width
+        return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
@@ -220,9 +204,7 @@ class Spec:
         n = self.n_videos(split)
         if array.size and not (array.min() >= 0 and array.max() < n):
             bad = array[(array < 0) | (array >= n)].flat[0]
-            raise ArgumentError(
-                f"video index {bad} is outside the {split} split, which holds {n} videos (0 to {n - 1})"
-            )
+            raise ArgumentError(f"video index {bad} is outside the {split} split of {n} videos (0 to {n - 1})")
         return array.astype(np.int64)
 
     def label(self, index: int, split: str = "train") -> int:
@@ -254,49 +236,50 @@ class Spec:
 
 def presets() -> dict[str, dict[str, Any]]:
     """Name -> what `Spec.make` is given for it, with the `generator`, and `about`: its place in the paper."""
-    return {
-        name: {"generator": kind.name, **options}
-        for kind in GENERATORS.values()
-        for name, options in kind.presets.items()
-    }
+    kinds = GENERATORS.values()
+    return {name: {"generator": kind.name, **options} for kind in kinds for name, options in kind.presets.items()}
 
 
-def maker(generator: str) -> Callable[..., Spec]:
-    """`Spec.make` for one generator, with its options as signature and documentation."""
-    kind = GENERATORS[generator]
-    by_place, by_name = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
-
-    def make(*counts: int, progress: Progress | None = None, **options: Any) -> Spec:
-        given = dict(zip(("categories", "instances"), counts, strict=False))
-        if len(counts) > 2 or given.keys() & options:
-            raise TypeError(f"{generator}() takes `categories` and `instances`, once each, and the rest by keyword")
-        return Spec.make(generator, progress=progress, **given, **options)
-
-    signature, lines = [], []
-    for f in kind.options():
-        how = by_place if f.name in ("categories", "instances") else by_name
-        default = None if f.default is dataclasses.MISSING else f.default
-        signature.append(
-            inspect.Parameter(f.name, how, default=default, annotation=f.type + " | None" * (default is None))
-        )
-        lines.append(f"{f.name}: {f.help}" + (f" One of {', '.join(f.choices)}." if f.choices else ""))
-    signature.append(inspect.Parameter("progress", by_name, default=None, annotation="Progress | None"))
-    lines.append("progress: called with (categories found, categories) while categories are searched for.")
-    make.__name__ = make.__qualname__ = generator
-    make.__signature__ = inspect.Signature(signature, return_annotation="Spec")  # type: ignore[attr-defined]
-    args = "\n        ".join(lines)
-    make.__doc__ = f"""A set of {kind.title}; where nothing is said, that of the paper. See `Spec.make`.
-
-    Args:
-        {args}
-
-    Raises:
-        ArgumentError: an unknown option, a value that is not allowed, or counts that cannot be made.
-    """
+def _documented(make: _Maker) -> _Maker:
+    """`make`, whose docstring lists all options of the generator of its name."""
+    options = GENERATORS[make.__name__].options()
+    lines = [f"{f.name}: {f.help}" + f" One of {', '.join(f.choices)}." * bool(f.choices) for f in options]
+    lines.append(
+        "progress: called with (categories found, categories) while categories are searched for.\n\n    Raises:"
+    )
+    lines.append("ArgumentError: an unknown option, a value that is not allowed, or counts that cannot be made.")
+    make.__doc__ = "\n        ".join([f"{make.__doc__}\n\n    Args:", *lines])
     return make
 
 
-perlin, fractal = maker("perlin"), maker("fractal")
+@_documented
+def perlin(
+    categories: int = 256,
+    instances: int = 512,
+    *,
+    val_instances: int = 0,
+    shape: Shape = (240, 240, 240),
+    seed: int = 0,
+    **options: Any,
+) -> Spec:
+    """A set of Video Perlin Noise; where nothing is said, that of the paper. See `Spec.make`."""
+    counts: Any = {"categories": categories, "instances": instances, "val_instances": val_instances, "shape": shape}
+    return Spec.make("perlin", **counts, seed=seed, **options)
+
+
+@_documented
+def fractal(
+    categories: int | None = None,
+    instances: int = 1000,
+    *,
+    val_instances: int = 0,
+    shape: Shape = (100, 362, 362),
+    seed: int = 0,
+    **options: Any,
+) -> Spec:
+    """A set of Video Fractal; where nothing is said, that of the paper. See `Spec.make`."""
+    counts: Any = {"categories": categories, "instances": instances, "val_instances": val_instances, "shape": shape}
+    return Spec.make("fractal", **counts, seed=seed, **options)
 
 
 def mixed(*specs: Spec) -> Spec:
@@ -316,8 +299,7 @@ def mixed(*specs: Spec) -> Spec:
         for field in ("instances", "val_instances", "shape", "seed", "format_version"):
             here, first = getattr(spec, field), getattr(specs[0], field)
             if here != first:
-                raise ArgumentError(
-                    f"the specs of a mixture must have one `{field}`; that of spec {number} is {here}, of spec 0 {first}"
-                )
+                problem = f"one `{field}`; that of spec {number} is {here}, of spec 0 {first}"
+                raise ArgumentError(f"the specs of a mixture must have {problem}")
         parts += spec.generator.parts if isinstance(spec.generator, Mixed) else [spec.generator]
     return dataclasses.replace(specs[0], generator=Mixed(tuple(parts)))

@@ -9,9 +9,11 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import math
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -20,7 +22,7 @@ import numpy.typing as npt
 
 from vpngen import backends, checks, files
 from vpngen.errors import ArgumentError, MissingError, RunError
-from vpngen.generators import Progress, Shape
+from vpngen.generators import Fractal, Progress, Shape
 from vpngen.generators import fractal as _fractal
 from vpngen.units import usable_cpus
 
@@ -44,8 +46,8 @@ def make(
     *,
     ifs_dir: str | Path | None = None,
     **choices: Any,
-) -> dict[str, Any]:
-    """The fields of `vpngen.generators.Fractal` with so many systems, for videos of `shape` (t, y, x).
+) -> Fractal:
+    """A generator with so many systems, for videos of `shape` (t, y, x).
 
     Args:
         categories: the number of iterated function systems; None for 1,000, or for all in `ifs_dir`.
@@ -65,47 +67,34 @@ def make(
     if categories is not None:
         categories = n = checks.integer("categories", categories, 1, MOST_CATEGORIES)
     # What else is wrong is said before a search, which can take minutes.
-    fields = dict(choices)
-    unknown_yet = _fractal.Fractal((1,) * n, attempts=(0,) * n, **fields)
-    unknown_yet.check(shape)
+    made = Fractal((1,) * n, attempts=(0,) * n, **choices)
+    made.check(shape)
     if ifs_dir is not None:
-        fields["table"], fields["sizes"] = read_folder(Path(ifs_dir), categories)
-        plain = _fractal.Fractal((1,) * len(fields["sizes"]), **fields)
-        return {"variants": tuple(_variants(plain.systems, plain.weight, Path(ifs_dir), progress)), **fields}
-    fields["attempts"], variants = search(n, unknown_yet.search_seed, progress)
-    if unknown_yet.weight != USUAL_WEIGHT:
-        found = _fractal.Fractal(variants, **fields)
-        variants = tuple(_variants(found.systems, found.weight, None, progress))
-    return {"variants": variants, **fields}
-
-
-def missing() -> str | None:
-    """What is to be done where the systems that come with the package cannot be read; None where they can."""
-    return None if read_found(SHIPPED, 0) else "damaged or missing: pip install --force-reinstall vpngen"
+        table, sizes = read_folder(Path(ifs_dir), categories)
+        made = replace(made, variants=(1,) * len(sizes), attempts=(), table=table, sizes=sizes)
+    else:
+        attempts, variants = search(n, made.search_seed, progress)
+        made = replace(made, variants=variants, attempts=attempts)
+        if made.weight == USUAL_WEIGHT:
+            return made
+    return replace(made, variants=tuple(_variants(made, ifs_dir, progress)))
 
 
 # --- the search
 
 
-def search(
-    categories: int, seed: int = 0, progress: Progress | None = None, cache: bool = True
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def search(categories: int, seed: int, progress: Progress | None = None) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The accepted attempt of each of the first `categories`, and the bits of its usable variants.
 
     Raises:
         MissingError: the numba backend cannot run here.
         RunError: a category of which no candidate is accepted.
     """
-    known: list[tuple[int, int]] = []
-    if cache:
-        for path in (SHIPPED, _cache(seed)) if seed == 0 else (_cache(seed),):
-            known = max(known, read_found(path, seed), key=len)
+    known = max(read_found(SHIPPED, seed), read_found(_cache(seed), seed), key=len)
     if len(known) < categories:
-        fresh = _search(len(known), categories, seed, progress)
-        known = known + fresh
-        if cache:
-            with contextlib.suppress(OSError, MissingError):  # a cache that cannot be written costs time, not results
-                write_found(_cache(seed), seed, known)
+        known += _search(len(known), categories, seed, progress)
+        with contextlib.suppress(OSError, MissingError):  # a cache that cannot be written costs time, not results
+            write_found(_cache(seed), seed, known)
     return tuple(a for a, _ in known[:categories]), tuple(v for _, v in known[:categories])
 
 
@@ -128,9 +117,7 @@ def accepted(category: int, seed: int, backend: Any) -> int:
         found = backend.fill(_fractal.trials(systems, keys), enough)
         if len(good := np.flatnonzero(found[:, 1] >= enough)):
             return start + int(good[0])
-    raise RunError(
-        f"none of {MOST_ATTEMPTS:,} candidates of category {category} with search seed {seed} fills the canvas"
-    )
+    raise RunError(f"none of {MOST_ATTEMPTS:,} candidates of category {category}, search seed {seed}, fills the canvas")
 
 
 def usable_variants(systems: _fractal.Systems, keys: npt.NDArray[np.uint32], weight: float, backend: Any) -> int:
@@ -205,15 +192,12 @@ def read_system(path: Path) -> npt.NDArray[np.float32]:
         numbers = [[float(field) for field in line] for line in lines]
     except (OSError, ValueError) as error:
         raise wrong(str(error)) from None
-    if bad := [i for i, line in enumerate(numbers, start=1) if len(line) != 7]:
-        raise wrong(f"line {bad[0]} has {len(numbers[bad[0] - 1])} columns in place of 7")
+    for i, line in enumerate(numbers, start=1):
+        if len(line) != 7 or not all(map(math.isfinite, line)):
+            raise wrong(f"line {i} must have 7 finite numbers")
     if not 1 <= len(numbers) <= _fractal.MOST_MAPS:
         raise wrong(f"it has {len(numbers)} maps; from 1 to {_fractal.MOST_MAPS} are allowed")
     table = np.array(numbers)
-    if not np.isfinite(table).all():
-        raise wrong(
-            f"line {int(np.flatnonzero(~np.isfinite(table).all(axis=1))[0]) + 1} has a number that is not finite"
-        )
     if np.abs(table[:, :6]).max() > _fractal.MOST_PARAMETER:
         raise wrong(f"a parameter is beyond {_fractal.MOST_PARAMETER}; FractalDB's lie between -1 and 1")
     if (table[:, 6] < 0).any() or abs(table[:, 6].sum() - 1) > 1e-3:
@@ -221,13 +205,13 @@ def read_system(path: Path) -> npt.NDArray[np.float32]:
     return table.astype("<f4")
 
 
-def _variants(systems: _fractal.Systems, weight: float, folder: Path | None, progress: Progress | None) -> list[int]:
+def _variants(made: Fractal, folder: str | Path | None, progress: Progress | None) -> list[int]:
     """The bits of the usable variants of each system; those of `folder` must be usable themselves."""
-    backend = backends.kernels("numba", "fractal")
+    backend, systems = backends.kernels("numba", "fractal"), made.systems
 
     def one(i: int) -> int:
         system = _fractal.Systems(systems.count[i : i + 1], systems.maps[i : i + 1], systems.thresholds[i : i + 1])
-        usable = usable_variants(system, _fractal.candidates(0, [i], [0])[1], weight, backend)
+        usable = usable_variants(system, _fractal.candidates(0, [i], [0])[1], made.weight, backend)
         if folder is not None and not usable & 1:
             why = "its points leave, or fall on less than a hundredth of the canvas"
             raise ArgumentError(f"holds a category that never fills, number {i}: {why}", "ifs_dir", str(folder))

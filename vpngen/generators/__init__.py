@@ -7,11 +7,7 @@ from vpngen.generators.mixed import Mixed, kinds
 from vpngen.generators.perlin import Perlin
 
 # New ones go to the end: `Mixed` stores the place of a generator in this list.
-for generator in (
-    Perlin,
-    Fractal,
-    Mixed,
-):
+for generator in (Perlin, Fractal, Mixed):
     GENERATORS[generator.name] = generator
 
 __all__ = [

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, ClassVar, Final, NamedTuple, Self
 
 import numpy as np
@@ -18,6 +18,8 @@ from vpngen import checks
 from vpngen.checks import Shape
 from vpngen.errors import ArgumentError
 from vpngen.fields import Field, described
+from vpngen.floats import F32
+from vpngen.rng import Integers, Words
 
 Pixels = npt.NDArray[np.uint8]
 Params = np.ndarray[Any, np.dtype[np.void]]
@@ -121,10 +123,11 @@ class Generator(ABC):
         Raises:
             ArgumentError: an unknown field, or a value that the generator does not allow.
         """
-        checks.known("parameter", fields, [f.name for f in dataclasses.fields(cls)], f"the {cls.name} generator")
-        needed = {f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING}
-        if lacking := sorted(needed - set(fields)):
-            raise ArgumentError(f"the {cls.name} generator needs `{lacking[0]}`, which is missing")
+        defaults = {f.name: f.default for f in dataclasses.fields(cls)}
+        checks.known("parameter", fields, defaults, f"the {cls.name} generator")
+        for name, default in defaults.items():
+            if default is dataclasses.MISSING and name not in fields:
+                raise ArgumentError(f"the {cls.name} generator needs `{name}`, which is missing")
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
 
     def to_dict(self) -> dict[str, Any]:
@@ -162,13 +165,7 @@ class Generator(ABC):
         """Raise ArgumentError unless videos of `shape` (t, y, x) can be made."""
 
     @abstractmethod
-    def params(
-        self,
-        shape: Shape,
-        keys: npt.NDArray[np.uint32],
-        category_ids: npt.NDArray[np.int64],
-        instances: npt.NDArray[np.int64],
-    ) -> Params:
+    def params(self, shape: Shape, keys: Words, category_ids: Integers, instances: Integers) -> Params:
         """The params of videos: a record of `params_dtype` for each key (N, 2), category id (N,) and number within it (N,)."""
 
     @abstractmethod
@@ -185,15 +182,13 @@ class Generator(ABC):
         """Whether params are complete only after `with_extremes`."""
         return False
 
-    def with_extremes(self, params: Params, low: npt.NDArray[np.float32], high: npt.NDArray[np.float32]) -> Params:
+    def with_extremes(self, params: Params, low: F32, high: F32) -> Params:
         """`params` completed by the least and greatest value (N,) of each video, as `params` without them give it."""
         raise NotImplementedError
 
     @staticmethod
     @abstractmethod
-    def reference(
-        params: np.void, t: npt.NDArray[np.int64], y: npt.NDArray[np.int64], x: npt.NDArray[np.int64]
-    ) -> npt.NDArray[np.float32]:
+    def reference(params: np.void, t: Integers, y: Integers, x: Integers) -> F32:
         """The grey levels of one video before rounding down, at frames `t`, rows `y`, columns `x`: float32 (T, Y, X).
 
         This is the definition of the format: other backends must give its bytes.
@@ -234,3 +229,12 @@ class Generator(ABC):
 
 GENERATORS: Final[dict[str, type[Generator]]] = {}
 """Name -> generator; `vpngen.generators` holds the list that fills it."""
+
+
+def named(fields: Any, allowed: Collection[str]) -> Generator:
+    """The generator that `fields` are the `name` and the parameters of. Raises ArgumentError where it is not `allowed`."""
+    name = fields.get("name") if isinstance(fields, Mapping) else None
+    if not isinstance(name, str) or name not in allowed:
+        given = fields if name is None else name
+        raise ArgumentError(f"must have the name of {' or '.join(allowed)}, and parameters", "generator", given)
+    return GENERATORS[name].from_dict({k: v for k, v in fields.items() if k != "name"})

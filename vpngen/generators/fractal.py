@@ -29,7 +29,7 @@ from __future__ import annotations
 import base64
 import binascii
 import functools
-import importlib
+import importlib  # of `vpngen.systems`, which searches with a backend and so lies above this module
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Self
@@ -40,9 +40,10 @@ import numpy.typing as npt
 from vpngen import checks, rng
 from vpngen.checks import Shape
 from vpngen.errors import ArgumentError
-from vpngen.fields import Field, field
+from vpngen.fields import Field, field, keep
 from vpngen.floats import F32, fma
 from vpngen.generators.base import Generator, Parameter, Params, Progress, usual_counts
+from vpngen.rng import Integers, Words
 
 MOST_MAPS: Final = 7
 """A system has 2 to 7 maps."""
@@ -82,12 +83,12 @@ class Systems:
         thresholds: where the words of each map end but the last, uint32 (N, 6).
     """
 
-    count: npt.NDArray[np.int64]
+    count: Integers
     maps: F32
-    thresholds: npt.NDArray[np.uint32]
+    thresholds: Words
 
 
-def candidates(seed: int, categories: npt.ArrayLike, attempts: npt.ArrayLike) -> tuple[Systems, npt.NDArray[np.uint32]]:
+def candidates(seed: int, categories: npt.ArrayLike, attempts: npt.ArrayLike) -> tuple[Systems, Words]:
     """The systems that a search tries, and the keys (N, 2) of their orbits: functions of (seed, category, attempt).
 
     FractalDB's law: 2 to 7 maps, parameters uniform in [-1, 1), probabilities in proportion to |ad - bc|.
@@ -102,23 +103,22 @@ def candidates(seed: int, categories: npt.ArrayLike, attempts: npt.ArrayLike) ->
     slots[:, 0, 3] = rng.purpose_word(rng.PURPOSE_PARAMETERS, 0)
     words = np.moveaxis(rng.philox4x32(slots, keys), 1, 0).reshape(len(keys), 48)
     count = 2 + rng.choose(words[:, 0], MOST_MAPS - 1)
-    maps = ((words[:, 4:46] >> np.uint32(8)).astype(np.float32) * np.float32(2**-23) - np.float32(1)).reshape(
-        -1, MOST_MAPS, 6
-    )
+    maps = (words[:, 4:46] >> np.uint32(8)).astype(np.float32) * np.float32(2**-23) - np.float32(1)
+    maps = maps.reshape(-1, MOST_MAPS, 6)
     maps[np.arange(MOST_MAPS) >= count[:, None]] = 0
     wide = maps.astype(np.float64)
     weights = np.abs(wide[..., 0] * wide[..., 3] - wide[..., 1] * wide[..., 2])
     return Systems(count, maps, thresholds(weights)), keys
 
 
-def thresholds(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.uint32]:
+def thresholds(weights: npt.NDArray[np.float64]) -> Words:
     """uint32 (N, 6) from the weights (N, 7) of maps: map m is chosen by the words from threshold m - 1 up to threshold m."""
     total = np.cumsum(weights, axis=1)
     whole = np.where(total[:, -1:] > 0, total[:, -1:], 1)
     return np.minimum(np.floor(total[:, :-1] / whole * 2**32), 2**32 - 1).astype(np.uint32)
 
 
-def trials(systems: Systems, keys: npt.NDArray[np.uint32]) -> Params:
+def trials(systems: Systems, keys: Words) -> Params:
     """Params (N,) that draw systems (N,) as the search does: points on the canvas of `SEARCH_SHAPE`."""
     params = np.zeros(len(keys), Fractal.params_dtype)
     params["key"], params["maps"] = keys, systems.maps
@@ -181,24 +181,17 @@ class Fractal(Generator):
         ),
     )  # fmt: skip
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "vf-1000x1000": {"about": "Video Fractal, section 5.4 (tables 9 and 10): a million videos of 100 frames"},
+        "vf-1000x1000": {"about": "Video Fractal, section 5.4 (tables 9 and 10): a million videos of 100 frames"}
     }
     trial: ClassVar[Mapping[str, Any]] = {
         "categories": 8, "instances": 5, "shape": (240, 240, 240), "points_per_frame": 400,
     }  # fmt: skip
     params_dtype: ClassVar[np.dtype[np.void]] = np.dtype(
-        {
-            "names": [
-                "key", "maps", "thresholds", "count", "frames", "height", "width", "points_per_frame", "trail", "pad",
-                "patch", "level", "flips", "variant", "reserved",
-            ],
-            "formats": [
-                ("<u4", (2,)), ("<f4", (MOST_MAPS, 6)), ("<u4", (MOST_MAPS - 1,)), "<i4", "<i4", "<i4", "<i4", "<i4", "<i4",
-                "<i4", "<i4", "<i4", "<i4", "<i4", ("<i4", (3,)),
-            ],
-            "offsets": [0, 8, 176, 200, 204, 208, 212, 216, 220, 224, 228, 232, 236, 240, 244],
-            "itemsize": 256,
-        }
+        [
+            ("key", "<u4", (2,)), ("maps", "<f4", (MOST_MAPS, 6)), ("thresholds", "<u4", (MOST_MAPS - 1,)), ("count", "<i4"),
+            ("frames", "<i4"), ("height", "<i4"), ("width", "<i4"), ("points_per_frame", "<i4"), ("trail", "<i4"),
+            ("pad", "<i4"), ("patch", "<i4"), ("level", "<i4"), ("flips", "<i4"), ("variant", "<i4"), ("reserved", "<i4", (3,)),
+        ]
     )  # fmt: skip
 
     variants: tuple[int, ...]
@@ -215,49 +208,39 @@ class Fractal(Generator):
     level: int = field(127, "The grey level of what is drawn.")
 
     def __post_init__(self) -> None:
-        def keep(name: str, value: object) -> None:
-            object.__setattr__(self, name, value)
-
-        for name, least, most in (
-            ("search_seed", 0, checks.SEEDS), ("points_per_frame", 1, MOST_POINTS), ("trail", 0, MOST_TRAIL),
-            ("pad", 0, 32767), ("level", 1, 255),
+        one, several = checks.integer, checks.integers
+        for name, check, least, most in (
+            ("search_seed", one, 0, checks.SEEDS), ("points_per_frame", one, 1, MOST_POINTS), ("trail", one, 0, MOST_TRAIL),
+            ("pad", one, 0, 32767), ("level", one, 1, 255), ("variants", several, 1, 2**VARIANTS - 1),
+            ("attempts", several, 0, 2**32 - 1), ("sizes", several, 1, MOST_MAPS),
         ):  # fmt: skip
-            keep(name, checks.integer(name, getattr(self, name), least, most))
-        for name, least, most in (
-            ("variants", 1, 2**VARIANTS - 1), ("attempts", 0, 2**32 - 1), ("sizes", 1, MOST_MAPS),
-        ):  # fmt: skip
-            keep(name, checks.integers(name, getattr(self, name), least, most))
+            keep(self, **{name: check(name, getattr(self, name), least, most)})
         if not self.variants or not all(v & 1 for v in self.variants):
             raise ArgumentError("must have an odd number for each category: bit 0 is the system itself", "variants")
         if not isinstance(self.table, str):
             raise ArgumentError("must be text: base64 of float32 numbers", "table", self.table)
-        one = bool(self.attempts) != bool(self.table) == bool(self.sizes)
-        if not one or len(self.attempts or self.sizes) != len(self.variants):
+        single = bool(self.attempts) != bool(self.table) == bool(self.sizes)
+        if not single or len(self.attempts or self.sizes) != len(self.variants):
             raise ArgumentError("`attempts`, or `table` and `sizes`, must give one system for each of `variants`")
-        keep("weight", checks.number("weight", self.weight, lambda v: 0 <= v < 0.5, "from 0 to below 0.5"))
-        keep("flips", checks.flag("flips", self.flips))
-        checks.one_of("draw", self.draw, DRAWS)
+        weight = checks.number("weight", self.weight, lambda v: 0 <= v < 0.5, "from 0 to below 0.5")
+        keep(self, weight=weight, flips=checks.flag("flips", self.flips), draw=checks.one_of("draw", self.draw, DRAWS))
         if self.table:
             self._given()  # raises where it cannot be read
 
     @classmethod
-    def from_counts(
-        cls, categories: int | None, shape: Shape, progress: Progress | None = None, **options: Any
-    ) -> Self:
+    def from_counts(cls, categories: int | None, shape: Shape, progress: Progress | None, **options: Any) -> Self:
         """See `Generator.from_counts` and `vpngen.systems.make`; None stands for 1,000 categories, or all in `ifs_dir`."""
-        return cls(**_systems().make(categories, shape, progress, **options))
+        made: Self = importlib.import_module("vpngen.systems").make(categories, shape, progress, **options)
+        return made
 
     @classmethod
     def missing(cls) -> str | None:
-        """See `Generator.missing`."""
-        found: str | None = _systems().missing()
-        return found
-
-    # --- categories
+        systems = importlib.import_module("vpngen.systems")
+        lacking = not systems.read_found(systems.SHIPPED, 0)
+        return "damaged or missing: pip install --force-reinstall vpngen" if lacking else None
 
     @property
     def n_categories(self) -> int:
-        """The number of labels."""
         return len(self.variants)
 
     def category(self, category_id: int) -> tuple[int, ...]:
@@ -265,12 +248,9 @@ class Fractal(Generator):
         return (self.label(category_id),)
 
     def category_id(self, category: tuple[int, ...]) -> int:
-        """The inverse of `category`. Raises ArgumentError where this set has no such category."""
-        try:
-            (number,) = category
-        except (TypeError, ValueError):
-            raise ArgumentError("must be (number of the system,)", "category", category) from None
-        return self.category(number)[0]
+        if not isinstance(category, tuple) or len(category) != 1:
+            raise ArgumentError("must be (number of the system,)", "category", category)
+        return self.label(category[0])
 
     @functools.cached_property
     def systems(self) -> Systems:
@@ -285,21 +265,18 @@ class Fractal(Generator):
         except (TypeError, ValueError, binascii.Error):
             raise ArgumentError("must be base64 of float32 numbers", "table") from None
         if len(numbers) != 7 * sum(self.sizes) or not np.isfinite(numbers).all():
-            raise ArgumentError(
-                f"must hold seven finite numbers for each of the {sum(self.sizes)} maps of `sizes`", "table"
-            )
-        if np.abs(numbers.reshape(-1, 7)[:, :6]).max() > MOST_PARAMETER:
+            problem = f"must hold seven finite numbers for each of the {sum(self.sizes)} maps of `sizes`"
+            raise ArgumentError(problem, "table")
+        table = np.zeros((len(self.sizes), MOST_MAPS, 7), np.float32)
+        table[np.arange(MOST_MAPS) < np.array(self.sizes)[:, None]] = numbers.reshape(-1, 7)
+        maps, chances = table[..., :6], table[..., 6].astype(np.float64)
+        if np.abs(maps).max() > MOST_PARAMETER:
             raise ArgumentError(f"must hold parameters between -{MOST_PARAMETER} and {MOST_PARAMETER}", "table")
-        n = len(self.sizes)
-        maps, chances = np.zeros((n, MOST_MAPS, 6), np.float32), np.zeros((n, MOST_MAPS))
-        used = np.arange(MOST_MAPS) < np.array(self.sizes)[:, None]
-        maps[used], chances[used] = numbers.reshape(-1, 7)[:, :6], numbers.reshape(-1, 7)[:, 6]
         if (chances < 0).any() or not (chances.sum(axis=1) > 0).all():
             raise ArgumentError("must hold probabilities that are positive", "table")
         return Systems(np.array(self.sizes), maps, thresholds(chances))
 
     def check(self, shape: Shape) -> None:
-        """Raise ArgumentError unless videos of `shape` (t, y, x) can be made."""
         frames, height, width = shape
         if min(height, width) <= 2 * self.pad:
             raise ArgumentError(f"leaves nothing of frames of {height} x {width}", "pad", self.pad)
@@ -307,23 +284,13 @@ class Fractal(Generator):
             problem = f"is more than {MOST_POINTS:,} points in {frames} frames"
             raise ArgumentError(problem, "points_per_frame", self.points_per_frame)
 
-    # --- params
-
-    def params(
-        self,
-        shape: Shape,
-        keys: npt.NDArray[np.uint32],
-        category_ids: npt.NDArray[np.int64],
-        instances: npt.NDArray[np.int64],
-    ) -> Params:
-        """See `Generator.params`."""
+    def params(self, shape: Shape, keys: Words, category_ids: Integers, instances: Integers) -> Params:
         systems, (frames, height, width) = self.systems, shape
         bits = (np.array(self.variants)[category_ids, None] >> np.arange(VARIANTS)) & 1
-        usable = bits.sum(axis=1)
-        nth = instances % usable
+        flips, nth = np.divmod(instances, bits.sum(axis=1))
         params = np.zeros(len(keys), self.params_dtype)
         params["variant"] = np.argmax((np.cumsum(bits, axis=1) == nth[:, None] + 1), axis=1)
-        params["flips"] = instances // usable % 4 if self.flips else 0
+        params["flips"] = flips % 4 if self.flips else 0
         params["key"] = keys
         params["maps"] = systems.maps[category_ids] * factors(self.weight)[params["variant"]][:, None, :]
         params["thresholds"], params["count"] = systems.thresholds[category_ids], systems.count[category_ids]
@@ -334,7 +301,6 @@ class Fractal(Generator):
 
     @classmethod
     def check_params(cls, params: Params) -> None:
-        """See `Generator.check_params`."""
         for one in params:
             sizes = [int(one[name]) for name in ("frames", "height", "width", "points_per_frame")]
             good = all(1 <= s <= MOST_POINTS for s in sizes) and max(sizes[:3]) <= 65536
@@ -347,22 +313,16 @@ class Fractal(Generator):
 
     def parameters(self, shape: Shape, params: Params) -> dict[str, Parameter]:
         """`variant`, `flips`, `maps` (number of them) and `key` (sample, word) of each video."""
+        about = "0 the system itself; 1 + 4 p + w: parameter p of a, b, c, d, e, f times weight w of four"
         return {
-            "variant": Parameter(
-                params["variant"].copy(),
-                (),
-                "0 the system itself; 1 + 4 p + w: parameter p of a, b, c, d, e, f times weight w of four",
-            ),
+            "variant": Parameter(params["variant"].copy(), (), about),
             "flips": Parameter(params["flips"].copy(), (), "1 left to right, 2 top to bottom, 3 both"),
             "maps": Parameter(params["count"].copy(), (), "affine maps of the system"),
             "key": Parameter(params["key"].copy(), ("word",), "the Philox key of the video"),
         }
 
-    # --- how it is looked at
-
     @property
     def grows(self) -> bool:
-        """See `Generator.grows`."""
         return self.trail == 0
 
     def facts(self, shape: Shape) -> list[tuple[str, str]]:
@@ -370,16 +330,15 @@ class Fractal(Generator):
         source = "from files" if self.table else f"of search seed {self.search_seed}"
         usable = [bits.bit_count() for bits in self.variants]
         *some, last = (f"{f:g}" for f in factors(self.weight)[1:5, 0])
+        varied = f"itself, and a to f times {', '.join(some)} or {last}"
         flipped = "each as it is and mirrored three ways" if self.flips else "none is mirrored"
         pattern = "random 3 x 3 pixels around each point" if self.draw == "patch" else "a pixel for each point"
         shown = f"the last {self.trail} frames" if self.trail else "all frames until then"
         points = shape[0] * self.points_per_frame
+        maps = _span(self.systems.count.tolist())
         return [
-            ("systems", f"{len(usable):,} {source}, of {_span(self.systems.count.tolist())} maps"),
-            (
-                "variants",
-                f"{_span(usable)} of {VARIANTS} a system: itself, and a to f times {', '.join(some)} or {last}",
-            ),
+            ("systems", f"{len(usable):,} {source}, of {maps} maps"),
+            ("variants", f"{_span(usable)} of {VARIANTS} a system: {varied}"),
             ("flips", f"{'yes' if self.flips else 'no'}: {flipped}"),
             ("draw", f"{self.draw}: {pattern}, grey {self.level} on 0, with a margin of {self.pad}"),
             ("points", f"{self.points_per_frame:,} a frame, {points:,} a video; a frame shows those of {shown}"),
@@ -388,11 +347,9 @@ class Fractal(Generator):
     def caption(self, category_id: int, params: np.void) -> str:
         """The variant, and how it is mirrored."""
         variant, flips = int(params["variant"]), int(params["flips"])
-        words = "the system itself"
-        if variant:
-            parameter = (variant - 1) // 4
-            words = f"{'abcdef'[parameter]} x {factors(self.weight)[variant, parameter]:g}"
-        return f"{words}, {FLIPS[flips]}" if flips else words
+        parameter = (variant - 1) // 4
+        weighted = f"{'abcdef'[parameter]} x {factors(self.weight)[variant, parameter]:g}"
+        return ", ".join(filter(None, [weighted if variant else "the system itself", FLIPS[flips]]))
 
     def still(self, shape: Shape, frames: tuple[int, int] | None, temporal: int | None) -> int:
         """The last frame."""
@@ -402,11 +359,8 @@ class Fractal(Generator):
         """All frames."""
         return shape[0]
 
-    # --- the reference
-
     @staticmethod
-    def reference(params: np.void, t: npt.NDArray[np.int64], y: npt.NDArray[np.int64], x: npt.NDArray[np.int64]) -> F32:
-        """The grey levels of one video at frames `t`, rows `y`, columns `x`: float32 (T, Y, X)."""
+    def reference(params: np.void, t: Integers, y: Integers, x: Integers) -> F32:
         at, frame = _drawn(params.tobytes())
         lit = np.zeros((len(t), int(params["height"]) * int(params["width"])), bool)
         for k, now in enumerate(t):
@@ -421,13 +375,8 @@ def _span(numbers: list[int]) -> str:
     return str(low) if low == high else f"{low} to {high}"
 
 
-def _systems() -> Any:
-    """`vpngen.systems`, which searches with a backend and so lies above this module."""
-    return importlib.import_module("vpngen.systems")
-
-
 @functools.lru_cache(maxsize=2)  # of one video, frames are asked for some at a time
-def _drawn(record: bytes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _drawn(record: bytes) -> tuple[Integers, Integers]:
     return drawn(np.frombuffer(record, Fractal.params_dtype)[0])
 
 
@@ -455,15 +404,15 @@ def orbit(params: np.void) -> tuple[F32, F32, int]:
     return xs.ravel()[:points], ys.ravel()[:points], left
 
 
-def place(values: F32, pad: int, size: int) -> npt.NDArray[np.int64]:
+def place(values: F32, pad: int, size: int) -> Integers:
     """The pixel of each coordinate (N,), from `pad` to `size - pad`, or all at `pad` where they do not differ."""
     extent = values.max() - values.min()
     scale = np.float32(size - 2 * pad) / extent if extent > LEAST_EXTENT else np.float32(0)
-    steps: npt.NDArray[np.int64] = np.floor((values - values.min()) * scale).astype(np.int64)
+    steps: Integers = np.floor((values - values.min()) * scale).astype(np.int64)
     return np.minimum(pad + steps, size - 1)
 
 
-def drawn(params: np.void) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def drawn(params: np.void) -> tuple[Integers, Integers]:
     """What the points of a video draw: pixels, as row * width + column, and the frames that draw them."""
     xs, ys, _ = orbit(params)
     height, width, flips = int(params["height"]), int(params["width"]), int(params["flips"])

@@ -13,7 +13,9 @@ import numpy.typing as npt
 from vpngen import checks
 from vpngen.checks import Shape
 from vpngen.errors import ArgumentError
-from vpngen.generators.base import GENERATORS, Generator, Parameter, Params, Progress
+from vpngen.floats import F32
+from vpngen.generators.base import GENERATORS, Generator, Parameter, Params, Progress, named
+from vpngen.rng import Integers, Words
 
 MOST_BYTES: Final = 256
 """Of the params of one generator."""
@@ -42,12 +44,7 @@ class Mixed(Generator):
     short: ClassVar[str] = "mixed"
     title: ClassVar[str] = "a mixture"
     params_dtype: ClassVar[np.dtype[np.void]] = np.dtype(
-        {
-            "names": ["kind", "part", "reserved", "row"],  # a gap would not be copied, and bytes are a promise
-            "formats": ["<i4", "<i4", ("<i4", (2,)), f"V{MOST_BYTES}"],
-            "offsets": [0, 4, 8, 16],
-            "itemsize": 16 + MOST_BYTES,
-        }
+        [("kind", "<i4"), ("part", "<i4"), ("reserved", "<i4", (2,)), ("row", f"V{MOST_BYTES}")]
     )
 
     parts: tuple[Generator, ...]
@@ -58,37 +55,22 @@ class Mixed(Generator):
             raise ArgumentError(f"must be a list of {' or '.join(kind.name for kind in allowed)} generators", "parts")
 
     @classmethod
-    def from_counts(
-        cls, categories: int | None, shape: Shape, progress: Progress | None = None, **options: Any
-    ) -> Self:
+    def from_counts(cls, categories: int | None, shape: Shape, progress: Progress | None, **options: Any) -> Self:
         """Raises ArgumentError: see `vpngen.mixed`, which makes one of other sets."""
         raise ArgumentError("is made of other sets, by `vpngen.mixed`", "generator", cls.name)
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`. Raises ArgumentError."""
-        parts, known = fields.get("parts"), {kind.name: kind for kind in kinds()}
+        parts = fields.get("parts")
         if set(fields) != {"parts"} or not isinstance(parts, list):
-            raise ArgumentError(
-                f"the mixed generator has `parts`, a list, and nothing else; it was given {sorted(fields)}"
-            )
-        made = []
-        for part in parts:
-            name = part.get("name") if isinstance(part, Mapping) else None
-            if not isinstance(name, str) or name not in known:
-                raise ArgumentError(f"a part of the mixed generator is {name!r}; it must be one of {', '.join(known)}")
-            made.append(known[name].from_dict({k: v for k, v in part.items() if k != "name"}))
-        return cls(tuple(made))
+            raise ArgumentError(f"the mixed generator has `parts`, a list, and nothing else, not {sorted(fields)}")
+        return cls(tuple(named(part, [kind.name for kind in kinds()]) for part in parts))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, that of each part with its name."""
         return {"parts": [{"name": part.name, **part.to_dict()} for part in self.parts]}
-
-    # --- categories
 
     @property
     def n_categories(self) -> int:
-        """The number of labels of all parts."""
         return sum(part.n_categories for part in self.parts)
 
     def part(self, category_id: int) -> tuple[int, int]:
@@ -102,7 +84,6 @@ class Mixed(Generator):
         return number, *self.parts[number].category(rest)
 
     def category_id(self, category: tuple[int, ...]) -> int:
-        """The inverse of `category`. Raises ArgumentError where this set has no such category."""
         known = isinstance(category, tuple) and len(category) > 1 and checks.is_integer(category[0])
         if not known or category[0] not in range(len(self.parts)):
             raise ArgumentError("must be (number of the part, then its category there)", "category", category)
@@ -115,20 +96,10 @@ class Mixed(Generator):
         return list(zip(itertools.accumulate(sizes, initial=0), self.parts, strict=False))
 
     def check(self, shape: Shape) -> None:
-        """Raise ArgumentError unless all parts can make videos of `shape` (t, y, x)."""
         for part in self.parts:
             part.check(shape)
 
-    # --- params
-
-    def params(
-        self,
-        shape: Shape,
-        keys: npt.NDArray[np.uint32],
-        category_ids: npt.NDArray[np.int64],
-        instances: npt.NDArray[np.int64],
-    ) -> Params:
-        """See `Generator.params`."""
+    def params(self, shape: Shape, keys: Words, category_ids: Integers, instances: Integers) -> Params:
         params, of = np.zeros(len(keys), self.params_dtype), kinds()
         for number, (first, part) in enumerate(self.members()):
             mine = (category_ids >= first) & (category_ids < first + part.n_categories)
@@ -139,7 +110,6 @@ class Mixed(Generator):
 
     @classmethod
     def check_params(cls, params: Params) -> None:
-        """See `Generator.check_params`."""
         if not np.isin(params["kind"], range(len(kinds()))).all():
             raise ArgumentError(f"params of the mixed generator are of kind {params['kind'].tolist()}")
         for kind, _, part in split(params):
@@ -147,7 +117,6 @@ class Mixed(Generator):
 
     @property
     def needs_extremes(self) -> bool:
-        """Whether any part needs them."""
         return any(part.needs_extremes for part in self.parts)
 
     def parameters(self, shape: Shape, params: Params) -> dict[str, Parameter]:
@@ -163,8 +132,6 @@ class Mixed(Generator):
                 found[f"{prefix}_{name}"] = Parameter(all_values, dims, about)
         return found
 
-    # --- how it is looked at
-
     def facts(self, shape: Shape) -> list[tuple[str, str]]:
         """Those of each part, below its labels."""
         found = []
@@ -179,13 +146,11 @@ class Mixed(Generator):
         part = self.parts[number]
         return f"{part.name} {label},  {part.caption(label, unpack(np.array([params]), type(part))[0])}"
 
-    # --- the reference
-
     @staticmethod
-    def reference(params: np.void, t: npt.NDArray[np.int64], y: npt.NDArray[np.int64], x: npt.NDArray[np.int64]) -> Any:
-        """That of the generator whose params they are."""
+    def reference(params: np.void, t: Integers, y: Integers, x: Integers) -> F32:
         kind = kinds()[params["kind"]]
-        return kind.reference(np.frombuffer(params["row"].tobytes(), kind.params_dtype, 1)[0], t, y, x)
+        grey: F32 = kind.reference(unpack(np.array([params]), kind)[0], t, y, x)
+        return grey
 
 
 def pack(params: Params, which: npt.NDArray[Any], theirs: Params) -> None:
@@ -201,7 +166,7 @@ def unpack(params: Params, kind: type[Generator]) -> Params:
     return np.ascontiguousarray(bytes_[:, : kind.params_dtype.itemsize]).view(kind.params_dtype)[:, 0]
 
 
-def split(params: Params) -> Iterator[tuple[type[Generator], npt.NDArray[np.int64], Params]]:
+def split(params: Params) -> Iterator[tuple[type[Generator], Integers, Params]]:
     """Each generator that params of the mixture are of, which they are, and its own params."""
     for number in np.unique(params["kind"]):
         which = np.flatnonzero(params["kind"] == number)

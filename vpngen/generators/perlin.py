@@ -39,17 +39,18 @@ import numpy.typing as npt
 from vpngen import checks, rng
 from vpngen.checks import Shape
 from vpngen.errors import ArgumentError
-from vpngen.fields import WORD_OR_INTEGERS, Field, described, field
+from vpngen.fields import WORD_OR_INTEGERS, Field, described, field, keep
 from vpngen.floats import F32, fma, lerp, sine_cosine
 from vpngen.generators.base import Generator, Parameter, Params, Plane, Progress, usual_counts
+from vpngen.rng import Integers, Words
 
 DIVISIONS: Final = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 16, 20, 24, 30, 40, 48, 60, 80, 120, 240)
 """The spatial divisions of section 3.2: the 20 divisors of 240."""
 TEMPORAL: Final = {"fast": (4,), "middle": (8,), "slow": (16,), "full": (4, 8, 16)}
 """The temporal sets of section 5.1 (ii)."""
 MAX_TERMS: Final = 3
-MOST: Final = 65536
-"""The largest division or period: what a side of a video can be."""
+MOST: Final = checks.MAX_SIDE
+"""The largest division or period."""
 GRADIENTS: Final = ("angles", "sphere")
 FADES: Final = ("quintic", "linear")
 PHASES: Final = ("corner", "centre")
@@ -68,19 +69,12 @@ def pick_divisions(rule: str, n: int, size: int) -> tuple[int, ...]:
     """
     pool = [d for d in DIVISIONS if size % d == 0]
     if n > len(pool):
-        raise ArgumentError(
-            f"{n} divisions are needed along an axis of {size} pixels, but only {len(pool)} of the paper's 20 divide it "
-            f"({', '.join(map(str, pool))}); ask for fewer categories, a size that is a multiple of 240, "
-            f"or give the divisions as a list"
-        )
-    if rule == "low":
-        return tuple(pool[:n])
-    if rule == "high":
-        return tuple(pool[-n:])
-    if n == 1:
-        return (pool[(len(pool) - 1) // 2],)
+        lack = f"{n} divisions are needed along {size} pixels, and only {', '.join(map(str, pool))} divide it"
+        raise ArgumentError(f"{lack}; ask for fewer categories, a multiple of 240 pixels, or give a list of divisions")
+    if rule != "spread":
+        return tuple(pool[:n] if rule == "low" else pool[-n:])
     last, gaps = len(pool) - 1, n - 1
-    return tuple(pool[(2 * i * last + gaps) // (2 * gaps)] for i in range(n))
+    return tuple(pool[(2 * i * last + gaps) // (2 * gaps) if gaps else last // 2] for i in range(n))
 
 
 def factor_categories(n: int) -> tuple[int, int]:
@@ -90,19 +84,12 @@ def factor_categories(n: int) -> tuple[int, int]:
         ArgumentError: `n` has no such factors; the nearest counts that have are named.
     """
     most = len(DIVISIONS)
-
-    def pairs(m: int) -> list[tuple[int, int]]:
-        return [(m // b, b) for b in range(1, most + 1) if m % b == 0 and b <= m // b <= most]
-
-    if n < 1 or not pairs(n):
-        near = sorted((m for m in range(1, most * most + 1) if pairs(m)), key=lambda m: (abs(m - n), m))[:4]
-        raise ArgumentError(
-            f"must be a x b with both from 1 to {most}, the numbers of divisions along x and y; "
-            f"the nearest that are: {', '.join(map(str, sorted(near)))}",
-            "categories",
-            n,
-        )
-    return pairs(n)[-1]
+    pairs = {a * b: (a, b) for b in range(1, most + 1) for a in range(b, most + 1)}  # the last of those of one product
+    if n not in pairs:
+        near = ", ".join(map(str, sorted(sorted(pairs, key=lambda m: (abs(m - n), m))[:4])))
+        must = f"must be a x b with both up to {most}, the numbers of divisions along x and y"
+        raise ArgumentError(f"{must}; the nearest that are: {near}", "categories", n)
+    return pairs[n]
 
 
 PRESETS: Final[dict[str, dict[str, Any]]] = {
@@ -173,20 +160,12 @@ class Perlin(Generator):
     trial: ClassVar[Mapping[str, Any]] = {"categories": 400, "instances": 1}
     params_dtype: ClassVar[np.dtype[np.void]] = np.dtype(
         [
-            ("key", "<u4", (2,)),
-            ("gain", "<f4"),
-            ("bias", "<f4"),
-            ("gradients", "<i4"),
-            ("fade", "<i4"),
-            ("phase", "<f4"),
-            ("terms", "<i4"),
-            ("amplitude", "<f4", (MAX_TERMS,)),
-            ("cell", "<i4", (MAX_TERMS, 3)),
-            ("wrap", "<i4", (MAX_TERMS,)),
-            ("unused", "<i4"),
+            ("key", "<u4", (2,)), ("gain", "<f4"), ("bias", "<f4"), ("gradients", "<i4"), ("fade", "<i4"), ("phase", "<f4"),
+            ("terms", "<i4"), ("amplitude", "<f4", (MAX_TERMS,)), ("cell", "<i4", (MAX_TERMS, 3)),
+            ("wrap", "<i4", (MAX_TERMS,)), ("unused", "<i4"),
         ],
         align=True,
-    )
+    )  # fmt: skip
     """One video: `cell` is (pixels, pixels, frames) of a lattice cell along (x, y, t), `wrap` the number of lattice
     planes along t after which the gradients repeat (0: never), `gain` and `bias` map noise to grey levels, `gradients`
     and `fade` index `GRADIENTS` and `FADES`, `phase` is the offset of a sample in its pixel."""
@@ -194,9 +173,7 @@ class Perlin(Generator):
     divisions_x: tuple[int, ...] = field(help="W of the categories.")
     divisions_y: tuple[int, ...] = field(help="H of the categories.")
     temporal: tuple[int, ...] = (8,)
-    temporal_unit: str = field(
-        "period", "D is the frames of a lattice cell, or the cells over the video.", choices=UNITS
-    )
+    temporal_unit: str = field("period", "D is frames of a lattice cell, or cells over the video.", choices=UNITS)
     loop: bool = field(False, "Close the motion: frame t equals frame t + D.")
     noise_terms: int = field(2, "Random noises added to the primal one: 0, 1 or 2.")
     noise_frequencies: tuple[int, ...] = field((1, 2, 4, 8, 16), "What their frequencies are drawn from.")
@@ -207,35 +184,24 @@ class Perlin(Generator):
     grey: str = field("fixed", "Grey levels of all videos alike, or each stretched to 0 to 255.", choices=GREYS)
 
     def __post_init__(self) -> None:
-        def keep(name: str, value: object) -> None:
-            object.__setattr__(self, name, value)
-
         for name in ("divisions_x", "divisions_y", "temporal", "noise_frequencies"):
-            keep(name, _distinct(name, getattr(self, name)))
+            keep(self, **{name: _distinct(name, getattr(self, name))})
         for f in described(Perlin):
             if f.choices:
                 checks.one_of(f.name, getattr(self, f.name), f.choices)
-        keep("loop", checks.flag("loop", self.loop))
-        keep("noise_terms", checks.integer("noise_terms", self.noise_terms, 0, MAX_TERMS - 1))
+        terms = checks.integer("noise_terms", self.noise_terms, 0, MAX_TERMS - 1)
         amplitudes = checks.numbers("noise_amplitudes", self.noise_amplitudes)
-        keep("noise_amplitudes", amplitudes)
+        keep(self, loop=checks.flag("loop", self.loop), noise_terms=terms, noise_amplitudes=amplitudes)
         if not amplitudes or not all(0 < a and (self.noise_terms + 1) * a < 1 for a in amplitudes):
-            raise ArgumentError(
-                f"must all be above 0 and below 1 / {self.noise_terms + 1}, so that "
-                f"0 < a_k < a_1 = 1 - sum a_k with {self.noise_terms} noise terms (equation 2)",
-                "noise_amplitudes",
-                amplitudes,
-            )
+            must = f"must all be above 0 and below 1 / {self.noise_terms + 1}, so that 0 < a_k < a_1 = 1 - sum a_k (equation 2)"
+            raise ArgumentError(must, "noise_amplitudes", amplitudes)
         if len(set(amplitudes)) != len(amplitudes):
             raise ArgumentError("must have no value twice", "noise_amplitudes", amplitudes)
         if self.loop and self.temporal_unit == "period" and self.noise_terms:
             for d in self.temporal:
                 if not any(d % f == 0 for f in self.noise_frequencies):
-                    raise ArgumentError(
-                        f"with D = {d} needs a noise frequency that divides it; "
-                        f"`noise_frequencies` is {self.noise_frequencies}",
-                        "loop",
-                    )
+                    problem = f"with D = {d} needs one of `noise_frequencies` {self.noise_frequencies} that divides it"
+                    raise ArgumentError(problem, "loop")
 
     @classmethod
     def from_counts(
@@ -267,26 +233,20 @@ class Perlin(Generator):
         """
         if isinstance(temporal, str):
             temporal = TEMPORAL[checks.one_of("temporal", temporal, TEMPORAL)]
+        both = None if isinstance(divisions, str) else _distinct("divisions", divisions)
         listed = {"divisions_x": divisions_x, "divisions_y": divisions_y}
-        if not isinstance(divisions, str):
-            divisions = _distinct("divisions", divisions)
-            listed = {axis: divisions if given is None else given for axis, given in listed.items()}
+        listed = {axis: both if given is None else given for axis, given in listed.items()}
         axes = {axis: _distinct(axis, given) for axis, given in listed.items() if given is not None}
         if len(axes) < 2:
-            if categories is None or not checks.is_integer(categories):
-                raise ArgumentError("must be an integer", "categories", categories)
-            n = int(categories)
+            rule, n = checks.one_of("divisions", divisions, RULES), checks.integer("categories", categories, 1)
             if axes:
                 (given,) = axes.values()
-                a, rest = divmod(n, len(given))
-                if rest or a < 1:
-                    raise ArgumentError(
-                        f"must be a multiple of the {len(given)} divisions that are listed", "categories", n
-                    )
-                b = a
+                if n % len(given):
+                    problem = f"must be a multiple of the {len(given)} divisions that are listed"
+                    raise ArgumentError(problem, "categories", n)
+                a = b = n // len(given)
             else:
                 a, b = factor_categories(n)
-            rule = checks.one_of("divisions", divisions, RULES)
             for axis, count, size in (("divisions_x", a, shape[2]), ("divisions_y", b, shape[1])):
                 axes[axis] = axes.get(axis) or pick_divisions(rule, count, size)
         values = (temporal,) if checks.is_integer(temporal) else temporal
@@ -311,42 +271,22 @@ class Perlin(Generator):
             w, h, d = category
             i, j, k = self.divisions_x.index(w), self.divisions_y.index(h), self.temporal.index(d)
         except (ValueError, TypeError):
-            raise ArgumentError(
-                f"must be (W, H, D) with W in {self.divisions_x}, H in {self.divisions_y}, D in {self.temporal}",
-                "category",
-                category,
-            ) from None
+            must = f"must be (W, H, D) with W in {self.divisions_x}, H in {self.divisions_y}, D in {self.temporal}"
+            raise ArgumentError(must, "category", category) from None
         return (k * len(self.divisions_x) + i) * len(self.divisions_y) + j
 
     def check(self, shape: Shape) -> None:
         """Raise ArgumentError unless every lattice divides videos of `shape` (t, y, x)."""
         frames, height, width = shape
         noise = self.noise_frequencies if self.noise_terms else ()
-        wanted = [
-            ("divisions_x", "width", width, self.divisions_x),
-            ("divisions_y", "height", height, self.divisions_y),
-            ("noise_frequencies", "width", width, noise),
-            ("noise_frequencies", "height", height, noise),
-        ]
-        if self.temporal_unit == "divisions":
-            wanted += [("temporal", "frames", frames, self.temporal), ("noise_frequencies", "frames", frames, noise)]
-        for name, axis, size, values in wanted:
-            if bad := [v for v in values if size % v]:
-                raise ArgumentError(
-                    f"has {', '.join(map(str, bad))}, which does not divide the {axis} of {size}; "
-                    f"change the {axis}, or leave it out",
-                    name,
-                )
+        axes = [("divisions_x", "width", width), ("divisions_y", "height", height), ("temporal", "frames", frames)]
+        for name, axis, size in axes if self.temporal_unit == "divisions" else axes[:2]:
+            for at_fault, values in ((name, getattr(self, name)), ("noise_frequencies", noise)):
+                if bad := ", ".join(str(v) for v in values if size % v):
+                    problem = f"has {bad}, which does not divide the {axis} of {size}; change one, or leave it out"
+                    raise ArgumentError(problem, at_fault)
 
-    # --- params
-
-    def params(
-        self,
-        shape: Shape,
-        keys: npt.NDArray[np.uint32],
-        category_ids: npt.NDArray[np.int64],
-        instances: npt.NDArray[np.int64],
-    ) -> Params:
+    def params(self, shape: Shape, keys: Words, category_ids: Integers, instances: Integers) -> Params:
         """See `Generator.params`; the instances of a category differ by their keys alone."""
         n = len(keys)
         rest, h = np.divmod(np.asarray(category_ids, np.int64), len(self.divisions_y))
@@ -358,8 +298,7 @@ class Perlin(Generator):
         noise = np.asarray(self.noise_frequencies)
         slots = [[k, 0, 0, rng.purpose_word(rng.PURPOSE_PARAMETERS, 0)] for k in range(1, self.noise_terms + 1)]
         for k, words in enumerate(rng.philox4x32(np.reshape(slots, (-1, 1, 4)), keys), start=1):
-            for axis in range(2):
-                frequency[:, k, axis] = noise[rng.choose(words[:, axis], len(noise))]
+            frequency[:, k, :2] = noise[rng.choose(words[:, :2], len(noise))]
             for value in np.unique(period):
                 some = period == value
                 closed = self.loop and self.temporal_unit == "period"
@@ -377,15 +316,10 @@ class Perlin(Generator):
         params["amplitude"] = amplitude
         frames, height, width = shape
         for k in range(1 + self.noise_terms):
-            f = frequency[:, k]
-            params["cell"][:, k, 0] = width // f[:, 0]
-            params["cell"][:, k, 1] = height // f[:, 1]
-            if self.temporal_unit == "period":
-                params["cell"][:, k, 2] = f[:, 2]
-                params["wrap"][:, k] = period // f[:, 2] if self.loop else 0
-            else:
-                params["cell"][:, k, 2] = frames // f[:, 2]
-                params["wrap"][:, k] = f[:, 2] if self.loop else 0
+            w, h, d = frequency[:, k].T
+            cell, planes = (d, period // d) if self.temporal_unit == "period" else (frames // d, d)
+            params["cell"][:, k] = np.stack([width // w, height // h, cell], axis=1)
+            params["wrap"][:, k] = planes if self.loop else 0
         return params
 
     def parameters(self, shape: Shape, params: Params) -> dict[str, Parameter]:
@@ -408,13 +342,10 @@ class Perlin(Generator):
 
     @classmethod
     def check_params(cls, params: Params) -> None:
-        """Raise ArgumentError unless kernels stay within their memory on params (N,), and their numbers are finite."""
         for one in params.tolist():
             fields = dict(zip(cls.params_dtype.names or (), one, strict=True))
-            terms = fields["terms"]
-            good = 1 <= terms <= MAX_TERMS and all(
-                1 <= size <= MOST for cell in fields["cell"][:terms] for size in cell
-            )
+            cells = [size for cell in fields["cell"][: fields["terms"]] for size in cell]
+            good = 1 <= fields["terms"] <= MAX_TERMS and all(1 <= size <= MOST for size in cells)
             good = good and all(wrap >= 0 for wrap in fields["wrap"])
             good = good and 0 <= fields["gradients"] < len(GRADIENTS) and 0 <= fields["fade"] < len(FADES)
             good = good and 0 <= fields["phase"] < 1
@@ -423,7 +354,6 @@ class Perlin(Generator):
 
     @property
     def needs_extremes(self) -> bool:
-        """Whether the grey mapping depends on the extremes of each video."""
         return self.grey == "stretch"
 
     def with_extremes(self, params: Params, low: F32, high: F32) -> Params:
@@ -439,8 +369,6 @@ class Perlin(Generator):
         out["gain"] = gain
         out["bias"] = np.where(flat, np.float32(128), np.float32(0.5) - low * gain)
         return out
-
-    # --- how it is looked at
 
     def caption(self, category_id: int, params: np.void) -> str:
         """W, H and D."""
@@ -473,10 +401,8 @@ class Perlin(Generator):
         cell = d if self.temporal_unit == "period" else shape[0] // d
         return min(cell // 2, shape[0] - 1)
 
-    # --- the formula
-
     @staticmethod
-    def reference(params: np.void, t: npt.NDArray[np.int64], y: npt.NDArray[np.int64], x: npt.NDArray[np.int64]) -> F32:
+    def reference(params: np.void, t: Integers, y: Integers, x: Integers) -> F32:
         """bias + gain * v of equation (1) at frames `t`, rows `y`, columns `x`: float32 (T, Y, X)."""
         grey = np.full((len(t), len(y), len(x)), params["bias"], np.float32)
         for k in range(params["terms"]):
@@ -492,7 +418,7 @@ class Perlin(Generator):
         return grey
 
 
-def fraction(params: np.void, i: npt.NDArray[np.int64], size: int) -> F32:
+def fraction(params: np.void, i: Integers, size: int) -> F32:
     """Where sample `i` lies in its cell of `size` samples: float32 in [0, 1)."""
     phase: np.float32 = params["phase"]
     return (np.asarray(i % size, np.float32) + phase) / np.float32(size)
@@ -528,9 +454,7 @@ def gradients(params: np.void, k: int, p: int, count: int, q: npt.ArrayLike, r: 
     return sin_phi * cos_theta, sin_phi * sin_theta, cos_phi
 
 
-def planes(
-    params: np.void, k: int, r: npt.NDArray[np.int64], y: npt.NDArray[np.int64], x: npt.NDArray[np.int64]
-) -> tuple[F32, F32]:
+def planes(params: np.void, k: int, r: Integers, y: Integers, x: Integers) -> tuple[F32, F32]:
     """P and Q of lattice planes `r` of term `k` at rows `y`, columns `x`: float32 (R, Y, X) each.
 
     P is the noise of the plane's spatial gradients, Q the interpolation of its temporal ones.
@@ -540,9 +464,8 @@ def planes(
     p, q = x // sx, y // sy
     p0, q0 = int(p.min()), int(q.min())
     lines = np.arange(q0, int(q.max()) + 2)
-    gx, gy, gt = gradients(
-        params, k, p0, int(p.max()) + 2 - p0, lines, (r % wrap if wrap else r)[:, None]
-    )  # each (R, lattice lines, lattice columns)
+    layers = (r % wrap if wrap else r)[:, None]
+    gx, gy, gt = gradients(params, k, p0, int(p.max()) + 2 - p0, lines, layers)  # each (R, lattice lines, columns)
 
     fy = fraction(params, y, sy)[:, None]
     v = fade(params, fy)
@@ -560,7 +483,7 @@ def planes(
     return P, Q
 
 
-def time_weights(params: np.void, k: int, t: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], tuple[F32, ...]]:
+def time_weights(params: np.void, k: int, t: Integers) -> tuple[Integers, tuple[F32, ...]]:
     """The lattice plane r of each frame, and the weights of P_r, Q_r, P_(r+1), Q_(r+1) in its grey levels."""
     st = int(params["cell"][k, 2])
     ft = fraction(params, t, st)

@@ -23,10 +23,11 @@ from zarr.abc.codec import ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin, A
 from zarr.registry import register_codec
 
 from vpngen import backends
+from vpngen.checks import MAX_SIDE
 from vpngen.errors import ArgumentError, RunError
 from vpngen.generators import GENERATORS, Params
 from vpngen.rendering import paint
-from vpngen.spec import FORMAT_VERSION, MAX_SIDE, check_version
+from vpngen.spec import FORMAT_VERSION, check_version
 
 if TYPE_CHECKING:
     from zarr.abc.store import ByteGetter, ByteSetter

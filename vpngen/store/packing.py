@@ -21,7 +21,7 @@ from numcodecs import zstd
 
 from vpngen.backends import Backend
 from vpngen.generators import Params, Pixels
-from vpngen.rendering import params_of, videos
+from vpngen.rendering import completed, videos
 from vpngen.store.formula import DamageError, decode_params, encode_params, params_bytes
 from vpngen.store.layout import ZSTD_LEVEL, Plan, Shard, record
 
@@ -141,7 +141,7 @@ class Encoding:
     def contents(self, split: str, indices: Sequence[int], renderer: Backend, threads: int = 1) -> Iterator[Any]:
         """The content of videos, one after the other; each is valid until the next is asked for."""
         spec = self.plan.spec
-        rows = params_of(spec, np.array(indices), split, renderer, threads)
+        rows = completed(spec, spec.params(np.array(indices), split), renderer, threads)
         return videos(renderer, spec.generator.name, rows, spec.shape, threads)
 
     def encode(self, content: Any) -> list[Chunk]:
@@ -164,7 +164,7 @@ class _Params(Encoding):
     def contents(self, split: str, indices: Sequence[int], renderer: Backend, threads: int = 1) -> Iterator[Params]:
         for first in range(0, len(indices), self.together):
             some = np.array(indices[first : first + self.together])
-            rows = params_of(self.plan.spec, some, split, renderer, threads)
+            rows = completed(self.plan.spec, self.plan.spec.params(some, split), renderer, threads)
             for i in range(len(rows)):
                 yield rows[i : i + 1]
 

@@ -21,7 +21,7 @@ from zarr.storage import MemoryStore
 
 from vpngen import backends
 from vpngen.errors import ArgumentError
-from vpngen.rendering import params_of
+from vpngen.rendering import completed
 from vpngen.spec import Spec
 from vpngen.store.formula import BACKEND, encode_params
 from vpngen.store.layout import FRESH_CHUNK, Layout, is_complete, label_table, read_spec, skeleton
@@ -116,7 +116,7 @@ class SpecStore(Store):
 
     def _draw_batch(self, split: str, batch: int) -> list[bytes]:
         indices = np.arange(batch * self._together, min((batch + 1) * self._together, self.spec.n_videos(split)))
-        rows = params_of(self.spec, indices, split, backends.load(BACKEND), 1)
+        rows = completed(self.spec, self.spec.params(indices, split), backends.load(BACKEND), 1)
         chunks = (encode_params(rows[i : i + 1], self.spec.format_version) for i in range(len(rows)))
         return [payload + checksum for payload, checksum in chunks]
 
