@@ -765,7 +765,7 @@ def test_long_runs_do_not_grow() -> None:
     ("options", "match"),
     [
         ({"batch_size": 31}, r"`batch_size` \(=31\) is more than the epoch holds, which is 30"),
-        ({"batch_size": 6, "rank": 0, "world_size": 6}, "on each of 6 ranks is more than"),
+        ({"batch_size": 6, "rank": 0, "world_size": 6}, "more than the epoch holds on each of 6 ranks"),
         ({"batch_size": 0}, "`batch_size`"),
         ({"clip": (21, 20, 24)}, r"`clip` \(=\(21, 20, 24\)\) is larger than the videos"),
         ({"clip": (6, 20)}, "must be .frames, height, width."),

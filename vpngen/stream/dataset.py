@@ -143,7 +143,9 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
         )  # fmt: skip
         self._given = given_ranks(rank, world_size)
         self._sent: tuple[int, int] | None = None
-        self._deal(0, (self._given or (0, 1))[1])
+        self._check_batch(
+            (self._given or (0, 1))[1]
+        )  # and not how an epoch is dealt: it may go on from a place that fits
         self._control = Control()
         self._ring: Ring | None = None
         self._at: Position | None = None
@@ -158,12 +160,15 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
         return steps
 
     def _deal(self, start: int, ranks: int) -> Deal:
+        self._check_batch(ranks)
+        return Deal(start, self.sampling.length, self.batch_size, ranks, self.drop_last)
+
+    def _check_batch(self, ranks: int) -> None:
         length = self.sampling.length
         if length is not None and self.batch_size * ranks > length:
             on = f" on each of {ranks} ranks" if ranks > 1 else ""
             problem = f"is more than the epoch holds{on}, which is {length} samples"
             raise ArgumentError(problem, "batch_size", self.batch_size)
-        return Deal(start, length, self.batch_size, ranks, self.drop_last)
 
     def _ranks(self) -> tuple[int, int]:
         """(rank, world size) of this process; of a worker, those of the process that started it."""
