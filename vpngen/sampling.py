@@ -134,9 +134,9 @@ class Sampling:
         longest = (self.clip[0] - 1) * max(self.augment.steps) + 1
         wider = self.augment.scales is None and (self.clip[1] > height or self.clip[2] > width)
         if longest > frames or wider:
-            stepped = f" at a step of {max(self.augment.steps)}" if max(self.augment.steps) > 1 else ""
+            stepped = f"at a step of {max(self.augment.steps)} " if max(self.augment.steps) > 1 else ""
             remedy = "; `augment` with `scales` enlarges them" if longest <= frames else ""
-            problem = f"{stepped} is larger than the videos, which are {self.shape}{remedy}"
+            problem = f"{stepped}is larger than the videos, which are {self.shape}{remedy}"
             raise ArgumentError(problem, "clip", self.clip)
 
     @property
