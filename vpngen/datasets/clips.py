@@ -16,7 +16,7 @@ import math
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 import torch
@@ -155,9 +155,7 @@ class VideoLoader(_Loader):
 
     def __len__(self) -> int:
         """The batches of a whole epoch on this rank."""
-        steps = self._deal(0, ranks_here(self._given)[1]).steps
-        assert steps is not None
-        return steps
+        return cast(int, self._deal(0, ranks_here(self._given)[1]).steps)
 
     def _deal(self, start: int, ranks: int) -> Deal:
         n = len(self.videos.videos)
@@ -175,9 +173,8 @@ class VideoLoader(_Loader):
         rank, ranks = ranks_here(self._given)
         epoch, sample = self._next
         deal = self._deal(sample, ranks)
-        assert deal.steps is not None
         self._next, self._at = (epoch + 1, 0), (epoch, sample)
-        self._plans[:] = [(epoch, *deal.batch_of(step, rank)) for step in range(deal.steps)]
+        self._plans[:] = [(epoch, *deal.batch_of(step, rank)) for step in range(cast(int, deal.steps))]
         for done, batch in enumerate(self._batches(self._kept), 1):
             self._at = (epoch, deal.bound(done))
             yield tuple(batch)

@@ -81,7 +81,7 @@ def probe(video: Video) -> VideoInfo:
     """
     path = video.path
     if path.is_dir():
-        first, last = _images(path) if video.frames is None else video.frames
+        first, last = video.frames or _images(path)
         if last <= first:
             raise UnreadableError(f"{path} holds no images image_00001.jpg, ... to take")
         for number in range(first, last):
@@ -120,14 +120,9 @@ def frames(info: VideoInfo, wanted: Collection[int], notes: list[str]) -> Iterat
     stamps, numbers = index.stamps, {info.first + number for number in wanted}
     marks = {number if stamps is None else int(stamps[number]): number for number in numbers}
     start, last = min(marks), max(marks)
-    ways: list[_Key | None] = [
-        None
-    ]  # to the first frame: from a keyframe, and, if that leads astray, from the beginning
-    if stamps is not None:
-        at = bisect.bisect_right(index.keys, start, key=lambda key: key[0]) - 1
-        if at > 0:
-            ways.insert(0, index.keys[at])
-    for key in ways:
+    # From a keyframe to the first frame and, if that leads astray, from the beginning.
+    at = bisect.bisect_right(index.keys, start, key=lambda key: key[0])
+    for key in [*index.keys[max(at - 1, 1) : at], None]:
         heard, before = list[str](), -1
         with contextlib.suppress(_AstrayError):
             for count, frame in enumerate(_decoded(info.path, key, heard, None if stamps is None else start)):
@@ -204,10 +199,6 @@ class _Index(NamedTuple):
     stamps: npt.NDArray[np.int64] | None  # of each frame (N,), ascending; None where they do not tell the frames apart
     keys: tuple[_Key, ...]  # from which decoding can begin, ascending
 
-    @property
-    def bytes(self) -> int:
-        return 200 + 16 * len(self.times) + 100 * len(self.keys)
-
 
 _INDEXES: dict[tuple[str, int, int], _Index] = {}
 """(path, size, time of change) -> the index, the oldest first."""
@@ -222,24 +213,24 @@ def _index(path: Path) -> _Index:
     key = (str(path), status.st_size, status.st_mtime_ns)
     if key not in _INDEXES:
         _INDEXES[key] = _indexed(path)
-        total = sum(kept.bytes for kept in _INDEXES.values())
-        while len(_INDEXES) > 1 and total > KEPT_BYTES:
-            total -= _INDEXES.pop(next(iter(_INDEXES))).bytes
+        while (
+            len(_INDEXES) > 1
+            and sum(200 + 16 * len(i.times) + 100 * len(i.keys) for i in _INDEXES.values()) > KEPT_BYTES
+        ):
+            del _INDEXES[next(iter(_INDEXES))]
     return _INDEXES[key]
 
 
 def _indexed(path: Path) -> _Index:
     with _opened(path) as (container, video):
-        shown: list[int | None] = []
-        keys: list[_Key] = []
-        head: list[tuple[int | None, int, int]] = []
+        shown, keys, head = list[int | None](), list[_Key](), list[tuple[int | None, int, int]]()
         highest: int | None = None
         coded, joined = True, False
         codec = video.codec_context.name
-        with contextlib.suppress(*_errors()):
+        with contextlib.suppress(*_av()[1]):
             for packet in container.demux(video):
                 if len(head) < HEAD:
-                    with contextlib.suppress(*_errors()):
+                    with contextlib.suppress(*_av()[1]):
                         head += [(f.pts, *_upright(f)) for f in packet.decode()]
                 if not packet.size:
                     continue
@@ -292,28 +283,24 @@ class _AstrayError(Exception):
 
 
 @functools.cache
-def _av() -> ModuleType:
+def _av() -> tuple[ModuleType, tuple[type[Exception], ...]]:
+    """PyAV, and what it raises about a file."""
     try:
         import av
     except ImportError:
         raise MissingError("video files are decoded by PyAV, which is not here: pip install 'vpngen[train]'") from None
-    return av
-
-
-def _errors() -> tuple[type[Exception], ...]:
-    """What PyAV raises about a file."""
-    return _av().FFmpegError, ValueError, EOFError
+    return av, (av.FFmpegError, ValueError, EOFError)
 
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     """The container of a file and its video stream. Raises UnreadableError."""
-    av = _av()
+    av, errors = _av()
     try:
         # Titles of old files are in any encoding, and do not matter here. PyAV takes them all from 19 on.
         titles = {} if int(av.__version__.partition(".")[0]) >= 19 else {"metadata_errors": "ignore"}
         container = av.open(str(path), **titles)
-    except _errors() as error:
+    except errors as error:
         raise UnreadableError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     with container:
         covers = av.stream.Disposition.attached_pic
@@ -330,7 +317,7 @@ def _decoded(path: Path, key: _Key | None, notes: list[str], wanted: int | None 
     Of those before `wanted`, the stamp of the first that is wanted, the ones that none is predicted from may be left out, which
     can be half of them. Raises UnreadableError, and _AstrayError where decoding did not begin with `key`.
     """
-    errors = _errors()
+    _, errors = _av()
     with _opened(path) as (container, video):
         packets = container.demux(video) if key is None else _sought(container, video, key)
         made, seen, skips, when = 0, 0, False, "the beginning"
@@ -369,7 +356,7 @@ def _sought(container: Any, video: Any, key: _Key) -> Iterator[Any]:
     """The packets from a keyframe on. Some containers seek by one stamp, some by the other, and some only roughly."""
     stamp, decoding = key
     for target in (stamp, decoding, decoding - int(2 / (video.time_base or 1))):
-        with contextlib.suppress(*_errors()):
+        with contextlib.suppress(*_av()[1]):
             container.seek(target, stream=video)
             packets = container.demux(video)
             for packet in packets:
@@ -388,7 +375,7 @@ def _upright(frame: Any) -> tuple[int, int]:
 
 def _converter() -> Callable[[Any, tuple[int, int]], Frames]:
     """A function of a frame, and of the size (H, W) to see it in, that gives its RGB (H, W, 3)."""
-    reformatter = _av().video.reformatter.VideoReformatter()  # keeps its tables from frame to frame
+    reformatter = _av()[0].video.reformatter.VideoReformatter()  # keeps its tables from frame to frame
 
     def convert(frame: Any, size: tuple[int, int]) -> Frames:
         turns = round(frame.rotation / 90) % 4

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from vpngen import checks
+from vpngen.checks import Shape
 from vpngen.errors import ArgumentError, MissingError
 from vpngen.fields import field
 from vpngen.models import MODELS
@@ -315,21 +316,18 @@ def within(name: str, ancestor: str) -> bool:
 # --- what the networks of 3D-ResNets-PyTorch share
 
 
-def convolution(
-    inputs: int, outputs: int, kernel: checks.Shape, stride: checks.Shape = (1, 1, 1), groups: int = 1
-) -> nn.Conv3d:
+def convolution(inputs: int, outputs: int, kernel: Shape, stride: Shape = (1, 1, 1), groups: int = 1) -> nn.Conv3d:
     """One without bias that keeps the size of a clip, where the kernel is odd and the stride 1."""
     padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
     return nn.Conv3d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
 
 
-def count_blocks(names: Iterable[str], stages: Iterable[str]) -> tuple[int, ...]:
-    """How many blocks each of the stages has, among the names of weights."""
-    return tuple(len({n.removeprefix(f"{s}.").split(".")[0] for n in names if n.startswith(f"{s}.")}) for s in stages)
-
-
-def guess_options(first: Tensor, last: Tensor) -> dict[str, Any]:
-    """The `Options` that the first and last kernel of a stem show, without those that have their defaults."""
+def guess_options(
+    state: State, stages: Iterable[str], blocks: tuple[int, ...], first: Tensor, last: Tensor
+) -> dict[str, Any] | None:
+    """The `Options` that the first and last kernel of a stem show, but defaults; None where stages have other than `blocks`."""
+    if blocks != tuple(len({n[len(s) :].split(".")[1] for n in state if n.startswith(f"{s}.")}) for s in stages):
+        return None
     found = {"in_channels": first.shape[1], "width": len(last) / STEM}
     if last.ndim == 5:
         found["stem_frames"] = last.shape[2]
