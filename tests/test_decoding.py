@@ -363,7 +363,7 @@ def test_what_is_kept_is_bounded(films: dict[str, Path], monkeypatch: pytest.Mon
     for name in EVERY[::2] * 2:
         probe(films[name])
         kept = decoding._INDEXES.values()
-        assert kept and sum(200 + 16 * len(index.times) + 100 * len(index.keys) for index in kept) <= 5_000
+        assert kept and sum(16 * len(index.times) + 100 * len(index.keys) for index in kept) <= 5_000
 
 
 def test_without_pyav_it_says_what_to_install(films: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,6 @@ from typing import Any, Final
 
 from vpngen.errors import ArgumentError, ConflictError
 
-SUBSETS: Final = ("train", "val")
 SUFFIXES: Final = (
     ".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".asf", ".flv", ".ts", ".vob", ".3gp", ".ogv",
 )  # fmt: skip

@@ -81,7 +81,12 @@ def probe(video: Video) -> VideoInfo:
     """
     path = video.path
     if path.is_dir():
-        first, last = video.frames or _images(path)
+        try:
+            names = os.listdir(path) if video.frames is None else []
+        except OSError as error:
+            raise UnreadableError(f"{path} cannot be read: {error.strerror}") from None
+        numbers = [int(found[1]) for name in names if (found := IMAGE.fullmatch(name))]
+        first, last = video.frames or (min(numbers, default=0), max(numbers, default=-1) + 1)
         if last <= first:
             raise UnreadableError(f"{path} holds no images image_00001.jpg, ... to take")
         for number in range(first, last):
@@ -165,16 +170,6 @@ def stream(video: Video, notes: list[str]) -> Iterator[Frames]:
         notes.append(f"{info.frames - found} of {info.frames} frames cannot be decoded")
 
 
-def _images(folder: Path) -> tuple[int, int]:
-    """(first number, one after the last) of the images in a folder."""
-    try:
-        names = os.listdir(folder)
-    except OSError as error:
-        raise UnreadableError(f"{folder} cannot be read: {error.strerror}") from None
-    numbers = [int(found[1]) for name in names if (found := IMAGE.fullmatch(name))]
-    return min(numbers, default=0), max(numbers, default=-1) + 1
-
-
 def _image(folder: Path, number: int, size: tuple[int, int] | None = None) -> Frames:
     path = folder / f"image_{number:05d}.jpg"
     try:
@@ -187,17 +182,13 @@ def _image(folder: Path, number: int, size: tuple[int, int] | None = None) -> Fr
     return np.array(colour)
 
 
-_Key = tuple[int, int]
-"""(stamp, decoding stamp) of a keyframe."""
-
-
 class _Index(NamedTuple):
     """What a pass over a file found."""
 
     times: npt.NDArray[np.float64]  # of each frame, in seconds from the first (N,)
     size: tuple[int, int]  # (height, width) of the first frame
     stamps: npt.NDArray[np.int64] | None  # of each frame (N,), ascending; None where they do not tell the frames apart
-    keys: tuple[_Key, ...]  # from which decoding can begin, ascending
+    keys: tuple[tuple[int, int], ...]  # (stamp, decoding stamp) from which decoding can begin, ascending
 
 
 _INDEXES: dict[tuple[str, int, int], _Index] = {}
@@ -213,17 +204,14 @@ def _index(path: Path) -> _Index:
     key = (str(path), status.st_size, status.st_mtime_ns)
     if key not in _INDEXES:
         _INDEXES[key] = _indexed(path)
-        while (
-            len(_INDEXES) > 1
-            and sum(200 + 16 * len(i.times) + 100 * len(i.keys) for i in _INDEXES.values()) > KEPT_BYTES
-        ):
+        while len(_INDEXES) > 1 and sum(16 * len(i.times) + 100 * len(i.keys) for i in _INDEXES.values()) > KEPT_BYTES:
             del _INDEXES[next(iter(_INDEXES))]
     return _INDEXES[key]
 
 
 def _indexed(path: Path) -> _Index:
     with _opened(path) as (container, video):
-        shown, keys, head = list[int | None](), list[_Key](), list[tuple[int | None, int, int]]()
+        shown, keys, head = list[int | None](), list[tuple[int, int]](), list[tuple[int | None, int, int]]()
         highest: int | None = None
         coded, joined = True, False
         codec = video.codec_context.name
@@ -311,7 +299,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
         yield container, videos[0]
 
 
-def _decoded(path: Path, key: _Key | None, notes: list[str], wanted: int | None = None) -> Iterator[Any]:
+def _decoded(path: Path, key: tuple[int, int] | None, notes: list[str], wanted: int | None = None) -> Iterator[Any]:
     """The frames of a file as PyAV has them, as far as they can be decoded, from a keyframe or, with None, from its beginning.
 
     Of those before `wanted`, the stamp of the first that is wanted, the ones that none is predicted from may be left out, which
@@ -352,7 +340,7 @@ def _decoded(path: Path, key: _Key | None, notes: list[str], wanted: int | None 
             notes.append(f"the file ends after {seen} of {listed} frames")
 
 
-def _sought(container: Any, video: Any, key: _Key) -> Iterator[Any]:
+def _sought(container: Any, video: Any, key: tuple[int, int]) -> Iterator[Any]:
     """The packets from a keyframe on. Some containers seek by one stamp, some by the other, and some only roughly."""
     stamp, decoding = key
     for target in (stamp, decoding, decoding - int(2 / (video.time_base or 1))):

@@ -7,7 +7,6 @@ import functools
 import importlib
 import inspect
 import itertools
-import operator
 import pkgutil
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -146,16 +145,14 @@ def _make_foreign(name: str, num_classes: int, options: Mapping[str, Any]) -> nn
     """What `package.module:callable` makes. Arguments and errors are those of `create_model`."""
     home, _, path = name.partition(":")
     try:
-        module = importlib.import_module(home)
+        module: Any = importlib.import_module(home)
     except Exception as error:  # whatever a module may do when it is imported
         problem = f"`name` (={name!r}): {home} cannot be imported ({type(error).__name__}: {error})"
         raise MissingError(f"{problem}; install it, or add the folder that it is in to PYTHONPATH") from error
-    try:
-        factory = operator.attrgetter(path)(module)
-    except AttributeError:
-        raise ArgumentError(f"does not exist: {home} has no {path}", "name", name) from None
+    factory: Any = functools.reduce(lambda owner, part: getattr(owner, part, None), path.split("."), module)
     if not callable(factory):
-        raise ArgumentError("must name a function or class that makes a model; this cannot be called", "name", name)
+        problem = f"must name a function or class that makes a model; {home} has no {path} that can be called"
+        raise ArgumentError(problem, "name", name)
     signature = inspect.signature(factory)
     open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
     counts = [c for c in CLASS_COUNTS if c in signature.parameters][:1] or list(CLASS_COUNTS if open_ended else ())
@@ -192,9 +189,6 @@ def reference_arch(name: str) -> str:
         return name
     network, arguments = find(name)
     return f"{network.reference}-{arguments['depth']}" if network.reference else name
-
-
-# --- the parts of a network
 
 
 def bare(model: nn.Module) -> nn.Module:
@@ -311,9 +305,6 @@ def _stay(module: nn.Module, mode: bool = True) -> nn.Module:
 def within(name: str, ancestor: str) -> bool:
     """Whether `name` is that of `ancestor` or of something in it."""
     return ancestor in ("", name) or name.startswith(f"{ancestor}.")
-
-
-# --- what the networks of 3D-ResNets-PyTorch share
 
 
 def convolution(inputs: int, outputs: int, kernel: Shape, stride: Shape = (1, 1, 1), groups: int = 1) -> nn.Conv3d:

@@ -194,7 +194,8 @@ def load_weights(model: nn.Module, path: str | Path, *, head: str = "keep") -> d
     checks.one_of("head", head, ("keep", "replace"))
     model = bare(model)
     state, metadata = read_weights(path)
-    found, wanted = _own_names(model, state), _plain(model.state_dict())
+    found = {model.own_name(n): v for n, v in state.items()} if isinstance(model, Network) else state
+    wanted = _plain(model.state_dict())
     names = dict(zip(wanted, model.state_dict(), strict=True))
     if not any(name.endswith(COUNTED) for name in found):  # torch below 0.4.1 did not count
         found = found | {n: torch.zeros_like(v, device="cpu") for n, v in wanted.items() if n.endswith(COUNTED)}
@@ -208,7 +209,12 @@ def load_weights(model: nn.Module, path: str | Path, *, head: str = "keep") -> d
         remedy = f"give head='replace' to begin with a fresh classifier, or make the model with num_classes={there}"
         raise ConflictError(f"{str(path)!r} is for {there} classes, and this model for {here}; {remedy}")
     if differing:
-        what, apart = _described(state, metadata), "" if head == "keep" else " apart from the classifier"
+        made, what = recognize(state, metadata), str(metadata.get("arch") or "another model")
+        if made is not None:
+            options = {"name": made["name"], "num_classes": made["num_classes"], **made["options"]}
+            call = ", ".join(f"{name}={value!r}" for name, value in options.items() if value is not None)
+            what = f"{made['name']}, as made by create_model({call})"
+        apart = "" if head == "keep" else " apart from the classifier"
         raise ConflictError(f"{str(path)!r} holds weights of {what}, which does not fit this model{apart}:{text}")
     # Not strict, for the head may be left out; that nothing else is missing has been seen to.
     model.load_state_dict({names[name]: value for name, value in found.items()}, strict=False)
@@ -236,7 +242,7 @@ def inflate(model: nn.Module, state: Mapping[str, Tensor]) -> None:
         raise ArgumentError("has kernels in time already; give it as `init_from` (`--init-from`)", "state")
     if isinstance(model, Network) and not model.inflates:
         raise ArgumentError(f"({type(model).__name__}) takes no weights of images; inflate into one of r3d", "model")
-    found = _own_names(model, flat)
+    found = {model.own_name(n): v for n, v in flat.items()} if isinstance(model, Network) else flat
     given, wanted = ({n: v for n, v in s.items() if not (within(n, head) or n.endswith(COUNTED))} for s in (found, own))
     differing, text = _differences(given, _flattened(wanted))
     if differing:
@@ -262,11 +268,6 @@ def _plain(state: Mapping[str, Tensor]) -> State:
     return found
 
 
-def _own_names(model: nn.Module, state: State) -> State:
-    """A state by the names of `model`, whoever published it."""
-    return {model.own_name(n): v for n, v in state.items()} if isinstance(model, Network) else state
-
-
 def _classes(state: Mapping[str, Tensor], head: str) -> int | None:
     weight = state.get(f"{head}.weight")
     return len(weight) if weight is not None and weight.ndim else None
@@ -284,16 +285,6 @@ def _differences(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> t
     lines = [f"`{n}` is {theirs.get(n, 'not')} in the file, {ours.get(n, 'not')} in the model" for n in names[:SHOWN]]
     more = [f"and {len(names) - SHOWN} more"] if len(names) > SHOWN else []
     return names, "".join(f"\n  {line}" for line in lines + more)
-
-
-def _described(state: State, metadata: Mapping[str, Any]) -> str:
-    """What is known of the model that weights are of, and how it can be made."""
-    made = recognize(state, metadata)
-    if made is None:
-        return str(metadata.get("arch") or "another model")
-    options = {"num_classes": made["num_classes"], **made["options"]}
-    call = "".join(f", {name}={value!r}" for name, value in options.items() if value is not None)
-    return f"{made['name']}, as made by create_model(name={made['name']!r}{call})"
 
 
 def recognize(state: State, metadata: Mapping[str, Any]) -> dict[str, Any] | None:
