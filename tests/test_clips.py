@@ -156,7 +156,7 @@ def test_crops_are_those_of_pillow(augment: Any, scales: tuple[float, ...], pain
 
 def test_crops_without_scales_are_those_of_x10(tiny: VideoSet) -> None:
     a, b = (VideoLoader(tiny, 4, augment=augment) for augment in (Augment(), "x10"))
-    assert a._clips == b._clips and a._clips.augment.scales == (clips.X10_SCALE,)
+    assert a._clips == b._clips and a._clips.order.augment.scales == (clips.X10_SCALE,)
 
 
 def test_none_is_the_middle(filmed: VideoSet) -> None:
@@ -889,5 +889,6 @@ def test_numbers_of_the_seed_recipe() -> None:
     """7/8 is 112 of 128; the scales of section 3.3 on the short side of UCF-101."""
     assert clips.X10_SCALE * 128 == 112
     videos = as_set([Path("x")])
-    of = VideoLoader(videos, 1, augment="multiscale")._clips.sampling((16, 240, 320))
+    of = VideoLoader(videos, 1, augment="multiscale")._clips.order
+    of = dataclasses.replace(of, shape=(16, 240, 320))
     assert of.sides == ((240, 240), (201, 201), (169, 169), (142, 142), (120, 120))

@@ -26,7 +26,8 @@ from vpngen.models import (
     save_weights,
 )
 from vpngen.models.base import Network, State, find_head, reference_arch
-from vpngen.models.weights import first_convolution, recognize
+from vpngen.models.filters import first_kernel
+from vpngen.models.weights import recognize
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def test_its_weights_go_to_disk_and_back(ours: bool, tmp_path: Path) -> None:
     state, metadata = read_weights(path)
     assert recognize(state, metadata) == recognize(state, {}) == about["model"]
     assert recognize({"other": torch.zeros(1)}, {"arch": "toy"}) == {"name": "toy", "options": {}, "num_classes": None}
-    assert first_convolution(state, metadata) == first_convolution(state, {}) == "video.weight"
+    assert first_kernel(state, metadata)[0] == first_kernel(state, {})[0] == "video.weight"
     other = toy(9, channels=6)
     load_weights(other, path, head="replace")
     assert torch.equal(other.a[0].weight, model.a[0].weight)
@@ -154,7 +155,7 @@ def test_weights_by_the_names_of_others(tmp_path: Path) -> None:
     torch.save(theirs, tmp_path / "theirs.pth")
     state, metadata = read_weights(tmp_path / "theirs.pth")
     assert recognize(state, metadata) == {"name": "toy", "options": {}, "num_classes": 5}
-    assert first_convolution(state, metadata) == "backbone.motion.weight"
+    assert first_kernel(state, metadata)[0] == "backbone.motion.weight"
     other = toy()
     nn.init.zeros_(other.video.weight)
     load_weights(other, tmp_path / "theirs.pth")

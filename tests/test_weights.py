@@ -762,7 +762,7 @@ def test_what_is_inflated() -> None:
             {"layer1.0.conv1.weight": torch.zeros(8, 8, 1, 1)},
             r"\(8, 8, 1, 1\) in the file, \(8, 8, 3, 3\) in the model",
         ),
-        ("r3d10", {}, {"conv1.weight": torch.zeros(8, 3, 7, 7, 7)}, "kernels in time already; `load_weights`"),
+        ("r3d10", {}, {"conv1.weight": torch.zeros(8, 3, 7, 7, 7)}, "kernels in time already; give it as `init_from`"),
     ],
 )
 def test_what_cannot_be_inflated(name: str, options: dict[str, Any], change: dict[str, Any], match: str) -> None:

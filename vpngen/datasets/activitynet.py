@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
-from vpngen.datasets.base import Layout, Listed, Video, find_lists, folders, malformed, pair, single, videos_in
+from vpngen.datasets.base import Layout, Listed, Video, find_lists, folders, malformed, only, pair, videos_in
 from vpngen.errors import ArgumentError, ConflictError
 
 NAMES: Final = {"train": "training", "val": "validation"}
@@ -34,7 +34,7 @@ def read(root: Path, annotations: Path | None, subset: str, split: int) -> Liste
         if entry["subset"] != NAMES[subset]:
             continue
         found = [p / file for p in places for stem in (f"v_{name}", name) for file in look(p, False).get(stem, ())]
-        path_of = single(found, name) or root / f"v_{name}.mp4"
+        path_of = only(found, name) or root / f"v_{name}.mp4"
         for k, annotation in enumerate(entry.get("annotations") or ()):
             label = annotation.get("label") if isinstance(annotation, dict) else None
             if label not in classes:

@@ -13,7 +13,6 @@ from typing import Any, Final
 
 from vpngen.errors import ArgumentError, ConflictError
 
-SUBSETS: Final = ("train", "val")
 SUFFIXES: Final = (
     ".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".asf", ".flv", ".ts", ".vob", ".3gp", ".ogv",
 )  # fmt: skip
@@ -151,26 +150,23 @@ def folders(root: Path) -> list[str]:
     return sorted(e.name for e in entries(root) if e.name not in SYSTEM and e.name[0] != "." and e.is_dir())
 
 
-def is_video(name: str) -> bool:
-    """Whether a file of this name is a video."""
-    return name.lower().endswith(SUFFIXES) and name[0] != "."
+def video_files(folder: Path) -> list[str]:
+    """Names of the videos in a folder, in order."""
+    return sorted(e.name for e in entries(folder) if e.name.lower().endswith(SUFFIXES) and e.name[0] != ".")
 
 
 def class_folders(root: Path, known: Collection[str] = ()) -> set[str]:
     """Names of the folders in a folder that hold a video, and of the `known` ones that may hold none."""
-    return {name for name in folders(root) if name in known or any(is_video(e.name) for e in entries(root / name))}
+    return {name for name in folders(root) if name in known or video_files(root / name)}
 
 
-def same_classes(between: str, one: set[str], first: str, other: set[str], second: str) -> None:
+def same_classes(
+    between: str, one: set[str], other: set[str], first: str = "in the lists", second: str = "in the folder"
+) -> None:
     """Raises ConflictError where two places `between` them have different classes: which the `first` alone has, which the `second`."""
     if one != other:
         alone = f"{some(one - other)} {first} alone, {some(other - one)} {second} alone"
         raise ConflictError(f"{between} have different classes: {alone}; give what belongs to one and the same set")
-
-
-def check_classes(listed: Collection[str], lists: Path, root: Path) -> None:
-    """Raises ConflictError where the lists, which are in a folder, and the folder of the videos have different classes."""
-    same_classes(f"{lists} and {root}", set(listed), "in the lists", class_folders(root, listed), "in the folder")
 
 
 def videos_in(folder: Path, folders: bool) -> dict[str, list[str]]:
@@ -187,7 +183,7 @@ def videos_in(folder: Path, folders: bool) -> dict[str, list[str]]:
     return others | files
 
 
-def single(paths: Sequence[Path], video: str) -> Path | None:
+def only(paths: Sequence[Path], video: str) -> Path | None:
     """The one path of a video, or None; links to the same one are not several. Raises ConflictError."""
     if len(paths) > 1 and len({path.resolve() for path in paths}) > 1:
         either = " or ".join(map(str, paths))

@@ -16,7 +16,7 @@ import math
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 import torch
@@ -144,8 +144,12 @@ class VideoLoader(_Loader):
         shape, whole = checks.shape("clip", clip), augmentation(augment)
         if whole.scales is None:  # of real videos every crop is a part of the short side
             whole = dataclasses.replace(whole, scales=(1.0,) if whole.crop == "center" else (X10_SCALE,))
-        seed = integer("seed", seed, 0, SEEDS)
-        self._clips = _Clips(videos, shape, whole, flag("shuffle", shuffle), seed, flag("numbers", numbers))
+        n, common, seed = len(videos.videos), math.gcd(*shape[1:]), integer("seed", seed, 0, SEEDS)
+        # The shape of videos plays no part in their order. With its sides in lowest terms, any video holds the clip.
+        least = (shape[0], shape[1] // common, shape[2] // common)
+        held = ((shape[0] - 1) * max(whole.steps) + 1, *shape[1:])
+        order = Sampling(n, held, least, whole, n, flag("shuffle", shuffle), seed)
+        self._clips = _Clips(videos, shape, order, flag("numbers", numbers))
         # What the DataLoader asks for. It knows nothing of this loader, so that one that is dropped is gone at once.
         self._plans: list[tuple[int, int, int]] = []
         self._kept = self._reader(self._clips, sampler=self._plans, persistent_workers=num_workers > 0)
@@ -155,9 +159,7 @@ class VideoLoader(_Loader):
 
     def __len__(self) -> int:
         """The batches of a whole epoch on this rank."""
-        steps = self._deal(0, ranks_here(self._given)[1]).steps
-        assert steps is not None
-        return steps
+        return cast(int, self._deal(0, ranks_here(self._given)[1]).steps)
 
     def _deal(self, start: int, ranks: int) -> Deal:
         n = len(self.videos.videos)
@@ -175,9 +177,8 @@ class VideoLoader(_Loader):
         rank, ranks = ranks_here(self._given)
         epoch, sample = self._next
         deal = self._deal(sample, ranks)
-        assert deal.steps is not None
         self._next, self._at = (epoch + 1, 0), (epoch, sample)
-        self._plans[:] = [(epoch, *deal.batch_of(step, rank)) for step in range(deal.steps)]
+        self._plans[:] = [(epoch, *deal.batch_of(step, rank)) for step in range(cast(int, deal.steps))]
         for done, batch in enumerate(self._batches(self._kept), 1):
             self._at = (epoch, deal.bound(done))
             yield tuple(batch)
@@ -218,13 +219,11 @@ class VideoLoader(_Loader):
 
 @dataclass(frozen=True)
 class _Clips(Dataset[Any]):
-    """(epoch, first sample, one after the last) -> a batch, in any process. `augment` has scales, always."""
+    """(epoch, first sample, one after the last) -> a batch, in any process."""
 
     videos: VideoSet
     clip: Shape
-    augment: Augment
-    shuffle: bool
-    seed: int
+    order: Sampling
     numbers: bool
 
     def __getitem__(self, plan: tuple[int, int, int]) -> Any:
@@ -261,36 +260,20 @@ class _Clips(Dataset[Any]):
         some = "\n  ".join(["the folder or the annotations are wrong:", *list(failures.values())[-3:]])
         raise RunError(f"none of {tried} videos in a row can be read, so {some}")
 
-    def sampling(self, shape: Shape) -> Sampling:
-        """The windows of a video of this shape (t, y, x). The clip has its sides in lowest terms, so any video holds them."""
-        n, (frames, height, width) = len(self.videos.videos), self.clip
-        common = math.gcd(height, width)
-        clip = (frames, height // common, width // common)
-        return Sampling(n, shape, clip, self.augment, n, self.shuffle, self.seed)
-
-    @functools.cached_property
-    def order(self) -> Sampling:
-        """The order of the videos, in which their shape plays no part."""
-        return self.sampling((self._span(max(self.augment.steps)), *self.clip[1:]))
-
-    def _span(self, step: int) -> int:
-        """Frames from the first of a clip to its last, at a step."""
-        return (self.clip[0] - 1) * step + 1
-
     def cut(self, video: Video, number: int) -> tuple[torch.Tensor, list[str]]:
         """The clip of a sample from a video, uint8 (3, T, H, W), and what was found damaged. Raises UnreadableError."""
-        info, sample = decoding.probe(video), np.array([number])
-        size, longest = (info.height, info.width), self._span(max(self.augment.steps))
+        info, sample, augment = decoding.probe(video), np.array([number]), self.order.augment
+        size, longest = (info.height, info.width), self.order.shape[0]
         # A video that is shorter than the clip is shown again from its beginning, as often as it takes.
         try:
-            sampling = self.sampling((max(info.frames, longest), *size))
+            sampling = dataclasses.replace(self.order, shape=(max(info.frames, longest), *size))
         except ArgumentError:
             raise UnreadableError(f"{video.path}: {size} pixels are too few to cut {self.clip[1:]} from") from None
         (window,), (side,) = sampling.windows(sample)
-        if info.frames < longest and len(self.augment.steps) > 1:  # it may hold a clip at the step that was drawn
+        if info.frames < longest and len(augment.steps) > 1:  # it may hold a clip at the step that was drawn
             step = int(window[1])
-            shape = (max(info.frames, self._span(step)), *size)
-            one = dataclasses.replace(self.augment, step=step)
+            shape = (max(info.frames, (self.clip[0] - 1) * step + 1), *size)
+            one = dataclasses.replace(augment, step=step)
             (window,), _ = dataclasses.replace(sampling, shape=shape, augment=one).windows(sample)
         t0, step, y0, x0, flip = map(int, window)
         height, width = sampling.sides[side]

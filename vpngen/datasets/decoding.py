@@ -81,7 +81,12 @@ def probe(video: Video) -> VideoInfo:
     """
     path = video.path
     if path.is_dir():
-        first, last = _images(path) if video.frames is None else video.frames
+        try:
+            names = os.listdir(path) if video.frames is None else []
+        except OSError as error:
+            raise UnreadableError(f"{path} cannot be read: {error.strerror}") from None
+        numbers = [int(found[1]) for name in names if (found := IMAGE.fullmatch(name))]
+        first, last = video.frames or (min(numbers, default=0), max(numbers, default=-1) + 1)
         if last <= first:
             raise UnreadableError(f"{path} holds no images image_00001.jpg, ... to take")
         for number in range(first, last):
@@ -120,14 +125,9 @@ def frames(info: VideoInfo, wanted: Collection[int], notes: list[str]) -> Iterat
     stamps, numbers = index.stamps, {info.first + number for number in wanted}
     marks = {number if stamps is None else int(stamps[number]): number for number in numbers}
     start, last = min(marks), max(marks)
-    ways: list[_Key | None] = [
-        None
-    ]  # to the first frame: from a keyframe, and, if that leads astray, from the beginning
-    if stamps is not None:
-        at = bisect.bisect_right(index.keys, start, key=lambda key: key[0]) - 1
-        if at > 0:
-            ways.insert(0, index.keys[at])
-    for key in ways:
+    # From a keyframe to the first frame and, if that leads astray, from the beginning.
+    at = bisect.bisect_right(index.keys, start, key=lambda key: key[0])
+    for key in [*index.keys[max(at - 1, 1) : at], None]:
         heard, before = list[str](), -1
         with contextlib.suppress(_AstrayError):
             for count, frame in enumerate(_decoded(info.path, key, heard, None if stamps is None else start)):
@@ -170,16 +170,6 @@ def stream(video: Video, notes: list[str]) -> Iterator[Frames]:
         notes.append(f"{info.frames - found} of {info.frames} frames cannot be decoded")
 
 
-def _images(folder: Path) -> tuple[int, int]:
-    """(first number, one after the last) of the images in a folder."""
-    try:
-        names = os.listdir(folder)
-    except OSError as error:
-        raise UnreadableError(f"{folder} cannot be read: {error.strerror}") from None
-    numbers = [int(found[1]) for name in names if (found := IMAGE.fullmatch(name))]
-    return min(numbers, default=0), max(numbers, default=-1) + 1
-
-
 def _image(folder: Path, number: int, size: tuple[int, int] | None = None) -> Frames:
     path = folder / f"image_{number:05d}.jpg"
     try:
@@ -192,21 +182,13 @@ def _image(folder: Path, number: int, size: tuple[int, int] | None = None) -> Fr
     return np.array(colour)
 
 
-_Key = tuple[int, int]
-"""(stamp, decoding stamp) of a keyframe."""
-
-
 class _Index(NamedTuple):
     """What a pass over a file found."""
 
     times: npt.NDArray[np.float64]  # of each frame, in seconds from the first (N,)
     size: tuple[int, int]  # (height, width) of the first frame
     stamps: npt.NDArray[np.int64] | None  # of each frame (N,), ascending; None where they do not tell the frames apart
-    keys: tuple[_Key, ...]  # from which decoding can begin, ascending
-
-    @property
-    def bytes(self) -> int:
-        return 200 + 16 * len(self.times) + 100 * len(self.keys)
+    keys: tuple[tuple[int, int], ...]  # (stamp, decoding stamp) from which decoding can begin, ascending
 
 
 _INDEXES: dict[tuple[str, int, int], _Index] = {}
@@ -222,24 +204,21 @@ def _index(path: Path) -> _Index:
     key = (str(path), status.st_size, status.st_mtime_ns)
     if key not in _INDEXES:
         _INDEXES[key] = _indexed(path)
-        total = sum(kept.bytes for kept in _INDEXES.values())
-        while len(_INDEXES) > 1 and total > KEPT_BYTES:
-            total -= _INDEXES.pop(next(iter(_INDEXES))).bytes
+        while len(_INDEXES) > 1 and sum(16 * len(i.times) + 100 * len(i.keys) for i in _INDEXES.values()) > KEPT_BYTES:
+            del _INDEXES[next(iter(_INDEXES))]
     return _INDEXES[key]
 
 
 def _indexed(path: Path) -> _Index:
     with _opened(path) as (container, video):
-        shown: list[int | None] = []
-        keys: list[_Key] = []
-        head: list[tuple[int | None, int, int]] = []
+        shown, keys, head = list[int | None](), list[tuple[int, int]](), list[tuple[int | None, int, int]]()
         highest: int | None = None
         coded, joined = True, False
         codec = video.codec_context.name
-        with contextlib.suppress(*_errors()):
+        with contextlib.suppress(*_av()[1]):
             for packet in container.demux(video):
                 if len(head) < HEAD:
-                    with contextlib.suppress(*_errors()):
+                    with contextlib.suppress(*_av()[1]):
                         head += [(f.pts, *_upright(f)) for f in packet.decode()]
                 if not packet.size:
                     continue
@@ -292,28 +271,24 @@ class _AstrayError(Exception):
 
 
 @functools.cache
-def _av() -> ModuleType:
+def _av() -> tuple[ModuleType, tuple[type[Exception], ...]]:
+    """PyAV, and what it raises about a file."""
     try:
         import av
     except ImportError:
         raise MissingError("video files are decoded by PyAV, which is not here: pip install 'vpngen[train]'") from None
-    return av
-
-
-def _errors() -> tuple[type[Exception], ...]:
-    """What PyAV raises about a file."""
-    return _av().FFmpegError, ValueError, EOFError
+    return av, (av.FFmpegError, ValueError, EOFError)
 
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     """The container of a file and its video stream. Raises UnreadableError."""
-    av = _av()
+    av, errors = _av()
     try:
         # Titles of old files are in any encoding, and do not matter here. PyAV takes them all from 19 on.
         titles = {} if int(av.__version__.partition(".")[0]) >= 19 else {"metadata_errors": "ignore"}
         container = av.open(str(path), **titles)
-    except _errors() as error:
+    except errors as error:
         raise UnreadableError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     with container:
         covers = av.stream.Disposition.attached_pic
@@ -324,13 +299,13 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
         yield container, videos[0]
 
 
-def _decoded(path: Path, key: _Key | None, notes: list[str], wanted: int | None = None) -> Iterator[Any]:
+def _decoded(path: Path, key: tuple[int, int] | None, notes: list[str], wanted: int | None = None) -> Iterator[Any]:
     """The frames of a file as PyAV has them, as far as they can be decoded, from a keyframe or, with None, from its beginning.
 
     Of those before `wanted`, the stamp of the first that is wanted, the ones that none is predicted from may be left out, which
     can be half of them. Raises UnreadableError, and _AstrayError where decoding did not begin with `key`.
     """
-    errors = _errors()
+    _, errors = _av()
     with _opened(path) as (container, video):
         packets = container.demux(video) if key is None else _sought(container, video, key)
         made, seen, skips, when = 0, 0, False, "the beginning"
@@ -365,11 +340,11 @@ def _decoded(path: Path, key: _Key | None, notes: list[str], wanted: int | None 
             notes.append(f"the file ends after {seen} of {listed} frames")
 
 
-def _sought(container: Any, video: Any, key: _Key) -> Iterator[Any]:
+def _sought(container: Any, video: Any, key: tuple[int, int]) -> Iterator[Any]:
     """The packets from a keyframe on. Some containers seek by one stamp, some by the other, and some only roughly."""
     stamp, decoding = key
     for target in (stamp, decoding, decoding - int(2 / (video.time_base or 1))):
-        with contextlib.suppress(*_errors()):
+        with contextlib.suppress(*_av()[1]):
             container.seek(target, stream=video)
             packets = container.demux(video)
             for packet in packets:
@@ -388,7 +363,7 @@ def _upright(frame: Any) -> tuple[int, int]:
 
 def _converter() -> Callable[[Any, tuple[int, int]], Frames]:
     """A function of a frame, and of the size (H, W) to see it in, that gives its RGB (H, W, 3)."""
-    reformatter = _av().video.reformatter.VideoReformatter()  # keeps its tables from frame to frame
+    reformatter = _av()[0].video.reformatter.VideoReformatter()  # keeps its tables from frame to frame
 
     def convert(frame: Any, size: tuple[int, int]) -> Frames:
         turns = round(frame.rotation / 90) % 4

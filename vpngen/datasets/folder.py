@@ -6,10 +6,9 @@ all `train`, and of which `hold_out` puts a part aside. Folders without a video 
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-from vpngen.datasets.base import Layout, Listed, Video, class_folders, content, is_video, same_classes
+from vpngen.datasets.base import Layout, Listed, Video, class_folders, content, same_classes, video_files
 from vpngen.errors import ArgumentError, ConflictError
 
 
@@ -27,13 +26,12 @@ def read(root: Path, annotations: Path | None, subset: str, split: int) -> Liste
     known = set().union(*map(class_folders, divided.values() or [root]))
     if len(divided) == 2:
         train, other = (class_folders(path, known) for path in divided.values())
-        same_classes(f"{parts['train']} and {parts['val']}", train, "in the first", other, "in the second")
+        same_classes(f"{parts['train']} and {parts['val']}", train, other, "in the first", "in the second")
     classes = sorted(class_folders(top, known))
     return classes, [
         Video(f"{name}/{file}", top / name / file, label, f"{name}/{file}")
         for label, name in enumerate(classes)
-        for file in sorted(os.listdir(top / name))
-        if is_video(file)
+        for file in video_files(top / name)
     ]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from vpngen.datasets.base import Layout, Listed, Video, check_classes, find_lists, lines, malformed
+from vpngen.datasets.base import Layout, Listed, Video, class_folders, find_lists, lines, malformed, same_classes
 
 PUBLISHED = ("testTrainMulti_7030_splits", "test_train_splits", "splits")
 """What the folder of the lists is called."""
@@ -19,7 +19,7 @@ def read(root: Path, annotations: Path | None, subset: str, split: int) -> Liste
     """The videos of a split; the classes are in the order of their names."""
     found = find_lists(root, annotations, "*_test_split[0-9].txt", PUBLISHED)
     classes, lists, videos = sorted({path.name[: -len("_test_split1.txt")] for path in found}), found[0].parent, []
-    check_classes(classes, lists, root)
+    same_classes(f"{lists} and {root}", set(classes), class_folders(root, classes))
     for label, name in enumerate(classes):
         for where, words in lines(lists / f"{name}_test_split{split}.txt"):
             # Names hold no blanks; 1 is for training, 2 for testing, 0 for neither.

@@ -13,18 +13,7 @@ import re
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from vpngen.datasets.base import (
-    Layout,
-    Listed,
-    Video,
-    content,
-    folders,
-    malformed,
-    pair,
-    same_classes,
-    single,
-    videos_in,
-)
+from vpngen.datasets.base import Layout, Listed, Video, content, folders, malformed, only, pair, same_classes, videos_in
 from vpngen.errors import ArgumentError, ConflictError
 
 NAMES: Final = {"train": ("train", "training"), "val": ("val", "validate", "validation", "valid")}
@@ -58,7 +47,7 @@ def read(root: Path, annotations: Path | None, subset: str, split: int) -> Liste
         rows = {name: _rows(path, name)[name] for name, path in tables.items()}
         train, val = ({row.label for row in rows.get(name, [])} for name in NAMES)
         if train and val:
-            same_classes(sources, train, "to train with", val, "to validate with")
+            same_classes(sources, train, val, "to train with", "to validate with")
     classes = sorted({row.label for part in rows.values() for row in part})
     labels = {name: i for i, name in enumerate(classes)}
     forms = {name: {name} | ({name.replace(" ", "_")} - set(classes)) for name in classes}
@@ -75,7 +64,7 @@ def read(root: Path, annotations: Path | None, subset: str, split: int) -> Liste
     missing = {name for name in classes if not any(forms[name] & there[top] for top in tops[subset])}
     if strange and missing:
         # Copies with a class missing are common, and so are folders of something else; both at once is another set.
-        same_classes(f"{sources} and {root}", missing, "in the lists", strange, "in the folder")
+        same_classes(f"{sources} and {root}", missing, strange)
     look = functools.cache(videos_in)
     places = {
         (part, name): [top / form for top in some for form in sorted(forms[name] & there[top])] + some[::-1]
@@ -86,7 +75,7 @@ def read(root: Path, annotations: Path | None, subset: str, split: int) -> Liste
     def file_of(part: str, row: Row) -> Path | None:
         tops, stems = places[part, row.label], dict.fromkeys(row[1:])
         found = [top / name for top in tops for stem in stems for name in look(top, True).get(stem, ())]
-        return single(found, f"{row.label}/{row.stem}")
+        return only(found, f"{row.label}/{row.stem}")
 
     videos, loose = {}, False
     for row in rows.get(subset, []):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vpngen.datasets.activitynet import NAMES, database, leaves
-from vpngen.datasets.base import Layout, Listed, Video, malformed, pair, single
+from vpngen.datasets.base import Layout, Listed, Video, malformed, only, pair
 from vpngen.errors import ConflictError
 
 
@@ -60,13 +60,12 @@ def _image_at(where: str, entry: Mapping[str, Any]) -> Callable[[Any], int]:
 
 
 def _folder(root: Path, name: str, entry: Mapping[str, Any], labels: Iterable[str], flat: bool) -> Path:
-    """The folder of the JPEGs of a video."""
     if "video_path" in entry:
         return root / str(entry["video_path"])
     places = [] if flat else [root / f"v_{name}", root / name]
     places += [root / label / name for label in dict.fromkeys(labels)]
     found = [place for place in places if place.is_dir()] if len(places) > 1 else []
-    return single(found, name) or places[0]
+    return only(found, name) or places[0]
 
 
 JSON = Layout("json", "the JSON file of 3D-ResNets-PyTorch", read)

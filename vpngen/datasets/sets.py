@@ -13,7 +13,7 @@ from typing import Any
 from vpngen import rng
 from vpngen.checks import SEEDS, integer, number, one_of
 from vpngen.datasets import LAYOUTS
-from vpngen.datasets.base import SUBSETS, Video, VideoSet
+from vpngen.datasets.base import Video, VideoSet
 from vpngen.errors import ArgumentError, ConflictError
 
 
@@ -36,7 +36,7 @@ def read_videos(
             files that could be the same video, or two videos that could be the same file.
     """
     layout = LAYOUTS[one_of("kind", kind, LAYOUTS)]
-    one_of("subset", subset, SUBSETS)
+    one_of("subset", subset, ("train", "val"))
     split = integer("split", split, 1, layout.splits)
     root = Path(root)
     if not root.is_dir():

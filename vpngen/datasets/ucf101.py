@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from vpngen.datasets.base import Layout, Listed, Video, check_classes, find_lists, lines, malformed
+from vpngen.datasets.base import Layout, Listed, Video, class_folders, find_lists, lines, malformed, same_classes
 
 PUBLISHED = ("ucfTrainTestlist", "UCF101TrainTestSplits-RecognitionTask")
 """What the folder of the lists is called."""
@@ -23,7 +23,7 @@ def read(root: Path, annotations: Path | None, subset: str, split: int) -> Liste
         if len(words) != 2 or words[0] != str(len(classes) + 1) or words[1] in classes:
             raise malformed(where, " ".join(words), f"`{len(classes) + 1} <name of a class>`")
         classes.append(words[1])
-    check_classes(classes, index.parent, root)
+    same_classes(f"{index.parent} and {root}", set(classes), class_folders(root, classes))
     videos = []
     for where, words in lines(index.parent / f"{'train' if subset == 'train' else 'test'}list{split:02d}.txt"):
         folder, _, name = words[0].partition("/")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from vpngen.lazy import lazy
@@ -11,18 +10,14 @@ if TYPE_CHECKING:
     from vpngen.models.base import create_model, freeze, replace_head
     from vpngen.models.weights import inflate, load_weights, read_weights, save_reference, save_weights
 
-
-def _depths(prefix: str, home: str, depths: Iterable[int]) -> dict[str, tuple[str, dict[str, Any]]]:
-    return {f"{prefix}{depth}": (home, {"depth": depth}) for depth in depths}
-
-
+_DEPTHS: Final = (10, 18, 34, 50, 101, 152, 200)
 MODELS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
-    **_depths("r3d", "vpngen.models.resnet:ResNet", (10, 18, 34, 50, 101, 152, 200)),
-    **_depths("r2p1d", "vpngen.models.resnet:R2Plus1D", (10, 18, 34, 50, 101, 152, 200)),
-    **_depths("preact", "vpngen.models.resnet:PreActivation", (10, 18, 34, 50, 101, 152, 200)),
-    **_depths("wide", "vpngen.models.resnet:Wide", (50,)),
-    **_depths("resnext", "vpngen.models.resnet:ResNeXt", (50, 101, 152)),
-    **_depths("densenet", "vpngen.models.densenet:DenseNet", (121, 169, 201, 264)),
+    **{f"r3d{depth}": ("vpngen.models.resnet:ResNet", {"depth": depth}) for depth in _DEPTHS},
+    **{f"r2p1d{depth}": ("vpngen.models.resnet:R2Plus1D", {"depth": depth}) for depth in _DEPTHS},
+    **{f"preact{depth}": ("vpngen.models.resnet:PreActivation", {"depth": depth}) for depth in _DEPTHS},
+    "wide50": ("vpngen.models.resnet:Wide", {"depth": 50}),
+    **{f"resnext{depth}": ("vpngen.models.resnet:ResNeXt", {"depth": depth}) for depth in (50, 101, 152)},
+    **{f"densenet{depth}": ("vpngen.models.densenet:DenseNet", {"depth": depth}) for depth in (121, 169, 201, 264)},
 }
 """Name -> where its `Network` is, as module:class, and what it takes beside the number of classes and the options."""
 

@@ -7,7 +7,6 @@ import functools
 import importlib
 import inspect
 import itertools
-import operator
 import pkgutil
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from vpngen import checks
+from vpngen.checks import Shape
 from vpngen.errors import ArgumentError, MissingError
 from vpngen.fields import field
 from vpngen.models import MODELS
@@ -145,16 +145,14 @@ def _make_foreign(name: str, num_classes: int, options: Mapping[str, Any]) -> nn
     """What `package.module:callable` makes. Arguments and errors are those of `create_model`."""
     home, _, path = name.partition(":")
     try:
-        module = importlib.import_module(home)
+        module: Any = importlib.import_module(home)
     except Exception as error:  # whatever a module may do when it is imported
         problem = f"`name` (={name!r}): {home} cannot be imported ({type(error).__name__}: {error})"
         raise MissingError(f"{problem}; install it, or add the folder that it is in to PYTHONPATH") from error
-    try:
-        factory = operator.attrgetter(path)(module)
-    except AttributeError:
-        raise ArgumentError(f"does not exist: {home} has no {path}", "name", name) from None
+    factory: Any = functools.reduce(lambda owner, part: getattr(owner, part, None), path.split("."), module)
     if not callable(factory):
-        raise ArgumentError("must name a function or class that makes a model; this cannot be called", "name", name)
+        problem = f"must name a function or class that makes a model; {home} has no {path} that can be called"
+        raise ArgumentError(problem, "name", name)
     signature = inspect.signature(factory)
     open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
     counts = [c for c in CLASS_COUNTS if c in signature.parameters][:1] or list(CLASS_COUNTS if open_ended else ())
@@ -191,9 +189,6 @@ def reference_arch(name: str) -> str:
         return name
     network, arguments = find(name)
     return f"{network.reference}-{arguments['depth']}" if network.reference else name
-
-
-# --- the parts of a network
 
 
 def bare(model: nn.Module) -> nn.Module:
@@ -312,24 +307,18 @@ def within(name: str, ancestor: str) -> bool:
     return ancestor in ("", name) or name.startswith(f"{ancestor}.")
 
 
-# --- what the networks of 3D-ResNets-PyTorch share
-
-
-def convolution(
-    inputs: int, outputs: int, kernel: checks.Shape, stride: checks.Shape = (1, 1, 1), groups: int = 1
-) -> nn.Conv3d:
+def convolution(inputs: int, outputs: int, kernel: Shape, stride: Shape = (1, 1, 1), groups: int = 1) -> nn.Conv3d:
     """One without bias that keeps the size of a clip, where the kernel is odd and the stride 1."""
     padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
     return nn.Conv3d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
 
 
-def count_blocks(names: Iterable[str], stages: Iterable[str]) -> tuple[int, ...]:
-    """How many blocks each of the stages has, among the names of weights."""
-    return tuple(len({n.removeprefix(f"{s}.").split(".")[0] for n in names if n.startswith(f"{s}.")}) for s in stages)
-
-
-def guess_options(first: Tensor, last: Tensor) -> dict[str, Any]:
-    """The `Options` that the first and last kernel of a stem show, without those that have their defaults."""
+def guess_options(
+    state: State, stages: Iterable[str], blocks: tuple[int, ...], first: Tensor, last: Tensor
+) -> dict[str, Any] | None:
+    """The `Options` that the first and last kernel of a stem show, but defaults; None where stages have other than `blocks`."""
+    if blocks != tuple(len({n[len(s) :].split(".")[1] for n in state if n.startswith(f"{s}.")}) for s in stages):
+        return None
     found = {"in_channels": first.shape[1], "width": len(last) / STEM}
     if last.ndim == 5:
         found["stem_frames"] = last.shape[2]

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vpngen.models.base import STEM, Network, Options, State, convolution, count_blocks, guess_options
+from vpngen.models.base import STEM, Network, Options, State, convolution, guess_options
 
 BLOCKS: Final = {121: (6, 12, 24, 16), 169: (6, 12, 32, 32), 201: (6, 12, 48, 32), 264: (6, 12, 64, 48)}
 """Depth -> layers of each block: Huang et al., CVPR 2017, table 1."""
@@ -102,4 +102,4 @@ class DenseNet(Network):
     def guess(cls, state: State, **arguments: Any) -> dict[str, Any] | None:
         """See `Network`."""
         first = state[f"{cls.stem}.weight"]
-        return guess_options(first, first) if count_blocks(state, STAGES) == BLOCKS[arguments["depth"]] else None
+        return guess_options(state, STAGES, BLOCKS[arguments["depth"]], first, first)

@@ -16,8 +16,9 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from vpngen.errors import ArgumentError, renamed
 from vpngen.files import replace
-from vpngen.models.base import State
-from vpngen.models.weights import first_convolution, read_weights
+from vpngen.models import MODELS
+from vpngen.models.base import State, find
+from vpngen.models.weights import read_weights, recognize
 
 Kernel = npt.NDArray[np.float64]
 """The weights of a first convolution (F, C, T, Y, X)."""
@@ -31,6 +32,9 @@ MARGIN, GAP, GUTTER, SCALE, TEXT = 20, 14, 2, 5, 14
 
 def first_kernel(state: State, metadata: Mapping[str, Any], layer: str | None = None) -> tuple[str, Kernel]:
     """The first convolution in time and space among the weights of a network.
+
+    That is the `stem` of the network that `recognize` finds. Else, of the convolutions that see an image (one or three channels, or
+    the fewest there are), it is the one of the most frames.
 
     Where that is one in space, followed by one in time, as in R(2+1)D, it is the product of both, with the scale that the batch
     normalization between them gives each of its channels: what a clip meets if all of those are above zero.
@@ -46,13 +50,19 @@ def first_kernel(state: State, metadata: Mapping[str, Any], layer: str | None = 
     Raises:
         ArgumentError: there is none.
     """
-    name = layer or first_convolution(state, metadata)
-    if name is None:
+    shapes = {n: tuple(v.shape) for n, v in state.items() if v.ndim == 5 and math.prod(v.shape[2:]) > 1}
+    if not shapes:
         raise ArgumentError("has no convolution in time and space", "state")
-    convolutions = [n for n, v in state.items() if v.ndim == 5 and math.prod(v.shape[2:]) > 1]
-    if name not in convolutions:
-        known = ", ".join(convolutions[:8]) or "there are none"
-        raise ArgumentError(f"must name the weights of a convolution in time and space: {known}", "layer", name)
+    stem, model = layer, (recognize(state, metadata) or {}).get("name")
+    if stem is None and model in MODELS:
+        network, _ = find(model)
+        stem = next((n for n in state if network.own_name(n) == f"{network.stem}.weight"), None)
+    fewest = {1, 3} & {s[1] for s in shapes.values()} or {min(s[1] for s in shapes.values())}
+    name = stem or max((n for n, s in shapes.items() if s[1] in fewest), key=lambda n: shapes[n][2])
+    if name not in shapes:
+        raise ArgumentError(
+            f"must name the weights of a convolution in time and space: {', '.join([*shapes][:8])}", "layer", name
+        )
     kernel = state[name].double()
     later, norm = name.replace("_s.", "_t."), name.replace("conv", "bn").removesuffix("weight")
     if layer is None and later != name and later in state:

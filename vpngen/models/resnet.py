@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vpngen import checks
 from vpngen.checks import Shape
 from vpngen.fields import field
-from vpngen.models.base import STEM, Network, Options, State, convolution, count_blocks, guess_options
+from vpngen.models.base import STEM, Network, Options, State, convolution, guess_options
 
 BLOCKS: Final = {
     10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3),
@@ -151,11 +151,10 @@ class ResNet(Network):
     @classmethod
     def guess(cls, state: State, **arguments: Any) -> dict[str, Any] | None:
         """See `Network`."""
-        if count_blocks(state, LAYERS) != BLOCKS[arguments["depth"]]:
-            return None
         first = state[f"{cls.stem}.weight"]
         shortcut = {} if any(".downsample." in name for name in state) else {"shortcut": "A"}
-        return guess_options(first, state.get("conv1_t.weight", first)) | shortcut
+        found = guess_options(state, LAYERS, BLOCKS[arguments["depth"]], first, state.get("conv1_t.weight", first))
+        return None if found is None else found | shortcut
 
     def _convolutions(
         self, number: int, inputs: int, outputs: int, kernel: Shape, stride: Shape = (1, 1, 1), groups: int = 1,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import math
 import pickle
 import re
 from collections import OrderedDict
@@ -35,9 +34,6 @@ STATES: Final = ("state_dict", "model_state", "model_state_dict", "model")
 COUNTED: Final = ".num_batches_tracked"
 SHOWN: Final = 9
 """Differences that an error lists."""
-
-
-# --- to disk
 
 
 def save_weights(path: str | Path, model: nn.Module, metadata: Mapping[str, Any]) -> None:
@@ -117,9 +113,6 @@ def _safetensors() -> Any:
     return safetensors
 
 
-# --- and back
-
-
 def read_weights(path: str | Path) -> tuple[State, dict[str, Any]]:
     """What a file of weights holds, on the host.
 
@@ -142,23 +135,18 @@ def read_weights(path: str | Path) -> tuple[State, dict[str, Any]]:
     except OSError as error:
         raise ArgumentError(f"cannot be read: {error.strerror}", "path", path) from None
     if start[8:] == b"{":  # behind the length of the header
-        state, metadata = _read_safetensors(path)
+        library = _safetensors()
+        try:
+            with library.safe_open(path, "pt") as file:
+                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dictionary
+                metadata = dict(json.loads((file.metadata() or {}).get(METADATA, "{}")))
+        except (library.SafetensorError, TypeError, ValueError) as error:
+            raise ConflictError(f"{str(path)!r} is damaged: {error}; copy or make it again") from error
     elif start.startswith((b"PK", b"\x80")):
         state, metadata = _read_torch(path)
     else:
         raise ConflictError(f"{str(path)!r} is damaged, or is neither .safetensors nor written by torch.save")
     return _plain(state), metadata
-
-
-def _read_safetensors(path: Path) -> tuple[State, dict[str, Any]]:
-    library = _safetensors()
-    try:
-        with library.safe_open(path, "pt") as file:
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dictionary
-            metadata = dict(json.loads((file.metadata() or {}).get(METADATA, "{}")))
-    except (library.SafetensorError, TypeError, ValueError) as error:
-        raise ConflictError(f"{str(path)!r} is damaged: {error}; copy or make it again") from error
-    return state, metadata
 
 
 def _read_torch(path: Path) -> tuple[State, dict[str, Any]]:
@@ -206,7 +194,8 @@ def load_weights(model: nn.Module, path: str | Path, *, head: str = "keep") -> d
     checks.one_of("head", head, ("keep", "replace"))
     model = bare(model)
     state, metadata = read_weights(path)
-    found, wanted = _own_names(model, state), _plain(model.state_dict())
+    found = {model.own_name(n): v for n, v in state.items()} if isinstance(model, Network) else state
+    wanted = _plain(model.state_dict())
     names = dict(zip(wanted, model.state_dict(), strict=True))
     if not any(name.endswith(COUNTED) for name in found):  # torch below 0.4.1 did not count
         found = found | {n: torch.zeros_like(v, device="cpu") for n, v in wanted.items() if n.endswith(COUNTED)}
@@ -217,12 +206,15 @@ def load_weights(model: nn.Module, path: str | Path, *, head: str = "keep") -> d
     differing, text = _differences(found, wanted)
     there, here = (_classes(s, top) for s in (found, wanted))
     if there and here and there != here and all(within(name, top) for name in differing):
-        raise ConflictError(
-            f"{str(path)!r} is for {there} classes, and this model for {here}; give head='replace' to leave its classifier out "
-            f"and begin with a fresh one, or make the model with num_classes={there}"
-        )
+        remedy = f"give head='replace' to begin with a fresh classifier, or make the model with num_classes={there}"
+        raise ConflictError(f"{str(path)!r} is for {there} classes, and this model for {here}; {remedy}")
     if differing:
-        what, apart = _described(state, metadata), "" if head == "keep" else " apart from the classifier"
+        made, what = recognize(state, metadata), str(metadata.get("arch") or "another model")
+        if made is not None:
+            options = {"name": made["name"], "num_classes": made["num_classes"], **made["options"]}
+            call = ", ".join(f"{name}={value!r}" for name, value in options.items() if value is not None)
+            what = f"{made['name']}, as made by create_model({call})"
+        apart = "" if head == "keep" else " apart from the classifier"
         raise ConflictError(f"{str(path)!r} holds weights of {what}, which does not fit this model{apart}:{text}")
     # Not strict, for the head may be left out; that nothing else is missing has been seen to.
     model.load_state_dict({names[name]: value for name, value in found.items()}, strict=False)
@@ -247,10 +239,10 @@ def inflate(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     flat, own = _plain(state), model.state_dict()
     head = find_head(model)[0]
     if any(v.ndim == 5 for v in flat.values()):
-        raise ArgumentError("has kernels in time already; `load_weights` takes it as it is", "state")
+        raise ArgumentError("has kernels in time already; give it as `init_from` (`--init-from`)", "state")
     if isinstance(model, Network) and not model.inflates:
         raise ArgumentError(f"({type(model).__name__}) takes no weights of images; inflate into one of r3d", "model")
-    found = _own_names(model, flat)
+    found = {model.own_name(n): v for n, v in flat.items()} if isinstance(model, Network) else flat
     given, wanted = ({n: v for n, v in s.items() if not (within(n, head) or n.endswith(COUNTED))} for s in (found, own))
     differing, text = _differences(given, _flattened(wanted))
     if differing:
@@ -258,15 +250,14 @@ def inflate(model: nn.Module, state: Mapping[str, Tensor]) -> None:
         if made is not None:
             other = f"; it would fit {made['name']}" + "".join(f", {k}={v}" for k, v in made["options"].items())
         raise ArgumentError(f"does not fit `model`{other}. Time aside:{text}", "state")
-    inflated = given
     for name, target in wanted.items():
         if target.ndim == 5:
-            inflated[name] = (given[name] / target.shape[2]).unsqueeze(2).expand(target.shape)
+            given[name] = (given[name] / target.shape[2]).unsqueeze(2).expand(target.shape)
     ours, theirs = ({n: v for n, v in s.items() if within(n, head)} for s in (own, found))
     if {n: v.shape for n, v in ours.items()} == {n: v.shape for n, v in theirs.items()}:
-        inflated |= theirs
-    inflated |= {n: found.get(n, torch.zeros_like(v)) for n, v in own.items() if n.endswith(COUNTED)}
-    model.load_state_dict(inflated, strict=False)
+        given |= theirs
+    given |= {n: found.get(n, torch.zeros_like(v)) for n, v in own.items() if n.endswith(COUNTED)}
+    model.load_state_dict(given, strict=False)
 
 
 def _plain(state: Mapping[str, Tensor]) -> State:
@@ -275,11 +266,6 @@ def _plain(state: Mapping[str, Tensor]) -> State:
     while found and all(name.startswith("module.") for name in found):
         found = {name.removeprefix("module."): value for name, value in found.items()}
     return found
-
-
-def _own_names(model: nn.Module, state: State) -> State:
-    """A state by the names of `model`, whoever published it."""
-    return {model.own_name(n): v for n, v in state.items()} if isinstance(model, Network) else state
 
 
 def _classes(state: Mapping[str, Tensor], head: str) -> int | None:
@@ -299,16 +285,6 @@ def _differences(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> t
     lines = [f"`{n}` is {theirs.get(n, 'not')} in the file, {ours.get(n, 'not')} in the model" for n in names[:SHOWN]]
     more = [f"and {len(names) - SHOWN} more"] if len(names) > SHOWN else []
     return names, "".join(f"\n  {line}" for line in lines + more)
-
-
-def _described(state: State, metadata: Mapping[str, Any]) -> str:
-    """What is known of the model that weights are of, and how it can be made."""
-    made = recognize(state, metadata)
-    if made is None:
-        return str(metadata.get("arch") or "another model")
-    options = {"num_classes": made["num_classes"], **made["options"]}
-    call = "".join(f", {name}={value!r}" for name, value in options.items() if value is not None)
-    return f"{made['name']}, as made by create_model(name={made['name']!r}{call})"
 
 
 def recognize(state: State, metadata: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -347,20 +323,3 @@ def _fitting(state: State, flat: bool = False) -> dict[str, Any] | None:
 
 def _flattened(state: Mapping[str, Tensor]) -> State:
     return {name: value[:, :, 0] if value.ndim == 5 else value for name, value in state.items()}
-
-
-def first_convolution(state: State, metadata: Mapping[str, Any]) -> str | None:
-    """The weights of the first convolution, as a name in `state`; None where there is no convolution over space or time.
-
-    They are those of the `stem` of the network that `recognize` finds, `conv1_s.weight` for R(2+1)D. Else, of the convolutions that
-    see an image (one or three channels, or the fewest there are), they are those of the one of the most frames. `state` and
-    `metadata` are as `read_weights` gives them.
-    """
-    if (name := (recognize(state, metadata) or {}).get("name")) in MODELS:
-        network, _ = find(name)
-        if stems := [n for n in state if network.own_name(n) == f"{network.stem}.weight"]:
-            return stems[0]
-    found = {n: tuple(v.shape) for n, v in state.items() if v.ndim == 5 and math.prod(v.shape[2:]) > 1}
-    fewest = min((shape[1] for shape in found.values()), default=0)
-    seeing = [n for n, s in found.items() if s[1] in (1, 3)] or [n for n, s in found.items() if s[1] == fewest]
-    return max(seeing, key=lambda name: found[name][2], default=None)
