@@ -150,8 +150,8 @@ def finetune(
     with ranks.joined(runtime.device) as device:
         batch, val_batch, shares = _batch_sizes(recipe, len(train_set.videos), len(val_set.videos))
         model, made = model_init.build(len(train_set.classes), seed, recipe.freeze, recipe.clip, device)
-        how: Any = {"num_workers": runtime.num_workers, "pin_memory": device.type == "cuda"}
-        videos = functools.partial(VideoLoader, clip=recipe.clip, seed=seed, **how)
+        workers, pinned = runtime.num_workers, device.type == "cuda"
+        videos = functools.partial(VideoLoader, clip=recipe.clip, seed=seed, num_workers=workers, pin_memory=pinned)
         train = videos(train_set, batch, augment=recipe.augment)
         val = videos(val_set, val_batch, augment="none", shuffle=False, drop_last=False, **shares)
         known, listed = 0, out / "failures.json"
