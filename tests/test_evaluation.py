@@ -401,7 +401,7 @@ def test_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"format": 2}, "form 2"),
+        ({"format": 2}, "not the fields of an evaluation of form 1"),
         ({"videos": {"v0": {}}}, "damaged: KeyError: 'top'"),
         ({"windows": [1]}, "damaged: ValueError"),
     ],

@@ -349,11 +349,11 @@ def test_logs_that_cannot_be_drawn(tmp_path: Path) -> None:
         return tmp_path / name
 
     cases: list[tuple[Any, dict[str, Any], str]] = [
-        (tmp_path / "none", {}, r"log\.csv' cannot be read.*give the folder of a run"),
-        (folder("empty", ""), {}, "holds no epoch yet"),
-        (folder("head", ",".join(COLUMNS) + "\n"), {}, "holds no epoch yet"),
+        (tmp_path / "none", {}, r"log\.csv' is no log of a run: .*No such file.*give its folder"),
+        (folder("empty", ""), {}, "or no epoch yet"),
+        (folder("head", ",".join(COLUMNS) + "\n"), {}, "or no epoch yet"),
         (folder("other", "a,b\n1,2\n"), {}, "no column `epoch`"),
-        (folder("damaged", "epoch,val_top1\n1,2,3\n"), {}, "is damaged"),
+        (folder("damaged", "epoch,val_top1\n1,2,3\n"), {}, r"(?s)is no log of a run: .*got 3 columns"),
         ([good, blind], {}, r"`metric` \(='val_top1'\) is not in .*blind.*which has step, lr, train_loss"),
         (good, {"metric": "top1"}, "`metric` .*which has step, lr, train_loss"),
         (good, {"labels": ["a", "b"]}, "`labels` must be one for each of 1, not 2"),
@@ -507,7 +507,7 @@ def test_sweeps_that_make_no_sense(points: Write, tmp_path: Path) -> None:
         (lacking, {}, "UCF-101, 64 categories: `evaluations` lacks split 2 of seed 1"),
         (damaged, {}, "spec"),
         (tmp_path / "empty", {}, r"holds no evaluation\.json"),
-        (tmp_path / "none.json", {}, "cannot be read"),
+        (tmp_path / "none.json", {}, "is no evaluation: .*No such file"),
         ([], {}, "`points` is empty"),
         (good, {"x": "frames"}, "must be one of categories, instances"),
         (good, {"series": "seed"}, "must be one of target, model"),
@@ -530,5 +530,5 @@ def test_confusion(tmp_path: Path, drawn: Figures) -> None:
     axes = drawn[0].axes[0]
     assert axes.images[0].get_array().tolist() == [[0.5, 0.25, 0.25], [0, 1, 0], [0, 0, 0]]
     assert [t.get_text() for t in axes.get_yticklabels()] == ["left", "right", "up"]
-    with pytest.raises(ArgumentError, match="cannot be read"):
+    with pytest.raises(ArgumentError, match="No such file"):
         confusion(tmp_path / "none", tmp_path / "a.png")

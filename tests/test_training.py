@@ -272,21 +272,17 @@ def test_a_flat_network_is_inflated(run: Run, tmp_path: Path, ucf: tuple[str | P
 
 
 @pytest.mark.parametrize(
-    ("extra", "told"),
+    ("command", "extra", "told"),
     [
-        (("--init-from", "nope"), "`--init-from` (='nope') cannot be read: No such file or directory"),
-        (("--inflate", "nope"), "`--inflate` (='nope') cannot be read: No such file or directory"),
+        ("train", ("--init-from", "nope"), "`--init-from` (='nope') cannot be read: No such file or directory"),
+        ("finetune", ("--inflate", "nope"), "`--inflate` (='nope') cannot be read: No such file or directory"),
+        ("train", ("--inflate", "deep.pth"), "`--inflate` has kernels in time already"),
         (
-            ("--inflate", "deep.pth"),
-            "`--inflate` has kernels in time already",
-        ),
-        (
-            ("--inflate", "flat.pth", "--model", "r3d18"),
+            "finetune", ("--inflate", "flat.pth", "--model", "r3d18"),
             "`--inflate` does not fit `model`; it would fit r3d10, width=0.125. Time aside:\n",
         ),
     ],
-)
-@pytest.mark.parametrize("command", ["train", "finetune"])
+)  # fmt: skip
 def test_what_is_wrong_with_weights_names_their_option(
     run: Run, tmp_path: Path, ucf: tuple[str | Path, ...], command: str, extra: tuple[str, ...], told: str
 ) -> None:
@@ -387,17 +383,13 @@ class pair(nn.Linear):
 
 
 @pytest.mark.parametrize(
-    ("model", "told"),
+    ("command", "model", "told"),
     [
-        ("misfits:large", "`--clip` (='8x32x32') is a shape of clips that misfits:large cannot take (RuntimeError: "),
-        (
-            "misfits:map",
-            "`--model` (='misfits:map') must give logits (1, {0}) for a clip of 8x32x32, and gives (1, {0}, 1, 1, 1)",
-        ),
-        ("misfits:pair", "and gives a tuple"),
+        ("train", "misfits:large", "`--clip` (='8x32x32') is a shape of clips that misfits:large cannot take (RuntimeError: "),
+        ("train", "misfits:map", "`--model` (='misfits:map') must give logits (1, 4) for a clip of 8x32x32, and gives (1, 4, 1, 1, 1)"),
+        ("finetune", "misfits:pair", "and gives a tuple"),
     ],
-)
-@pytest.mark.parametrize("command", ["train", "finetune"])
+)  # fmt: skip
 def test_a_model_that_does_not_fit_is_named_before_anything_is_written(
     run: Run, tmp_path: Path, ucf: tuple[str | Path, ...], monkeypatch: pytest.MonkeyPatch, command: str, model: str,
     told: str,
@@ -406,7 +398,7 @@ def test_a_model_that_does_not_fit_is_named_before_anything_is_written(
     monkeypatch.setattr(sys, "path", [*sys.path])
     rest = NOISE[len(TINY) :] if command == "train" else (*ucf, *BRIEF)
     done = run(command, "out", *rest, "--clip", "8x32x32", "--model", model)
-    assert done.code == 2 and told.format(4 if command == "train" else 3) in done.err, done.err
+    assert done.code == 2 and told in done.err, done.err
     assert not (tmp_path / "out").exists()
 
 
@@ -430,11 +422,11 @@ def test_a_terminated_run_goes_on_with_the_same_command(tmp_path: Path, initiali
 
 def test_ranks_share_a_run_and_speak_once(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "vpngen", "train", "vpn", *NOISE],
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "vpngen", "train", "vpn", *NOISE, "--epochs", "1"],
         cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("2 epochs, val loss") == 1 and done.stderr.count("epoch 2/2") == 1
+    assert done.stdout.count("1 epochs, val loss") == 1 and done.stderr.count("epoch 1/1") == 1
     assert (
         state_of(tmp_path / "vpn" / "weights.pth").keys()
         == vpngen.create_model("r3d10", 4, width=0.125).state_dict().keys()
@@ -475,7 +467,7 @@ def test_broken_and_short_videos_are_told_and_counted(run: Run, tmp_path: Path, 
     failures = json.loads((tmp_path / "tuned" / "failures.json").read_text())
     assert Path(train[0]).stem in failures
     first, second = done.err.split("epoch 2/2")
-    assert first.count("3 videos could not be read, or not whole; see tuned/failures.json") == 1
+    assert first.count("videos that could not be read, or not whole: 3; see tuned/failures.json") == 1
     assert "could not be read, or" not in second
     assert "videos read" in done.out and Path(test[0]).stem in done.out
 
@@ -517,13 +509,11 @@ def test_weights_of_another_network_are_named(run: Run, initialized: Path, ucf: 
     assert both.code == 2 and "leave one of them out" in both.err
 
 
-def test_classes_of_other_videos_are_a_conflict(run: Run, tmp_path: Path, own: Path, initialized: Path) -> None:
-    data = set_of(own)
-    assert run("finetune", "tuned", "--init-from", initialized, *data, *BRIEF, "--epochs", "1").code == 0
+def test_classes_of_other_videos_are_a_conflict(run: Run, own: Path, tuned: Path) -> None:
     shutil.rmtree(own / "ucf" / "Up")
     for path in (own / "lists").iterdir():
         path.write_text("".join(f"{line}\n" for line in path.read_text().splitlines() if "Up" not in line))
-    done = run("evaluate", "tuned")
+    done = run("evaluate", tuned, *set_of(own))
     assert done.code == 3 and "has 3 classes" in done.err and "only the weights have Up" in done.err, done.err
 
 
@@ -576,17 +566,10 @@ def test_what_is_held_out_as_the_test_is_the_same_for_all_seeds(films: Path) -> 
     assert len({held.videos for _, held, _ in by_seed}) > 1 and len({test.videos for *_, test in by_seed}) == 1
 
 
-def test_a_run_knows_its_videos_from_anywhere(
-    run: Run, tmp_path: Path, films: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copytree(films, tmp_path / "films")
-    data = ("--dataset", "ucf101", "--root", "films/ucf", "--annotations", "films/lists")
-    assert run("finetune", "tuned", *TINY[:4], *data, *BRIEF, "--epochs", "1").code == 0
-    (tmp_path / "elsewhere").mkdir()
-    monkeypatch.chdir(tmp_path / "elsewhere")
-    done = run("evaluate", "../tuned", "--format", "json")
-    assert done.code == 0, done.err
-    assert done.json["metadata"]["source"]["annotations"] == str(tmp_path / "films" / "lists")
+def test_a_run_knows_its_videos_from_anywhere(films: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(films)
+    fields = DataConfig("ucf101", Path("ucf"), Path("lists")).to_dict()
+    assert (fields["root"], fields["annotations"]) == (str(films / "ucf"), str(films / "lists"))
 
 
 def test_a_finished_run_is_not_evaluated_again(
@@ -597,19 +580,16 @@ def test_a_finished_run_is_not_evaluated_again(
     data = set_of(own)
     command = ("finetune", "tuned", *TINY[:4], *data, *BRIEF, "--format", "json")
     first = run(*command, "--epochs", "1")
-    for _ in range(3):
-        again = run(*command, "--epochs", "1")
-        assert again.code == 0 and again.json == first.json
-    assert len(scored) == 1
+    again = run(*command, "--epochs", "1")
+    assert again.code == 0 and again.json == first.json and len(scored) == 1
     assert run(*command, "--epochs", "2").code == 0 and len(scored) == 2  # other weights
-    tests = own / "lists" / "testlist01.txt"
     file = tmp_path / "tuned" / "evaluation.json"
     before = file.read_bytes()
     fields = json.loads(before)
     dropped = next(iter(fields["videos"]))
     del fields["videos"][dropped]
     file.write_text(json.dumps(fields))
-    assert tests.exists() and run(*command, "--epochs", "2").code == 0 and len(scored) == 3  # of fewer videos
+    assert run(*command, "--epochs", "2").code == 0 and len(scored) == 3  # of fewer videos
     assert file.read_bytes() == before
     file.write_bytes(before[:100])
     assert run(*command, "--epochs", "2").code == 0 and len(scored) == 4  # cut short
@@ -620,17 +600,18 @@ def test_an_evaluation_on_videos_that_were_trained_on_says_so(run: Run, tuned: P
     done = run("evaluate", tuned, "--splits", "2")
     said = f"{tuned} was trained on split 1, and has seen many of the videos that split 2 tests"
     assert done.code == 0 and said in done.err
-    assert "was trained on" not in run("evaluate", tuned).err
 
 
-def test_mean_and_std_are_carried_on(run: Run, tmp_path: Path, ucf: tuple[str | Path, ...]) -> None:
-    how = [*TINY, *NOISE[len(TINY) :], "--epochs", "1"]
+def test_mean_and_std_are_carried_on(run: Run, monkeypatch: pytest.MonkeyPatch, ucf: tuple[str | Path, ...]) -> None:
+    how = [*NOISE, "--epochs", "1", "--samples-per-epoch", "8"]
     assert run("train", "one", *how, "--mean", "0.4,0.4,0.4", "--std", "0.2,0.25,0.3").code == 0
-    assert run("train", "two", *how, "--init-from", "one").code == 0
-    assert run("finetune", "three", *ucf, *BRIEF, "--epochs", "1", "--init-from", "two").code == 0
-    for name in ("two", "three"):
-        recipe = recipe_of(tmp_path / name)
-        assert recipe["mean"] == [0.4, 0.4, 0.4] and recipe["std"] == [0.2, 0.25, 0.3]
+    assert run("finetune", "two", *ucf, *BRIEF, "--epochs", "1", "--init-from", "one").code == 0
+    taken: list[Recipe] = []
+    for name in ("initialize", "finetune"):
+        monkeypatch.setattr(runs, name, lambda *args, **_: taken.append(args[3]) or sys.exit(0))
+    assert run("train", "three", *how, "--init-from", "two").code == 0
+    assert run("finetune", "three", *ucf, *BRIEF, "--init-from", "two").code == 0
+    assert [(each.mean, each.std) for each in taken] == [((0.4, 0.4, 0.4), (0.2, 0.25, 0.3))] * 2
 
 
 def test_the_same_weights_by_another_path_are_the_same_run(
@@ -645,10 +626,9 @@ def test_the_same_weights_by_another_path_are_the_same_run(
 
 def test_networks_of_one_split_and_seed_stand_side_by_side(run: Run, tuned: Path) -> None:
     shutil.copytree(tuned, "other")
-    done = run("evaluate", "other", tuned, "--format", "json", "-o", "both.json")
-    assert done.code == 0 and set(done.json) == {"other", str(tuned)}
-    assert json.loads(Path("both.json").read_text()) == done.json
-    assert run("evaluate", "other", tuned).out.count("top-1") == 2
+    done = run("evaluate", "other", tuned, "-o", "both.json")
+    assert done.code == 0 and done.out.count("top-1") == 2 and "was trained on" not in done.err
+    assert set(json.loads(Path("both.json").read_text())) == {"other", str(tuned)}
 
 
 def test_a_set_without_val_gets_one_instance_in_sixteen_more(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -679,5 +659,5 @@ def test_wide_clips_are_enlarged(run: Run, tmp_path: Path) -> None:
     """128 x 256 x 256 of videos of 240 x 240 x 240, as section 5.3 has it, in small."""
     noise = list(NOISE)
     noise[noise.index("--clip") + 1] = "8x64x64"
-    assert run("train", "vpn", *noise, "--epochs", "1").code == 0
+    assert run("train", "vpn", *noise, "--epochs", "1", "--samples-per-epoch", "8").code == 0
     assert read_weights(tmp_path / "vpn" / "weights.safetensors")[1]["recipe"]["clip"] == [8, 64, 64]

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -24,12 +24,6 @@ QUIET_SECONDS = 60.0
 NOTICE_SECONDS = 1.5
 """What a load of kernels that were compiled before stays under."""
 NOTICE = "Preparing the kernels; the first time on a machine they are compiled, which takes about ten seconds ..."
-
-
-class _Show(Protocol):
-    """Shows what is done of a whole: `text` for the seconds since the start, and `line` above it for good."""
-
-    def __call__(self, done: int, total: int, text: Callable[[float], str], line: str | None = None) -> None: ...
 
 
 @contextlib.contextmanager
@@ -48,26 +42,22 @@ def compiling() -> Iterator[None]:
 def counted(what: str) -> Iterator[Callable[..., None]]:
     """A function that shows how many are done: it gets that number, the number of all, and the bytes of those done."""
     with _display() as show:
-        yield lambda done, total, nbytes=None: show(
-            done, total, functools.partial(_count_text, what, done, total, nbytes)
-        )
+        text = functools.partial(_count_text, what)
+        yield lambda done, total, nbytes=None: show(done, total, functools.partial(text, done, total, nbytes))
 
 
 @contextlib.contextmanager
 def systems_progress() -> Iterator[Callable[[int, int], None]]:
     """A function that shows how many categories were searched for, or tried; where none has to be, nothing is shown."""
     with contextlib.ExitStack() as shown:
-        waiting, show = shown.enter_context(contextlib.ExitStack()), None
-        waiting.enter_context(compiling())
+        shown.enter_context(compiling())
 
-        def progress(done: int, total: int) -> None:
-            nonlocal show
-            if show is None:
-                waiting.close()
-                show = shown.enter_context(counted("categories"))
-            show(done, total)
+        @functools.cache
+        def opened() -> Callable[..., None]:
+            shown.close()
+            return shown.enter_context(counted("categories"))
 
-        yield progress
+        yield lambda done, total: opened()(done, total)
 
 
 @contextlib.contextmanager
@@ -78,7 +68,8 @@ def training_progress() -> Iterator[Callable[[Progress], None]]:
 
 
 @contextlib.contextmanager
-def _display() -> Iterator[_Show]:
+def _display() -> Iterator[Callable[..., None]]:
+    """Shows what is done of a whole: `text` for the seconds since the start, and `line` above it for good."""
     start = last = time.monotonic()
 
     def show_line(done: int, total: int, text: Callable[[float], str], line: str | None = None) -> None:
@@ -117,7 +108,6 @@ def _count_text(what: str, done: int, total: int, nbytes: int | None, seconds: f
 
 
 def _step_text(p: Progress) -> str:
-    """Where a run is inside an epoch."""
     at = f"epoch {p.epoch}/{p.epochs} {p.step:,}/{p.steps:,}"
     if p.phase == "val":
         return f"{at} of validation"
@@ -128,7 +118,6 @@ def _step_text(p: Progress) -> str:
 
 
 def _epoch_text(p: Progress) -> str:
-    """What an epoch came to."""
     row = p.row or {}
     seen = {name: row.get(f"val_{name}") for name in p.metrics}
     val = "" if row.get("val_loss") is None else f"val loss {row['val_loss']:.3f}  {_metrics(seen)}  "
@@ -151,10 +140,11 @@ def evaluation_text(found: Evaluation) -> str:
     """The metrics of an evaluation as a table, in percent, and what there is to say about single videos."""
     unreadable, damaged = found.unreadable, found.damaged
     total = f"{len(found.videos):,}"
-    rows = [["%", "top-1", f"top-{found.k}", "average", "of"], ["videos", *_percents(found.all), total]]
+    rows = [["%", "top-1", f"top-{found.k}", "average", "of"], ["videos", *map(_percent, found.all), total]]
+    none = (None, None, None)
     if unreadable:
-        rows.append(["videos read", *_percents(found.read), f"{len(found.videos) - len(unreadable):,}"])
-    rows.append(["windows", *_percents(found.by_window), f"{found.windows[0]:,}"])
+        rows.append(["videos read", *map(_percent, found.read or none), f"{len(found.videos) - len(unreadable):,}"])
+    rows.append(["windows", *map(_percent, found.by_window or none), f"{found.windows[0]:,}"])
     lines = [aligned(rows)]
     if unreadable:
         lines += [f"{_videos(len(unreadable))} of {total} could not be read and count as wrong:", *_some(unreadable)]
@@ -167,10 +157,8 @@ def evaluation_text(found: Evaluation) -> str:
 
 def summary_text(found: Summary) -> str:
     """The metrics of a summary as tables, in percent."""
-    cells = [
-        _percent(m["mean"]) + ("" if m["std"] is None else f" ± {_percent(m['std'])}")
-        for m in found.to_dict()["metrics"].values()
-    ]
+    metrics = found.to_dict()["metrics"].values()
+    cells = [_percent(m["mean"]) + ("" if m["std"] is None else f" ± {_percent(m['std'])}") for m in metrics]
     rows = [["%", "top-1", f"top-{found.k}", "average"], ["videos", *cells[:3]], ["windows", *cells[3:]]]
     splits = f"the mean of {len(found.splits)} splits" if len(found.splits) > 1 else f"split {found.splits[0]}"
     count = len(found.seeds)
@@ -183,9 +171,8 @@ def summary_text(found: Summary) -> str:
         table.append([name, *map(_percent, values), _percent(values.mean())])
     lines = [aligned(rows), about, "", aligned(table)]
     for (split, seed), one in sorted(found.evaluations.items()):
-        if one.unreadable:
-            which = f"split {split}, seed {seed}"
-            lines.append(f"{_videos(len(one.unreadable))} of {which} could not be read and count as wrong")
+        if count := len(one.unreadable):
+            lines.append(f"{_videos(count)} of split {split}, seed {seed} could not be read and count as wrong")
     return "\n".join(lines)
 
 
@@ -198,10 +185,6 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
 
 def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f}"
-
-
-def _percents(shares: tuple[float, float, float] | None) -> list[str]:
-    return [_percent(share) for share in shares or (None, None, None)]
 
 
 def _videos(count: int) -> str:

@@ -157,12 +157,9 @@ def train(
             progress=progress, should_stop=stop, log=_log,
         )  # fmt: skip
     if _main_rank():
-        last = rows[-1]
-        text = (
-            f"{click.format_filename(out)}: {len(rows)} epochs, val loss {last['val_loss']:.3f}, top-1 {last['val_top1']:.1%}; "
-            f"weights.safetensors and weights.pth hold the network"
-        )
-        show(form, {"path": str(out), **last}, text)
+        last, where = rows[-1], "weights.safetensors and weights.pth hold the network"
+        text = f"{len(rows)} epochs, val loss {last['val_loss']:.3f}, top-1 {last['val_top1']:.1%}; {where}"
+        show(form, {"path": str(out), **last}, f"{click.format_filename(out)}: {text}")
 
 
 @cli.command(epilog=EXIT_CODES)
@@ -259,12 +256,10 @@ def evaluate(
             there = f"{click.format_filename(given)} was trained on split {trained.split}"
             _log(f"{there}, and has seen many of the videos that split {data.split} tests")
         wanted.append((data, (data.split, about.get("seed", 0))))
-    found = []
+    found, evaluated = [], functools.partial(runs.evaluate, runtime=runtime, clip=clip, batch_size=batch_size)
     for given, (data, _) in zip(weights, wanted, strict=True):
         with _watched() as (_, progress, _):
-            found.append(
-                runs.evaluate(weights_of(given), runtime, data=data, clip=clip, batch_size=batch_size, progress=progress)
-            )  # fmt: skip
+            found.append(evaluated(weights_of(given), data=data, progress=progress))
     if not _main_rank():
         return
     together: dict[Any, Evaluation] = {key: one for (_, key), one in zip(wanted, found, strict=True)}
@@ -326,20 +321,17 @@ def _take_run(options: dict[str, Any]) -> tuple[ModelInit, Recipe, Runtime]:
     recipe = dataclasses.replace(RECIPES[options.pop("recipe")], **given, **taken)
     if begin.init_from is not None and len(taken) < 2:
         shown = " and ".join(",".join(f"{value:g}" for value in three) for three in (recipe.mean, recipe.std))
-        _log(
-            f"{click.format_filename(begin.init_from)} does not say which mean and std it was trained with: {shown} are taken; "
-            f"give others as --mean and --std, or by name, as --mean kinetics"
-        )
+        why = f"does not say which mean and std it was trained with: {shown} are taken"
+        _log(f"{click.format_filename(begin.init_from)} {why}; give others, as with --mean kinetics")
     return begin, recipe, runtime
 
 
 def _take_data(options: dict[str, Any], val_fraction: float = 0.0) -> DataConfig:
     from vpngen.train import DataConfig
 
-    for name in ("kind", "root"):
-        if options[name] is None:
-            raise ArgumentError("is missing: give --dataset KIND and --root FOLDER", name)
     kind, root, annotations = (options.pop(name) for name in ("kind", "root", "annotations"))
+    if kind is None or root is None:
+        raise ArgumentError("is missing: give --dataset KIND and --root FOLDER", "kind" if kind is None else "root")
     return DataConfig(kind, root, annotations, val_fraction=val_fraction)
 
 

@@ -89,9 +89,8 @@ class Evaluation:
     @property
     def damaged(self) -> dict[str, str]:
         """id -> what of it could not be read, of those that were scored by the rest."""
-        return {
-            n: v.problem.removeprefix(DAMAGED) for n, v in self.videos.items() if v.windows and v.problem is not None
-        }
+        problems = {name: v.problem for name, v in self.videos.items() if v.windows}
+        return {name: why.removeprefix(DAMAGED) for name, why in problems.items() if why is not None}
 
     @property
     def all(self) -> Shares:
@@ -139,8 +138,7 @@ class Evaluation:
         Raises:
             ArgumentError: it has one id for two of the videos.
         """
-        source = self.metadata.get("source")
-        kind = source.get("kind") if isinstance(source, Mapping) else None
+        kind = (self.metadata.get("source") or {}).get("kind")
         owners: dict[str, str] = {}
         for name, video in self.videos.items():
             theirs = name.removeprefix(f"{self.classes[video.label]}/") if kind in ("hmdb51", "kinetics") else name
@@ -166,11 +164,8 @@ class Evaluation:
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
         """The inverse of `to_dict`. Raises ArgumentError where the fields are not those of an evaluation."""
-        if not isinstance(fields, Mapping) or "windows" not in fields:
-            raise ArgumentError(f"these are not the fields of an evaluation: {str(fields)[:100]}")
-        if (form := fields.get("format")) != FORM:
-            upgrade = "upgrade with: pip install --upgrade vpngen"
-            raise ArgumentError(f"the evaluation is of form {form!r}, which this vpngen does not know; {upgrade}")
+        if not isinstance(fields, Mapping) or fields.get("format") != FORM:
+            raise ArgumentError(f"these are not the fields of an evaluation of form {FORM}: {str(fields)[:100]}")
         try:
             videos = {}
             for name, video in fields["videos"].items():
@@ -191,9 +186,7 @@ class Evaluation:
         """The evaluation that `write` wrote. Raises ArgumentError where there is none."""
         try:
             return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
-        except OSError as error:
-            raise ArgumentError(f"{str(path)!r} cannot be read: {error.strerror}") from None
-        except ValueError as error:  # ArgumentError is one as well
+        except (OSError, ValueError) as error:  # ArgumentError is a ValueError as well
             raise ArgumentError(f"{str(path)!r} is no evaluation: {error}") from None
 
 
@@ -242,11 +235,10 @@ def score(
     try:
         sums.add_all(model, windows, (tuple(mean), tuple(std)), bf16, progress)
     except torch.OutOfMemoryError as error:
-        why = str(error).splitlines()[0]
-        failure = MissingError(f"the GPU has too little memory for so many windows; give a smaller batch: {why}")
+        why = f"give a smaller batch: {str(error).splitlines()[0]}"
+        failure = MissingError(f"the GPU has too little memory for so many windows; {why}")
     except Exception as error:
-        killed = lost_worker(error)
-        failure = error if killed is None else RunError(killed)
+        failure = RunError(killed) if (killed := lost_worker(error)) else error
     try:
         # A rank that fails must say so: the others would wait for its sums.
         message = failure and f"{type(failure).__name__}: {failure}"
@@ -300,7 +292,6 @@ class _Sums:
         self, model: nn.Module, windows: WindowLoader, levels: tuple[tuple[float, ...], tuple[float, ...]], bf16: bool,
         progress: Callable[[int, int], None] | None,
     ) -> None:  # fmt: skip
-        """Add the scores of all windows of this rank. Raises RunError for scores that are not finite."""
         if isinstance(model, DistributedDataParallel):
             model = model.module  # whose forward waits for no other rank, which may have no window
         device, modes = self.labels.device, {module: module.training for module in model.modules()}
@@ -326,10 +317,9 @@ class _Sums:
             for module, training in modes.items():
                 module.training = training
         if not all(good):
-            raise RunError(
-                f"the network gives scores that are not finite for a window of video {self.names[good.index(False)]!r}; its "
-                f"training has diverged, its weights are damaged, or bf16 is too coarse for it (`precision`)"
-            )
+            why = "its training has diverged, its weights are damaged, or bf16 is too coarse for it (`precision`)"
+            name = self.names[good.index(False)]
+            raise RunError(f"the network gives scores that are not finite for a window of video {name!r}; {why}")
 
     def outcomes(self, problems: Mapping[str, str]) -> tuple[dict[str, Outcome], tuple[int, int, int]]:
         """The result of each video, and the `windows` of an evaluation, over all ranks."""
@@ -337,16 +327,13 @@ class _Sums:
             ranks.total(values)
         means = self.scores / self.counts.clamp(min=1)[:, None]
         best = means.sort(dim=1, descending=True, stable=True)  # of equal scores the lower class first
-        columns = (
-            self.labels, self.counts, ranks_of(means, self.labels), best.indices[:, :SHOWN], best.values[:, :SHOWN],
-        )  # fmt: skip
+        places, classes, scores = ranks_of(means, self.labels), best.indices[:, :SHOWN], best.values[:, :SHOWN]
+        columns = (values.tolist() for values in (self.labels, self.counts, places, classes, scores))
         made = {}
-        for name, label, count, *rest in zip(self.names, *(c.tolist() for c in columns), strict=True):
+        for name, label, count, place, *top in zip(self.names, *columns, strict=True):
             made[name] = Outcome(label, 0, problem=problems.get(name, NO_WINDOW))
             if count:
-                place, classes, scores = rest
-                top = tuple(zip(classes, scores, strict=True))
-                made[name] = Outcome(label, count, top, place, problems.get(name))
+                made[name] = Outcome(label, count, tuple(zip(*top, strict=True)), place, problems.get(name))
         scored, first, among = self.hits.tolist()
         return made, (scored, first, among)
 
@@ -371,12 +358,13 @@ class Summary:
     def __post_init__(self) -> None:
         if not self.evaluations:
             raise ArgumentError("is empty; give at least one", "evaluations")
+        first = next(iter(self.evaluations.values())).classes
         for seed, split in itertools.product(self.seeds, self.splits):
             if (one := self.evaluations.get((split, seed))) is None:
                 why = f"a mean over splits needs the same ones for every seed: {', '.join(map(str, self.splits))}"
                 raise ArgumentError(f"lacks split {split} of seed {seed}; {why}", "evaluations")
-            if one.classes != self._first.classes:
-                why = f"{len(self._first.classes)} in one, {len(one.classes)} in that of split {split}, seed {seed}"
+            if one.classes != first:
+                why = f"{len(first)} in one, {len(one.classes)} in that of split {split}, seed {seed}"
                 raise ArgumentError(f"are of different classes: {why}; give those of one set", "evaluations")
 
     @property
@@ -392,11 +380,7 @@ class Summary:
     @property
     def k(self) -> int:
         """The k of what is called top-5."""
-        return self._first.k
-
-    @property
-    def _first(self) -> Evaluation:
-        return next(iter(self.evaluations.values()))
+        return next(iter(self.evaluations.values())).k
 
     def table(self, metric: str) -> npt.NDArray[np.float64]:
         """A metric of all evaluations: (seeds, splits), NaN where one lacks it."""

@@ -32,6 +32,7 @@ STYLE: Final[dict[Any, Any]] = {
     "axes.prop_cycle": f"cycler(linestyle=['-', '--', ':', '-.']) * cycler(color={list(COLOURS)})",
     "axes.spines.right": False,
     "axes.spines.top": False,
+    "axes.titlelocation": "left",
     "font.size": 9,
     "grid.color": "#e6e8eb",
     "legend.edgecolor": "none",
@@ -89,19 +90,17 @@ def curves(
             _draw_run(figure, logs[0], names[0])
         return
     metric = metric or "val_top1"
-    for log, path in zip(logs, paths, strict=True):
-        if metric not in log:
-            there = ", ".join(list(log)[1:]) or "nothing"
-            raise ArgumentError(f"is not in {str(path)!r}, which has {there}", "metric", metric)
     with _canvas(target, 6.4, 4.2) as figure:
         axes = figure.subplots()
-        for log, name in zip(logs, names, strict=True):
+        for log, path, name in zip(logs, paths, names, strict=True):
+            if metric not in log:
+                there = ", ".join(list(log)[1:]) or "nothing"
+                raise ArgumentError(f"is not in {str(path)!r}, which has {there}", "metric", metric)
             axes.plot(log["epoch"], log[metric], label=name)
         _finish(axes, AXES.get(metric, metric), metric.endswith(SHARES))
 
 
 def _draw_run(figure: Figure, log: Log, name: str) -> None:
-    """Losses, metrics and learning rate of a run."""
     left, middle, right = figure.subplots(1, 3)
     for column, values in log.items():
         if column.startswith(("train_", "val_")):
@@ -112,19 +111,16 @@ def _draw_run(figure: Figure, log: Log, name: str) -> None:
         right.yaxis.set_major_formatter("{x:g}")
     _finish(left, "loss", title=name)
     shares = [values for column, values in log.items() if column.startswith("val_") and column.endswith(SHARES)]
-    _finish(middle, "metrics", percent=bool(shares), title=f"best: {np.nanmax(shares[0]):.1%}" if shares else None)
+    _finish(middle, "metrics", percent=bool(shares), title=f"best: {np.nanmax(shares[0]):.1%}" if shares else "")
     _finish(right, AXES["lr"])
 
 
-def _finish(axes: Axes, words: str, percent: bool = False, title: str | None = None) -> None:
+def _finish(axes: Axes, words: str, percent: bool = False, title: str = "") -> None:
     """What all axes of epochs share."""
-    axes.set_xlabel("epoch")
-    axes.set_ylabel(words)
+    axes.set(xlabel="epoch", ylabel=words, title=title)
     axes.locator_params("x", integer=True, min_n_ticks=1)
     if percent:
         axes.yaxis.set_major_formatter("{x:.0%}")
-    if title is not None:
-        axes.set_title(title, loc="left")
     _legend(axes)
 
 
@@ -140,17 +136,16 @@ def _legend(axes: Axes) -> None:
 def _read_log(path: Path) -> Log:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise ArgumentError(f"{str(path)!r} cannot be read: {error.strerror}; give the folder of a run") from None
-    if len(lines) < 2:
-        raise ArgumentError(f"{str(path)!r} holds no epoch yet; wait for the first")
-    try:
-        table = np.genfromtxt(lines, delimiter=",", names=True, ndmin=1)
-    except ValueError as error:
-        raise ArgumentError(f"{str(path)!r} is damaged: {error}") from None
+        table = (
+            np.genfromtxt(lines, delimiter=",", names=True, ndmin=1)
+            if len(lines) > 1
+            else np.empty(0, [("epoch", float)])
+        )
+    except (OSError, ValueError) as error:
+        raise ArgumentError(f"{str(path)!r} is no log of a run: {error}; give its folder") from None
     log = {name: table[name] for name in table.dtype.names or () if not np.isnan(table[name]).all()}
     if "epoch" not in log:
-        raise ArgumentError(f"{str(path)!r} is no log of a run: it has no column `epoch`")
+        raise ArgumentError(f"{str(path)!r} holds no column `epoch`, or no epoch yet; give the folder of a run")
     return log
 
 
@@ -205,9 +200,9 @@ def sweep(
         axes.set_xscale("symlog", base=2, linthresh=least, linscale=0.5)
         axes.set_xticks(sizes, [str(size) if size else "0\nscratch" for size in sizes])
         axes.minorticks_off()
-        axes.set_xlabel(f"{x}{' of each category' if x == 'instances' else ''} of the initialization, log scale")
+        size = f"{x}{' of each category' if x == 'instances' else ''} of the initialization, log scale"
         what = {"top1": "top-1", "top5": "top-5", "average": "mean of top-1 and top-5"}[metric.removeprefix("window_")]
-        axes.set_ylabel(f"{what} of {'windows' if metric.startswith('window_') else 'videos'}")
+        axes.set(xlabel=size, ylabel=f"{what} of {'windows' if metric.startswith('window_') else 'videos'}")
         axes.yaxis.set_major_formatter("{x:.0%}")
         for name in sorted({p.series for p in found}):
             mine = [p for p in found if p.series == name]
@@ -261,10 +256,10 @@ def _draw_line(axes: Axes, name: str, points: Sequence[_Point], x: str, metric: 
     for size, group in sorted(groups.items()):
         try:
             found = Summary({run: point.evaluation for run, point in group.items()})
+            if (mean := found.mean(metric)) is None:
+                raise ArgumentError("is of no window that was scored", "metric", metric)
         except ArgumentError as error:
             raise ArgumentError(f"{name}, {size or 'no'} {x}: {error}") from None
-        if (mean := found.mean(metric)) is None:
-            raise ArgumentError(f"{name}, {size or 'no'} {x}: no window was scored, so there is no `{metric}`")
         means.append(mean)
         stds.append(found.std(metric) or 0.0)
     drawn = axes.errorbar(sorted(groups), means, yerr=stds if any(stds) else None, label=name, capsize=3, markersize=5)
@@ -295,8 +290,7 @@ def confusion(evaluation: Files, out: Files) -> None:
         if count <= 60:
             axes.set_xticks(range(count), found.classes, rotation=90)
             axes.set_yticks(range(count), found.classes)
-        axes.set_xlabel("predicted class")
-        axes.set_ylabel("class")
+        axes.set(xlabel="predicted class", ylabel="class")
 
 
 # --- what the pictures share

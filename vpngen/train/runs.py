@@ -100,14 +100,10 @@ def initialize(
         batch, val_batch, shares = _batch_sizes(recipe, samples_per_epoch or spec.n_videos(), seen.n_videos("val"))
         model, made = model_init.build(spec.n_categories, seed, recipe.freeze, recipe.clip, device)
         clips = functools.partial(loader, clip=recipe.clip, seed=seed, threads=threads, device=device)
-        train = clips(
-            source, batch, augment=_augmentation(recipe.augment, recipe.clip, spec),
-            length=samples_per_epoch or "epoch", drop_last=True,
-        )  # fmt: skip
-        val = clips(
-            seen if isinstance(source, Spec) or not spec.val_instances else source, val_batch, split="val", shuffle=False,
-            augment=_augmentation("none", recipe.clip, spec), **shares,
-        )  # fmt: skip
+        augment, none = (_augmentation(name, recipe.clip, spec) for name in (recipe.augment, "none"))
+        train = clips(source, batch, augment=augment, length=samples_per_epoch or "epoch", drop_last=True)
+        held = seen if isinstance(source, Spec) or not spec.val_instances else source
+        val = clips(held, val_batch, split="val", shuffle=False, augment=none, **shares)
         made["source"] = {"spec": seen.to_dict(), "fingerprint": seen.fingerprint}
         more = {"samples_per_epoch": samples_per_epoch, "store": None if isinstance(source, Spec) else str(source)}
         return _fit("train", out, model, (train, val), recipe, runtime, device, made, more, **watch)
@@ -154,9 +150,8 @@ def finetune(
     with ranks.joined(runtime.device) as device:
         batch, val_batch, shares = _batch_sizes(recipe, len(train_set.videos), len(val_set.videos))
         model, made = model_init.build(len(train_set.classes), seed, recipe.freeze, recipe.clip, device)
-        videos = functools.partial(
-            VideoLoader, clip=recipe.clip, seed=seed, num_workers=runtime.num_workers, pin_memory=device.type == "cuda"
-        )
+        workers, pinned = runtime.num_workers, device.type == "cuda"
+        videos = functools.partial(VideoLoader, clip=recipe.clip, seed=seed, num_workers=workers, pin_memory=pinned)
         train = videos(train_set, batch, augment=recipe.augment)
         val = videos(val_set, val_batch, augment="none", shuffle=False, drop_last=False, **shares)
         known, listed = 0, out / "failures.json"
@@ -175,8 +170,7 @@ def finetune(
                     before = json.loads(listed.read_text(encoding="utf-8"))
                 write_json(listed, before | failures)
                 if log is not None:
-                    some = "1 video" if len(failures) == 1 else f"{len(failures):,} videos"
-                    log(f"{some} could not be read, or not whole; see {listed}")
+                    log(f"videos that could not be read, or not whole: {len(failures):,}; see {listed}")
             known = len(failures)
 
         made |= {"source": data.to_dict(), "classes": list(train_set.classes)}
@@ -224,18 +218,16 @@ def evaluate(
     if list(videos.classes) != there:
         sides = (there, videos.classes), (videos.classes, there)
         lacks, new = (", ".join(sorted({*one} - {*other})[:5]) or "none" for one, other in sides)
+        why = f"{data.kind} in {str(data.root)!r} has {len(videos.classes)}, or in another order"
         raise ConflictError(
-            f"{str(weights)!r} has {len(there)} classes, {data.kind} in {str(data.root)!r} has {len(videos.classes)}, or in "
-            f"another order; only the weights have {lacks}; only the videos {new}"
+            f"{str(weights)!r} has {len(there)} classes, {why}; only the weights have {lacks}; only the videos {new}"
         )
     with ranks.joined(runtime.device) as device:
         model = create_model(about["name"], about["num_classes"], **about["options"])
         load_weights(model, weights)
         try_clip(model.to(device), about, recipe.clip, device)
-        windows = WindowLoader(
-            videos, max(1, batch_size // runtime.grad_accum_steps), clip=recipe.clip, num_workers=runtime.num_workers,
-            pin_memory=device.type == "cuda",
-        )  # fmt: skip
+        batch, pinned = max(1, batch_size // runtime.grad_accum_steps), device.type == "cuda"
+        windows = WindowLoader(videos, batch, clip=recipe.clip, num_workers=runtime.num_workers, pin_memory=pinned)
         return score(
             model, windows, device=device, mean=recipe.mean, std=recipe.std, precision=runtime.precision, progress=progress,
             metadata={**metadata, "source": data.to_dict()},
@@ -253,14 +245,11 @@ def fine_tuned(weights: Path) -> dict[str, Any]:
 
 def _evaluated_before(path: Path, weights: Path, videos: VideoSet) -> Evaluation | None:
     """The evaluation in a file, if all ranks see that it is of these weights and videos."""
-    found, labels = None, {v.id: v.label for v in videos.videos}
+    ours = fine_tuned(weights), videos.classes, {video.id: video.label for video in videos.videos}
+    found, same = None, False
     with contextlib.suppress(ArgumentError):  # there is none, or it was cut short
         found = Evaluation.load(path)
-    same = (
-        found is not None
-        and (found.metadata, found.classes) == (fine_tuned(weights), videos.classes)
-        and {name: outcome.label for name, outcome in found.videos.items()} == labels
-    )
+        same = (found.metadata, found.classes, {name: v.label for name, v in found.videos.items()}) == ours
     return found if all(ranks.gathered(same)) else None
 
 
@@ -311,12 +300,9 @@ def _fit(
 
 def _describe(out: Path, about: Mapping[str, Any]) -> None:
     """Write run.json, unless another run lives there. Raises ConflictError."""
-    if out.exists() and not out.is_dir():
-        raise ConflictError(f"{str(out)!r} is a file; give a folder for the run")
     described = out / "run.json"
-    if out.is_dir() and any(out.iterdir()) and not described.exists():
-        raise ConflictError(f"{str(out)!r} holds other things than a run; give a folder of its own")
-    if described.exists() and (out / CHECKPOINT).exists():
-        return  # its checkpoint decides whether it is this run
-    versions = {"python": platform.python_version(), "torch": torch.__version__, "vpngen": __version__}
-    write_json(described, {**about, "versions": versions})
+    if out.exists() and not described.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConflictError(f"{str(out)!r} is a file, or holds other things than a run; give a folder of its own")
+    if not (described.exists() and (out / CHECKPOINT).exists()):  # a checkpoint decides whether it is this run
+        versions = {"python": platform.python_version(), "torch": torch.__version__, "vpngen": __version__}
+        write_json(described, {**about, "versions": versions})
