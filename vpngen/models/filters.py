@@ -60,9 +60,7 @@ def first_kernel(state: State, metadata: Mapping[str, Any], layer: str | None = 
     fewest = {1, 3} & {s[1] for s in shapes.values()} or {min(s[1] for s in shapes.values())}
     name = stem or max((n for n, s in shapes.items() if s[1] in fewest), key=lambda n: shapes[n][2])
     if name not in shapes:
-        raise ArgumentError(
-            f"must name the weights of a convolution in time and space: {', '.join([*shapes][:8])}", "layer", name
-        )
+        raise ArgumentError(f"is none of the convolutions in time and space: {', '.join([*shapes][:8])}", "layer", name)
     kernel = state[name].double()
     later, norm = name.replace("_s.", "_t."), name.replace("conv", "bn").removesuffix("weight")
     if layer is None and later != name and later in state:
