@@ -31,7 +31,6 @@ MOST_ATTEMPTS: Final = 2**16
 ATTEMPTS_AT_ONCE: Final = 64
 MOST_CATEGORIES: Final = 100_000
 FORM: Final = "vpngen systems 1"
-COLUMNS: Final = "a, b, c, d, e, f, probability"
 
 USUAL_WEIGHT: Final = 0.4
 """FractalDB's best, for which the usable variants are kept with the systems."""
@@ -92,21 +91,16 @@ def search(categories: int, seed: int, progress: Progress | None = None) -> tupl
     """
     known = max(read_found(SHIPPED, seed), read_found(_cache(seed), seed), key=len)
     if len(known) < categories:
-        known += _search(len(known), categories, seed, progress)
+        backend = backends.kernels("numba", "fractal")
+
+        def one(category: int) -> tuple[int, int]:
+            attempt = accepted(category, seed, backend)
+            return attempt, usable_variants(*_fractal.candidates(seed, [category], [attempt]), USUAL_WEIGHT, backend)
+
+        known += _in_parallel(one, range(len(known), categories), progress)
         with contextlib.suppress(OSError, MissingError):  # a cache that cannot be written costs time, not results
             write_found(_cache(seed), seed, known)
     return tuple(a for a, _ in known[:categories]), tuple(v for _, v in known[:categories])
-
-
-def _search(first: int, last: int, seed: int, progress: Progress | None) -> list[tuple[int, int]]:
-    backend = backends.kernels("numba", "fractal")
-
-    def one(category: int) -> tuple[int, int]:
-        attempt = accepted(category, seed, backend)
-        systems, keys = _fractal.candidates(seed, [category], [attempt])
-        return attempt, usable_variants(systems, keys, USUAL_WEIGHT, backend)
-
-    return _in_parallel(one, range(first, last), progress)
 
 
 def accepted(category: int, seed: int, backend: Any) -> int:
@@ -185,16 +179,15 @@ def read_system(path: Path) -> npt.NDArray[np.float32]:
     """
 
     def wrong(what: str) -> ArgumentError:
-        return ArgumentError(f"{str(path)!r} is not a category of FractalDB ({COLUMNS}): {what}")
+        return ArgumentError(f"{str(path)!r} is not a category of FractalDB (a, b, c, d, e, f, probability): {what}")
 
     try:
         lines = [line.split(",") for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
         numbers = [[float(field) for field in line] for line in lines]
     except (OSError, ValueError) as error:
         raise wrong(str(error)) from None
-    for i, line in enumerate(numbers, start=1):
-        if len(line) != 7 or not all(map(math.isfinite, line)):
-            raise wrong(f"line {i} must have 7 finite numbers")
+    if bad := [i for i, line in enumerate(numbers, 1) if len(line) != 7 or not all(map(math.isfinite, line))]:
+        raise wrong(f"line {bad[0]} must have 7 finite numbers")
     if not 1 <= len(numbers) <= _fractal.MOST_MAPS:
         raise wrong(f"it has {len(numbers)} maps; from 1 to {_fractal.MOST_MAPS} are allowed")
     table = np.array(numbers)
