@@ -91,16 +91,20 @@ def search(categories: int, seed: int, progress: Progress | None = None) -> tupl
     """
     known = max(read_found(SHIPPED, seed), read_found(_cache(seed), seed), key=len)
     if len(known) < categories:
-        backend = backends.kernels("numba", "fractal")
-
-        def one(category: int) -> tuple[int, int]:
-            attempt = accepted(category, seed, backend)
-            return attempt, usable_variants(*_fractal.candidates(seed, [category], [attempt]), USUAL_WEIGHT, backend)
-
-        known += _in_parallel(one, range(len(known), categories), progress)
+        known += _search(len(known), categories, seed, progress)
         with contextlib.suppress(OSError, MissingError):  # a cache that cannot be written costs time, not results
             write_found(_cache(seed), seed, known)
     return tuple(a for a, _ in known[:categories]), tuple(v for _, v in known[:categories])
+
+
+def _search(first: int, last: int, seed: int, progress: Progress | None) -> list[tuple[int, int]]:
+    backend = backends.kernels("numba", "fractal")
+
+    def one(category: int) -> tuple[int, int]:
+        attempt = accepted(category, seed, backend)
+        return attempt, usable_variants(*_fractal.candidates(seed, [category], [attempt]), USUAL_WEIGHT, backend)
+
+    return _in_parallel(one, range(first, last), progress)
 
 
 def accepted(category: int, seed: int, backend: Any) -> int:

@@ -169,9 +169,7 @@ class Perlin(Generator):
     divisions_x: tuple[int, ...] = field(help="W of the categories.")
     divisions_y: tuple[int, ...] = field(help="H of the categories.")
     temporal: tuple[int, ...] = (8,)
-    temporal_unit: str = field(
-        "period", "D is frames of a lattice cell, or cells over the video.", choices=("period", "divisions")
-    )
+    temporal_unit: str = field("period", "D is frames of a lattice cell, or cells over the video.", choices=UNITS)
     loop: bool = field(False, "Close the motion: frame t equals frame t + D.")
     noise_terms: int = field(2, "Random noises added to the primal one: 0, 1 or 2.")
     noise_frequencies: tuple[int, ...] = field((1, 2, 4, 8, 16), "What their frequencies are drawn from.")
@@ -179,9 +177,7 @@ class Perlin(Generator):
     gradients: str = field("angles", "Gradients with uniform angles, or uniform on the sphere.", choices=GRADIENTS)
     fade: str = field("quintic", "How lattice cells are interpolated.", choices=FADES)
     phase: str = field("corner", "Where a pixel samples its cell.", choices=PHASES)
-    grey: str = field(
-        "fixed", "Grey levels of all videos alike, or each stretched to 0 to 255.", choices=("fixed", "stretch")
-    )
+    grey: str = field("fixed", "Grey levels of all videos alike, or each stretched to 0 to 255.", choices=GREYS)
 
     def __post_init__(self) -> None:
         for name in ("divisions_x", "divisions_y", "temporal", "noise_frequencies"):
