@@ -190,7 +190,7 @@ class Perlin(Generator):
         keep(self, loop=checks.flag("loop", self.loop), noise_terms=terms, noise_amplitudes=amplitudes)
         good = bool(amplitudes) and len(set(amplitudes)) == len(amplitudes)
         if not good or not all(0 < a and (terms + 1) * a < 1 for a in amplitudes):
-            must = f"must differ and be above 0 and below 1 / {terms + 1}, so that 0 < a_k < a_1 = 1 - sum a_k (equation 2)"
+            must = f"must be given, none twice, above 0 and below 1 / {terms + 1}, so that 0 < a_k < a_1 = 1 - sum a_k (equation 2)"
             raise ArgumentError(must, "noise_amplitudes", amplitudes)
         alone = [d for d in self.temporal if all(d % f for f in self.noise_frequencies)]
         if self.loop and self.temporal_unit == "period" and self.noise_terms and alone:
