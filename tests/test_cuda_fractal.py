@@ -275,7 +275,7 @@ def test_frames_of_2_to_the_32_pixels_do_not_wrap(host: Host, y0: int, draw: str
     """In a window as wide as such a frame, the last row is 2**32 pixels after the one above the first."""
     side = 65536
     rows = rows_of((2, side, side), points_per_frame=3000, pad=0, draw=draw, **SIERPINSKI)
-    at, frame = fractal.drawn(rows[0])
+    at, frame = fractal.drawn(rows[0].tobytes())
     assert (at // side).min() == 0 and (at // side).max() == side - 1
     expected = np.zeros((2, side), np.uint8)
     for now in range(2):

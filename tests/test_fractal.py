@@ -631,10 +631,10 @@ def test_what_is_kept_of_one_video_never_shows_in_another(data: st.DataObject) -
     """The reference keeps the points of the last videos; rows that differ in one field have their own."""
     spec = data.draw(SPECS["fractal"])
     rows = spec.params([0])
-    first = drawn(rows[0])
+    first = drawn(rows[0].tobytes())
     for name in ("trail", "level", "flips", "patch"):
         other = changed(rows, **{name: 1 + (rows[name] % 2 if name in ("trail", "level") else -rows[name])})
         both(other, spec.shape)
         both(rows, spec.shape)
-    again = drawn(rows[0])
+    again = drawn(rows[0].tobytes())
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))

@@ -23,16 +23,12 @@ def _span(name: str, value: Any, size: int) -> tuple[int, int, int]:
     """(start, stop, step) of a window along an axis of `size`; None for all of it, and only `t` has steps. Raises ArgumentError."""
     if value is None:
         return 0, size, 1
-    steps = name == "t"
-    listed = isinstance(value, (tuple, list)) and len(value) in ((2, 3) if steps else (2,))
-    if not listed or not all(map(checks.is_integer, value)):
-        form = "(start, stop) or (start, stop, step)" if steps else "(start, stop)"
-        raise ArgumentError(f"of a window must be {form}, integers", name, value)
-    start, stop, step = (int(v) for v in (*value, 1)[:3])
+    listed = isinstance(value, (tuple, list)) and len(value) in ((2, 3) if name == "t" else (2,))
+    start, stop, step = (*value, 1)[:3] if listed and all(map(checks.is_integer, value)) else (0, 0, 1)
     if not 0 <= start < stop <= size or not 1 <= step <= MAX_SIDE:
-        must = f"0 <= start < stop <= {size}" + f" and 1 <= step <= {MAX_SIDE}" * steps
-        raise ArgumentError(f"of a window must satisfy {must}", name, value)
-    return start, stop, step
+        form = f"(start, stop) or (start, stop, step), steps from 1 to {MAX_SIDE}" if name == "t" else "(start, stop)"
+        raise ArgumentError(f"of a window must be {form}, integers, 0 <= start < stop <= {size}", name, value)
+    return int(start), int(stop), int(step)
 
 
 @dataclass(frozen=True)
@@ -174,10 +170,8 @@ def render(
     indices = np.atleast_1d(spec.indices(index, split))
     one = window if isinstance(window, Window) else Window()
     windows = [one] * len(indices) if window is None or window is one else window
-    if not isinstance(windows, (list, tuple)) or not all(isinstance(w, Window) for w in windows):
-        raise ArgumentError("must be a Window, or a list of them, one for each video", "window", window)
-    if len(windows) != len(indices):
-        raise ArgumentError(f"has {len(windows)} entries for {len(indices)} videos; give one, or one each", "window")
+    if not isinstance(windows, (list, tuple)) or [type(w) for w in windows] != [Window] * len(indices):
+        raise ArgumentError(f"must be a Window, or a list of {len(indices)}, one for each video", "window", window)
     packed = [w.pack(spec.shape) for w in windows]
     extents = {extent for _, extent in packed} or {one.pack(spec.shape)[1]}
     if len(extents) > 1:
@@ -190,8 +184,9 @@ def render(
     here = isinstance(out, np.ndarray)
     fits = here and out.shape == target and out.dtype == np.uint8 and out.flags.c_contiguous and out.flags.writeable
     if here and not fits:
-        must = f"must be a writeable C-contiguous uint8 array of shape {target}"
-        raise ArgumentError(f"{must}, not {out.dtype} {out.shape}", "out")
+        raise ArgumentError(
+            f"must be a writeable C-contiguous uint8 array {target}, not {out.dtype} {out.shape}", "out"
+        )
     params = completed(spec, spec.params(indices, split), chosen, threads)
     into, kind = (out.reshape(shape), None) if here else (out, target)
     paint(chosen, spec.generator.name, params, origins, into, threads, kind)

@@ -76,6 +76,12 @@ def purpose_word(purpose: int, detail: int) -> int:
     return purpose << 16 | detail
 
 
+def counters(purpose: int, detail: int, *words: npt.ArrayLike) -> npt.NDArray[np.uint64]:
+    """Counters (..., 4) of a purpose from one to three words, which are broadcast; those that are missing are 0."""
+    four = np.broadcast_arrays(*(*words, 0, 0)[:3], purpose_word(purpose, detail))
+    return np.stack(four, axis=-1, dtype=np.uint64, casting="unsafe")
+
+
 def video_keys(seed: int, split: int, index: npt.ArrayLike, version: int) -> Words:
     """The 64-bit key of each video, a function of (format version, seed, split, index).
 
@@ -89,11 +95,7 @@ def video_keys(seed: int, split: int, index: npt.ArrayLike, version: int) -> Wor
         uint32, shape (..., 2).
     """
     i = np.asarray(index, np.uint64)
-    counter = np.empty((*i.shape, 4), np.uint64)
-    counter[..., 0] = i & np.uint64(0xFFFFFFFF)
-    counter[..., 1] = i >> np.uint64(32)
-    counter[..., 2] = split
-    counter[..., 3] = purpose_word(PURPOSE_VIDEO, version)
+    counter = counters(PURPOSE_VIDEO, version, i & np.uint64(0xFFFFFFFF), i >> np.uint64(32), split)
     return philox4x32(counter, [seed & 0xFFFFFFFF, seed >> 32])[..., :2]
 
 

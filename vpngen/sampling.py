@@ -20,12 +20,8 @@ from vpngen.errors import ArgumentError
 from vpngen.fields import keep
 from vpngen.rng import Integers
 
-CROPS: Final = ("corners", "random", "center")
-TIMES: Final = ("random", "center", "start")
 QUARTER_OCTAVES: Final = tuple(2 ** (-i / 4) for i in range(5))
 """The scales of seed 003's recipe: Hara, Kataoka, Satoh, ICCV Workshops 2017, section 3.3."""
-ENDLESS_SAMPLES: Final = 2**48
-"""Samples set aside for an epoch of an endless stream."""
 MOST_SAMPLES: Final = 2**62
 
 
@@ -52,8 +48,8 @@ class Augment:
     scales: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        checks.one_of("time", self.time, TIMES)
-        checks.one_of("crop", self.crop, CROPS)
+        checks.one_of("time", self.time, ("random", "center", "start"))
+        checks.one_of("crop", self.crop, ("corners", "random", "center"))
         keep(self, flip=checks.number("flip", self.flip, lambda v: 0 <= v <= 1, "from 0 to 1"))
         if not isinstance(self.step, (list, tuple)):
             keep(self, step=checks.integer("step", self.step, 1, MAX_SIDE))
@@ -161,8 +157,8 @@ class Sampling:
 
     @property
     def _epoch_samples(self) -> int:
-        # Endless ones have whole passes, so that each begins with a pass over the videos.
-        return self.length or ENDLESS_SAMPLES // self.videos * self.videos
+        # Endless ones are set 2**48 samples aside, in whole passes, so that each begins with a pass over the videos.
+        return self.length or 2**48 // self.videos * self.videos
 
     def settings(self) -> dict[str, Any]:
         """What decides which samples come, as JSON has it."""
@@ -182,13 +178,9 @@ class Sampling:
     def windows(self, numbers: Integers) -> tuple[npt.NDArray[np.int32], Integers]:
         """The packed windows (N, 5) of samples (N,), and which of `sides` each has (N,)."""
         n, augment = len(numbers), self.augment
-        counter = np.zeros((2, n, 4), np.uint64)
-        counter[:, :, 0] = numbers.astype(np.uint64) & np.uint64(0xFFFFFFFF)
-        counter[:, :, 1] = numbers.astype(np.uint64) >> np.uint64(32)
-        counter[1, :, 2] = 1
-        counter[:, :, 3] = rng.purpose_word(rng.PURPOSE_CLIP, 0)
-        slots = 2 if len(augment.steps) > 1 or len(self.sides) > 1 else 1
-        words = rng.philox4x32(counter[:slots], [self.seed & 0xFFFFFFFF, self.seed >> 32])
+        slots = np.arange(2 if len(augment.steps) > 1 or len(self.sides) > 1 else 1)[:, None]
+        counter = rng.counters(rng.PURPOSE_CLIP, 0, numbers & 0xFFFFFFFF, numbers >> 32, slots)
+        words = rng.philox4x32(counter, [self.seed & 0xFFFFFFFF, self.seed >> 32])
         time, place, place_2, mirror = np.moveaxis(words[0], -1, 0)
         side = rng.choose(words[1, :, 0], len(self.sides)) if len(self.sides) > 1 else np.zeros(n, np.int64)
         steps = np.array(augment.steps)

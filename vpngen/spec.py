@@ -98,12 +98,12 @@ class Spec:
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
         """The inverse of `to_dict`. Raises ArgumentError where the fields are not those of a spec."""
         known = {f.name for f in dataclasses.fields(cls)}
-        if not isinstance(fields, Mapping):
-            raise ArgumentError(f"a spec has the fields {sorted(known)}, and {fields!r} is none")
-        if "format_version" in fields:  # before its fields: a newer format may have others
+        if (
+            isinstance(fields, Mapping) and "format_version" in fields
+        ):  # before its fields: a newer format may have others
             check_version(fields["format_version"])
-        if set(fields) != known:
-            raise ArgumentError(f"a spec has the fields {sorted(known)}, not {sorted(map(str, fields))}")
+        if not isinstance(fields, Mapping) or set(fields) != known:
+            raise ArgumentError(f"a spec has the fields {sorted(known)}, not {fields!r}")
         return cls(**{**fields, "generator": named(fields["generator"], GENERATORS)})
 
     def to_json(self) -> str:
@@ -143,8 +143,7 @@ class Spec:
         """
         checks.one_of("generator", generator, GENERATORS)
         kind = GENERATORS[generator]
-        known = [f.name for f in kind.options()]
-        checks.known("argument", options, known, f"the {generator} generator")
+        checks.known("argument", options, [f.name for f in kind.options()], f"the {generator} generator")
         given = {**{f.name: f.default for f in kind.counts}, **options}
         categories, shape = given.pop("categories"), checks.shape("shape", given.pop("shape"))
         counts = {f.name: given.pop(f.name) for f in kind.counts if f.name in given}
@@ -244,9 +243,7 @@ def _documented(make: _Maker) -> _Maker:
     """`make`, whose docstring lists all options of the generator of its name."""
     options = GENERATORS[make.__name__].options()
     lines = [f"{f.name}: {f.help}" + f" One of {', '.join(f.choices)}." * bool(f.choices) for f in options]
-    lines.append(
-        "progress: called with (categories found, categories) while categories are searched for.\n\n    Raises:"
-    )
+    lines.append("progress: called with (categories found, categories) while they are searched for.\n\n    Raises:")
     lines.append("ArgumentError: an unknown option, a value that is not allowed, or counts that cannot be made.")
     make.__doc__ = "\n        ".join([f"{make.__doc__}\n\n    Args:", *lines])
     return make
@@ -299,7 +296,6 @@ def mixed(*specs: Spec) -> Spec:
         for field in ("instances", "val_instances", "shape", "seed", "format_version"):
             here, first = getattr(spec, field), getattr(specs[0], field)
             if here != first:
-                problem = f"one `{field}`; that of spec {number} is {here}, of spec 0 {first}"
-                raise ArgumentError(f"the specs of a mixture must have {problem}")
+                raise ArgumentError(f"the specs must have one `{field}`, and spec {number} has {here}, spec 0 {first}")
         parts += spec.generator.parts if isinstance(spec.generator, Mixed) else [spec.generator]
     return dataclasses.replace(specs[0], generator=Mixed(tuple(parts)))

@@ -31,7 +31,6 @@ MOST_ATTEMPTS: Final = 2**16
 ATTEMPTS_AT_ONCE: Final = 64
 MOST_CATEGORIES: Final = 100_000
 FORM: Final = "vpngen systems 1"
-COLUMNS: Final = "a, b, c, d, e, f, probability"
 
 USUAL_WEIGHT: Final = 0.4
 """FractalDB's best, for which the usable variants are kept with the systems."""
@@ -103,8 +102,7 @@ def _search(first: int, last: int, seed: int, progress: Progress | None) -> list
 
     def one(category: int) -> tuple[int, int]:
         attempt = accepted(category, seed, backend)
-        systems, keys = _fractal.candidates(seed, [category], [attempt])
-        return attempt, usable_variants(systems, keys, USUAL_WEIGHT, backend)
+        return attempt, usable_variants(*_fractal.candidates(seed, [category], [attempt]), USUAL_WEIGHT, backend)
 
     return _in_parallel(one, range(first, last), progress)
 
@@ -185,16 +183,15 @@ def read_system(path: Path) -> npt.NDArray[np.float32]:
     """
 
     def wrong(what: str) -> ArgumentError:
-        return ArgumentError(f"{str(path)!r} is not a category of FractalDB ({COLUMNS}): {what}")
+        return ArgumentError(f"{str(path)!r} is not a category of FractalDB (a, b, c, d, e, f, probability): {what}")
 
     try:
         lines = [line.split(",") for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
         numbers = [[float(field) for field in line] for line in lines]
     except (OSError, ValueError) as error:
         raise wrong(str(error)) from None
-    for i, line in enumerate(numbers, start=1):
-        if len(line) != 7 or not all(map(math.isfinite, line)):
-            raise wrong(f"line {i} must have 7 finite numbers")
+    if bad := [i for i, line in enumerate(numbers, 1) if len(line) != 7 or not all(map(math.isfinite, line))]:
+        raise wrong(f"line {bad[0]} must have 7 finite numbers")
     if not 1 <= len(numbers) <= _fractal.MOST_MAPS:
         raise wrong(f"it has {len(numbers)} maps; from 1 to {_fractal.MOST_MAPS} are allowed")
     table = np.array(numbers)

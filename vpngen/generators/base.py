@@ -27,9 +27,6 @@ Params = np.ndarray[Any, np.dtype[np.void]]
 Progress = Callable[[int, int], None]
 """Called with (done, of) while something takes long."""
 
-MOVING_FRAMES: Final = 64
-"""Frames that show how a video moves."""
-
 
 class Parameter(NamedTuple):
     """One array of per-video parameters, stored beside the pixels.
@@ -125,9 +122,8 @@ class Generator(ABC):
         """
         defaults = {f.name: f.default for f in dataclasses.fields(cls)}
         checks.known("parameter", fields, defaults, f"the {cls.name} generator")
-        for name, default in defaults.items():
-            if default is dataclasses.MISSING and name not in fields:
-                raise ArgumentError(f"the {cls.name} generator needs `{name}`, which is missing")
+        if lacking := [k for k, default in defaults.items() if default is dataclasses.MISSING and k not in fields]:
+            raise ArgumentError(f"the {cls.name} generator needs `{lacking[0]}`, which is missing")
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
 
     def to_dict(self) -> dict[str, Any]:
@@ -224,7 +220,7 @@ class Generator(ABC):
 
     def moving(self, shape: Shape) -> int:
         """How many frames from the beginning show how a video moves."""
-        return min(MOVING_FRAMES, shape[0])
+        return min(64, shape[0])
 
 
 GENERATORS: Final[dict[str, type[Generator]]] = {}
@@ -235,6 +231,6 @@ def named(fields: Any, allowed: Collection[str]) -> Generator:
     """The generator that `fields` are the `name` and the parameters of. Raises ArgumentError where it is not `allowed`."""
     name = fields.get("name") if isinstance(fields, Mapping) else None
     if not isinstance(name, str) or name not in allowed:
-        given = fields if name is None else name
-        raise ArgumentError(f"must have the name of {' or '.join(allowed)}, and parameters", "generator", given)
+        must = f"must have the name of {' or '.join(allowed)}, and parameters"
+        raise ArgumentError(must, "generator", fields if name is None else name)
     return GENERATORS[name].from_dict({k: v for k, v in fields.items() if k != "name"})

@@ -93,14 +93,9 @@ def candidates(seed: int, categories: npt.ArrayLike, attempts: npt.ArrayLike) ->
 
     FractalDB's law: 2 to 7 maps, parameters uniform in [-1, 1), probabilities in proportion to |ad - bc|.
     """
-    categories, attempts = np.broadcast_arrays(np.asarray(categories, np.uint64), np.asarray(attempts, np.uint64))
-    counter = np.zeros((len(attempts), 4), np.uint64)
-    counter[:, 0], counter[:, 1] = attempts, categories
-    counter[:, 3] = rng.purpose_word(rng.PURPOSE_SYSTEM, 0)
+    counter = rng.counters(rng.PURPOSE_SYSTEM, 0, attempts, categories)
     keys = rng.philox4x32(counter, [seed & 0xFFFFFFFF, seed >> 32])[:, :2]
-    slots = np.zeros((12, 1, 4), np.uint64)
-    slots[:, 0, 0] = np.arange(12)
-    slots[:, 0, 3] = rng.purpose_word(rng.PURPOSE_PARAMETERS, 0)
+    slots = rng.counters(rng.PURPOSE_PARAMETERS, 0, np.arange(12)[:, None])
     words = np.moveaxis(rng.philox4x32(slots, keys), 1, 0).reshape(len(keys), 48)
     count = 2 + rng.choose(words[:, 0], MOST_MAPS - 1)
     maps = (words[:, 4:46] >> np.uint32(8)).astype(np.float32) * np.float32(2**-23) - np.float32(1)
@@ -131,15 +126,13 @@ def trials(systems: Systems, keys: Words) -> Params:
 def filled(params: np.void) -> tuple[int, int]:
     """How often an orbit left the bound, and how many pixels its points fill, or 0 where it left."""
     left = orbit(params)[2]
-    return left, 0 if left else len(np.unique(drawn(params)[0]))
+    return left, 0 if left else len(np.unique(drawn(params.tobytes())[0]))
 
 
 def factors(weight: float) -> F32:
     """What each variant multiplies the six parameters by: float32 (VARIANTS, 6); variant 0 is the system itself."""
-    table = np.ones((VARIANTS, 6), np.float32)
-    steps = np.array([1 - 2 * weight, 1 - weight, 1 + weight, 1 + 2 * weight]).astype(np.float32)
-    for v in range(1, VARIANTS):
-        table[v, (v - 1) // 4] = steps[(v - 1) % 4]
+    table, variant = np.ones((VARIANTS, 6), np.float32), np.arange(1, VARIANTS)
+    table[variant, (variant - 1) // 4] = [1 - 2 * weight, 1 - weight, 1 + weight, 1 + 2 * weight] * 6
     return table
 
 
@@ -175,17 +168,12 @@ class Fractal(Generator):
         None, "Iterated function systems; where nothing is said 1,000, or all in the folder.", 1000, (100, 362, 362)
     )
     made_from: ClassVar[tuple[Field, ...]] = (
-        Field(
-            "ifs_dir", "Path", None, "FractalDB's category files in place of a search: a CSV for each, a row of a, b, c, d, "
-            "e, f, probability for each map.",
-        ),
-    )  # fmt: skip
+        Field("ifs_dir", "Path", None, "In place of a search: FractalDB's CSV files of a, b, c, d, e, f, probability."),
+    )
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "vf-1000x1000": {"about": "Video Fractal, section 5.4 (tables 9 and 10): a million videos of 100 frames"}
     }
-    trial: ClassVar[Mapping[str, Any]] = {
-        "categories": 8, "instances": 5, "shape": (240, 240, 240), "points_per_frame": 400,
-    }  # fmt: skip
+    trial: ClassVar[Mapping[str, Any]] = {"categories": 8, "instances": 5, "shape": (240,) * 3, "points_per_frame": 400}
     params_dtype: ClassVar[np.dtype[np.void]] = np.dtype(
         [
             ("key", "<u4", (2,)), ("maps", "<f4", (MOST_MAPS, 6)), ("thresholds", "<u4", (MOST_MAPS - 1,)), ("count", "<i4"),
@@ -265,8 +253,7 @@ class Fractal(Generator):
         except (TypeError, ValueError, binascii.Error):
             raise ArgumentError("must be base64 of float32 numbers", "table") from None
         if len(numbers) != 7 * sum(self.sizes) or not np.isfinite(numbers).all():
-            problem = f"must hold seven finite numbers for each of the {sum(self.sizes)} maps of `sizes`"
-            raise ArgumentError(problem, "table")
+            raise ArgumentError(f"must hold seven finite numbers for each of the {sum(self.sizes)} maps", "table")
         table = np.zeros((len(self.sizes), MOST_MAPS, 7), np.float32)
         table[np.arange(MOST_MAPS) < np.array(self.sizes)[:, None]] = numbers.reshape(-1, 7)
         maps, chances = table[..., :6], table[..., 6].astype(np.float64)
@@ -281,11 +268,11 @@ class Fractal(Generator):
         if min(height, width) <= 2 * self.pad:
             raise ArgumentError(f"leaves nothing of frames of {height} x {width}", "pad", self.pad)
         if frames * self.points_per_frame > MOST_POINTS:
-            problem = f"is more than {MOST_POINTS:,} points in {frames} frames"
-            raise ArgumentError(problem, "points_per_frame", self.points_per_frame)
+            much = f"is more than {MOST_POINTS:,} points in {frames} frames"
+            raise ArgumentError(much, "points_per_frame", self.points_per_frame)
 
     def params(self, shape: Shape, keys: Words, category_ids: Integers, instances: Integers) -> Params:
-        systems, (frames, height, width) = self.systems, shape
+        systems = self.systems
         bits = (np.array(self.variants)[category_ids, None] >> np.arange(VARIANTS)) & 1
         flips, nth = np.divmod(instances, bits.sum(axis=1))
         params = np.zeros(len(keys), self.params_dtype)
@@ -294,7 +281,7 @@ class Fractal(Generator):
         params["key"] = keys
         params["maps"] = systems.maps[category_ids] * factors(self.weight)[params["variant"]][:, None, :]
         params["thresholds"], params["count"] = systems.thresholds[category_ids], systems.count[category_ids]
-        params["frames"], params["height"], params["width"] = frames, height, width
+        params["frames"], params["height"], params["width"] = shape
         params["points_per_frame"], params["trail"], params["pad"] = self.points_per_frame, self.trail, self.pad
         params["patch"], params["level"] = self.draw == "patch", self.level
         return params
@@ -334,14 +321,13 @@ class Fractal(Generator):
         flipped = "each as it is and mirrored three ways" if self.flips else "none is mirrored"
         pattern = "random 3 x 3 pixels around each point" if self.draw == "patch" else "a pixel for each point"
         shown = f"the last {self.trail} frames" if self.trail else "all frames until then"
-        points = shape[0] * self.points_per_frame
-        maps = _span(self.systems.count.tolist())
+        every, points = self.points_per_frame, shape[0] * self.points_per_frame
         return [
-            ("systems", f"{len(usable):,} {source}, of {maps} maps"),
+            ("systems", f"{len(usable):,} {source}, of {_span(self.systems.count.tolist())} maps"),
             ("variants", f"{_span(usable)} of {VARIANTS} a system: {varied}"),
             ("flips", f"{'yes' if self.flips else 'no'}: {flipped}"),
             ("draw", f"{self.draw}: {pattern}, grey {self.level} on 0, with a margin of {self.pad}"),
-            ("points", f"{self.points_per_frame:,} a frame, {points:,} a video; a frame shows those of {shown}"),
+            ("points", f"{every:,} a frame, {points:,} a video; a frame shows those of {shown}"),
         ]
 
     def caption(self, category_id: int, params: np.void) -> str:
@@ -361,7 +347,7 @@ class Fractal(Generator):
 
     @staticmethod
     def reference(params: np.void, t: Integers, y: Integers, x: Integers) -> F32:
-        at, frame = _drawn(params.tobytes())
+        at, frame = drawn(params.tobytes())
         lit = np.zeros((len(t), int(params["height"]) * int(params["width"])), bool)
         for k, now in enumerate(t):
             shown = (frame <= now) & ((params["trail"] == 0) | (frame > now - params["trail"]))
@@ -375,24 +361,16 @@ def _span(numbers: list[int]) -> str:
     return str(low) if low == high else f"{low} to {high}"
 
 
-@functools.lru_cache(maxsize=2)  # of one video, frames are asked for some at a time
-def _drawn(record: bytes) -> tuple[Integers, Integers]:
-    return drawn(np.frombuffer(record, Fractal.params_dtype)[0])
-
-
 def orbit(params: np.void) -> tuple[F32, F32, int]:
     """x and y (N,) of the points of a video, and how often its chunks left the bound."""
     points = int(params["frames"]) * int(params["points_per_frame"])
     chunks = -(-points // CHUNK)
     x, y = np.zeros(chunks, np.float32), np.zeros(chunks, np.float32)
     xs, ys = np.empty((chunks, CHUNK), np.float32), np.empty((chunks, CHUNK), np.float32)
-    counter = np.zeros((chunks, 4), np.uint64)
-    counter[:, 1], counter[:, 3] = np.arange(chunks), rng.purpose_word(rng.PURPOSE_ORBIT, 0)
     left = 0
     for i in range(WARM_UP + CHUNK):
         if i % 4 == 0:
-            counter[:, 0] = i // 4
-            words = rng.philox4x32(counter, params["key"])
+            words = rng.philox4x32(rng.counters(rng.PURPOSE_ORBIT, 0, i // 4, np.arange(chunks)), params["key"])
         m = (words[:, i % 4, None] >= params["thresholds"][: params["count"] - 1]).sum(axis=1)
         a, b, c, d, e, f = params["maps"][m].T
         x, y = fma(a, x, fma(b, y, e)), fma(c, x, fma(d, y, f))
@@ -412,8 +390,10 @@ def place(values: F32, pad: int, size: int) -> Integers:
     return np.minimum(pad + steps, size - 1)
 
 
-def drawn(params: np.void) -> tuple[Integers, Integers]:
+@functools.lru_cache(maxsize=2)  # of one video, frames are asked for some at a time
+def drawn(record: bytes) -> tuple[Integers, Integers]:
     """What the points of a video draw: pixels, as row * width + column, and the frames that draw them."""
+    params = np.frombuffer(record, Fractal.params_dtype)[0]
     xs, ys, _ = orbit(params)
     height, width, flips = int(params["height"]), int(params["width"]), int(params["flips"])
     point = np.arange(len(xs))
@@ -422,9 +402,7 @@ def drawn(params: np.void) -> tuple[Integers, Integers]:
     X, Y = width - 1 - X if flips & 1 else X, height - 1 - Y if flips & 2 else Y
     if not params["patch"]:
         return Y * width + X, frame
-    counter = np.zeros((len(xs), 4), np.uint64)
-    counter[:, 0], counter[:, 1] = point % CHUNK // 8, point // CHUNK
-    counter[:, 3] = rng.purpose_word(rng.PURPOSE_PATCH, 0)
+    counter = rng.counters(rng.PURPOSE_PATCH, 0, point % CHUNK // 8, point // CHUNK)
     words = rng.philox4x32(counter, params["key"])[point, point % 8 // 2]
     half = np.where(point % 2, words >> np.uint32(16), words & np.uint32(0xFFFF)).astype(np.int64)
     mask = 1 + (half * 511 >> 16)  # from 1 to 511: no patch is empty

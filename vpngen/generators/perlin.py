@@ -37,7 +37,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vpngen import checks, rng
-from vpngen.checks import Shape
+from vpngen.checks import MAX_SIDE, Shape
 from vpngen.errors import ArgumentError
 from vpngen.fields import WORD_OR_INTEGERS, Field, described, field, keep
 from vpngen.floats import F32, fma, lerp, sine_cosine
@@ -49,8 +49,6 @@ DIVISIONS: Final = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 16, 20, 24, 30, 40, 48, 60,
 TEMPORAL: Final = {"fast": (4,), "middle": (8,), "slow": (16,), "full": (4, 8, 16)}
 """The temporal sets of section 5.1 (ii)."""
 MAX_TERMS: Final = 3
-MOST: Final = checks.MAX_SIDE
-"""The largest division or period."""
 GRADIENTS: Final = ("angles", "sphere")
 FADES: Final = ("quintic", "linear")
 PHASES: Final = ("corner", "centre")
@@ -114,7 +112,7 @@ made without the random noises; add `noise_terms=0` to get them that way.
 
 def _distinct(name: str, values: Any) -> tuple[int, ...]:
     """`values` as different positive integers, one at least. Raises ArgumentError."""
-    found = checks.integers(name, values, 1, MOST)
+    found = checks.integers(name, values, 1, MAX_SIDE)
     if not found or len(set(found)) != len(found):
         raise ArgumentError("must have a value, and none twice", name, found)
     return found
@@ -149,9 +147,7 @@ class Perlin(Generator):
     name: ClassVar[str] = "perlin"
     short: ClassVar[str] = "vpn"
     title: ClassVar[str] = "Video Perlin Noise"
-    counts: ClassVar[tuple[Field, ...]] = usual_counts(
-        256, "(W, H) pairs, a x b with both up to 20.", 512, (240, 240, 240)
-    )
+    counts: ClassVar[tuple[Field, ...]] = usual_counts(256, "(W, H) pairs, a x b, each up to 20.", 512, (240,) * 3)
     made_from: ClassVar[tuple[Field, ...]] = (
         Field("temporal", WORD_OR_INTEGERS, "middle", "A name, or values of D.", tuple(TEMPORAL), "NAME|D,..."),
         Field("divisions", WORD_OR_INTEGERS, "spread", "A rule, or the divisions of both axes.", RULES, "RULE|N,..."),
@@ -192,16 +188,14 @@ class Perlin(Generator):
         terms = checks.integer("noise_terms", self.noise_terms, 0, MAX_TERMS - 1)
         amplitudes = checks.numbers("noise_amplitudes", self.noise_amplitudes)
         keep(self, loop=checks.flag("loop", self.loop), noise_terms=terms, noise_amplitudes=amplitudes)
-        if not amplitudes or not all(0 < a and (self.noise_terms + 1) * a < 1 for a in amplitudes):
-            must = f"must all be above 0 and below 1 / {self.noise_terms + 1}, so that 0 < a_k < a_1 = 1 - sum a_k (equation 2)"
+        good = bool(amplitudes) and len(set(amplitudes)) == len(amplitudes)
+        if not good or not all(0 < a and (terms + 1) * a < 1 for a in amplitudes):
+            must = f"must be given, none twice, above 0 and below 1 / {terms + 1}, so that 0 < a_k < a_1 = 1 - sum a_k (equation 2)"
             raise ArgumentError(must, "noise_amplitudes", amplitudes)
-        if len(set(amplitudes)) != len(amplitudes):
-            raise ArgumentError("must have no value twice", "noise_amplitudes", amplitudes)
-        if self.loop and self.temporal_unit == "period" and self.noise_terms:
-            for d in self.temporal:
-                if not any(d % f == 0 for f in self.noise_frequencies):
-                    problem = f"with D = {d} needs one of `noise_frequencies` {self.noise_frequencies} that divides it"
-                    raise ArgumentError(problem, "loop")
+        alone = [d for d in self.temporal if all(d % f for f in self.noise_frequencies)]
+        if self.loop and self.temporal_unit == "period" and self.noise_terms and alone:
+            problem = f"with D = {alone[0]} needs one of `noise_frequencies` {self.noise_frequencies} that divides it"
+            raise ArgumentError(problem, "loop")
 
     @classmethod
     def from_counts(
@@ -242,8 +236,7 @@ class Perlin(Generator):
             if axes:
                 (given,) = axes.values()
                 if n % len(given):
-                    problem = f"must be a multiple of the {len(given)} divisions that are listed"
-                    raise ArgumentError(problem, "categories", n)
+                    raise ArgumentError(f"must be a multiple of the {len(given)} divisions listed", "categories", n)
                 a = b = n // len(given)
             else:
                 a, b = factor_categories(n)
@@ -345,7 +338,7 @@ class Perlin(Generator):
         for one in params.tolist():
             fields = dict(zip(cls.params_dtype.names or (), one, strict=True))
             cells = [size for cell in fields["cell"][: fields["terms"]] for size in cell]
-            good = 1 <= fields["terms"] <= MAX_TERMS and all(1 <= size <= MOST for size in cells)
+            good = 1 <= fields["terms"] <= MAX_TERMS and all(1 <= size <= MAX_SIDE for size in cells)
             good = good and all(wrap >= 0 for wrap in fields["wrap"])
             good = good and 0 <= fields["gradients"] < len(GRADIENTS) and 0 <= fields["fade"] < len(FADES)
             good = good and 0 <= fields["phase"] < 1
@@ -384,11 +377,9 @@ class Perlin(Generator):
     def plane(self, temporal: int | None) -> Plane:
         """The category plane of figure 2: W to the right, H downwards."""
         d, xs, ys = self._d(temporal), sorted(self.divisions_x), sorted(self.divisions_y)
-        return Plane(
-            f"{len(xs)} x {len(ys)} categories of {self.title}, D = {d}",
-            "W, lattice cells along x", "H, lattice cells along y",
-            xs, ys, [[self.category_id((x, y, d)) for x in xs] for y in ys],
-        )  # fmt: skip
+        title = f"{len(xs)} x {len(ys)} categories of {self.title}, D = {d}"
+        categories = [[self.category_id((x, y, d)) for x in xs] for y in ys]
+        return Plane(title, "W, lattice cells along x", "H, lattice cells along y", xs, ys, categories)
 
     def still(self, shape: Shape, frames: tuple[int, int] | None, temporal: int | None) -> int:
         """Half a lattice cell into the video.
@@ -406,22 +397,22 @@ class Perlin(Generator):
         """bias + gain * v of equation (1) at frames `t`, rows `y`, columns `x`: float32 (T, Y, X)."""
         grey = np.full((len(t), len(y), len(x)), params["bias"], np.float32)
         for k in range(params["terms"]):
-            r, w = time_weights(params, k, t)
+            st = int(params["cell"][k, 2])
+            r, ft = t // st, fraction(params, t, st)
             used = np.unique(np.concatenate([r, r + 1]))
             P, Q = planes(params, k, used, y, x)
             at = np.searchsorted(used, r)
-            w0, w1, w2, w3 = (wi[:, None, None] for wi in w)
-            grey = fma(w0, P[at], grey)
-            grey = fma(w1, Q[at], grey)
-            grey = fma(w2, P[at + 1], grey)
-            grey = fma(w3, Q[at + 1], grey)
+            whole = params["gain"] * params["amplitude"][k]
+            w2 = whole * fade(params, ft)
+            w0 = whole - w2
+            for weight, part in ((w0, P[at]), (w0 * ft, Q[at]), (w2, P[at + 1]), (w2 * (ft - 1), Q[at + 1])):
+                grey = fma(weight[:, None, None], part, grey)
         return grey
 
 
 def fraction(params: np.void, i: Integers, size: int) -> F32:
     """Where sample `i` lies in its cell of `size` samples: float32 in [0, 1)."""
-    phase: np.float32 = params["phase"]
-    return (np.asarray(i % size, np.float32) + phase) / np.float32(size)
+    return (np.asarray(i % size, np.float32) + np.float32(params["phase"])) / np.float32(size)
 
 
 def fade(params: np.void, f: F32) -> F32:
@@ -438,11 +429,7 @@ def gradients(params: np.void, k: int, p: int, count: int, q: npt.ArrayLike, r: 
     """
     first, last = p // 4, (p + count - 1) // 4
     q, r = np.broadcast_arrays(q, r)
-    counter = np.empty((*q.shape, last - first + 1, 4), np.uint64)
-    counter[..., 0] = np.arange(first, last + 1)
-    counter[..., 1] = q[..., None]
-    counter[..., 2] = r[..., None]
-    counter[..., 3] = rng.purpose_word(rng.PURPOSE_LATTICE, k)
+    counter = rng.counters(rng.PURPOSE_LATTICE, k, np.arange(first, last + 1), q[..., None], r[..., None])
     words = rng.philox4x32(counter, params["key"])
     words = words.reshape(*q.shape, -1)[..., p - 4 * first :][..., :count]
     sin_theta, cos_theta = sine_cosine(words & np.uint32(0xFFFF))
@@ -481,13 +468,3 @@ def planes(params: np.void, k: int, r: Integers, y: Integers, x: Integers) -> tu
     P = fma(u, fma(slope, fx, step), fma(A[..., cell], fx, B[..., cell]))
     Q = lerp(C[..., cell], C[..., cell + 1], u)
     return P, Q
-
-
-def time_weights(params: np.void, k: int, t: Integers) -> tuple[Integers, tuple[F32, ...]]:
-    """The lattice plane r of each frame, and the weights of P_r, Q_r, P_(r+1), Q_(r+1) in its grey levels."""
-    st = int(params["cell"][k, 2])
-    ft = fraction(params, t, st)
-    whole = params["gain"] * params["amplitude"][k]
-    w2 = whole * fade(params, ft)
-    w0 = whole - w2
-    return t // st, (w0, w0 * ft, w2, w2 * (ft - 1))
