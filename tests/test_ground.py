@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from vpngen import checks, files
 from vpngen.checks import Shape
-from vpngen.cli.fields import field_options
+from vpngen.cli.base import field_options
 from vpngen.errors import ArgumentError, MissingError
 from vpngen.fields import described, field
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from vpngen.cli.base import OptionsOf, SectionOption, complete_by
-from vpngen.cli.fields import field_options
+from vpngen.cli.base import OptionsOf, SectionOption, complete, field_options
 from vpngen.errors import ArgumentError
 from vpngen.fields import described
 
@@ -30,39 +29,32 @@ class DatasetOption(SectionOption):
         self.of, self.key = of, key or self.name
 
 
-class _DatasetOptions(OptionsOf):
-    """Stands for all of them: those of the generator that is asked for are shown, those of others known.
+def _made(typed: tuple[str, ...], train: bool = False) -> list[click.Parameter]:
+    """All of them: those of the generator that is asked for are shown, those of others known.
 
     With `train`, help shows those that all generators have, and the seed is `--data-seed`.
     """
-
-    def __init__(self, *args: Any, train: bool = False, **fields: Any) -> None:
-        super().__init__(*args, **fields)
-        self.train = train
-
-    def made(self, typed: tuple[str, ...]) -> list[click.Parameter]:
-        """See `OptionsOf.made`."""
-        kinds = _kinds()
-        presets = {name: kind for kind in kinds.values() for name in kind.presets}
-        first = next(iter(kinds.values()))
-        kind = presets.get(_typed(typed, "--preset")) or kinds.get(_typed(typed, "--generator")) or first
-        more = "`vpngen render --generator NAME --help`" if self.train else "--generator NAME --help"
-        options: list[click.Parameter] = [
-            DatasetOption(["--preset"], metavar="NAME", shell_complete=complete_by(_presets), help="A set of the paper, see `vpngen info --presets`; options beside it override it."),
-            DatasetOption(["--spec", "spec_files"], multiple=True, type=click.File(encoding="utf-8"), help="A spec as JSON, as `vpngen info --format json` prints it; - for stdin. Several are mixed: the labels of the first, then those of the next."),
-            DatasetOption(["--generator"], type=click.Choice(list(kinds)), help=f"The formula. Its options: {more}.  [default: {first.name}]"),
-        ]  # fmt: skip
-        common = {f.name for f in kind.counts}
-        for field in kind.counts:
-            name = "data_seed" if self.train and field.name == "seed" else field.name
-            options += field_options([field._replace(name=name)], DatasetOption, key=field.name)
-        own = [f for f in kind.options() if f.name not in common]
-        options += field_options(own, DatasetOption, of=kind.name, hidden=self.train)
-        for other in kinds.values():
-            known = {option.name for option in options}
-            rest = [f for f in other.options() if f.name not in known | common]
-            options += field_options(rest, DatasetOption, of=other.name, hidden=True)
-        return options
+    kinds = _kinds()
+    presets = {name: kind for kind in kinds.values() for name in kind.presets}
+    first = next(iter(kinds.values()))
+    kind = presets.get(_typed(typed, "--preset")) or kinds.get(_typed(typed, "--generator")) or first
+    more = "`vpngen render --generator NAME --help`" if train else "--generator NAME --help"
+    options: list[click.Parameter] = [
+        DatasetOption(["--preset"], metavar="NAME", shell_complete=complete(*presets), help="A set of the paper, see `vpngen info --presets`; options beside it override it."),
+        DatasetOption(["--spec", "spec_files"], multiple=True, type=click.File(encoding="utf-8"), help="A spec as JSON, as `vpngen info --format json` prints it; - for stdin. Several are mixed: the labels of the first, then those of the next."),
+        DatasetOption(["--generator"], type=click.Choice(list(kinds)), help=f"The formula. Its options: {more}.  [default: {first.name}]"),
+    ]  # fmt: skip
+    common = {f.name for f in kind.counts}
+    for field in kind.counts:
+        name = "data_seed" if train and field.name == "seed" else field.name
+        options += field_options([field._replace(name=name)], DatasetOption, key=field.name)
+    own = [f for f in kind.options() if f.name not in common]
+    options += field_options(own, DatasetOption, of=kind.name, hidden=train)
+    for other in kinds.values():
+        known = {option.name for option in options}
+        rest = [f for f in other.options() if f.name not in known | common]
+        options += field_options(rest, DatasetOption, of=other.name, hidden=True)
+    return options
 
 
 def _kinds() -> dict[str, type[Generator]]:
@@ -82,14 +74,8 @@ def _typed(typed: tuple[str, ...], option: str) -> str:
     return found
 
 
-def _presets() -> Iterable[str]:
-    from vpngen.spec import presets
-
-    return presets()
-
-
-dataset_options = click.option("--generator", cls=_DatasetOptions)
-training_dataset_options = click.option("--generator", cls=_DatasetOptions, train=True)
+dataset_options = click.option("--generator", cls=OptionsOf, made=_made)
+training_dataset_options = click.option("--generator", cls=OptionsOf, made=functools.partial(_made, train=True))
 
 
 def _options() -> dict[str, DatasetOption]:

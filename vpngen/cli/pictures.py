@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from vpngen.cli.base import backend_option, bundle, cli, is_digits
+from vpngen.cli.base import backend_option, bundle, cli, digits
 from vpngen.cli.dataset import dataset_options, no_dataset, take_spec, warm
 from vpngen.errors import ArgumentError, ConflictError
 
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
 
 def _source(store_path: str | None, backend: str, split: str, options: dict[str, Any]) -> tuple[Spec, Source]:
     """Where a picture takes its pixels from: a store, or the formula."""
-    import functools
-
     import numpy as np
 
     from vpngen.rendering import render as render_pixels
@@ -45,32 +45,21 @@ def _source(store_path: str | None, backend: str, split: str, options: dict[str,
     return view.spec, stored
 
 
-def _frames(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
-    if value is None:
-        return None
-    parts = value.split(":")
-    if len(parts) != 2 or not all(map(is_digits, parts)):
-        raise click.BadParameter(f"{value!r} must be START:STOP, such as 0:64", ctx, param)
-    return int(parts[0]), int(parts[1])
-
-
 def _indices(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[range, ...] | None:
     if value is None:
         return None
-    found = []
-    for part in value.split(","):
-        ends = part.split("-")
-        if len(ends) > 2 or not all(map(is_digits, ends)):
-            raise click.BadParameter(f"{value!r} must be numbers and ranges of them, such as 0,5,8-11", ctx, param)
-        found.append(range(int(ends[0]), int(ends[-1]) + 1))
-        if not found[-1]:
-            raise click.BadParameter(f"{value!r} has a range that ends before it begins", ctx, param)
-    return tuple(found)
+    if not re.fullmatch(r"[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*", value):
+        raise click.BadParameter(f"{value!r} must be numbers and ranges of them, such as 0,5,8-11", ctx, param)
+    ends = [part.split("-") for part in value.split(",")]
+    found = tuple(range(int(some[0]), int(some[-1]) + 1) for some in ends)
+    if not all(found):
+        raise click.BadParameter(f"{value!r} has a range that ends before it begins", ctx, param)
+    return found
 
 
 picture_options = bundle(
     click.argument("store_path", metavar="[STORE]", required=False, type=click.Path()),
-    click.option("--frames", callback=_frames, metavar="START:STOP", help="Which frames.  [default: all; mosaic: what shows the motion]"),
+    click.option("--frames", callback=digits("START:STOP", ":", "0:64"), metavar="START:STOP", help="Which frames.  [default: all; mosaic: what shows the motion]"),
     click.option("--fps", type=float, default=25, show_default=True, help="Frames a second."),
     click.option("--split", type=click.Choice(["train", "val"]), default="train", show_default=True, help="Of which split."),
     backend_option,

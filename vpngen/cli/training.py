@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from vpngen.cli.base import (
     bundle,
     cli,
     complete,
+    field_options,
     format_option,
     noted_signals,
     numbers,
@@ -31,7 +32,6 @@ from vpngen.cli.base import (
     show,
 )
 from vpngen.cli.dataset import no_dataset, take_spec, training_dataset_options, warm
-from vpngen.cli.fields import field_options
 from vpngen.errors import ArgumentError, MissingError
 
 if TYPE_CHECKING:
@@ -40,14 +40,6 @@ if TYPE_CHECKING:
 RESUMES = " It goes on from its last checkpoint when the same command is given again."
 _path = click.Path(path_type=Path)
 _integers = numbers(int, "whole numbers")
-
-
-class _Later(OptionsOf):
-    """Options that are made once a command is used: until then nothing of training is imported."""
-
-    def __init__(self, *args: Any, make: Callable[[], list[click.Parameter]], **fields: Any) -> None:
-        super().__init__(*args, **fields)
-        self.made = lambda typed: make()  # type: ignore[method-assign]
 
 
 def _settings(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, Any] | None:
@@ -130,8 +122,8 @@ window_options = bundle(
     click.option("-o", "--out", type=_path, metavar="FILE", help="Write the metrics as JSON."),
     click.option("--results", type=_path, metavar="FILE", help="Write the scores of one of WEIGHTS as 3D-ResNets-PyTorch does."),
 )  # fmt: skip
-recipe_options = click.option("--recipe", cls=_Later, make=_recipe_options)
-data_options = click.option("--dataset", cls=_Later, make=_data_options)
+recipe_options = click.option("--recipe", cls=OptionsOf, made=lambda _: _recipe_options())
+data_options = click.option("--dataset", cls=OptionsOf, made=lambda _: _data_options())
 
 
 @cli.command(epilog=EXIT_CODES)
