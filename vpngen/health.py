@@ -8,12 +8,14 @@ import platform
 import shutil
 import subprocess
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from vpngen import __version__, backends
+from vpngen.backends import cuda
 from vpngen.errors import MissingError, VpngenError
 from vpngen.generators import kinds
 from vpngen.rendering import Window, render
@@ -40,27 +42,25 @@ def examine() -> list[Finding]:
     return [
         Finding("vpngen", __version__),
         Finding("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
-        *map(_package, PACKAGES),
+        *_packages(PACKAGES, needed=True),
         _processor(),
-        *_gpus(),
+        *_packages(("cupy-cuda12x", "cupy-cuda13x", "torch"), needed=False),
+        *(Finding(name, value) for name, value in cuda.describe()),
         *_generators(),
         *_backends(),
         _kernel_cache(),
         _ffmpeg(),
-        _disk(),
+        Finding("disk", f"{size_text(shutil.disk_usage(Path.cwd()).free)} free in the current folder"),
     ]
 
 
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _package(name: str) -> Finding:
-    version = _version(name)
-    return Finding(name, version) if version else Finding(name, "not installed", False, f"pip install {name}")
+def _packages(names: Iterable[str], needed: bool) -> Iterator[Finding]:
+    for name in names:
+        try:
+            yield Finding(name, importlib.metadata.version(name))
+        except importlib.metadata.PackageNotFoundError:
+            if needed:
+                yield Finding(name, "not installed", False, f"pip install {name}")
 
 
 def _processor() -> Finding:
@@ -75,31 +75,20 @@ def _processor() -> Finding:
     return Finding("processors", f"{cpus} usable, {name}{note}")
 
 
-def _gpus() -> list[Finding]:
-    """CuPy, torch, NVRTC, the driver and the GPUs, as far as they are here; a machine needs none of them."""
-    found = [Finding(n, version) for n in ("cupy-cuda12x", "cupy-cuda13x", "torch") if (version := _version(n))]
-    from vpngen.backends.cuda import describe
-
-    return [*found, *(Finding(name, value) for name, value in describe())]
-
-
 def trials() -> dict[str, Spec]:
     """What backends are tried on: a small set of each generator of which nothing is missing."""
     return {kind.name: Spec.make(kind.name, **kind.trial) for kind in kinds() if kind.missing() is None}
 
 
 def _generators() -> list[Finding]:
-    """What comes with each generator."""
-    found = []
-    for kind in kinds():
-        name, problem = f"generator {kind.name}", kind.missing()
-        found.append(Finding(name, kind.title) if problem is None else Finding(name, "not whole", False, problem))
-    return found
+    return [
+        Finding(f"generator {kind.name}", "not whole" if problem else kind.title, not problem, problem or "")
+        for kind, problem in ((kind, kind.missing()) for kind in kinds())
+    ]
 
 
-def _backends() -> list[Finding]:
+def _backends() -> Iterator[Finding]:
     """Each backend against the reference on windows of videos of every generator, and its speed on one thread."""
-    findings = []
     windows = [Window(t=(i, i + 9, 2), y=(i, i + 20), x=(3 * i, 3 * i + 33), flip=bool(i % 2)) for i in range(0, 60, 6)]
     sets = trials()
     videos = {n: np.linspace(0, spec.n_videos() - 1, len(windows)).astype(int) for n, spec in sets.items()}
@@ -118,21 +107,20 @@ def _backends() -> list[Finding]:
             rates.append(f"{size_text(out.size / (time.perf_counter() - start))} of {n}")
             if not same:
                 wrong.append(n)
-        findings.append(_verdict(name, rates, wrong, absent))
-    return findings
-
-
-def _verdict(backend: str, rates: list[str], wrong: list[str], absent: dict[str, str]) -> Finding:
-    """What is said of a backend: its rates, the generators whose pixels were wrong, and those it does not render, and why."""
-    name = f"backend {backend}"
-    if wrong:
-        remedy = "please report this with the output of vpngen doctor"
-        return Finding(name, f"WRONG PIXELS of {' and '.join(wrong)}", False, remedy)
-    if not rates:
-        why = next(iter(absent.values()), "no generator to try it on")
-        return Finding(name, "not available", False, why) if backend in NEEDED else Finding(name, f"not here: {why}")
-    without = f"; not for {' and '.join(absent)}" if absent else ""
-    return Finding(name, f"right, {' or '.join(rates)} a second on one thread{without}")
+        good, remedy, why = not wrong, "", next(iter(absent.values()), "no generator to try it on")
+        if wrong:
+            value, remedy = (
+                f"WRONG PIXELS of {' and '.join(wrong)}",
+                "please report this with the output of vpngen doctor",
+            )
+        elif rates:
+            without = f"; not for {' and '.join(absent)}" if absent else ""
+            value = f"right, {' or '.join(rates)} a second on one thread{without}"
+        elif name in NEEDED:
+            value, good, remedy = "not available", False, why
+        else:
+            value = f"not here: {why}"
+        yield Finding(f"backend {name}", value, good, remedy)
 
 
 def _kernel_cache() -> Finding:
@@ -154,7 +142,3 @@ def _ffmpeg() -> Finding:
         return Finding("ffmpeg", " ".join(line.split()[:3]))
     except (ImportError, RuntimeError, OSError, subprocess.SubprocessError):
         return Finding("ffmpeg", "none", False, "pip install --force-reinstall imageio-ffmpeg")
-
-
-def _disk() -> Finding:
-    return Finding("disk", f"{size_text(shutil.disk_usage(Path.cwd()).free)} free in the current folder")
