@@ -357,7 +357,7 @@ BAD: list[tuple[str, str]] = [
     ("render --val-instances -1", "`--val-instances` (=-1) must be an integer from 0 to"),
     ("render --seed -1", "`--seed` (=-1) must be an integer from 0 to 18446744073709551615"),
     ("render --shape 10x10", "'--shape': '10x10' must be FRAMESxHEIGHTxWIDTH, such as 240x240x240"),
-    ("render --shape 16x48x99999999 --divisions 1", "`--shape` (=(16, 48, 99999999)) must be integers from 1 to 65536"),
+    ("render --shape 16x48x99999999 --divisions 1", "`--shape` (=(16, 48, 99999999)) must be (frames, height, width), integers from 1 to 65536"),
     ("render --shape 16x50x48 --divisions-x 2 --divisions-y 4", "`--divisions-y` has 4, which does not divide the height of 50; change the height, or leave it out"),
     ("render --shape 16x48x50 --divisions 2,4", "`--divisions-x` has 4, which does not divide the width of 50"),
     ("render --divisions 7,9,x", "'--divisions': '7,9,x' must be a name, or whole numbers separated by commas"),

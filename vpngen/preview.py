@@ -524,5 +524,5 @@ def preview_mosaic(path: str | os.PathLike[str], spec: Spec, source: Source, *, 
     """
     still = check(path, fps).suffix.lower() == ".png"
     save(path, mosaic(spec, source, still=still, **options), fps)
-    paged = {name: options[name] for name in ("frames", "temporal", "columns", "page", "per_page") if name in options}
-    return sum(len(section.labels) for section in _sections(spec, still, **paged))
+    paged = map(options.get, ("frames", "temporal", "columns", "page", "per_page"))
+    return sum(len(section.labels) for section in _sections(spec, still, *paged))

@@ -28,9 +28,8 @@ EXIT_CODES = (
 class Stop(BaseException):
     """SIGINT or SIGTERM, raised in the main thread; `advice` says how to go on."""
 
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.advice = ""
+    def __init__(self, number: int, advice: str = "") -> None:
+        self.number, self.advice = number, advice
 
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -112,7 +111,6 @@ def main() -> NoReturn:
         sys.exit(128 + stop.number)
 
 
-_EXAMPLES = "Examples:\n"
 _TYPED, _PARAMS = "vpngen.typed", "vpngen.params"
 TRAINING = ("av", "matplotlib", "safetensors", "tensorboard", "torch")
 """Packages that come with the extra `train`."""
@@ -126,7 +124,7 @@ class _Help:
     def __init__(self, *args: Any, **fields: Any) -> None:
         super().__init__(*args, **fields)
         if self.help is not None:
-            self.help = inspect.cleandoc(self.help).replace(_EXAMPLES, f"\b\n{_EXAMPLES}")
+            self.help = inspect.cleandoc(self.help).replace("Examples:\n", "\b\nExamples:\n")
 
 
 class Command(_Help, click.Command):
@@ -223,43 +221,36 @@ def cli() -> None:
 # --- options
 
 
-def numbers(kind: Callable[[str], Any], what: str) -> Callable[[click.Context, click.Parameter, str | None], Any]:
-    """A callback that reads what is given between commas, as `kind`; `what` says in an error what it should be."""
+def reader(read: Callable[[str], Any], form: str) -> Callable[[click.Context, click.Parameter, str | None], Any]:
+    """A callback that reads what is given; where `read` raises ValueError, `form` says what it must be."""
 
     def parse(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
-        if value is None:
-            return None
         try:
-            return tuple(kind(part) for part in value.split(","))
+            return None if value is None else read(value)
         except ValueError:
-            raise click.BadParameter(f"{value!r} must be {what} separated by commas", ctx, param) from None
+            raise click.BadParameter(f"{value!r} must be {form}", ctx, param) from None
 
     return parse
 
 
-def digits(
-    form: str, sign: str, example: str
-) -> Callable[[click.Context, click.Parameter, str | None], tuple[int, ...] | None]:
-    """A callback that reads whole numbers between signs: as many as `form` has words."""
-
-    def parse(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
-        if value is None:
-            return None
-        if not re.fullmatch(sign.join([r"[0-9]+"] * len(form.split(sign))), value.lower()):
-            raise click.BadParameter(f"{value!r} must be {form}, such as {example}", ctx, param)
-        return tuple(map(int, value.lower().split(sign)))
-
-    return parse
+def numbers(kind: Callable[[str], Any], what: str) -> Callable[[click.Context, click.Parameter, str | None], Any]:
+    """A callback that reads what is given between commas, as `kind`; `what` says in an error what it should be."""
+    return reader(lambda value: tuple(map(kind, value.split(","))), f"{what} separated by commas")
 
 
-shape_of = digits("FRAMESxHEIGHTxWIDTH", "x", "240x240x240")
+def digits(value: str, sign: str, count: int) -> tuple[int, ...]:
+    """So many whole numbers, as people type them, with signs between them. Raises ValueError."""
+    if not re.fullmatch(sign.join([r"[0-9]+"] * count), value):
+        raise ValueError(value)
+    return tuple(map(int, value.split(sign)))
 
 
-def _word_or_integers(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
+shape_of = reader(lambda value: digits(value.lower(), "x", 3), "FRAMESxHEIGHTxWIDTH, such as 240x240x240")
+
+
+def _word_or_integers(value: str) -> str | tuple[int, ...]:
     """A word is left to the library to judge; anything with a digit is a list of numbers."""
-    if value is None or not any(c.isdigit() for c in value):
-        return value
-    return numbers(int, "a name, or whole numbers")(ctx, param, value)
+    return tuple(map(int, value.split(","))) if any(c.isdigit() for c in value) else value
 
 
 _KINDS: dict[str, dict[str, Any]] = {
@@ -270,7 +261,10 @@ _KINDS: dict[str, dict[str, Any]] = {
     "tuple[int, ...]": {"callback": numbers(int, "whole numbers"), "metavar": "N,..."},
     "tuple[float, ...]": {"callback": numbers(float, "numbers"), "metavar": "X,..."},
     "tuple[float, float, float]": {"callback": numbers(float, "three numbers"), "metavar": "R,G,B"},
-    WORD_OR_INTEGERS: {"callback": _word_or_integers, "metavar": "NAME|N,..."},
+    WORD_OR_INTEGERS: {
+        "callback": reader(_word_or_integers, "a name, or whole numbers separated by commas"),
+        "metavar": "NAME|N,...",
+    },
 }
 """Annotation of a field -> how its option reads a value."""
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from vpngen.cli.base import OptionsOf, SectionOption, complete, field_options
-from vpngen.errors import ArgumentError
+from vpngen.errors import ArgumentError, renamed
 from vpngen.fields import described
 
 if TYPE_CHECKING:
@@ -66,12 +67,8 @@ def _kinds() -> dict[str, type[Generator]]:
 
 def _typed(typed: tuple[str, ...], option: str) -> str:
     """The value of an option among arguments that are not parsed yet; nothing where it is not given."""
-    found = ""
-    for word, following in zip(typed, [*typed[1:], ""], strict=False):
-        name, sign, value = word.partition("=")
-        if name == option:
-            found = value if sign else following
-    return found
+    words = [part for word in typed for part in word.split("=", 1)]
+    return next((value for name, value in reversed([*itertools.pairwise([*words, ""])]) if name == option), "")
 
 
 dataset_options = click.option("--generator", cls=OptionsOf, made=_made)
@@ -98,8 +95,7 @@ def take_given(options: dict[str, Any]) -> dict[str, Any]:
 def no_dataset(options: dict[str, Any], beside: str) -> None:
     """Raise ArgumentError if there is a dataset option beside something that says itself what the dataset is."""
     for key in take_given(options):
-        option = "spec" if key == "spec_files" else _named(key)
-        raise ArgumentError(f"cannot be given beside {beside}; leave one of them out", option)
+        raise ArgumentError(f"cannot be given beside {beside}; leave one of them out", _named(key))
 
 
 def take_spec(options: dict[str, Any]) -> tuple[Spec, str]:
@@ -117,14 +113,9 @@ def take_spec(options: dict[str, Any]) -> tuple[Spec, str]:
         spec = mixed(*specs) if len(specs) > 1 else specs[0]
         return spec, f"{spec.generator.name}-{spec.fingerprint[:8]}"
     generator = _generator(preset, given)
-    with systems_progress() as progress:
-        try:
-            if preset is not None:
-                spec = Spec.preset(preset, **given, progress=progress)
-            else:
-                spec = Spec.make(generator, **given, progress=progress)
-        except ArgumentError as error:
-            raise ArgumentError(error.problem, _named(error.argument), error.value) from error
+    make = functools.partial(Spec.preset, preset) if preset is not None else functools.partial(Spec.make, generator)
+    with systems_progress() as progress, renamed(**{str(option.key): name for name, option in _options().items()}):
+        spec = make(**given, progress=progress)
         if preset is not None and not given:
             return spec, preset
         name = f"{spec.generator.short}-{spec.n_categories}x{spec.instances}"

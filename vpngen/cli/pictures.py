@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vpngen.cli.base import backend_option, bundle, cli, digits
+from vpngen.cli.base import backend_option, bundle, cli, digits, reader
 from vpngen.cli.dataset import dataset_options, no_dataset, take_spec, warm
 from vpngen.errors import ArgumentError, ConflictError
 
@@ -59,7 +59,7 @@ def _indices(ctx: click.Context, param: click.Parameter, value: str | None) -> t
 
 picture_options = bundle(
     click.argument("store_path", metavar="[STORE]", required=False, type=click.Path()),
-    click.option("--frames", callback=digits("START:STOP", ":", "0:64"), metavar="START:STOP", help="Which frames.  [default: all; mosaic: what shows the motion]"),
+    click.option("--frames", callback=reader(lambda value: digits(value, ":", 2), "START:STOP, such as 0:64"), metavar="START:STOP", help="Which frames.  [default: all; mosaic: what shows the motion]"),
     click.option("--fps", type=float, default=25, show_default=True, help="Frames a second."),
     click.option("--split", type=click.Choice(["train", "val"]), default="train", show_default=True, help="Of which split."),
     backend_option,

@@ -450,9 +450,7 @@ def _watched(advice: str = "") -> Iterator[_Watched]:
         try:
             yield _Watched(shown, stop)
         except StoppedError:
-            end = Stop(stop.number or signal.SIGTERM)
-            end.advice = advice
-            raise end from None
+            raise Stop(stop.number or signal.SIGTERM, advice) from None
         except Stop as end:
             end.advice = advice
             raise
