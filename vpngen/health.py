@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -64,15 +65,13 @@ def _packages(names: Iterable[str], needed: bool) -> Iterator[Finding]:
 
 
 def _processor() -> Finding:
-    cpus = usable_cpus()
-    try:
+    value = f"{usable_cpus()} usable"
+    with contextlib.suppress(ImportError):
         from vpngen.backends.cpu import processor
 
         name, fused = processor()
-    except ImportError:
-        return Finding("processors", f"{cpus} usable")
-    note = "" if fused else ", no fused multiply-add: rendering is right but slow"
-    return Finding("processors", f"{cpus} usable, {name}{note}")
+        value += f", {name}" if fused else f", {name}, no fused multiply-add: rendering is right but slow"
+    return Finding("processors", value)
 
 
 def trials() -> dict[str, Spec]:

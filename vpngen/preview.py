@@ -62,7 +62,7 @@ class Source(Protocol):
         """The window of video `index` of `split`: uint8 (T, Y, X)."""
 
 
-# --- drawing
+# --- layout
 
 
 @functools.cache
@@ -97,9 +97,6 @@ def _titled(title: str, about: str, height: int, width: int) -> Image.Image:
     _write(chrome, MARGIN, MARGIN, title, TEXT)
     _write(chrome, MARGIN, MARGIN + TEXT + LEAD, about, SMALL, FAINT)
     return chrome
-
-
-# --- layout
 
 
 def caption(spec: Spec, index: int, split: str = "train") -> Caption:
@@ -189,8 +186,6 @@ def contact_sheet(strips: Sequence[Pixels], captions: Sequence[Caption], numbers
 
 def _reduced(video: Pixels, height: int, width: int) -> Pixels:
     """The mean over the area of each smaller pixel. Picking pixels would show fine noise as coarse noise."""
-    if video.shape[1:] == (height, width):
-        return video
     size = (width, height)
     return np.stack([np.asarray(Image.fromarray(f).resize(size, Image.Resampling.BOX)) for f in video])
 

@@ -7,7 +7,7 @@ import sys
 import click
 
 from vpngen.cli import sets, pictures, training, figures  # isort: skip # each adds its commands, in the order that help lists
-from vpngen.cli.base import cli, format_option, main, show, table
+from vpngen.cli.base import cli, format_option, main
 from vpngen.cli.dataset import warm
 from vpngen.errors import MissingError
 
@@ -28,9 +28,15 @@ def doctor(form: str) -> None:
         for spec in health.trials().values():
             warm(spec, "auto")
     findings = health.examine()
-    rows = [(f.name, f.value if f.good else f"{f.value}  <- {f.remedy}") for f in findings]
-    fields = {f.name: {"value": f.value, "good": f.good, "remedy": f.remedy} for f in findings}
-    show(form, fields, table(rows))
+    rows = [
+        (
+            f.name,
+            f.value if f.good else f"{f.value}  <- {f.remedy}",
+            {f.name: {"value": f.value, "good": f.good, "remedy": f.remedy}},
+        )
+        for f in findings
+    ]
+    sets.report(form, rows)
     if not all(f.good for f in findings):
         sys.exit(MissingError.exit_code)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import inspect
 import itertools
 import json
@@ -307,13 +308,7 @@ def _backends(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
 
 def bundle(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Several options as one decorator."""
-
-    def apply(function: Any) -> Any:
-        for decorator in reversed(decorators):
-            function = decorator(function)
-        return function
-
-    return apply
+    return lambda function: functools.reduce(lambda made, decorator: decorator(made), reversed(decorators), function)
 
 
 format_option = click.option(

@@ -38,7 +38,9 @@ def _made(typed: tuple[str, ...], train: bool = False) -> list[click.Parameter]:
     kinds = _kinds()
     presets = {name: kind for kind in kinds.values() for name in kind.presets}
     first = next(iter(kinds.values()))
-    kind = presets.get(_typed(typed, "--preset")) or kinds.get(_typed(typed, "--generator")) or first
+    words = [part for word in typed for part in word.split("=", 1)]  # nothing is parsed yet
+    given = dict(itertools.pairwise([*words, ""]))
+    kind = presets.get(given.get("--preset", "")) or kinds.get(given.get("--generator", "")) or first
     more = "`vpngen render --generator NAME --help`" if train else "--generator NAME --help"
     options: list[click.Parameter] = [
         DatasetOption(["--preset"], metavar="NAME", shell_complete=complete(*presets), help="A set of the paper, see `vpngen info --presets`; options beside it override it."),
@@ -63,12 +65,6 @@ def _kinds() -> dict[str, type[Generator]]:
     from vpngen.generators import kinds
 
     return {kind.name: kind for kind in kinds()}
-
-
-def _typed(typed: tuple[str, ...], option: str) -> str:
-    """The value of an option among arguments that are not parsed yet; nothing where it is not given."""
-    words = [part for word in typed for part in word.split("=", 1)]
-    return next((value for name, value in reversed([*itertools.pairwise([*words, ""])]) if name == option), "")
 
 
 dataset_options = click.option("--generator", cls=OptionsOf, made=_made)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -45,15 +44,11 @@ def _source(store_path: str | None, backend: str, split: str, options: dict[str,
     return view.spec, stored
 
 
-def _indices(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[range, ...] | None:
-    if value is None:
-        return None
-    if not re.fullmatch(r"[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*", value):
-        raise click.BadParameter(f"{value!r} must be numbers and ranges of them, such as 0,5,8-11", ctx, param)
-    ends = [part.split("-") for part in value.split(",")]
-    found = tuple(range(int(some[0]), int(some[-1]) + 1) for some in ends)
+def _ranges(value: str) -> tuple[range, ...]:
+    ends = [digits(part, "-", 2 if "-" in part else 1) for part in value.split(",")]
+    found = tuple(range(some[0], some[-1] + 1) for some in ends)
     if not all(found):
-        raise click.BadParameter(f"{value!r} has a range that ends before it begins", ctx, param)
+        raise ValueError(value)
     return found
 
 
@@ -69,7 +64,7 @@ picture_options = bundle(
 
 preview_options = bundle(
     click.option("-o", "--out", default="preview.png", show_default=True, type=click.Path(), help=".png contact sheet, .mp4, .gif, or .mkv: lossless FFV1."),
-    click.option("--indices", callback=_indices, metavar="I,J-K,...", help="Which videos, such as 0,5,8-11.  [default: 8 over the set]"),
+    click.option("--indices", callback=reader(_ranges, "numbers and rising ranges, such as 0,5,8-11"), metavar="I,J-K,...", help="Which videos, such as 0,5,8-11.  [default: 8 over the set]"),
     click.option("--columns", type=int, help="Frames in a strip of a sheet, or videos in a row."),
 )  # fmt: skip
 mosaic_options = bundle(
