@@ -41,8 +41,6 @@ FORMATS: Final[dict[str, tuple[str, ...]]] = {
 }  # fmt: skip
 """Suffix -> how ffmpeg writes it. mp4 is H.264, the smallest and slightly lossy; mkv (FFV1), png and gif (256 greys,
 the largest) are lossless."""
-MOST_FPS: Final = {".gif": 50.0}
-"""Players slow a GIF down whose delay is below two hundredths of a second."""
 
 STRIP_FRAMES: Final = 8
 PER_PAGE: Final = 400
@@ -53,6 +51,7 @@ PAPER, INK, FAINT = 246, 32, 112
 MARGIN, GUTTER, TEXT, SMALL, LEAD = 20, 4, 17, 13, 6
 
 Caption = tuple[str, str]
+_Layout = tuple[Image.Image, list[tuple[int, int]]]
 
 
 class Source(Protocol):
@@ -74,10 +73,6 @@ def _length(text: str, size: int) -> int:
     return math.ceil(_font(size).getlength(text))
 
 
-def _blank(height: int, width: int) -> Image.Image:
-    return Image.new("L", (width, height), PAPER)
-
-
 def _write(at: Image.Image, x: float, y: float, text: str, size: int, shade: int = INK, anchor: str = "la") -> None:
     ImageDraw.Draw(at).text((x, y), text, fill=shade, font=_font(size), anchor=anchor)
 
@@ -93,7 +88,7 @@ def _filled(chrome: Image.Image, videos: Iterable[Pixels], corners: Iterable[tup
 def _titled(title: str, about: str, height: int, width: int) -> Image.Image:
     """Paper of (height, width), wider where the two lines at its head need it."""
     width = max(width, _length(title, TEXT), _length(about, SMALL))
-    chrome = _blank(height, width + 2 * MARGIN)
+    chrome = Image.new("L", (width + 2 * MARGIN, height), PAPER)
     _write(chrome, MARGIN, MARGIN, title, TEXT)
     _write(chrome, MARGIN, MARGIN + TEXT + LEAD, about, SMALL, FAINT)
     return chrome
@@ -143,7 +138,7 @@ def grid(videos: Sequence[Pixels], captions: Sequence[Caption], columns: int | N
     head = TEXT + SMALL + 2 * LEAD
     cell_width = max(width, *(max(_length(a, TEXT), _length(b, SMALL)) for a, b in captions)) + MARGIN
     cell_height = head + height + MARGIN
-    chrome = _blank(MARGIN + rows * cell_height, MARGIN + columns * cell_width)
+    chrome = Image.new("L", (MARGIN + columns * cell_width, MARGIN + rows * cell_height), PAPER)
     cells = [divmod(i, columns) for i in range(len(videos))]
     corners = [(MARGIN + row * cell_height, MARGIN + column * cell_width) for row, column in cells]
     for (y, x), (name, category) in zip(corners, captions, strict=True):
@@ -171,7 +166,8 @@ def contact_sheet(strips: Sequence[Pixels], captions: Sequence[Caption], numbers
     strip_height = head + height + LEAD + SMALL + MARGIN
     gap = 2 * TEXT
     widest = max(_length(a, TEXT) + gap + _length(b, TEXT) for a, b in captions)
-    chrome = _blank(MARGIN + len(strips) * strip_height, 2 * MARGIN + max(frames * pitch - GUTTER, widest))
+    full_width = 2 * MARGIN + max(frames * pitch - GUTTER, widest)
+    chrome = Image.new("L", (full_width, MARGIN + len(strips) * strip_height), PAPER)
     for i, (name, category) in enumerate(captions):
         y = MARGIN + i * strip_height
         _write(chrome, MARGIN, y, name, TEXT)
@@ -190,7 +186,7 @@ def _reduced(video: Pixels, height: int, width: int) -> Pixels:
     return np.stack([np.asarray(Image.fromarray(f).resize(size, Image.Resampling.BOX)) for f in video])
 
 
-def _axes(plane: Plane, about: str, height: int, width: int) -> tuple[Image.Image, list[tuple[int, int]]]:
+def _axes(plane: Plane, about: str, height: int, width: int) -> _Layout:
     """The surroundings of a category plane, and where its tiles of (height, width) go, row by row: (y, x)."""
     size = max(9, min(SMALL + 2, width // 4))
     axis_y = MARGIN + TEXT + LEAD + SMALL + 2 * LEAD
@@ -206,15 +202,13 @@ def _axes(plane: Plane, about: str, height: int, width: int) -> tuple[Image.Imag
         _write(chrome, x + width / 2, y0 - LEAD, str(n), size, anchor="ms")
     for n, y in zip(plane.ys, ys, strict=True):
         _write(chrome, x0 - LEAD, y + height / 2, str(n), size, anchor="rm")
-    upright = _blank(SMALL + LEAD, _length(plane.y_axis, SMALL))
+    upright = Image.new("L", (_length(plane.y_axis, SMALL), SMALL + LEAD), PAPER)
     _write(upright, 0, 0, plane.y_axis, SMALL, FAINT)
     chrome.paste(upright.rotate(90, expand=True), (MARGIN, y0))
     return chrome, list(itertools.product(ys, xs))
 
 
-def _page(
-    title: str, about: str, labels: Sequence[int], columns: int, height: int, width: int
-) -> tuple[Image.Image, list[tuple[int, int]]]:
+def _page(title: str, about: str, labels: Sequence[int], columns: int, height: int, width: int) -> _Layout:
     """The surroundings of a page of numbered tiles of (height, width), and where each goes: (y, x)."""
     size = max(9, min(SMALL, width // 5))
     head = size + LEAD // 2
@@ -273,16 +267,6 @@ def _sections(
     return found
 
 
-def _usual_tile(spec: Spec, sections: Sequence[_Section]) -> int:
-    """The pixels of the longer side of a tile: 60 where there is a plane, on pages alone what fills them."""
-    if any(section.plane is not None for section in sections):
-        return PLANE_TILE
-    columns = max(section.columns for section in sections)
-    tile = max(PLANE_TILE, min(MOST_TILE, PAGE_WIDTH // columns - GUTTER))
-    whole = max(spec.shape[1:])
-    return whole if whole <= 5 * tile // 4 else tile  # reduced by so little, fine lines would flicker
-
-
 def mosaic(
     spec: Spec,
     source: Source,
@@ -327,7 +311,14 @@ def mosaic(
     """
     sections = _sections(spec, still, frames, temporal, columns, page, per_page)
     instance = checks.integer("instance", instance, 0, spec.n_videos(split) // spec.n_categories - 1)
-    tile = _usual_tile(spec, sections) if tile is None else checks.integer("tile", tile, 1)
+    if tile is not None:
+        checks.integer("tile", tile, 1)
+    elif any(section.plane is not None for section in sections):
+        tile = PLANE_TILE
+    else:
+        tile = max(PLANE_TILE, min(MOST_TILE, PAGE_WIDTH // max(section.columns for section in sections) - GUTTER))
+        if max(spec.shape[1:]) <= 5 * tile // 4:  # reduced by so little, fine lines would flicker
+            tile = max(spec.shape[1:])
     parts = [_drawn(spec, source, section, split, instance, tile, crop) for section in sections]
     if len(parts) == 1:
         return parts[0]
@@ -379,7 +370,9 @@ def check(path: str | os.PathLike[str], fps: float = 25) -> Path:
         raise ArgumentError(f"lies in a folder that does not exist; create {str(path.parent)!r}", "path", str(path))
     if path.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
         raise ArgumentError("cannot be written: it is a folder, or its folder is read-only", "path", str(path))
-    most = MOST_FPS.get(suffix, 1000.0)
+    most = (
+        50.0 if suffix == ".gif" else 1000.0
+    )  # players slow a GIF down whose delay is below two hundredths of a second
     good = checks.is_number(fps) and 0.1 <= fps <= most
     checks.number("fps", fps, good, f"from 0.1 to {most:g} in a {suffix} file")
     return path
@@ -496,15 +489,14 @@ def preview(
     captions = [caption(spec, index, split) for index in indices]
     start, stop = _span(spec, frames)
     columns = None if columns is None else checks.integer("columns", columns, 1)
-    window = Window(t=(start, stop))
+    videos = (source(index, Window(t=(start, stop)), split=split) for index in indices)
     if path.suffix.lower() == ".png":
         members, labels = spec.generator.members(), [spec.label(index, split) for index in indices]
         grow = all([part.grows for first, part in members if first <= label][-1] for label in labels)
         chosen = _strip(start, stop, min(columns or STRIP_FRAMES, stop - start), grow)
-        strips = [source(index, window, split=split)[chosen] for index in indices]
-        picture = contact_sheet(strips, captions, [int(start + k) for k in chosen])
+        picture = contact_sheet([video[chosen] for video in videos], captions, [int(start + k) for k in chosen])
     else:
-        picture = grid([source(index, window, split=split) for index in indices], captions, columns)
+        picture = grid(list(videos), captions, columns)
     save(path, picture, fps)
 
 

@@ -153,9 +153,8 @@ class Command(_Help, click.Command):
                 section = param.section if isinstance(param, SectionOption) else "Options"
                 sections.setdefault(section, []).append(record)
         for title, records in sections.items():
-            if records:
-                with formatter.section(title):
-                    formatter.write_dl(records)
+            with formatter.section(title):
+                formatter.write_dl(records)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; an error that names an argument of the library names the option instead."""

@@ -20,10 +20,7 @@ if TYPE_CHECKING:
 
 
 class DatasetOption(SectionOption):
-    """An option that is part of the name of a dataset; `of` is the generator that it belongs to, None for all.
-
-    `key` is what `Spec.make` calls it.
-    """
+    """An option that says which dataset; `of` is its generator, None for all; `key` is what `Spec.make` calls it."""
 
     def __init__(self, *args: Any, of: str | None = None, key: str | None = None, **fields: Any) -> None:
         super().__init__(*args, section=f"With --generator {of}" if of else "Which dataset", **fields)
@@ -61,7 +58,6 @@ def _made(typed: tuple[str, ...], train: bool = False) -> list[click.Parameter]:
 
 
 def _kinds() -> dict[str, type[Generator]]:
-    """The generators of which sets are made, by name."""
     from vpngen.generators import kinds
 
     return {kind.name: kind for kind in kinds()}
