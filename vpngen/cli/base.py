@@ -62,24 +62,13 @@ def _leave(number: int, _: object) -> None:
     os._exit(128 + number)
 
 
-@dataclasses.dataclass
-class Noted:
-    """A signal that came, for whoever asks; `number` is None while none has."""
-
-    number: int | None = None
-
-    def __call__(self) -> bool:
-        """Whether one has come."""
-        return self.number is not None
-
-
 @contextlib.contextmanager
-def noted_signals() -> Iterator[Noted]:
-    """Signals are noted for work that asks between its steps; a second one stops at once, as everywhere."""
-    noted = Noted()
+def noted_signals() -> Iterator[list[int]]:
+    """A list that gets the signal that comes, for work that asks between its steps; a second one stops at once."""
+    noted: list[int] = []
 
     def note(number: int, _: object) -> None:
-        noted.number = number
+        noted.append(number)
         _change(note, _leave)
 
     held = _change(_stop, note)

@@ -17,7 +17,6 @@ import click
 
 from vpngen.cli.base import (
     EXIT_CODES,
-    Noted,
     OptionsOf,
     SectionOption,
     Stop,
@@ -172,7 +171,7 @@ def train(
     with _watched(RESUMES) as watched:
         rows = runs.initialize(
             source, out, begin, recipe, runtime, seed=seed, samples_per_epoch=samples_per_epoch, threads=threads,
-            progress=watched.progress, should_stop=watched.stop, log=_log,
+            progress=watched.progress, should_stop=lambda: bool(watched.stop), log=_log,
         )  # fmt: skip
     if _main_rank():
         last = rows[-1]
@@ -233,7 +232,7 @@ def finetune(
             with _watched(RESUMES) as watched:
                 found[data.split, number] = runs.finetune(
                     data, folder, begin, recipe, runtime, seed=number, progress=watched.progress, scored=watched.scored,
-                    should_stop=watched.stop, log=_log,
+                    should_stop=lambda: bool(watched.stop), log=_log,
                 )  # fmt: skip
     if _main_rank():
         _show_evaluations(form, out / "summary.json" if several else None, found)
@@ -414,7 +413,7 @@ def _warm(spec: Any, runtime: Runtime) -> None:
 class _Watched:
     """What a run shows, one thing after the other: how training goes, then how many videos were evaluated."""
 
-    def __init__(self, shown: contextlib.ExitStack, stop: Noted) -> None:
+    def __init__(self, shown: contextlib.ExitStack, stop: list[int]) -> None:
         self.stop = stop
         self._shown, self._what = shown, ""
         self._show: Any = lambda *_: None
@@ -435,8 +434,8 @@ class _Watched:
 
     def scored(self, done: int, total: int) -> None:
         """Of an evaluation; also where one is stopped."""
-        if self.stop.number is not None:
-            raise Stop(self.stop.number)
+        if self.stop:
+            raise Stop(self.stop[0])
         self._open("scoring")
         self._show(done, total)
 
@@ -450,7 +449,7 @@ def _watched(advice: str = "") -> Iterator[_Watched]:
         try:
             yield _Watched(shown, stop)
         except StoppedError:
-            raise Stop(stop.number or signal.SIGTERM, advice) from None
+            raise Stop(stop[0] if stop else signal.SIGTERM, advice) from None
         except Stop as end:
             end.advice = advice
             raise
