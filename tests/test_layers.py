@@ -12,7 +12,7 @@ import pytest
 import vpngen
 
 LAYERS = [
-    {"errors", "rng", "units", "lazy"},
+    {"errors", "rng", "units"},
     {"checks", "fields", "files", "floats"},
     {"generators"},
     {"spec"},

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vpngen.lazy import lazy
+from vpngen.units import lazy
 
 __version__ = "0.1.0"
 

@@ -89,10 +89,9 @@ def one_of(name: str, value: Any, allowed: Collection[str]) -> str:
 
 def shape(name: str, value: Any) -> Shape:
     """`value` as (frames, height, width), each from 1 to 65,536. Raises ArgumentError."""
-    if not isinstance(value, (tuple, list)) or len(value) != 3:
-        raise ArgumentError("must be (frames, height, width)", name, value)
-    if not all(is_integer(side) and 1 <= side <= MAX_SIDE for side in value):
-        raise ArgumentError(f"must be integers from 1 to {MAX_SIDE}", name, value)
+    sides = value if isinstance(value, (tuple, list)) and len(value) == 3 else (0,)
+    if not all(is_integer(side) and 1 <= side <= MAX_SIDE for side in sides):
+        raise ArgumentError(f"must be (frames, height, width), integers from 1 to {MAX_SIDE}", name, value)
     t, y, x = map(int, value)
     return t, y, x
 

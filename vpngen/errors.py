@@ -34,15 +34,13 @@ class ArgumentError(VpngenError, ValueError):
         super().__init__(problem, argument, value)
         self.problem, self.argument, self.value = problem, argument, value
 
-    def text(self, name: str | None = None) -> str:
-        """The message, with the argument under `name`, as a command line calls it; None for its own name."""
+    def __str__(self) -> str:
         if self.argument is None:
             return self.problem
-        shown = "" if self.value is ... else f" (={_shown(self.value)})"
-        return f"`{name or self.argument}`{shown} {self.problem}"
-
-    def __str__(self) -> str:
-        return self.text()
+        value = os.fspath(self.value) if isinstance(self.value, os.PathLike) else self.value
+        if getattr(value, "shape", None) == () and hasattr(value, "item"):
+            value = value.item()  # of NumPy and torch
+        return f"`{self.argument}`{'' if value is ... else f' (={value!r})'} {self.problem}"
 
 
 @contextlib.contextmanager
@@ -52,12 +50,6 @@ def renamed(**names: str) -> Iterator[None]:
         yield
     except ArgumentError as error:
         raise ArgumentError(error.problem, names.get(error.argument or "", error.argument), error.value) from error
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, os.PathLike):
-        return repr(os.fspath(value))
-    return repr(value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value)
 
 
 class ConflictError(VpngenError):

@@ -34,8 +34,7 @@ def field(
     default: Any = dataclasses.MISSING, help: str = "", *, choices: Collection[str] = (), metavar: str | None = None
 ) -> Any:
     """A dataclass field with its help; without help no option is made of it."""
-    about = {"help": help, "choices": tuple(choices), "metavar": metavar}
-    return dataclasses.field(default=default, metadata=about)
+    return dataclasses.field(default=default, metadata={"help": help, "choices": tuple(choices), "metavar": metavar})
 
 
 def keep(value: Any, **fields: Any) -> None:
@@ -46,8 +45,5 @@ def keep(value: Any, **fields: Any) -> None:
 
 def described(cls: type) -> list[Field]:
     """The fields of a dataclass that have help, in their order."""
-    return [
-        Field(f.name, str(f.type), f.default, f.metadata["help"], f.metadata["choices"], f.metadata["metavar"])
-        for f in dataclasses.fields(cls)
-        if f.metadata.get("help")
-    ]
+    fields = [f for f in dataclasses.fields(cls) if f.metadata.get("help")]
+    return [Field(f.name, str(f.type), f.default, **f.metadata) for f in fields]

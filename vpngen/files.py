@@ -51,8 +51,7 @@ def write(path: Path, data: bytes) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as JSON, whole or not at all. Raises MissingError."""
-    with replace(path) as partial:
-        partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    write(path, f"{json.dumps(value, indent=1)}\n".encode())
 
 
 def publish(partial: Path, path: Path) -> None:
@@ -77,10 +76,8 @@ def _alive(pid: str) -> bool:
     """Whether there is such a process on this machine."""
     try:
         os.kill(int(pid), 0)
-    except (ValueError, ProcessLookupError):
-        return False
-    except OSError:
-        return True
+    except (ValueError, OSError) as error:
+        return isinstance(error, PermissionError)
     return True
 
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
 import shutil
 import subprocess
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from vpngen import __version__, backends
+from vpngen.backends import cuda
 from vpngen.errors import MissingError, VpngenError
-from vpngen.generators import Generator, kinds
+from vpngen.generators import kinds
 from vpngen.rendering import Window, render
 from vpngen.spec import Spec
 from vpngen.units import size_text, usable_cpus
@@ -40,10 +43,11 @@ def examine() -> list[Finding]:
     return [
         Finding("vpngen", __version__),
         Finding("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
-        *map(_package, PACKAGES),
+        *_packages(PACKAGES, needed=True),
         _processor(),
-        *_gpus(),
-        *map(_generator, kinds()),
+        *_packages(("cupy-cuda12x", "cupy-cuda13x", "torch"), needed=False),
+        *(Finding(name, value) for name, value in cuda.describe()),
+        *_generators(),
         *_backends(),
         _kernel_cache(),
         _ffmpeg(),
@@ -51,31 +55,23 @@ def examine() -> list[Finding]:
     ]
 
 
-def _package(name: str) -> Finding:
-    try:
-        return Finding(name, importlib.metadata.version(name))
-    except importlib.metadata.PackageNotFoundError:
-        return Finding(name, "not installed", False, f"pip install {name}")
+def _packages(names: Iterable[str], needed: bool) -> Iterator[Finding]:
+    for name in names:
+        try:
+            yield Finding(name, importlib.metadata.version(name))
+        except importlib.metadata.PackageNotFoundError:
+            if needed:
+                yield Finding(name, "not installed", False, f"pip install {name}")
 
 
 def _processor() -> Finding:
-    cpus = usable_cpus()
-    try:
+    value = f"{usable_cpus()} usable"
+    with contextlib.suppress(ImportError):
         from vpngen.backends.cpu import processor
 
         name, fused = processor()
-    except ImportError:
-        return Finding("processors", f"{cpus} usable")
-    note = "" if fused else ", no fused multiply-add: rendering is right but slow"
-    return Finding("processors", f"{cpus} usable, {name}{note}")
-
-
-def _gpus() -> list[Finding]:
-    """CuPy, torch, NVRTC, the driver and the GPUs, as far as they are here; a machine needs none of them."""
-    from vpngen.backends.cuda import describe
-
-    packages = map(_package, ("cupy-cuda12x", "cupy-cuda13x", "torch"))
-    return [*(found for found in packages if found.good), *(Finding(name, value) for name, value in describe())]
+        value += f", {name}" if fused else f", {name}, no fused multiply-add: rendering is right but slow"
+    return Finding("processors", value)
 
 
 def trials() -> dict[str, Spec]:
@@ -83,14 +79,15 @@ def trials() -> dict[str, Spec]:
     return {kind.name: Spec.make(kind.name, **kind.trial) for kind in kinds() if kind.missing() is None}
 
 
-def _generator(kind: type[Generator]) -> Finding:
-    problem = kind.missing()
-    return Finding(f"generator {kind.name}", "not whole" if problem else kind.title, not problem, problem or "")
+def _generators() -> list[Finding]:
+    return [
+        Finding(f"generator {kind.name}", "not whole" if problem else kind.title, not problem, problem or "")
+        for kind, problem in ((kind, kind.missing()) for kind in kinds())
+    ]
 
 
-def _backends() -> list[Finding]:
+def _backends() -> Iterator[Finding]:
     """Each backend against the reference on windows of videos of every generator, and its speed on one thread."""
-    findings = []
     windows = [Window(t=(i, i + 9, 2), y=(i, i + 20), x=(3 * i, 3 * i + 33), flip=bool(i % 2)) for i in range(0, 60, 6)]
     sets = trials()
     videos = {n: np.linspace(0, spec.n_videos() - 1, len(windows)).astype(int) for n, spec in sets.items()}
@@ -109,21 +106,20 @@ def _backends() -> list[Finding]:
             rates.append(f"{size_text(out.size / (time.perf_counter() - start))} of {n}")
             if not same:
                 wrong.append(n)
-        findings.append(_verdict(name, rates, wrong, absent))
-    return findings
-
-
-def _verdict(backend: str, rates: list[str], wrong: list[str], absent: dict[str, str]) -> Finding:
-    """What is said of a backend: its rates, the generators whose pixels were wrong, and those it does not render, and why."""
-    name = f"backend {backend}"
-    if wrong:
-        remedy = "please report this with all that is shown here"
-        return Finding(name, f"WRONG PIXELS of {' and '.join(wrong)}", False, remedy)
-    if not rates:
-        why = next(iter(absent.values()), "no generator to try it on")
-        return Finding(name, "not available", False, why) if backend in NEEDED else Finding(name, f"not here: {why}")
-    without = f"; not for {' and '.join(absent)}" if absent else ""
-    return Finding(name, f"right, {' or '.join(rates)} a second on one thread{without}")
+        good, remedy, why = not wrong, "", next(iter(absent.values()), "no generator to try it on")
+        if wrong:
+            value, remedy = (
+                f"WRONG PIXELS of {' and '.join(wrong)}",
+                "please report this with the output of vpngen doctor",
+            )
+        elif rates:
+            without = f"; not for {' and '.join(absent)}" if absent else ""
+            value = f"right, {' or '.join(rates)} a second on one thread{without}"
+        elif name in NEEDED:
+            value, good, remedy = "not available", False, why
+        else:
+            value = f"not here: {why}"
+        yield Finding(f"backend {name}", value, good, remedy)
 
 
 def _kernel_cache() -> Finding:

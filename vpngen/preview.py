@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -40,8 +41,6 @@ FORMATS: Final[dict[str, tuple[str, ...]]] = {
 }  # fmt: skip
 """Suffix -> how ffmpeg writes it. mp4 is H.264, the smallest and slightly lossy; mkv (FFV1), png and gif (256 greys,
 the largest) are lossless."""
-MOST_FPS: Final = {".gif": 50.0}
-"""Players slow a GIF down whose delay is below two hundredths of a second."""
 
 STRIP_FRAMES: Final = 8
 PER_PAGE: Final = 400
@@ -52,6 +51,7 @@ PAPER, INK, FAINT = 246, 32, 112
 MARGIN, GUTTER, TEXT, SMALL, LEAD = 20, 4, 17, 13, 6
 
 Caption = tuple[str, str]
+_Layout = tuple[Image.Image, list[tuple[int, int]]]
 
 
 class Source(Protocol):
@@ -61,7 +61,7 @@ class Source(Protocol):
         """The window of video `index` of `split`: uint8 (T, Y, X)."""
 
 
-# --- drawing
+# --- layout
 
 
 @functools.cache
@@ -73,20 +73,25 @@ def _length(text: str, size: int) -> int:
     return math.ceil(_font(size).getlength(text))
 
 
-def _blank(height: int, width: int) -> Image.Image:
-    return Image.new("L", (width, height), PAPER)
-
-
 def _write(at: Image.Image, x: float, y: float, text: str, size: int, shade: int = INK, anchor: str = "la") -> None:
     ImageDraw.Draw(at).text((x, y), text, fill=shade, font=_font(size), anchor=anchor)
 
 
-def _played(chrome: Image.Image, frames: int) -> Pixels:
-    """The still surroundings, repeated (T, Y, X) and ready to be filled with videos."""
-    return np.repeat(np.asarray(chrome, np.uint8)[None], frames, axis=0)
+def _filled(chrome: Image.Image, videos: Iterable[Pixels], corners: Iterable[tuple[int, int]], frames: int) -> Pixels:
+    """The surroundings, still, with a video of that many frames at each corner (y, x): uint8 (T, Y, X)."""
+    picture = np.repeat(np.asarray(chrome, np.uint8)[None], frames, axis=0)
+    for video, (y, x) in zip(videos, corners, strict=True):
+        picture[:, y : y + video.shape[1], x : x + video.shape[2]] = video
+    return picture
 
 
-# --- layout
+def _titled(title: str, about: str, height: int, width: int) -> Image.Image:
+    """Paper of (height, width), wider where the two lines at its head need it."""
+    width = max(width, _length(title, TEXT), _length(about, SMALL))
+    chrome = Image.new("L", (width + 2 * MARGIN, height), PAPER)
+    _write(chrome, MARGIN, MARGIN, title, TEXT)
+    _write(chrome, MARGIN, MARGIN + TEXT + LEAD, about, SMALL, FAINT)
+    return chrome
 
 
 def caption(spec: Spec, index: int, split: str = "train") -> Caption:
@@ -133,16 +138,13 @@ def grid(videos: Sequence[Pixels], captions: Sequence[Caption], columns: int | N
     head = TEXT + SMALL + 2 * LEAD
     cell_width = max(width, *(max(_length(a, TEXT), _length(b, SMALL)) for a, b in captions)) + MARGIN
     cell_height = head + height + MARGIN
-    chrome = _blank(MARGIN + rows * cell_height, MARGIN + columns * cell_width)
+    chrome = Image.new("L", (MARGIN + columns * cell_width, MARGIN + rows * cell_height), PAPER)
     cells = [divmod(i, columns) for i in range(len(videos))]
     corners = [(MARGIN + row * cell_height, MARGIN + column * cell_width) for row, column in cells]
     for (y, x), (name, category) in zip(corners, captions, strict=True):
         _write(chrome, x, y, name, TEXT)
         _write(chrome, x, y + TEXT + LEAD, category, SMALL, FAINT)
-    picture = _played(chrome, frames)
-    for (y, x), video in zip(corners, videos, strict=True):
-        picture[:, y + head : y + head + height, x : x + width] = video
-    return picture
+    return _filled(chrome, videos, [(y + head, x) for y, x in corners], frames)
 
 
 def contact_sheet(strips: Sequence[Pixels], captions: Sequence[Caption], numbers: Sequence[int]) -> Pixels:
@@ -164,7 +166,8 @@ def contact_sheet(strips: Sequence[Pixels], captions: Sequence[Caption], numbers
     strip_height = head + height + LEAD + SMALL + MARGIN
     gap = 2 * TEXT
     widest = max(_length(a, TEXT) + gap + _length(b, TEXT) for a, b in captions)
-    chrome = _blank(MARGIN + len(strips) * strip_height, 2 * MARGIN + max(frames * pitch - GUTTER, widest))
+    full_width = 2 * MARGIN + max(frames * pitch - GUTTER, widest)
+    chrome = Image.new("L", (full_width, MARGIN + len(strips) * strip_height), PAPER)
     for i, (name, category) in enumerate(captions):
         y = MARGIN + i * strip_height
         _write(chrome, MARGIN, y, name, TEXT)
@@ -172,52 +175,40 @@ def contact_sheet(strips: Sequence[Pixels], captions: Sequence[Caption], numbers
         for k, number in enumerate(numbers):
             text = f"frame {number}" if k == 0 and width > 60 else str(number)
             _write(chrome, MARGIN + k * pitch, y + head + height + LEAD, text, SMALL, FAINT)
-    picture = _played(chrome, 1)
-    for i, strip in enumerate(strips):
-        y = MARGIN + i * strip_height + head
-        for k, frame in enumerate(strip):
-            x = MARGIN + k * pitch
-            picture[0, y : y + height, x : x + width] = frame
-    return picture
+    cells = itertools.product(range(len(strips)), range(frames))
+    corners = [(MARGIN + i * strip_height + head, MARGIN + k * pitch) for i, k in cells]
+    return _filled(chrome, (frame[None] for strip in strips for frame in strip), corners, 1)
 
 
 def _reduced(video: Pixels, height: int, width: int) -> Pixels:
     """The mean over the area of each smaller pixel. Picking pixels would show fine noise as coarse noise."""
-    if video.shape[1:] == (height, width):
-        return video
     size = (width, height)
     return np.stack([np.asarray(Image.fromarray(f).resize(size, Image.Resampling.BOX)) for f in video])
 
 
-def _axes(plane: Plane, about: str, height: int, width: int) -> tuple[Image.Image, list[int], list[int]]:
-    """The surroundings of a category plane, and where its tiles of (height, width) go: y for each row, x for each column."""
+def _axes(plane: Plane, about: str, height: int, width: int) -> _Layout:
+    """The surroundings of a category plane, and where its tiles of (height, width) go, row by row: (y, x)."""
     size = max(9, min(SMALL + 2, width // 4))
-    about_y = MARGIN + TEXT + LEAD
-    axis_y = about_y + SMALL + 2 * LEAD
+    axis_y = MARGIN + TEXT + LEAD + SMALL + 2 * LEAD
     y0 = axis_y + SMALL + LEAD + size + LEAD
     x0 = MARGIN + SMALL + LEAD + max(_length(str(n), size) for n in plane.ys) + LEAD
     ys = [y0 + j * (height + GUTTER // 2) for j in range(len(plane.ys))]
     xs = [x0 + i * (width + GUTTER // 2) for i in range(len(plane.xs))]
     bottom = max(ys[-1] + height, y0 + _length(plane.y_axis, SMALL))
-    texts = (MARGIN + _length(plane.title, TEXT), MARGIN + _length(about, SMALL), x0 + _length(plane.x_axis, SMALL))
-    right = max(xs[-1] + width, *texts)
-    chrome = _blank(bottom + MARGIN, right + MARGIN)
-    _write(chrome, MARGIN, MARGIN, plane.title, TEXT)
-    _write(chrome, MARGIN, about_y, about, SMALL, FAINT)
+    right = max(xs[-1] + width, x0 + _length(plane.x_axis, SMALL))
+    chrome = _titled(plane.title, about, bottom + MARGIN, right - MARGIN)
     _write(chrome, x0, axis_y, plane.x_axis, SMALL, FAINT)
     for n, x in zip(plane.xs, xs, strict=True):
         _write(chrome, x + width / 2, y0 - LEAD, str(n), size, anchor="ms")
     for n, y in zip(plane.ys, ys, strict=True):
         _write(chrome, x0 - LEAD, y + height / 2, str(n), size, anchor="rm")
-    upright = _blank(SMALL + LEAD, _length(plane.y_axis, SMALL))
+    upright = Image.new("L", (_length(plane.y_axis, SMALL), SMALL + LEAD), PAPER)
     _write(upright, 0, 0, plane.y_axis, SMALL, FAINT)
     chrome.paste(upright.rotate(90, expand=True), (MARGIN, y0))
-    return chrome, ys, xs
+    return chrome, list(itertools.product(ys, xs))
 
 
-def _page(
-    title: str, about: str, labels: Sequence[int], columns: int, height: int, width: int
-) -> tuple[Image.Image, list[tuple[int, int]]]:
+def _page(title: str, about: str, labels: Sequence[int], columns: int, height: int, width: int) -> _Layout:
     """The surroundings of a page of numbered tiles of (height, width), and where each goes: (y, x)."""
     size = max(9, min(SMALL, width // 5))
     head = size + LEAD // 2
@@ -225,10 +216,7 @@ def _page(
     y0 = MARGIN + TEXT + LEAD + SMALL + 2 * LEAD
     cells = [divmod(i, columns) for i in range(len(labels))]
     corners = [(y0 + row * (head + height + LEAD) + head, MARGIN + column * pitch) for row, column in cells]
-    width = max(min(columns, len(labels)) * pitch - GUTTER, _length(title, TEXT), _length(about, SMALL))
-    chrome = _blank(corners[-1][0] + height + MARGIN, width + 2 * MARGIN)
-    _write(chrome, MARGIN, MARGIN, title, TEXT)
-    _write(chrome, MARGIN, MARGIN + TEXT + LEAD, about, SMALL, FAINT)
+    chrome = _titled(title, about, corners[-1][0] + height + MARGIN, min(columns, len(labels)) * pitch - GUTTER)
     for label, (y, x) in zip(labels, corners, strict=True):
         _write(chrome, x, y - LEAD // 2, str(label), size, FAINT, anchor="ls")
     return chrome, corners
@@ -279,16 +267,6 @@ def _sections(
     return found
 
 
-def _usual_tile(spec: Spec, sections: Sequence[_Section]) -> int:
-    """The pixels of the longer side of a tile: 60 where there is a plane, on pages alone what fills them."""
-    if any(section.plane is not None for section in sections):
-        return PLANE_TILE
-    columns = max(section.columns for section in sections)
-    tile = max(PLANE_TILE, min(MOST_TILE, PAGE_WIDTH // columns - GUTTER))
-    whole = max(spec.shape[1:])
-    return whole if whole <= 5 * tile // 4 else tile  # reduced by so little, fine lines would flicker
-
-
 def mosaic(
     spec: Spec,
     source: Source,
@@ -333,7 +311,14 @@ def mosaic(
     """
     sections = _sections(spec, still, frames, temporal, columns, page, per_page)
     instance = checks.integer("instance", instance, 0, spec.n_videos(split) // spec.n_categories - 1)
-    tile = _usual_tile(spec, sections) if tile is None else checks.integer("tile", tile, 1)
+    if tile is not None:
+        checks.integer("tile", tile, 1)
+    elif any(section.plane is not None for section in sections):
+        tile = PLANE_TILE
+    else:
+        tile = max(PLANE_TILE, min(MOST_TILE, PAGE_WIDTH // max(section.columns for section in sections) - GUTTER))
+        if max(spec.shape[1:]) <= 5 * tile // 4:  # reduced by so little, fine lines would flicker
+            tile = max(spec.shape[1:])
     parts = [_drawn(spec, source, section, split, instance, tile, crop) for section in sections]
     if len(parts) == 1:
         return parts[0]
@@ -358,17 +343,14 @@ def _drawn(spec: Spec, source: Source, section: _Section, split: str, instance: 
     shown = f"frame {t[0]}" if t[1] - t[0] == 1 else f"frames {t[0]} to {t[1] - 1}"
     about = f"{split} instance {instance}, {shown}, {about}"
     if section.plane is not None:
-        chrome, ys, xs = _axes(section.plane, about, height, width)
-        corners = [(y, x) for y in ys for x in xs]
+        chrome, corners = _axes(section.plane, about, height, width)
     else:
         n, of = len(section.labels), section.generator.n_categories
         title = f"{n:,}{f' of {of:,}' if n < of else ''} categories of {section.generator.title}"
         chrome, corners = _page(title, about, section.labels, section.columns, height, width)
-    picture = _played(chrome, t[1] - t[0])
-    for label, (y, x) in zip(section.labels, corners, strict=True):
-        index = instance * spec.n_categories + label
-        picture[:, y : y + height, x : x + width] = _reduced(source(index, window, split=split), height, width)
-    return picture
+    first = instance * spec.n_categories
+    videos = (_reduced(source(first + label, window, split=split), height, width) for label in section.labels)
+    return _filled(chrome, videos, corners, t[1] - t[0])
 
 
 # --- files
@@ -388,7 +370,9 @@ def check(path: str | os.PathLike[str], fps: float = 25) -> Path:
         raise ArgumentError(f"lies in a folder that does not exist; create {str(path.parent)!r}", "path", str(path))
     if path.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
         raise ArgumentError("cannot be written: it is a folder, or its folder is read-only", "path", str(path))
-    most = MOST_FPS.get(suffix, 1000.0)
+    most = (
+        50.0 if suffix == ".gif" else 1000.0
+    )  # players slow a GIF down whose delay is below two hundredths of a second
     checks.number("fps", fps, lambda v: 0.1 <= v <= most, f"from 0.1 to {most:g} in a {suffix} file")
     return path
 
@@ -429,10 +413,8 @@ def _encode(path: Path, frames: Pixels, fps: float, options: Sequence[str]) -> N
     try:
         ffmpeg = imageio_ffmpeg.get_ffmpeg_exe()
     except RuntimeError:
-        raise MissingError(
-            "mp4, mkv and gif files need ffmpeg, and imageio-ffmpeg brings none for this machine; install ffmpeg or "
-            "name one in IMAGEIO_FFMPEG_EXE; png files do without"
-        ) from None
+        advice = "install ffmpeg, name one in IMAGEIO_FFMPEG_EXE, or write a png"
+        raise MissingError(f"imageio-ffmpeg brings no ffmpeg for this machine; {advice}") from None
     if "yuv420p" in options:
         frames = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2)), mode="edge")
     _, height, width = frames.shape
@@ -457,11 +439,6 @@ def _span(spec: Spec, frames: tuple[int, int] | None) -> tuple[int, int]:
     if not two or not 0 <= frames[0] < frames[1] <= length:
         raise ArgumentError(f"must be (start, stop) with 0 <= start < stop <= {length}", "frames", frames)
     return int(frames[0]), int(frames[1])
-
-
-def _grows(generator: Generator, label: int) -> bool:
-    """Whether the videos of a label grow."""
-    return [part.grows for first, part in generator.members() if first <= label][-1]
 
 
 def _strip(start: int, stop: int, count: int, grow: bool) -> npt.NDArray[np.int64]:
@@ -511,15 +488,14 @@ def preview(
     captions = [caption(spec, index, split) for index in indices]
     start, stop = _span(spec, frames)
     columns = None if columns is None else checks.integer("columns", columns, 1)
-    window = Window(t=(start, stop))
+    videos = (source(index, Window(t=(start, stop)), split=split) for index in indices)
     if path.suffix.lower() == ".png":
-        count = min(columns or STRIP_FRAMES, stop - start)
-        grow = all(_grows(spec.generator, spec.label(index, split)) for index in indices)
-        chosen = _strip(start, stop, count, grow)
-        strips = [source(index, window, split=split)[chosen] for index in indices]
-        picture = contact_sheet(strips, captions, [int(start + k) for k in chosen])
+        members, labels = spec.generator.members(), [spec.label(index, split) for index in indices]
+        grow = all([part.grows for first, part in members if first <= label][-1] for label in labels)
+        chosen = _strip(start, stop, min(columns or STRIP_FRAMES, stop - start), grow)
+        picture = contact_sheet([video[chosen] for video in videos], captions, [int(start + k) for k in chosen])
     else:
-        picture = grid([source(index, window, split=split) for index in indices], captions, columns)
+        picture = grid(list(videos), captions, columns)
     save(path, picture, fps)
 
 
@@ -534,5 +510,5 @@ def preview_mosaic(path: str | os.PathLike[str], spec: Spec, source: Source, *, 
     """
     still = check(path, fps).suffix.lower() == ".png"
     save(path, mosaic(spec, source, still=still, **options), fps)
-    paged = {name: options[name] for name in ("frames", "temporal", "columns", "page", "per_page") if name in options}
-    return sum(len(section.labels) for section in _sections(spec, still, **paged))
+    paged = map(options.get, ("frames", "temporal", "columns", "page", "per_page"))
+    return sum(len(section.labels) for section in _sections(spec, still, *paged))

@@ -1,8 +1,12 @@
-"""Small things that every layer may use: numbers for people, and the processors at hand."""
+"""Small things that every layer may use: numbers for people, the CPUs at hand, public names that are imported late."""
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 
 def number_text(value: float) -> str:
@@ -35,3 +39,25 @@ def duration_text(seconds: float) -> str:
 def usable_cpus() -> int:
     """The processors this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def lazy(
+    package: str, homes: Mapping[str, Collection[str]], submodules: Collection[str] = ()
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """`__getattr__` and `__dir__` of a package that costs nothing until a public name is used.
+
+    `homes` maps its modules to the names they hold.
+    """
+    home = {name: module for module, names in homes.items() for name in names}
+
+    def get(name: str) -> Any:
+        if name in home:
+            value = getattr(importlib.import_module(f"{package}.{home[name]}"), name)
+        elif name in submodules:
+            value = importlib.import_module(f"{package}.{name}")
+        else:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        setattr(sys.modules[package], name, value)
+        return value
+
+    return get, lambda: sorted({*vars(sys.modules[package]), *home, *submodules})

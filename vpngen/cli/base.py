@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
 import inspect
 import itertools
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +19,7 @@ import click
 
 from vpngen import __version__
 from vpngen.errors import ArgumentError, MissingError, RunError, VpngenError
+from vpngen.fields import WORD_OR_INTEGERS, Field
 
 EXIT_CODES = (
     "Exit codes: 0 done, 1 failed, 2 bad argument, 3 conflict with what is on disk, 4 something is missing here."
@@ -25,19 +29,24 @@ EXIT_CODES = (
 class Stop(BaseException):
     """SIGINT or SIGTERM, raised in the main thread; `advice` says how to go on."""
 
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.advice = ""
+    def __init__(self, number: int, advice: str = "") -> None:
+        self.number, self.advice = number, advice
 
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+def _change(handler: Any, to: Any) -> list[signal.Signals]:
+    """Handle the signals that one function handles by another; gives those signals."""
+    found = [each for each in _SIGNALS if signal.getsignal(each) is handler]
+    for each in found:
+        signal.signal(each, to)
+    return found
+
+
 def _stop(number: int, _: object) -> NoReturn:
     """The first signal: stop in good order."""
-    for each in _SIGNALS:
-        if signal.getsignal(each) is _stop:
-            signal.signal(each, _leave)
+    _change(_stop, _leave)
     raise Stop(number)
 
 
@@ -53,36 +62,21 @@ def _leave(number: int, _: object) -> None:
     os._exit(128 + number)
 
 
-class Noted:
-    """A signal that came, for whoever asks; `number` is None while none has."""
-
-    def __init__(self) -> None:
-        self.number: int | None = None
-
-    def __call__(self) -> bool:
-        """Whether one has come."""
-        return self.number is not None
-
-
 @contextlib.contextmanager
-def noted_signals() -> Iterator[Noted]:
-    """Signals are noted for work that asks between its steps; a second one stops at once, as everywhere."""
-    noted = Noted()
+def noted_signals() -> Iterator[list[int]]:
+    """A list that gets the signal that comes, for work that asks between its steps; a second one stops at once."""
+    noted: list[int] = []
 
     def note(number: int, _: object) -> None:
-        noted.number = number
-        for each in _SIGNALS:
-            if signal.getsignal(each) is note:
-                signal.signal(each, _leave)
+        noted.append(number)
+        _change(note, _leave)
 
-    before = {each: signal.getsignal(each) for each in _SIGNALS if signal.getsignal(each) is _stop}
-    for each in before:
-        signal.signal(each, note)
+    held = _change(_stop, note)
     try:
         yield noted
     finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        for each in held:
+            signal.signal(each, _stop)
 
 
 def main() -> NoReturn:
@@ -107,7 +101,6 @@ def main() -> NoReturn:
         sys.exit(128 + stop.number)
 
 
-_EXAMPLES = "Examples:\n"
 _TYPED, _PARAMS = "vpngen.typed", "vpngen.params"
 TRAINING = ("av", "matplotlib", "safetensors", "tensorboard", "torch")
 """Packages that come with the extra `train`."""
@@ -121,7 +114,7 @@ class _Help:
     def __init__(self, *args: Any, **fields: Any) -> None:
         super().__init__(*args, **fields)
         if self.help is not None:
-            self.help = inspect.cleandoc(self.help).replace(_EXAMPLES, f"\b\n{_EXAMPLES}")
+            self.help = inspect.cleandoc(self.help).replace("Examples:\n", "\b\nExamples:\n")
 
 
 class Command(_Help, click.Command):
@@ -149,9 +142,8 @@ class Command(_Help, click.Command):
                 section = param.section if isinstance(param, SectionOption) else "Options"
                 sections.setdefault(section, []).append(record)
         for title, records in sections.items():
-            if records:
-                with formatter.section(title):
-                    formatter.write_dl(records)
+            with formatter.section(title):
+                formatter.write_dl(records)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; an error that names an argument of the library names the option instead."""
@@ -181,11 +173,11 @@ class SectionOption(click.Option):
 
 
 class OptionsOf(click.Option):
-    """Stands for options that depend on what is typed."""
+    """Stands for options that `made` makes, of the arguments typed, once a command is used."""
 
-    def made(self, typed: tuple[str, ...]) -> list[click.Parameter]:
-        """The options, for the arguments `typed`."""
-        raise NotImplementedError
+    def __init__(self, *args: Any, made: Callable[[tuple[str, ...]], list[click.Parameter]], **fields: Any) -> None:
+        super().__init__(*args, **fields)
+        self.made = made
 
 
 class Group(_Help, click.Group):
@@ -199,9 +191,7 @@ class Group(_Help, click.Group):
 
 
 @click.group(
-    cls=Group,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog=EXIT_CODES,
+    cls=Group, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
 )
 @click.version_option(__version__, prog_name="vpngen")
 def cli() -> None:
@@ -220,73 +210,102 @@ def cli() -> None:
 # --- options
 
 
-def numbers(kind: Callable[[str], Any], what: str) -> Callable[[click.Context, click.Parameter, str | None], Any]:
-    """A callback that reads what is given between commas, as `kind`; `what` says in an error what it should be."""
+def reader(read: Callable[[str], Any], form: str) -> Callable[[click.Context, click.Parameter, str | None], Any]:
+    """A callback that reads what is given; where `read` raises ValueError, `form` says what it must be."""
 
     def parse(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
-        if value is None:
-            return None
         try:
-            return tuple(kind(part) for part in value.split(","))
+            return None if value is None else read(value)
         except ValueError:
-            raise click.BadParameter(f"{value!r} must be {what} separated by commas", ctx, param) from None
+            raise click.BadParameter(f"{value!r} must be {form}", ctx, param) from None
 
     return parse
 
 
-def is_digits(word: str) -> bool:
-    """Whether `word` is a whole number as people type one."""
-    return word.isascii() and word.isdigit()
+def numbers(kind: Callable[[str], Any], what: str) -> Callable[[click.Context, click.Parameter, str | None], Any]:
+    """A callback that reads what is given between commas, as `kind`; `what` says in an error what it should be."""
+    return reader(lambda value: tuple(map(kind, value.split(","))), f"{what} separated by commas")
 
 
-def shape_of(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
-    """TxHxW as three numbers."""
-    if value is None:
-        return None
-    parts = value.lower().split("x")
-    if len(parts) != 3 or not all(map(is_digits, parts)):
-        raise click.BadParameter(f"{value!r} must be FRAMESxHEIGHTxWIDTH, such as 240x240x240", ctx, param)
-    return tuple(int(p) for p in parts)
+def digits(value: str, sign: str, count: int) -> tuple[int, ...]:
+    """So many whole numbers, as people type them, with signs between them. Raises ValueError."""
+    if not re.fullmatch(sign.join([r"[0-9]+"] * count), value):
+        raise ValueError(value)
+    return tuple(map(int, value.split(sign)))
+
+
+shape_of = reader(lambda value: digits(value.lower(), "x", 3), "FRAMESxHEIGHTxWIDTH, such as 240x240x240")
+
+
+def _word_or_integers(value: str) -> str | tuple[int, ...]:
+    """A word is left to the library to judge; anything with a digit is a list of numbers."""
+    return tuple(map(int, value.split(","))) if any(c.isdigit() for c in value) else value
+
+
+_KINDS: dict[str, dict[str, Any]] = {
+    "int": {"type": int},
+    "float": {"type": float},
+    "Path": {"type": click.Path(), "metavar": "FOLDER"},
+    "Shape": {"callback": shape_of, "metavar": "TxHxW"},
+    "tuple[int, ...]": {"callback": numbers(int, "whole numbers"), "metavar": "N,..."},
+    "tuple[float, ...]": {"callback": numbers(float, "numbers"), "metavar": "X,..."},
+    "tuple[float, float, float]": {"callback": numbers(float, "three numbers"), "metavar": "R,G,B"},
+    WORD_OR_INTEGERS: {
+        "callback": reader(_word_or_integers, "a name, or whole numbers separated by commas"),
+        "metavar": "NAME|N,...",
+    },
+}
+"""Annotation of a field -> how its option reads a value."""
+
+
+def field_options(
+    fields: Iterable[Field], cls: type[click.Option] = click.Option, **more: Any
+) -> list[click.Parameter]:
+    """An option for each field of a dataclass, None unless it is given; `cls` and `more` say of which kind."""
+    options: list[click.Parameter] = []
+    for field in fields:
+        word, kind, value = field.name.replace("_", "-"), field.type.removesuffix(" | None"), field.default
+        if isinstance(value, tuple):
+            value = ("x" if kind == "Shape" else ",").join(map(str, value))
+        elif isinstance(value, bool):
+            value = f"{'' if value else 'no-'}{word}"
+        shown = dict(_KINDS.get(kind, {}))
+        if kind == "str" and field.choices:
+            shown["type"] = click.Choice(field.choices)
+        elif field.choices:
+            shown["shell_complete"] = complete(*field.choices)
+        if field.metavar is not None:
+            shown["metavar"] = field.metavar
+        unsaid = value is dataclasses.MISSING or value in (None, "")
+        shown["help"] = field.help if unsaid else f"{field.help}  [default: {value}]"
+        names = [f"--{word}/--no-{word}" if kind == "bool" else f"--{word}", field.name]
+        options.append(cls(names, default=None, **shown, **more))
+    return options
 
 
 def complete(*words: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
     """What completes an option that takes one of these words."""
-    return complete_by(lambda: words)
+    return lambda ctx, param, incomplete: [word for word in words if word.startswith(incomplete)]
 
 
-def complete_by(words: Callable[[], Iterable[str]]) -> Callable[[click.Context, click.Parameter, str], list[str]]:
-    """What completes an option that takes one of the `words`, which are looked up when they are needed."""
-    return lambda ctx, param, incomplete: [word for word in words() if word.startswith(incomplete)]
-
-
-def _backends() -> Iterable[str]:
+def _backends(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     from vpngen.backends import BACKENDS
 
-    return ("auto", *BACKENDS)
+    return complete("auto", *BACKENDS)(ctx, param, incomplete)
 
 
 def bundle(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Several options as one decorator."""
-
-    def apply(function: Any) -> Any:
-        for decorator in reversed(decorators):
-            function = decorator(function)
-        return function
-
-    return apply
+    return lambda function: functools.reduce(lambda made, decorator: decorator(made), reversed(decorators), function)
 
 
 format_option = click.option(
     "--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True, help="For people or machines."
 )  # fmt: skip
 backend_option = click.option(
-    "--backend",
-    metavar="NAME",
-    default="auto",
-    show_default=True,
-    shell_complete=complete_by(_backends),
+    "--backend", metavar="NAME", default="auto", show_default=True, shell_complete=_backends,
     help="One that `vpngen doctor` lists, or auto: the fastest here.",
-)
+)  # fmt: skip
 threads_option = click.option("--threads", type=int, help="CPU threads.  [default: all processors]")
 
 

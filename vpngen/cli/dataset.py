@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import json
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from vpngen.cli.base import OptionsOf, SectionOption, complete_by
-from vpngen.cli.fields import field_options
-from vpngen.errors import ArgumentError
+from vpngen.cli.base import OptionsOf, SectionOption, complete, field_options
+from vpngen.errors import ArgumentError, renamed
 from vpngen.fields import described
 
 if TYPE_CHECKING:
@@ -20,76 +20,51 @@ if TYPE_CHECKING:
 
 
 class DatasetOption(SectionOption):
-    """An option that is part of the name of a dataset; `of` is the generator that it belongs to, None for all.
-
-    `key` is what `Spec.make` calls it.
-    """
+    """An option that says which dataset; `of` is its generator, None for all; `key` is what `Spec.make` calls it."""
 
     def __init__(self, *args: Any, of: str | None = None, key: str | None = None, **fields: Any) -> None:
         super().__init__(*args, section=f"With --generator {of}" if of else "Which dataset", **fields)
         self.of, self.key = of, key or self.name
 
 
-class _DatasetOptions(OptionsOf):
-    """Stands for all of them: those of the generator that is asked for are shown, those of others known.
+def _made(typed: tuple[str, ...], train: bool = False) -> list[click.Parameter]:
+    """All of them: those of the generator that is asked for are shown, those of others known.
 
     With `train`, help shows those that all generators have, and the seed is `--data-seed`.
     """
-
-    def __init__(self, *args: Any, train: bool = False, **fields: Any) -> None:
-        super().__init__(*args, **fields)
-        self.train = train
-
-    def made(self, typed: tuple[str, ...]) -> list[click.Parameter]:
-        """See `OptionsOf.made`."""
-        kinds = _kinds()
-        presets = {name: kind for kind in kinds.values() for name in kind.presets}
-        first = next(iter(kinds.values()))
-        kind = presets.get(_typed(typed, "--preset")) or kinds.get(_typed(typed, "--generator")) or first
-        more = "`vpngen render --generator NAME --help`" if self.train else "--generator NAME --help"
-        options: list[click.Parameter] = [
-            DatasetOption(["--preset"], metavar="NAME", shell_complete=complete_by(_presets), help="A set of the paper, see `vpngen info --presets`; options beside it override it."),
-            DatasetOption(["--spec", "spec_files"], multiple=True, type=click.File(encoding="utf-8"), help="A spec as JSON, as `vpngen info --format json` prints it; - for stdin. Several are mixed: the labels of the first, then those of the next."),
-            DatasetOption(["--generator"], type=click.Choice(list(kinds)), help=f"The formula. Its options: {more}.  [default: {first.name}]"),
-        ]  # fmt: skip
-        common = {f.name for f in kind.counts}
-        for field in kind.counts:
-            name = "data_seed" if self.train and field.name == "seed" else field.name
-            options += field_options([field._replace(name=name)], DatasetOption, key=field.name)
-        own = [f for f in kind.options() if f.name not in common]
-        options += field_options(own, DatasetOption, of=kind.name, hidden=self.train)
-        for other in kinds.values():
-            known = {option.name for option in options}
-            rest = [f for f in other.options() if f.name not in known | common]
-            options += field_options(rest, DatasetOption, of=other.name, hidden=True)
-        return options
+    kinds = _kinds()
+    presets = {name: kind for kind in kinds.values() for name in kind.presets}
+    first = next(iter(kinds.values()))
+    words = [part for word in typed for part in word.split("=", 1)]  # nothing is parsed yet
+    given = dict(itertools.pairwise([*words, ""]))
+    kind = presets.get(given.get("--preset", "")) or kinds.get(given.get("--generator", "")) or first
+    more = "`vpngen render --generator NAME --help`" if train else "--generator NAME --help"
+    options: list[click.Parameter] = [
+        DatasetOption(["--preset"], metavar="NAME", shell_complete=complete(*presets), help="A set of the paper, see `vpngen info --presets`; options beside it override it."),
+        DatasetOption(["--spec", "spec_files"], multiple=True, type=click.File(encoding="utf-8"), help="A spec as JSON, as `vpngen info --format json` prints it; - for stdin. Several are mixed: the labels of the first, then those of the next."),
+        DatasetOption(["--generator"], type=click.Choice(list(kinds)), help=f"The formula. Its options: {more}.  [default: {first.name}]"),
+    ]  # fmt: skip
+    common = {f.name for f in kind.counts}
+    for field in kind.counts:
+        name = "data_seed" if train and field.name == "seed" else field.name
+        options += field_options([field._replace(name=name)], DatasetOption, key=field.name)
+    own = [f for f in kind.options() if f.name not in common]
+    options += field_options(own, DatasetOption, of=kind.name, hidden=train)
+    for other in kinds.values():
+        known = {option.name for option in options}
+        rest = [f for f in other.options() if f.name not in known | common]
+        options += field_options(rest, DatasetOption, of=other.name, hidden=True)
+    return options
 
 
 def _kinds() -> dict[str, type[Generator]]:
-    """The generators of which sets are made, by name."""
     from vpngen.generators import kinds
 
     return {kind.name: kind for kind in kinds()}
 
 
-def _typed(typed: tuple[str, ...], option: str) -> str:
-    """The value of an option among arguments that are not parsed yet; nothing where it is not given."""
-    found = ""
-    for word, following in zip(typed, [*typed[1:], ""], strict=False):
-        name, sign, value = word.partition("=")
-        if name == option:
-            found = value if sign else following
-    return found
-
-
-def _presets() -> Iterable[str]:
-    from vpngen.spec import presets
-
-    return presets()
-
-
-dataset_options = click.option("--generator", cls=_DatasetOptions)
-training_dataset_options = click.option("--generator", cls=_DatasetOptions, train=True)
+dataset_options = click.option("--generator", cls=OptionsOf, made=_made)
+training_dataset_options = click.option("--generator", cls=OptionsOf, made=functools.partial(_made, train=True))
 
 
 def _options() -> dict[str, DatasetOption]:
@@ -112,8 +87,7 @@ def take_given(options: dict[str, Any]) -> dict[str, Any]:
 def no_dataset(options: dict[str, Any], beside: str) -> None:
     """Raise ArgumentError if there is a dataset option beside something that says itself what the dataset is."""
     for key in take_given(options):
-        option = "spec" if key == "spec_files" else _named(key)
-        raise ArgumentError(f"cannot be given beside {beside}; leave one of them out", option)
+        raise ArgumentError(f"cannot be given beside {beside}; leave one of them out", _named(key))
 
 
 def take_spec(options: dict[str, Any]) -> tuple[Spec, str]:
@@ -131,14 +105,9 @@ def take_spec(options: dict[str, Any]) -> tuple[Spec, str]:
         spec = mixed(*specs) if len(specs) > 1 else specs[0]
         return spec, f"{spec.generator.name}-{spec.fingerprint[:8]}"
     generator = _generator(preset, given)
-    with systems_progress() as progress:
-        try:
-            if preset is not None:
-                spec = Spec.preset(preset, **given, progress=progress)
-            else:
-                spec = Spec.make(generator, **given, progress=progress)
-        except ArgumentError as error:
-            raise ArgumentError(error.problem, _named(error.argument), error.value) from error
+    make = functools.partial(Spec.preset, preset) if preset is not None else functools.partial(Spec.make, generator)
+    with systems_progress() as progress, renamed(**{str(option.key): name for name, option in _options().items()}):
+        spec = make(**given, progress=progress)
         if preset is not None and not given:
             return spec, preset
         name = f"{spec.generator.short}-{spec.n_categories}x{spec.instances}"

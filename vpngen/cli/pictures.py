@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from vpngen.cli.base import backend_option, bundle, cli, is_digits
+from vpngen.cli.base import backend_option, bundle, cli, digits, reader
 from vpngen.cli.dataset import dataset_options, no_dataset, take_spec, warm
 from vpngen.errors import ArgumentError, ConflictError
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
 def _source(store_path: str | None, backend: str, split: str, options: dict[str, Any]) -> tuple[Spec, Source]:
     """Where a picture takes its pixels from: a store, or the formula."""
-    import functools
-
     import numpy as np
 
     from vpngen.rendering import render as render_pixels
@@ -45,32 +44,17 @@ def _source(store_path: str | None, backend: str, split: str, options: dict[str,
     return view.spec, stored
 
 
-def _frames(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
-    if value is None:
-        return None
-    parts = value.split(":")
-    if len(parts) != 2 or not all(map(is_digits, parts)):
-        raise click.BadParameter(f"{value!r} must be START:STOP, such as 0:64", ctx, param)
-    return int(parts[0]), int(parts[1])
-
-
-def _indices(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[range, ...] | None:
-    if value is None:
-        return None
-    found = []
-    for part in value.split(","):
-        ends = part.split("-")
-        if len(ends) > 2 or not all(map(is_digits, ends)):
-            raise click.BadParameter(f"{value!r} must be numbers and ranges of them, such as 0,5,8-11", ctx, param)
-        found.append(range(int(ends[0]), int(ends[-1]) + 1))
-        if not found[-1]:
-            raise click.BadParameter(f"{value!r} has a range that ends before it begins", ctx, param)
-    return tuple(found)
+def _ranges(value: str) -> tuple[range, ...]:
+    ends = [digits(part, "-", 2 if "-" in part else 1) for part in value.split(",")]
+    found = tuple(range(some[0], some[-1] + 1) for some in ends)
+    if not all(found):
+        raise ValueError(value)
+    return found
 
 
 picture_options = bundle(
     click.argument("store_path", metavar="[STORE]", required=False, type=click.Path()),
-    click.option("--frames", callback=_frames, metavar="START:STOP", help="Which frames.  [default: all; mosaic: what shows the motion]"),
+    click.option("--frames", callback=reader(lambda value: digits(value, ":", 2), "START:STOP, such as 0:64"), metavar="START:STOP", help="Which frames.  [default: all; mosaic: what shows the motion]"),
     click.option("--fps", type=float, default=25, show_default=True, help="Frames a second."),
     click.option("--split", type=click.Choice(["train", "val"]), default="train", show_default=True, help="Of which split."),
     backend_option,
@@ -80,7 +64,7 @@ picture_options = bundle(
 
 preview_options = bundle(
     click.option("-o", "--out", default="preview.png", show_default=True, type=click.Path(), help=".png contact sheet, .mp4, .gif, or .mkv: lossless FFV1."),
-    click.option("--indices", callback=_indices, metavar="I,J-K,...", help="Which videos, such as 0,5,8-11.  [default: 8 over the set]"),
+    click.option("--indices", callback=reader(_ranges, "numbers and rising ranges, such as 0,5,8-11"), metavar="I,J-K,...", help="Which videos, such as 0,5,8-11.  [default: 8 over the set]"),
     click.option("--columns", type=int, help="Frames in a strip of a sheet, or videos in a row."),
 )  # fmt: skip
 mosaic_options = bundle(

@@ -16,9 +16,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vpngen.cli import base
-from vpngen.cli.base import EXIT_CODES, OptionsOf, SectionOption, cli, complete, format_option, numbers, shape_of, show
+from vpngen.cli.base import (
+    EXIT_CODES,
+    OptionsOf,
+    SectionOption,
+    cli,
+    complete,
+    field_options,
+    format_option,
+    numbers,
+    shape_of,
+    show,
+)
 from vpngen.cli.dataset import no_dataset, take_spec, training_dataset_options, warm
-from vpngen.cli.fields import field_options
 from vpngen.errors import ArgumentError, MissingError
 
 if TYPE_CHECKING:
@@ -50,38 +60,32 @@ def _normalization(ctx: click.Context, param: click.Parameter, value: str | None
     return value if value in NORMALIZATIONS else parse(ctx, param, value)
 
 
-class _RecipeOptions(OptionsOf):
-    """Stands for the fields of a recipe."""
+def _recipe_options() -> list[click.Parameter]:
+    from vpngen.fields import described
+    from vpngen.sampling import NORMALIZATIONS
+    from vpngen.train.recipes import RECIPES, Recipe
 
-    def made(self, typed: tuple[str, ...]) -> list[click.Parameter]:
-        from vpngen.fields import described
-        from vpngen.sampling import NORMALIZATIONS
-        from vpngen.train.recipes import RECIPES, Recipe
-
-        option = functools.partial(SectionOption, section="How it is trained")
-        level = functools.partial(option, callback=_normalization, metavar="R,G,B|NAME")
-        first, *_ = recipes = list(RECIPES)
-        names = complete(*NORMALIZATIONS)
-        return [
-            option(["--recipe"], type=click.Choice(recipes), default=first, help=f"The defaults of the options below; shown are those of {first}."),
-            *field_options([f for f in described(Recipe) if f.name not in ("mean", "std")], SectionOption, section="How it is trained"),
-            level(["--mean"], shell_complete=names, help=f"Subtracted from pixel values in [0, 1]; {', '.join(NORMALIZATIONS)} set --std too.  [default: that of --init-from; with --inflate imagenet; or half]"),
-            level(["--std"], shell_complete=names, help="What they are divided by then; likewise."),
-        ]  # fmt: skip
+    option = functools.partial(SectionOption, section="How it is trained")
+    level = functools.partial(option, callback=_normalization, metavar="R,G,B|NAME")
+    first, *_ = recipes = list(RECIPES)
+    names = complete(*NORMALIZATIONS)
+    return [
+        option(["--recipe"], type=click.Choice(recipes), default=first, help=f"The defaults of the options below; shown are those of {first}."),
+        *field_options([f for f in described(Recipe) if f.name not in ("mean", "std")], SectionOption, section="How it is trained"),
+        level(["--mean"], shell_complete=names, help=f"Subtracted from pixel values in [0, 1]; {', '.join(NORMALIZATIONS)} set --std too.  [default: that of --init-from; with --inflate imagenet; or half]"),
+        level(["--std"], shell_complete=names, help="What they are divided by then; likewise."),
+    ]  # fmt: skip
 
 
-class _DataOptions(OptionsOf):
-    """Stands for those that say which videos."""
+def _data_options() -> list[click.Parameter]:
+    from vpngen.datasets import ANNOTATIONS, KINDS
 
-    def made(self, typed: tuple[str, ...]) -> list[click.Parameter]:
-        from vpngen.datasets import ANNOTATIONS, KINDS
-
-        option = functools.partial(SectionOption, section="Which videos")
-        return [
-            option(["--dataset", "kind"], type=click.Choice(KINDS), help="What kind of set it is."),
-            option(["--root"], type=_path, metavar="FOLDER", help="The folder of its videos; json: of its folders of frames."),
-            option(["--annotations"], type=_path, metavar="PATH", help=f"What lists them. {ANNOTATIONS}.  [default: in or beside --root]"),
-        ]  # fmt: skip
+    option = functools.partial(SectionOption, section="Which videos")
+    return [
+        option(["--dataset", "kind"], type=click.Choice(KINDS), help="What kind of set it is."),
+        option(["--root"], type=_path, metavar="FOLDER", help="The folder of its videos; json: of its folders of frames."),
+        option(["--annotations"], type=_path, metavar="PATH", help=f"What lists them. {ANNOTATIONS}.  [default: in or beside --root]"),
+    ]  # fmt: skip
 
 
 def weights_of(path: Path) -> Path:
@@ -103,11 +107,11 @@ run_options = base.bundle(
     _network("--model-option", "options", multiple=True, callback=_settings, metavar="NAME=VALUE", help="An option of the network: shortcut=A, width=0.5, max_pool=false ..."),
     _network("--init-from", type=_path, callback=lambda ctx, param, path: path and weights_of(path), metavar="FILE", help="Weights to begin with, .safetensors or .pth, or the folder of a run; the head is a new one."),
     _network("--inflate", type=_path, metavar="FILE", help="Weights of a 2D ResNet to begin with, repeated along time."),
-    click.option("--recipe", cls=_RecipeOptions),
+    click.option("--recipe", cls=OptionsOf, made=lambda _: _recipe_options()),
     runtime_options,
 )  # fmt: skip
 data_options = base.bundle(
-    click.option("--dataset", cls=_DataOptions),
+    click.option("--dataset", cls=OptionsOf, made=lambda _: _data_options()),
     _runtime("--num-workers", type=click.IntRange(0), help="Processes that decode videos; 0 for none.  [default: the CPUs of a rank, at most 8]"),
 )  # fmt: skip
 
@@ -154,7 +158,7 @@ def train(
     with _watched(RESUMES) as (progress, _, stop):
         rows = runs.initialize(
             source, out, begin, recipe, runtime, seed=seed, samples_per_epoch=samples_per_epoch, threads=threads,
-            progress=progress, should_stop=stop, log=_log,
+            progress=progress, should_stop=lambda: bool(stop), log=_log,
         )  # fmt: skip
     if _main_rank():
         last, where = rows[-1], "weights.safetensors and weights.pth hold the network"
@@ -205,7 +209,7 @@ def finetune(
             _log(f"split {data.split}, seed {number}: {click.format_filename(folder)}")
         with _watched(RESUMES) as (progress, scored, stop):
             found[data.split, number] = runs.finetune(
-                data, folder, begin, recipe, runtime, seed=number, progress=progress, scored=scored, should_stop=stop,
+                data, folder, begin, recipe, runtime, seed=number, progress=progress, scored=scored, should_stop=lambda: bool(stop),
                 log=_log,
             )  # fmt: skip
     if _main_rank():
@@ -369,7 +373,7 @@ def _warm(spec: Any, runtime: Runtime) -> None:
 
 
 @contextlib.contextmanager
-def _watched(advice: str = "") -> Iterator[tuple[Callable[..., None], Callable[..., None], base.Noted]]:
+def _watched(advice: str = "") -> Iterator[tuple[Callable[..., None], Callable[..., None], list[int]]]:
     """Progress of training, then of an evaluation, and whether a signal has come; a run that stopped for one ends as signals do."""
     from vpngen.terminal import counted, training_progress
     from vpngen.train import StoppedError
@@ -382,13 +386,13 @@ def _watched(advice: str = "") -> Iterator[tuple[Callable[..., None], Callable[.
             return shown.enter_context(display(*what)) if _main_rank() else lambda *_: None
 
         def scored(done: int, total: int) -> None:
-            if stop.number is not None:
-                raise base.Stop(stop.number)
+            if stop:
+                raise base.Stop(stop[0])
             opened(counted, "videos")(done, total)
 
         try:
             yield lambda p: opened(training_progress)(p), scored, stop
         except (StoppedError, base.Stop) as error:
-            end = error if isinstance(error, base.Stop) else base.Stop(stop.number or signal.SIGTERM)
+            end = error if isinstance(error, base.Stop) else base.Stop(stop[0] if stop else signal.SIGTERM)
             end.advice = advice
             raise end from None

@@ -14,7 +14,7 @@ from vpngen.datasets.hmdb51 import HMDB51
 from vpngen.datasets.kinetics import KINETICS
 from vpngen.datasets.reference_json import JSON
 from vpngen.datasets.ucf101 import UCF101
-from vpngen.lazy import lazy
+from vpngen.units import lazy
 
 if TYPE_CHECKING:
     from vpngen.datasets.clips import VideoLoader, WindowLoader

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from vpngen.lazy import lazy
+from vpngen.units import lazy
 
 if TYPE_CHECKING:
     from vpngen.models.base import create_model, freeze, replace_head

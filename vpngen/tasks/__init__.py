@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vpngen.lazy import lazy
+from vpngen.units import lazy
 
 if TYPE_CHECKING:
     from vpngen.tasks.base import Task
