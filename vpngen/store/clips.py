@@ -69,10 +69,8 @@ class ClipReader:
                 out[i : i + len(part)] = part[:, :, ::-1] if flip else part
                 i += len(part)
         except (OSError, ValueError) as error:
-            raise RunError(
-                f"{str(self.path / key)!r}, video {video} of the {self.split} split: {error}; look at it with: "
-                f"vpngen verify {self.path}"
-            ) from error
+            where = f"{str(self.path / key)!r}, video {video} of the {self.split} split"
+            raise RunError(f"{where}: {error}; look at it with: vpngen verify {self.path}") from error
 
     def _chunk(self, fd: int, entry: npt.NDArray[np.uint64]) -> Pixels:
         """The pixels of a chunk, until this thread asks for another: in memory that is used again, since new costs more."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 import numpy as np
 import numpy.typing as npt
-from crc32c import crc32c
+from crc32c import crc32c as crc32c_of
 from zarr.abc.codec import ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin, ArrayBytesCodecPartialEncodeMixin
 from zarr.registry import register_codec
 
@@ -30,14 +30,14 @@ from vpngen.rendering import paint
 from vpngen.spec import FORMAT_VERSION, check_version
 
 if TYPE_CHECKING:
-    from zarr.abc.store import ByteGetter, ByteSetter
+    from zarr.abc.store import ByteGetter
     from zarr.core.array_spec import ArraySpec
     from zarr.core.buffer import Buffer, NDBuffer
 
 NAME: Final = "vpngen.formula"
 MAGIC: Final = b"vpng"
 HEADER: Final = struct.Struct("<4sHH")
-_CHECKSUM: Final = struct.Struct("<I")
+CRC_BYTES: Final = 4
 BACKEND: Final = "cpu"
 AT_ONCE: Final = 2**20
 """Pixels up to which zarr's own thread renders: a clip takes it less time than handing over to another thread."""
@@ -47,15 +47,20 @@ class DamageError(RunError, ValueError):
     """A chunk that is not what vpngen wrote; a ValueError as well, which is what zarr's own checksums raise."""
 
 
+def crc32c(data: bytes | memoryview) -> bytes:
+    """The checksum that the Zarr crc32c codec appends: 4 bytes, little-endian."""
+    return int(crc32c_of(data)).to_bytes(CRC_BYTES, "little")
+
+
 def params_bytes(generator: str) -> int:
     """The size of every chunk of a generator."""
-    return HEADER.size + GENERATORS[generator].params_dtype.itemsize + _CHECKSUM.size
+    return HEADER.size + GENERATORS[generator].params_dtype.itemsize + CRC_BYTES
 
 
 def encode_params(row: Params, version: int) -> tuple[bytes, bytes]:
     """The chunk of a video with parameters `row` (1,), as (payload, checksum)."""
     payload = HEADER.pack(MAGIC, version, row.dtype.itemsize) + row.tobytes()
-    return payload, _CHECKSUM.pack(crc32c(payload))
+    return payload, crc32c(payload)
 
 
 def decode_params(chunk: bytes, generator: str, version: int) -> Params:
@@ -65,32 +70,27 @@ def decode_params(chunk: bytes, generator: str, version: int) -> Params:
         ArgumentError: a newer format version.
         DamageError: anything else that is not a chunk of this generator and version.
     """
-
-    def damaged(what: str) -> NoReturn:
-        raise DamageError(
-            f"a formula chunk is damaged: {what}; `vpngen verify STORE --repair` repairs the videos that it hit"
-        )
-
-    payload, checksum = chunk[: -_CHECKSUM.size], chunk[-_CHECKSUM.size :]
-    if len(payload) < HEADER.size:
-        damaged(f"it has {len(chunk)} bytes in place of {params_bytes(generator)}")
-    if _CHECKSUM.pack(crc32c(payload)) != checksum:
-        damaged("its checksum does not match")
-    magic, there, size = HEADER.unpack_from(payload)
-    if magic != MAGIC:
-        damaged(f"it begins with {magic!r} in place of {MAGIC!r}")
-    if there != version:
-        check_version(there)
-        damaged(f"it is of format version {there}, its array of {version}")
-    dtype = GENERATORS[generator].params_dtype
-    if size != dtype.itemsize or len(payload) != HEADER.size + size:
-        damaged(f"its parameters have {size} bytes in place of {dtype.itemsize}")
-    row = np.frombuffer(payload, dtype, 1, HEADER.size).copy()  # aligned and writeable, as kernels are compiled for
-    try:
-        GENERATORS[generator].check_params(row)
-    except ArgumentError as error:
-        damaged(str(error))
-    return row
+    kind = GENERATORS[generator]
+    dtype, payload = kind.params_dtype, chunk[:-CRC_BYTES]
+    expected, header = HEADER.pack(MAGIC, version, dtype.itemsize), payload[: HEADER.size]
+    if crc32c(payload) != chunk[-CRC_BYTES:]:
+        what = "its checksum does not match"
+    elif header != expected:
+        if header.startswith(MAGIC) and len(header) == HEADER.size:
+            check_version(HEADER.unpack(header)[1])
+        what = f"it begins with {header!r} in place of {expected!r}"
+    elif len(chunk) != params_bytes(generator):
+        what = f"it has {len(chunk)} bytes in place of {params_bytes(generator)}"
+    else:
+        row = np.frombuffer(payload, dtype, 1, HEADER.size).copy()  # aligned and writeable, as kernels are compiled for
+        try:
+            kind.check_params(row)
+            return row
+        except ArgumentError as error:
+            what = str(error)
+    raise DamageError(
+        f"a formula chunk is damaged: {what}; `vpngen verify STORE --repair` repairs the videos that it hit"
+    )
 
 
 def _part(selection: Any, size: int, steps: bool) -> tuple[int, int, int, Any]:
@@ -153,8 +153,7 @@ class FormulaCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin, ArrayByte
     def __post_init__(self) -> None:
         check_version(self.format_version)
         if not isinstance(self.generator, str) or self.generator not in GENERATORS:
-            new = "newer ones need a newer vpngen: pip install --upgrade vpngen"
-            must = f"of the codec {NAME} must be one of {', '.join(GENERATORS)}; {new}"
+            must = f"of the codec {NAME} must be one of {', '.join(GENERATORS)}, newer ones after: pip install --upgrade vpngen"
             raise ArgumentError(must, "generator", self.generator)
 
     @classmethod
@@ -164,9 +163,7 @@ class FormulaCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin, ArrayByte
         if isinstance(fields, Mapping) and "format_version" in fields:  # before the others: a newer one may have more
             check_version(fields["format_version"])
         if not isinstance(fields, Mapping) or set(fields) != {"generator", "format_version"}:
-            raise ArgumentError(
-                f"the configuration of the codec {NAME} has `generator` and `format_version`, not {fields!r}"
-            )
+            raise ArgumentError(f"the codec {NAME} has `generator` and `format_version`, not {fields!r}")
         return cls(**fields)
 
     def to_dict(self) -> dict[str, Any]:
@@ -202,21 +199,13 @@ class FormulaCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin, ArrayByte
             paint(backend, self.generator, row, window, pixels, 1)
         return chunk_spec.prototype.nd_buffer.from_numpy_array(pixels[rest])
 
-    async def _encode_single(self, chunk_data: NDBuffer, chunk_spec: ArraySpec) -> NoReturn:
-        _refuse()
+    async def _encode_single(self, *_: Any, **__: Any) -> NoReturn:
+        makers = "vpngen.write(spec, path, codec='formula') and `vpngen render --codec formula`"
+        what = f"the codec {NAME}: its chunks are parameters, which {makers} make"
+        raise ArgumentError(f"pixels cannot be written with {what}. To store other pixels, take another codec")
 
-    async def _encode_partial_single(
-        self, byte_setter: ByteSetter, chunk_array: NDBuffer, selection: Any, chunk_spec: ArraySpec
-    ) -> NoReturn:
-        """Without this, zarr would take zeros that are written for the fill value, and remove the parameters."""
-        _refuse()
-
-
-def _refuse() -> NoReturn:
-    raise ArgumentError(
-        f"pixels cannot be written with the codec {NAME}: its chunks are parameters, which vpngen.write(spec, path, "
-        f"codec='formula') and `vpngen render --codec formula` make. To store other pixels, make an array with another codec"
-    )
+    # Without this, zarr would take zeros that are written for the fill value, and remove the parameters.
+    _encode_partial_single = _encode_single
 
 
 # The entry point does this for an installed vpngen; one that is on the path alone has none.

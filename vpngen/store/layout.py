@@ -36,12 +36,8 @@ CHUNK_FRAMES: Final = 16
 SHARD_VIDEOS: Final = 32
 FORMULA_VIDEOS: Final = 1024
 """The same for codec `formula`. A read fetches the index, 16 bytes a video: more would cost it time, fewer are more files."""
-_USUAL: Final = {
-    "none": {"shard_videos": SHARD_VIDEOS, "chunk_frames": CHUNK_FRAMES},
-    "zstd": {"shard_videos": SHARD_VIDEOS, "chunk_frames": CHUNK_FRAMES},
-    "formula": {"shard_videos": FORMULA_VIDEOS, "chunk_frames": MAX_SIDE},
-}
-"""Codec -> what its layout is where nothing else is asked for."""
+_USUAL: Final = dict.fromkeys(("none", "zstd"), (SHARD_VIDEOS, CHUNK_FRAMES)) | {"formula": (FORMULA_VIDEOS, MAX_SIDE)}
+"""Codec -> shard_videos and chunk_frames where nothing else is asked for."""
 CODECS: Final = tuple(_USUAL)
 MOST_SHARDS: Final = 2**22
 RECORD: Final = ".done"
@@ -77,9 +73,8 @@ class Layout:
         """None: what is usual for the codec. Raises ArgumentError."""
         object.__setattr__(self, "codec", one_of("codec", codec, CODECS))
         given = {"shard_videos": shard_videos, "chunk_frames": chunk_frames}
-        for name, usual in _USUAL[codec].items():
-            value = usual if given[name] is None else given[name]
-            object.__setattr__(self, name, integer(name, value, 1, MAX_SIDE))
+        for (name, value), usual in zip(given.items(), _USUAL[codec], strict=True):
+            object.__setattr__(self, name, integer(name, usual if value is None else value, 1, MAX_SIDE))
         if codec == "formula" and self.chunk_frames != MAX_SIDE:
             raise ArgumentError(f"must be {MAX_SIDE}, the whole video, for codec formula", "chunk_frames", chunk_frames)
 
@@ -166,10 +161,8 @@ def store_plan(spec: Spec, layout: Layout, slice: tuple[int, int] = (1, 1)) -> P
         raise ArgumentError("must be (I, N), integers with 1 <= I <= N", "slice", slice)
     shards = sum(-(-spec.n_videos(split) // layout.shard_videos) for split in spec.splits)
     if shards > MOST_SHARDS:
-        raise ArgumentError(
-            f"the store would have {shards:,} shard files, above {MOST_SHARDS:,}: ask for fewer `instances` (={spec.instances}), "
-            f"or for more than `shard_videos` (={layout.shard_videos}) videos in a shard"
-        )
+        less = f"fewer `instances` (={spec.instances}), or more `shard_videos` (={layout.shard_videos}) in a shard"
+        raise ArgumentError(f"the store would have {shards:,} shard files, above {MOST_SHARDS:,}: ask for {less}")
     return Plan(spec, layout, tuple(itertools.islice(all_shards(spec, layout), i - 1, None, n)))
 
 
@@ -187,13 +180,8 @@ def skeleton(spec: Spec, layout: Layout, files: bool = True) -> tuple[dict[str, 
     """
     documents: dict[str, Any] = {}
     counts = {}
-    ours = {
-        "spec": spec.to_dict(),
-        "fingerprint": spec.fingerprint,
-        "layout": asdict(layout),
-        "format_version": spec.format_version,
-        "checksum": _checksum(spec, layout),
-    }
+    ours = {"spec": spec.to_dict(), "fingerprint": spec.fingerprint, "layout": asdict(layout)}
+    ours |= {"format_version": spec.format_version, "checksum": _checksum(spec, layout)}
     about = {"vpngen": ours, "licence": LICENCE, "citation": CITATION}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -210,18 +198,14 @@ def skeleton(spec: Spec, layout: Layout, files: bool = True) -> tuple[dict[str, 
     return {key: document.to_bytes() for key, document in documents.items()}, counts
 
 
-def label_table(spec: Spec, split: str, indices: npt.ArrayLike) -> Parameter:
-    """The labels of videos (N,), as they are stored."""
-    return Parameter(spec.labels(indices, split).astype(np.int32), (), "category id of each video")
-
-
-def tables(spec: Spec, split: str, indices: npt.ArrayLike) -> dict[str, Parameter]:
+def tables(spec: Spec, split: str, indices: npt.ArrayLike, parameters: bool = True) -> dict[str, Parameter]:
     """What is stored of videos (N,) beside their pixels: `label`, and the parameters of the generator."""
-    return {"label": label_table(spec, split, indices), **spec.parameters(indices, split)}
+    label = Parameter(spec.labels(indices, split).astype(np.int32), (), "category id of each video")
+    return {"label": label, **(spec.parameters(indices, split) if parameters else {})}
 
 
 def _create_arrays(
-    group: zarr.Group, spec: Spec, layout: Layout, split: str, files: bool = True
+    group: zarr.Group, spec: Spec, layout: Layout, split: str, files: bool
 ) -> dict[str, zarr.Array[Any]]:
     """The arrays of a split, by name, without what is in them.
 
@@ -231,47 +215,32 @@ def _create_arrays(
     n, (frames, height, width) = spec.n_videos(split), spec.shape
     chunk_frames = min(layout.chunk_frames, frames)
     padded = -(-frames // chunk_frames) * chunk_frames
-    shard = (layout.shard_videos, padded, height, width) if files else None
     zstd, checksum = ZstdCodec(level=ZSTD_LEVEL), Crc32cCodec()
     compressors = {"none": [checksum], "zstd": [zstd, checksum], "formula": []}[layout.codec]
-    formula = FormulaCodec(spec.generator.name, spec.format_version)
-    serializer = formula if layout.codec == "formula" else BytesCodec()
-    kind: dict[str, Any] = {"filters": [], "fill_value": 0, "chunk_key_encoding": {"name": "default", "separator": "."}}
-    video = {**kind, "dtype": "uint8", "shards": shard, "serializer": serializer, "compressors": compressors}
-    small = {**kind, "serializer": BytesCodec(), "compressors": [zstd, checksum] if files else []}
-    arrays = {}
-    arrays["video"] = group.create_array(
-        "video",
-        shape=(n, frames, height, width),
-        chunks=(1, chunk_frames, height, width),
-        **video,
-        dimension_names=("sample", "t", "y", "x"),
-        attributes={"about": "grey levels; index = instance * categories + category"},
-    )
+    formula = FormulaCodec(spec.generator.name, spec.format_version) if layout.codec == "formula" else BytesCodec()
+
+    def create(name: str, dims: tuple[str, ...], about: str, **options: Any) -> zarr.Array[Any]:
+        names, keys = ("sample", *dims), {"name": "default", "separator": "."}
+        options |= {"dimension_names": names, "attributes": {"about": about}, "chunk_key_encoding": keys}
+        return group.create_array(name, filters=[], fill_value=0, **options)
+
+    shape, chunks = (n, frames, height, width), (1, chunk_frames, height, width)
+    video: dict[str, Any] = {"dtype": "uint8", "shape": shape, "chunks": chunks, "compressors": compressors}
+    video |= {"serializer": formula, "shards": (layout.shard_videos, padded, height, width) if files else None}
+    small = {"serializer": BytesCodec(), "compressors": [zstd, checksum] if files else []}
+    small["config"] = {"write_empty_chunks": True}
+    about = "grey levels; index = instance * categories + category"
+    arrays = {"video": create("video", ("t", "y", "x"), about, **video)}
     for name, (values, dims, about) in tables(spec, split, [0]).items():
-        arrays[name] = group.create_array(
-            name,
-            shape=(n, *values.shape[1:]),
-            dtype=values.dtype,
-            chunks=(TABLE_CHUNK if files else FRESH_CHUNK, *values.shape[1:]),
-            **small,
-            dimension_names=("sample", *dims),
-            attributes={"about": about},
-            config={"write_empty_chunks": True},
-        )
+        rest, first = values.shape[1:], TABLE_CHUNK if files else FRESH_CHUNK
+        arrays[name] = create(name, dims, about, shape=(n, *rest), chunks=(first, *rest), dtype=values.dtype, **small)
     return arrays
 
 
 def record(plan: Plan, shard: Shard, size: int, digest: str) -> bytes:
     """The completion record of a shard: JSON, the same bytes for the same shard."""
-    fields = {
-        "fingerprint": plan.spec.fingerprint,
-        "layout": asdict(plan.layout),
-        "shard": asdict(shard),
-        "size": size,
-        "digest": digest,
-    }
-    return json.dumps(fields, sort_keys=True, indent=1).encode() + b"\n"
+    whose = {"fingerprint": plan.spec.fingerprint, "layout": asdict(plan.layout), "shard": asdict(shard)}
+    return json.dumps({**whose, "size": size, "digest": digest}, sort_keys=True, indent=1).encode() + b"\n"
 
 
 def parse_record(plan: Plan, shard: Shard, data: bytes) -> dict[str, Any] | None:
@@ -321,22 +290,20 @@ def read_spec(path: str | Path) -> tuple[Spec, Layout]:
     try:
         fields = json.loads((root / "zarr.json").read_bytes())["attributes"]
     except OSError as error:
-        what = f"zarr.json cannot be read ({error.strerror})"
-        raise ConflictError(f"{str(root)!r} is not a Zarr v3 store: {what}") from None
+        raise ConflictError(
+            f"{str(root)!r} is not a Zarr v3 store: zarr.json cannot be read ({error.strerror})"
+        ) from None
     except (ValueError, KeyError, TypeError, RecursionError):
         raise ConflictError(f"{damaged}, or not that of a Zarr v3 group") from None
     try:
         ours = fields["vpngen"]
         spec, layout = Spec.from_dict(ours["spec"]), Layout(**ours["layout"])
     except (KeyError, TypeError, AttributeError):
-        what = "vpngen did not make it or its attributes are damaged"
-        raise ConflictError(f"{str(root)!r} is a Zarr store, but {what}") from None
+        raise ConflictError(f"{str(root)!r} is a Zarr store, but vpngen did not make it or it is damaged") from None
     except ValueError as error:  # ArgumentError, and what a damaged value makes Python say
         raise ConflictError(f"the spec of {str(root)!r} cannot be used: {error}") from None
-    if ours.get("fingerprint") != spec.fingerprint:
-        raise ConflictError(f"{damaged}: its spec does not match its fingerprint")
-    if ours.get("checksum") != _checksum(spec, layout):
-        raise ConflictError(f"{damaged}: its layout does not match its checksum")
+    if (ours.get("fingerprint"), ours.get("checksum")) != (spec.fingerprint, _checksum(spec, layout)):
+        raise ConflictError(f"{damaged}: its spec or layout does not match its fingerprint or checksum")
     return spec, layout
 
 
@@ -348,10 +315,8 @@ def differences(there: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str
         if isinstance(a, Mapping) and isinstance(b, Mapping):
             lines += differences(a, b, f"{prefix}{key}.")
         elif a != b:
-            lines.append(f"{prefix}{key}: {_short(a)} on disk, {_short(b)} asked for")
+            a, b = (
+                text if len(text) <= 100 else f"{text[:80]} ... ({len(text)} characters)" for text in map(str, (a, b))
+            )
+            lines.append(f"{prefix}{key}: {a} on disk, {b} asked for")
     return lines
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 100 else f"{text[:80]} ... ({len(text)} characters)"

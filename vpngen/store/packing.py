@@ -16,29 +16,22 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from crc32c import crc32c as crc32c_of
 from numcodecs import zstd
 
 from vpngen.backends import Backend
 from vpngen.generators import Params, Pixels
 from vpngen.rendering import completed, videos
-from vpngen.store.formula import DamageError, decode_params, encode_params, params_bytes
+from vpngen.store.formula import CRC_BYTES, DamageError, crc32c, decode_params, encode_params, params_bytes
 from vpngen.store.layout import ZSTD_LEVEL, Plan, Shard, record
 
 Chunk = tuple[bytes | memoryview, bytes]
 """What is written of a chunk: payload and checksum."""
-CRC_BYTES: Final = 4
 INDEX_BYTES: Final = 16
 """Bytes of a chunk's entry in the index."""
 MISSING: Final = 2**64 - 1
 """Offset and size of a chunk that is not there, in the index."""
 TOGETHER: Final = 256
 """Videos whose parameters are drawn at a time: arithmetic on arrays, where one alone costs hundreds of times its share."""
-
-
-def crc32c(data: bytes | memoryview) -> bytes:
-    """The checksum that the Zarr crc32c codec appends: 4 bytes, little-endian."""
-    return int(crc32c_of(data)).to_bytes(CRC_BYTES, "little")
 
 
 def encode_video(video: Pixels, codec: str, chunk_frames: int) -> list[Chunk]:
@@ -56,9 +49,7 @@ def encode_video(video: Pixels, codec: str, chunk_frames: int) -> list[Chunk]:
     return chunks
 
 
-def decode_chunk(
-    data: bytes | memoryview, codec: str, nbytes: int, into: npt.NDArray[np.uint8] | None = None
-) -> npt.NDArray[np.uint8]:
+def decode_chunk(data: bytes | memoryview, codec: str, nbytes: int, into: Pixels | None = None) -> Pixels:
     """The pixels (flat, nbytes) of a stored chunk with its checksum: a view of `data`, or of `into` if they are unpacked there.
 
     Raises:

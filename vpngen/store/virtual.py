@@ -12,7 +12,7 @@ import re
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import zarr
@@ -24,7 +24,7 @@ from vpngen.errors import ArgumentError
 from vpngen.rendering import completed
 from vpngen.spec import Spec
 from vpngen.store.formula import BACKEND, encode_params
-from vpngen.store.layout import FRESH_CHUNK, Layout, is_complete, label_table, read_spec, skeleton
+from vpngen.store.layout import FRESH_CHUNK, Layout, is_complete, read_spec, skeleton, tables
 
 if TYPE_CHECKING:
     from zarr.abc.store import ByteRequest
@@ -72,7 +72,16 @@ class SpecStore(Store):
 
     def with_read_only(self, read_only: bool = False) -> SpecStore:
         """This store again. Raises ArgumentError where it is to be written."""
-        return SpecStore(self.spec) if read_only else _refuse()
+        if read_only:
+            return SpecStore(self.spec)
+        make = "write one with vpngen.write(spec, path, codec='formula')"
+        raise ArgumentError(f"a spec that is opened without a store cannot be changed; {make}")
+
+    async def set(self, *_: Any, **__: Any) -> None:
+        """Raises ArgumentError."""
+        self.with_read_only(False)
+
+    delete = set
 
     async def exists(self, key: str) -> bool:
         """Whether there is such a key."""
@@ -110,22 +119,19 @@ class SpecStore(Store):
 
     def _bytes(self, split: str, array: str, number: int) -> bytes:
         if array != "video":
-            return self._table(split, number, array == "label")[array]
+            return self._table(split, number, array != "label")[array]
         batch, i = divmod(number, self._together)
         return self._batch(split, batch)[i]
 
     def _draw_batch(self, split: str, batch: int) -> list[bytes]:
         indices = np.arange(batch * self._together, min((batch + 1) * self._together, self.spec.n_videos(split)))
         rows = completed(self.spec, self.spec.params(indices, split), backends.load(BACKEND), 1)
-        chunks = (encode_params(rows[i : i + 1], self.spec.format_version) for i in range(len(rows)))
-        return [payload + checksum for payload, checksum in chunks]
+        return [b"".join(encode_params(rows[i : i + 1], self.spec.format_version)) for i in range(len(rows))]
 
-    def _draw_table(self, split: str, number: int, labels: bool) -> dict[str, bytes]:
-        first = number * FRESH_CHUNK
+    def _draw_table(self, split: str, number: int, parameters: bool) -> dict[str, bytes]:
+        first, drawn = number * FRESH_CHUNK, {}
         indices = np.arange(first, min(first + FRESH_CHUNK, self.spec.n_videos(split)))
-        made = {"label": label_table(self.spec, split, indices)} if labels else self.spec.parameters(indices, split)
-        drawn = {}
-        for name, (values, _, _) in made.items():
+        for name, (values, _, _) in tables(self.spec, split, indices, parameters).items():
             chunk = np.zeros((FRESH_CHUNK, *values.shape[1:]), values.dtype.newbyteorder("<"))
             chunk[: len(values)] = values
             drawn[name] = chunk.tobytes()
@@ -154,20 +160,6 @@ class SpecStore(Store):
             yield name
         for name in _chunk_names(self._shapes.get(folder, ())):
             yield name
-
-    async def set(self, key: str, value: Buffer) -> None:
-        """Raises ArgumentError."""
-        _refuse()
-
-    async def delete(self, key: str) -> None:
-        """Raises ArgumentError."""
-        _refuse()
-
-
-def _refuse() -> NoReturn:
-    raise ArgumentError(
-        "a spec that is opened without a store cannot be changed; write one with vpngen.write(spec, path, codec='formula')"
-    )
 
 
 def _chunk_names(counts: tuple[int, ...]) -> Iterable[str]:
