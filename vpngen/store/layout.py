@@ -180,7 +180,7 @@ def skeleton(spec: Spec, layout: Layout, files: bool = True) -> tuple[dict[str, 
     """
     documents: dict[str, Any] = {}
     counts = {}
-    ours = {"spec": spec.to_dict(), "fingerprint": spec.fingerprint, "layout": asdict(layout)}
+    ours: dict[str, Any] = {"spec": spec.to_dict(), "fingerprint": spec.fingerprint, "layout": asdict(layout)}
     ours |= {"format_version": spec.format_version, "checksum": _checksum(spec, layout)}
     about = {"vpngen": ours, "licence": LICENCE, "citation": CITATION}
     with warnings.catch_warnings():
