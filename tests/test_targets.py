@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import repeat
 from pathlib import Path
@@ -291,3 +292,21 @@ def test_progress_is_told_of_every_video() -> None:
         == done.nbytes
         == sum(len(target.files[s.key]) - 16 * plan.layout.shard_videos * plan.chunks_a_video - 4 for s in plan.shards)
     )
+
+
+def test_a_run_that_is_stopped_while_a_shard_is_put_leaves_no_claim() -> None:
+    class Slow(Dictionary):
+        def put(self, shard: Shard, data: Iterable[bytes | memoryview]) -> None:
+            super().put(shard, data)
+            time.sleep(0.3)  # the run is over meanwhile
+
+    plan, target = plan_of(SPEC), Slow()
+    target.prepare(plan)
+
+    def stop(progress: Progress) -> None:
+        if progress.done == plan.shards[0].count:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Threads(Reference(), 1).run(plan, target, stop)
+    assert target.claimed == {}
