@@ -74,10 +74,8 @@ def _load(name: str, process: int) -> Backend:
     try:
         make = getattr(importlib.import_module(module), cls)
     except ImportError as error:
-        raise MissingError(
-            f"backend {name!r} needs the package {error.name or error}, which cannot be imported: {error}; "
-            f"install it with: pip install {error.name or name}"
-        ) from None
+        problem = f"needs the package {error.name}, which cannot be imported: {error}; give: pip install {error.name}"
+        raise MissingError(f"backend {name!r} {problem}") from None
     backend: Backend = make(int(device)) if device else make()
     return backend
 

@@ -219,11 +219,8 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
         except (KeyError, TypeError, ArgumentError) as error:
             raise ArgumentError(f"is damaged: {error}", "state") from None
         if {**part, "batches": 0} != self._worker():
-            raise ArgumentError(
-                "is that of worker {id} of {of} on {ranks} ranks, and cannot be loaded in another arrangement; the state "
-                "of vpngen.loader(...) can".format(**part),
-                "state",
-            )
+            whose = "that of worker {id} of {of} on {ranks} ranks".format(**part)
+            raise ArgumentError(f"is {whose}, and fits no other arrangement; that of vpngen.loader(...) does", "state")
         self._control.resume, self._at = Position(epoch, sample, part), None
 
     def _place(self, epoch: int, sample: int) -> None:
@@ -395,10 +392,8 @@ def loader(
     if not integer("num_workers", num_workers, 0, 4096):
         return ClipLoader(stream)
     if stream.device.type == "cuda":
-        raise MissingError(
-            f"`num_workers` (={num_workers}) must be 0 on {stream.device}: CUDA belongs to one process, and batches are made "
-            f"ahead on the GPU anyway. Leave it out, or give device='cpu'"
-        )
+        where = f"on {stream.device}, where batches are made ahead in one process; or give device='cpu'"
+        raise MissingError(f"`num_workers` (={num_workers}) must be 0 {where}")
     if multiprocessing_context is not None:
         one_of("multiprocessing_context", multiprocessing_context, torch.multiprocessing.get_all_start_methods())
     return ClipLoader(
