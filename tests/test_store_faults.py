@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -81,7 +80,7 @@ def test_what_would_fit_fits(
 ) -> None:
     """The number of instances that the message names is taken, and is not far from all that would be."""
     monkeypatch.setattr(local, "SPARE_BYTES", MB)
-    monkeypatch.setattr(executors, "estimate", partial(executors.estimate, trial_seconds=100))  # also on a busy machine
+    monkeypatch.setattr(executors, "TRIAL_SECONDS", 100)  # also on a busy machine
     folder = disk(4 * MB)
     with pytest.raises(MissingError, match="are needed") as told:
         write(small(instances=instances, val_instances=0), folder / "set.zarr", codec=codec, shard_videos=shard_videos)

@@ -113,12 +113,10 @@ def render(
     speed = number_text(done.rendered / max(done.seconds, 1e-9))
     took = f"({size_text(done.nbytes)} in {done.seconds:.1f} s, {speed} a second)"
     text = f"{done.rendered:,} videos rendered {took}" if done.rendered else "nothing to do"
-    if done.kept:
-        text += f", {done.kept:,} were there"
+    text += f", {done.kept:,} were there" if done.kept else ""
     if done.elsewhere:
         text += f", {done.elsewhere:,} were rendered meanwhile by another process on the same store"
-    if not finished:
-        text += "; the store is not complete yet: other slices are pending"
+    text += "" if finished else "; the store is not complete yet: other slices are pending"
     show(form, fields, f"{click.format_filename(path)}: {text}")
 
 
@@ -165,8 +163,7 @@ def info(store_path: str | None, presets: bool, form: str, **options: Any) -> No
         show(form, listed, table(rows))
         return
     if store_path is None:
-        spec, _ = take_spec(options)
-        report(form, _facts(spec))
+        report(form, _facts(take_spec(options)[0]))
         return
     no_dataset(options, "STORE")
     from vpngen import store
@@ -218,14 +215,16 @@ def verify(store_path: str, compare: bool, repair: bool, backend: str, threads: 
     from vpngen import store
     from vpngen.terminal import shards_progress
 
-    with shards_progress() as progress:
-        found = store.verify(
-            store_path, render=compare, repair=repair, backend=backend, threads=threads, progress=progress
-        )
+    with shards_progress() as bar:
+        found = store.verify(store_path, render=compare, repair=repair, backend=backend, threads=threads, progress=bar)
+    wrong = [asdict(p) for p in found.problems]
     fields = {
-        "path": store_path, "videos": found.videos, "bytes": found.nbytes, "whole": found.whole,
-        "problems": [asdict(p) for p in found.problems],
-    }  # fmt: skip
+        "path": store_path,
+        "videos": found.videos,
+        "bytes": found.nbytes,
+        "whole": found.whole,
+        "problems": wrong,
+    }
     lines = []
     for p in found.problems:
         videos = f" (videos {ranges(p.videos)} of {p.split})" if p.videos else ""

@@ -16,17 +16,18 @@ import numpy as np
 from vpngen import backends
 from vpngen.backends import Backend
 from vpngen.checks import thread_count
-from vpngen.errors import ArgumentError, ConflictError, MissingError
+from vpngen.errors import ArgumentError, MissingError
 from vpngen.executors.base import Progress
 from vpngen.executors.threads import Threads
 from vpngen.spec import Spec
 from vpngen.store.layout import Layout, Plan, Shard, store_plan
 from vpngen.store.packing import INDEX_BYTES, encoding
 from vpngen.store.targets.base import Target
-from vpngen.store.targets.local import LocalTarget
+from vpngen.store.targets.local import LocalTarget, busy
 from vpngen.units import size_text
 
 TRIAL_VIDEOS: Final = 48
+TRIAL_SECONDS: Final = 3.0
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,8 @@ def write(
     executor = Threads(backends.choose(backend, spec.generator), thread_count(threads))
     plan = store_plan(spec, Layout(codec, shard_videos), slice)
     if overwrite and slice[1] > 1:
-        raise ArgumentError(
-            f"replaces the whole store, also what the other slices did, so it cannot be given with "
-            f"`slice` (={slice[0]}/{slice[1]}); remove the store by hand, then start the slices",
-            "overwrite",
-        )
+        how = f"`slice` (={slice[0]}/{slice[1]}); remove the store by hand, then start the slices"
+        raise ArgumentError(f"replaces what the other slices did too, so it cannot be given with {how}", "overwrite")
     target = LocalTarget(path)
     target.check(plan, overwrite)
     pending = plan.shards if overwrite else target.pending(plan)
@@ -96,10 +94,7 @@ def write(
     target.prepare(plan, overwrite)
     done = executor.run(plan, target, progress)
     if done.missing:
-        raise ConflictError(
-            f"another process is writing {target}/{done.missing[0].key}; wait until it is done, or give each process "
-            f"its own share with --slice 1/2 and --slice 2/2"
-        )
+        raise busy(f"{target}/{done.missing[0].key}")
     elsewhere = plan.videos - done.rendered - done.kept
     return Written(done.rendered, done.kept, elsewhere, done.nbytes, time.monotonic() - start)
 
@@ -112,8 +107,7 @@ def check_space(
     `needed` is the estimate in bytes, None for the most that it can be; `reclaimed` is what --overwrite frees.
     """
     videos, free = sum(s.count for s in pending), target.free_bytes()
-    if needed is None:
-        needed = videos * encoding(plan).most_bytes
+    needed = videos * encoding(plan).most_bytes if needed is None else needed
     if free is None or needed <= free + reclaimed:
         return
     free += reclaimed
@@ -125,15 +119,12 @@ def check_space(
         params = videos * encoding(Plan(plan.spec, Layout("formula"), ())).most_bytes
         ideas.append(f"--codec formula takes {size_text(params)}, for readers that have vpngen")
     ideas.append("fewer --categories take less; vpngen.render() needs no disk at all")
-    raise MissingError(
-        f"{size_text(needed)} are needed for {videos:,} videos ({size_text(videos * plan.spec.video_bytes)} of pixels), "
-        f"but {size_text(free)} are free for {str(target)!r}. " + "; ".join(ideas)
-    )
+    what = f"{videos:,} videos ({size_text(videos * plan.spec.video_bytes)} of pixels)"
+    room = f"{size_text(free)} are free for {str(target)!r}"
+    raise MissingError(f"{size_text(needed)} are needed for {what}, but {room}. {'; '.join(ideas)}")
 
 
-def estimate(
-    plan: Plan, pending: Sequence[Shard], backend: Backend, threads: int = 1, trial_seconds: float = 3.0
-) -> tuple[int, float]:
+def estimate(plan: Plan, pending: Sequence[Shard], backend: Backend, threads: int = 1) -> tuple[int, float]:
     """Bytes on disk and wall seconds for the shards `pending`, from rendering and encoding some of their videos, drawn at random.
 
     Videos compress to between 0.2 and 0.9 of their size, so with 48 of them the estimate is good to about a twentieth.
@@ -141,8 +132,7 @@ def estimate(
     videos = sum(s.count for s in pending)
     if not videos:
         return 0, 0.0
-    stored, seconds, count = 0, 0.0, 0
-    how = encoding(plan)
+    stored, seconds, count, how = 0, 0.0, 0, encoding(plan)
     next(how.contents(pending[0].split, [pending[0].first], backend))  # compiled and warm from here on
     rng = np.random.default_rng(0)
     for _ in range(TRIAL_VIDEOS):
@@ -153,6 +143,6 @@ def estimate(
             stored += sum(len(payload) + len(checksum) + INDEX_BYTES for payload, checksum in how.encode(content))
         seconds += time.perf_counter() - start
         count += len(some)
-        if seconds > trial_seconds:
+        if seconds > TRIAL_SECONDS:
             break
     return round(stored / count * videos), seconds / count * videos / threads

@@ -70,12 +70,9 @@ class _Run:
         waiting = iter(shards)
         running = min(threads, len(shards))
         inner = max(1, usable_cpus() // running) if len(shards) <= threads else 1
-        with (
-            ThreadPoolExecutor(running, "vpngen-render") as pool,
-            ThreadPoolExecutor(running, "vpngen-sync") as syncers,
-        ):
+        with ThreadPoolExecutor(running, "vpngen-render") as pool, ThreadPoolExecutor(running, "vpngen-sync") as sync:
             try:
-                work = [pool.submit(self._work, waiting, syncers, inner) for _ in range(running)]
+                work = [pool.submit(self._work, waiting, sync, inner) for _ in range(running)]
                 while running:
                     try:
                         nbytes = self._news.get(timeout=0.2)  # not for ever: a signal has to be handled meanwhile

@@ -87,9 +87,7 @@ def decode_params(chunk: bytes, generator: str, version: int) -> Params:
             return row
         except ArgumentError as error:
             what = str(error)
-    raise DamageError(
-        f"a formula chunk is damaged: {what}; `vpngen verify STORE --repair` repairs the videos that it hit"
-    )
+    raise DamageError(f"a formula chunk is damaged: {what}; `vpngen verify STORE --repair` repairs its video")
 
 
 def _part(selection: Any, size: int, steps: bool) -> tuple[int, int, int, Any]:

@@ -176,11 +176,12 @@ def skeleton(spec: Spec, layout: Layout, files: bool = True) -> tuple[dict[str, 
 
     Returns:
         The files by their path within the store; and of each array, `train/label`, the number of its chunks along each
-        axis. Without `files` what is in the small arrays is left out, see `_create_arrays`.
+        axis. With `files` they are to lie on disk: videos in shards, tables in large, compressed chunks. Without, they
+        are to be made when they are read: each chunk stands alone, tables have small ones, and their values are left out.
     """
     documents: dict[str, Any] = {}
-    counts = {}
-    ours = {"spec": spec.to_dict(), "fingerprint": spec.fingerprint, "layout": asdict(layout)}
+    counts: dict[str, tuple[int, ...]] = {}
+    ours: dict[str, Any] = {"spec": spec.to_dict(), "fingerprint": spec.fingerprint, "layout": asdict(layout)}
     ours |= {"format_version": spec.format_version, "checksum": _checksum(spec, layout)}
     about = {"vpngen": ours, "licence": LICENCE, "citation": CITATION}
     with warnings.catch_warnings():
@@ -188,11 +189,7 @@ def skeleton(spec: Spec, layout: Layout, files: bool = True) -> tuple[dict[str, 
         memory = zarr.storage.MemoryStore(documents)
         group = zarr.create_group(memory, zarr_format=3, attributes=about)
         for split in spec.splits:
-            arrays = _create_arrays(group.create_group(split), spec, layout, split, files)
-            counts.update({f"{split}/{name}": array.cdata_shape for name, array in arrays.items()})
-            if files:
-                for name, table in tables(spec, split, np.arange(spec.n_videos(split))).items():
-                    arrays[name][...] = table.values
+            counts |= _create_arrays(group.create_group(split), spec, layout, split, files)
             zarr.consolidate_metadata(memory, path=split)
         zarr.consolidate_metadata(memory)
     return {key: document.to_bytes() for key, document in documents.items()}, counts
@@ -204,20 +201,15 @@ def tables(spec: Spec, split: str, indices: npt.ArrayLike, parameters: bool = Tr
     return {"label": label, **(spec.parameters(indices, split) if parameters else {})}
 
 
-def _create_arrays(
-    group: zarr.Group, spec: Spec, layout: Layout, split: str, files: bool
-) -> dict[str, zarr.Array[Any]]:
-    """The arrays of a split, by name, without what is in them.
-
-    With `files` they are made to lie on disk: videos in shards, tables in large, compressed chunks. Without, to be made
-    when they are read: each chunk stands alone, and tables have small ones.
-    """
+def _create_arrays(group: zarr.Group, spec: Spec, layout: Layout, split: str, files: bool) -> dict[str, Any]:
+    """The arrays of a split; gives the number of their chunks."""
     n, (frames, height, width) = spec.n_videos(split), spec.shape
     chunk_frames = min(layout.chunk_frames, frames)
     padded = -(-frames // chunk_frames) * chunk_frames
     zstd, checksum = ZstdCodec(level=ZSTD_LEVEL), Crc32cCodec()
     compressors = {"none": [checksum], "zstd": [zstd, checksum], "formula": []}[layout.codec]
-    formula = FormulaCodec(spec.generator.name, spec.format_version) if layout.codec == "formula" else BytesCodec()
+    formula = layout.codec == "formula"
+    serializer = FormulaCodec(spec.generator.name, spec.format_version) if formula else BytesCodec()
 
     def create(name: str, dims: tuple[str, ...], about: str, **options: Any) -> zarr.Array[Any]:
         names, keys = ("sample", *dims), {"name": "default", "separator": "."}
@@ -226,15 +218,17 @@ def _create_arrays(
 
     shape, chunks = (n, frames, height, width), (1, chunk_frames, height, width)
     video: dict[str, Any] = {"dtype": "uint8", "shape": shape, "chunks": chunks, "compressors": compressors}
-    video |= {"serializer": formula, "shards": (layout.shard_videos, padded, height, width) if files else None}
-    small = {"serializer": BytesCodec(), "compressors": [zstd, checksum] if files else []}
+    video |= {"serializer": serializer, "shards": (layout.shard_videos, padded, height, width) if files else None}
+    small: dict[str, Any] = {"serializer": BytesCodec(), "compressors": [zstd, checksum] if files else []}
     small["config"] = {"write_empty_chunks": True}
     about = "grey levels; index = instance * categories + category"
     arrays = {"video": create("video", ("t", "y", "x"), about, **video)}
-    for name, (values, dims, about) in tables(spec, split, [0]).items():
+    for name, (values, dims, about) in tables(spec, split, np.arange(n) if files else [0]).items():
         rest, first = values.shape[1:], TABLE_CHUNK if files else FRESH_CHUNK
         arrays[name] = create(name, dims, about, shape=(n, *rest), chunks=(first, *rest), dtype=values.dtype, **small)
-    return arrays
+        if files:
+            arrays[name][...] = values
+    return {f"{split}/{name}": array.cdata_shape for name, array in arrays.items()}
 
 
 def record(plan: Plan, shard: Shard, size: int, digest: str) -> bytes:
@@ -290,9 +284,8 @@ def read_spec(path: str | Path) -> tuple[Spec, Layout]:
     try:
         fields = json.loads((root / "zarr.json").read_bytes())["attributes"]
     except OSError as error:
-        raise ConflictError(
-            f"{str(root)!r} is not a Zarr v3 store: zarr.json cannot be read ({error.strerror})"
-        ) from None
+        what = f"is not a Zarr v3 store: zarr.json cannot be read ({error.strerror})"
+        raise ConflictError(f"{str(root)!r} {what}") from None
     except (ValueError, KeyError, TypeError, RecursionError):
         raise ConflictError(f"{damaged}, or not that of a Zarr v3 group") from None
     try:
@@ -315,8 +308,6 @@ def differences(there: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str
         if isinstance(a, Mapping) and isinstance(b, Mapping):
             lines += differences(a, b, f"{prefix}{key}.")
         elif a != b:
-            a, b = (
-                text if len(text) <= 100 else f"{text[:80]} ... ({len(text)} characters)" for text in map(str, (a, b))
-            )
+            a, b = (t if len(t) <= 100 else f"{t[:80]} ... ({len(t)} characters)" for t in map(str, (a, b)))
             lines.append(f"{prefix}{key}: {a} on disk, {b} asked for")
     return lines

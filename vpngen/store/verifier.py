@@ -187,15 +187,15 @@ def _check_skeleton(root: Path, plan: Plan, repair: bool) -> list[Problem]:
     problems = []
     fresh, _ = skeleton(plan.spec, plan.layout)
     for name in sorted(fresh):
-        # Other versions of zarr may space their JSON otherwise: that is no damage.
-        read, what = (json.loads, "metadata") if name.endswith("zarr.json") else (bytes, "labels or parameters")
+        metadata = name.endswith("zarr.json")
+        what = "the metadata is damaged" if metadata else "labels or parameters are damaged"
         try:
             data = (root / name).read_bytes()
-            if data == fresh[name] or read(data) == read(fresh[name]):
+            # Other versions of zarr may space their JSON otherwise: that is no damage.
+            if data == fresh[name] or (metadata and json.loads(data) == json.loads(fresh[name])):
                 continue
-            what += ": damaged"
         except (OSError, ValueError) as error:
-            what += f": {error}"
+            what = f"cannot be read: {getattr(error, 'strerror', error)}"
         if repair:
             with disk_errors(root / name):
                 (root / name).parent.mkdir(parents=True, exist_ok=True)

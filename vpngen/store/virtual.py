@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 import re
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
@@ -98,24 +99,19 @@ class SpecStore(Store):
         held = MemoryStore({key: prototype.buffer.from_bytes(data)}, read_only=True)
         return await held.get(key, prototype, byte_range)
 
-    async def get_partial_values(
-        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
-    ) -> list[Buffer | None]:
+    async def get_partial_values(self, prototype: BufferPrototype, key_ranges: Iterable[Any]) -> list[Buffer | None]:
         """The bytes of several ranges."""
         return [await self.get(key, prototype, byte_range) for key, byte_range in key_ranges]
 
     def _chunk(self, key: str) -> tuple[str, str, int] | None:
         """Split, array and number of the chunk that a key names, if there is one: train/label/c.5, train/video/c.7.0.0.0."""
         folder, _, name = key.rpartition("/")
-        letter, *numbers = name.split(".")
-        counts = self._shapes.get(folder)
-        if counts is None or letter != "c" or len(numbers) != len(counts):
+        counts = self._shapes.get(folder, ())
+        found = re.fullmatch(r"c\.(0|[1-9][0-9]{0,18})" + r"\.0" * (len(counts) - 1), name)
+        if not counts or not found or int(found[1]) >= math.prod(counts):
             return None
-        for number, count in zip(numbers, counts, strict=True):
-            if not re.fullmatch("0|[1-9][0-9]{0,18}", number) or int(number) >= count:
-                return None
         split, _, array = folder.partition("/")
-        return split, array, int(numbers[0])
+        return split, array, int(found[1])
 
     def _bytes(self, split: str, array: str, number: int) -> bytes:
         if array != "video":

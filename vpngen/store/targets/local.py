@@ -50,16 +50,13 @@ class LocalTarget(Target):
         """See `Target.check`."""
         root = self.root
         try:
-            if not root.exists() or (root.is_dir() and not any(root.iterdir())):
-                self._check_writable()
-                return
+            empty = not root.exists() or (root.is_dir() and not any(root.iterdir()))
+            spec, layout = (plan.spec, plan.layout) if empty else read_spec(root)
         except OSError as error:
             raise MissingError(f"`path` (={str(root)!r}) cannot be used: {error.strerror}") from None
-        try:
-            spec, layout = read_spec(root)
         except ConflictError as error:
             raise ConflictError(f"{error}; it was left untouched: choose another path, or remove it by hand") from None
-        if overwrite:
+        if overwrite and not empty:
             for partial in root.glob(f"*/video/c.*{PARTIAL}"):
                 with contextlib.suppress(OSError):
                     if is_live(partial):
@@ -67,13 +64,8 @@ class LocalTarget(Target):
             return
         there, wanted = ({**s.to_dict(), **asdict(how)} for s, how in ((spec, layout), (plan.spec, plan.layout)))
         if lines := "\n  ".join(differences(there, wanted)):
-            raise ConflictError(
-                f"{str(root)!r} holds another dataset; it was left untouched. The difference:\n  {lines}\n"
-                f"Choose another path, or give --overwrite to replace it"
-            )
-        self._check_writable()
-
-    def _check_writable(self) -> None:
+            what = f"{str(root)!r} holds another dataset; it was left untouched. The difference:\n  {lines}"
+            raise ConflictError(f"{what}\nChoose another path, or give --overwrite to replace it")
         folder = self._existing()
         if not folder.is_dir():
             raise ArgumentError(f"cannot be made: {str(folder)!r} is a file, not a folder", "path", self.root)
@@ -96,7 +88,12 @@ class LocalTarget(Target):
     def _build(self, plan: Plan, exists: bool) -> None:
         root = self.root
         root.parent.mkdir(parents=True, exist_ok=True)
-        beside, lock = self._new_folder_beside()
+        while True:
+            beside = root.parent / f".{root.name}.{uuid.uuid4().hex[:8]}.vpngen"
+            beside.mkdir()
+            lock = lock_folder(beside)  # where the system can: so `_sweep` knows it from a killed run's
+            if beside.exists():  # else another process swept it before it was locked, and `lock` is None
+                break
         old, old_lock = beside.with_name(beside.name + ".old"), None
         try:
             for name, data in skeleton(plan.spec, plan.layout)[0].items():
@@ -126,17 +123,6 @@ class LocalTarget(Target):
             for fd in (lock, old_lock):
                 if fd is not None:
                     os.close(fd)
-
-    def _new_folder_beside(self) -> tuple[Path, int | None]:
-        """A new folder beside the store, locked where the system can, so that `_sweep` knows it from a killed run's."""
-        while True:
-            folder = self.root.parent / f".{self.root.name}.{uuid.uuid4().hex[:8]}.vpngen"
-            folder.mkdir()
-            lock = lock_folder(folder)
-            if folder.exists():  # else another process swept it before it was locked
-                return folder, lock
-            if lock is not None:
-                os.close(lock)
 
     def _sweep(self) -> None:
         """Remove what killed runs left beside the store: half-made skeletons, and stores that were being replaced."""
@@ -204,13 +190,16 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        what = f"{error.filename or str(path)!r}: {error.strerror or error}"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise RunError(
-                f"the disk of {str(path)!r} is full. What was finished stays; free some space and give the same command again"
-            ) from error
-        raise RunError(
-            f"{error.filename or str(path)!r}: {error.strerror or error}. What was finished stays; the same command goes on from there"
-        ) from error
+            what = f"the disk of {str(path)!r} is full: free some space"
+        raise RunError(f"{what}. What was finished stays; give the same command again to go on") from error
+
+
+def busy(path: str | Path) -> ConflictError:
+    """What is said of a file that another process is writing."""
+    share = "give each process its own share with --slice 1/2 and --slice 2/2"
+    return ConflictError(f"another process is writing {path}; wait until it is done, or {share}")
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -229,10 +218,11 @@ def try_lock(fd: int) -> bool:
     """Take the lock of an open file, or say that another process holds it. True where the file system has no locks."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
     except OSError as error:
-        if error.errno not in (errno.EWOULDBLOCK, *_NO_LOCKS):
+        if error.errno not in _NO_LOCKS:
             raise
-        return error.errno in _NO_LOCKS
     return True
 
 
@@ -258,22 +248,18 @@ def open_partial(final: Path) -> int:
         OSError: the file cannot be made.
     """
     path = final.with_name(final.name + PARTIAL)
-    conflict = ConflictError(
-        f"another process is writing {final}; wait until it is done, or give each process its own share "
-        f"with --slice 1/2 and --slice 2/2"
-    )
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         ours = False
         try:
             if not try_lock(fd):
-                raise conflict
+                raise busy(final)
             with contextlib.suppress(FileNotFoundError):  # its last owner gave it its name before we locked it
                 ours = os.path.samestat(os.stat(path), os.fstat(fd))
             if ours:
                 with contextlib.suppress(FileNotFoundError, PermissionError):
                     if is_live(final):  # it has its name, but its owner has still to write the record
-                        raise conflict
+                        raise busy(final)
                 return fd
         except BaseException:
             if ours:
