@@ -208,7 +208,8 @@ def _create_arrays(group: zarr.Group, spec: Spec, layout: Layout, split: str, fi
     padded = -(-frames // chunk_frames) * chunk_frames
     zstd, checksum = ZstdCodec(level=ZSTD_LEVEL), Crc32cCodec()
     compressors = {"none": [checksum], "zstd": [zstd, checksum], "formula": []}[layout.codec]
-    formula = FormulaCodec(spec.generator.name, spec.format_version) if layout.codec == "formula" else BytesCodec()
+    formula = layout.codec == "formula"
+    serializer = FormulaCodec(spec.generator.name, spec.format_version) if formula else BytesCodec()
 
     def create(name: str, dims: tuple[str, ...], about: str, **options: Any) -> zarr.Array[Any]:
         names, keys = ("sample", *dims), {"name": "default", "separator": "."}
@@ -217,8 +218,8 @@ def _create_arrays(group: zarr.Group, spec: Spec, layout: Layout, split: str, fi
 
     shape, chunks = (n, frames, height, width), (1, chunk_frames, height, width)
     video: dict[str, Any] = {"dtype": "uint8", "shape": shape, "chunks": chunks, "compressors": compressors}
-    video |= {"serializer": formula, "shards": (layout.shard_videos, padded, height, width) if files else None}
-    small = {"serializer": BytesCodec(), "compressors": [zstd, checksum] if files else []}
+    video |= {"serializer": serializer, "shards": (layout.shard_videos, padded, height, width) if files else None}
+    small: dict[str, Any] = {"serializer": BytesCodec(), "compressors": [zstd, checksum] if files else []}
     small["config"] = {"write_empty_chunks": True}
     about = "grey levels; index = instance * categories + category"
     arrays = {"video": create("video", ("t", "y", "x"), about, **video)}
