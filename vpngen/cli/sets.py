@@ -217,14 +217,8 @@ def verify(store_path: str, compare: bool, repair: bool, backend: str, threads: 
 
     with counted("shards") as bar:
         found = store.verify(store_path, render=compare, repair=repair, backend=backend, threads=threads, progress=bar)
-    wrong = [asdict(p) for p in found.problems]
-    fields = {
-        "path": store_path,
-        "videos": found.videos,
-        "bytes": found.nbytes,
-        "whole": found.whole,
-        "problems": wrong,
-    }
+    fields = {"path": store_path, "videos": found.videos, "bytes": found.nbytes, "whole": found.whole}
+    fields |= {"problems": [asdict(p) for p in found.problems]}
     lines = []
     for p in found.problems:
         videos = f" (videos {ranges(p.videos)} of {p.split})" if p.videos else ""
