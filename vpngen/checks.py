@@ -45,7 +45,7 @@ def integers(name: str, values: Any, least: int, most: int) -> tuple[int, ...]:
 
 
 def thread_count(value: Any) -> int:
-    """The argument `threads`, from 1 to 1024; None for all processors that this process may use. Raises ArgumentError."""
+    """The argument `threads`, from 1 to 1024; None for all CPUs that this process may use. Raises ArgumentError."""
     return usable_cpus() if value is None else integer("threads", value, 1, 1024)
 
 

@@ -71,7 +71,7 @@ def _processor() -> Finding:
 
         name, fused = processor()
         value += f", {name}" if fused else f", {name}, no fused multiply-add: rendering is right but slow"
-    return Finding("processors", value)
+    return Finding("CPUs", value)
 
 
 def trials() -> dict[str, Spec]:

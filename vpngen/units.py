@@ -37,7 +37,7 @@ def duration_text(seconds: float) -> str:
 
 
 def usable_cpus() -> int:
-    """The processors this process may run on."""
+    """The CPUs this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -1,6 +1,6 @@
 """Sixteen lanes as a numba value, so that a kernel says how it is vectorised instead of hoping for it.
 
-Lanes become LLVM vectors (`<16 x float>`, `<16 x i32>`), which the compiler maps to whatever the processor has: one
+Lanes become LLVM vectors (`<16 x float>`, `<16 x i32>`), which the compiler maps to whatever the CPU has: one
 register of 512 bits, two of 256, four of 128. Against the same code left to the auto-vectoriser, whose success depends
 on what it was inlined into, the inner loop of the Perlin kernel measured 2.1 times as fast and its hashing 3 times. A
 fused multiply-add is one instruction where there is one, and a correctly rounded call of the C library elsewhere: slow

@@ -306,7 +306,7 @@ backend_option = click.option(
     "--backend", metavar="NAME", default="auto", show_default=True, shell_complete=_backends,
     help="One that `vpngen doctor` lists, or auto: the fastest here.",
 )  # fmt: skip
-threads_option = click.option("--threads", type=int, help="CPU threads.  [default: all processors]")
+threads_option = click.option("--threads", type=int, help="CPU threads.  [default: all CPUs]")
 
 
 def show(form: str, fields: dict[str, Any], text: str) -> None:

@@ -121,7 +121,7 @@ def frames(info: VideoInfo, wanted: Collection[int], notes: list[str]) -> Iterat
                 notes.append(str(error))
         return
     index, convert, found = _index(info.path), _converter(), False
-    # A frame is told by its time stamp or, where that does not tell, by how many come before it.
+    # A time stamp identifies a frame; where it does not, the number of frames before it does.
     stamps, numbers = index.stamps, {info.first + number for number in wanted}
     marks = {number if stamps is None else int(stamps[number]): number for number in numbers}
     start, last = min(marks), max(marks)

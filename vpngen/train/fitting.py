@@ -138,7 +138,7 @@ class _State:
         return total / self.clips if self.clips else math.nan
 
     def absurd(self, loss: float, times: float) -> bool:
-        """Whether a loss is no number, or so many times that of a guess, or of 1 where that is more."""
+        """Whether a loss is not finite, or so many times that of a guess, or of 1 where that is more."""
         return not loss <= times * max(1.0, self.chance.get("loss", 1.0))
 
     @property
@@ -362,7 +362,7 @@ class _Run:
         self.random = {}
 
     def stop(self, random: dict[str, torch.Tensor] | None = None) -> NoReturn:
-        """Save, and end because somebody said so."""
+        """Save, and end as `should_stop` asked."""
         self.save(random)
         remedy = f"; {self.folder.remedy}" if self.folder.saved else ""
         raise StoppedError(f"stopped after step {self.state.step}{remedy}")
@@ -642,7 +642,7 @@ def bfloat16(device: torch.device) -> bool:
 def arrived(there: Callable[[], bool], stop: Callable[[], bool], timeout: float = 60.0) -> bool:
     """Wait until `there`; once `stop` says yes, `timeout` seconds at most.
 
-    A GPU is asked time and again, since whoever waits in its driver hears no signal, and waits forever if another rank is gone.
+    The GPU is polled: a wait in its driver would hear no signal, and would not end if another rank is gone.
     """
     wished = math.inf
     while not there():
