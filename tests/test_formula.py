@@ -412,6 +412,8 @@ def test_headers_that_are_not_ours() -> None:
     body = CHUNK[8:-4]
     with pytest.raises(ArgumentError, match=r"`format_version` \(=2\) is newer.*pip install --upgrade vpngen"):
         decode_params(resealed(b"vpng\x02\x00\x60\x00" + body), "perlin", 1)
+    with pytest.raises(ArgumentError, match=r"`format_version` \(=0\)"):
+        decode_params(resealed(b"vpng\x00\x00\x60\x00" + body), "perlin", 1)
     for header in (b"xpng\x01\x00\x60\x00", b"vpng\x01\x00\x61\x00"):
         with pytest.raises(formula.DamageError, match=r"begins with|have 97 bytes in place of 96"):
             decode_params(resealed(header + body), "perlin", 1)
