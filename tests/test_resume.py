@@ -261,7 +261,7 @@ def test_a_disk_that_fails(call: str, tmp_path: Path, monkeypatch: pytest.Monkey
             else:
                 assert len(calls) < at
                 break
-        assert "Input/output error" in said and "goes on from there" in said
+        assert "Input/output error" in said and "same command again to go on" in said
         failed += 1
         assert our_threads() == []
         assert not list(tmp_path.rglob("*.partial"))

@@ -522,7 +522,7 @@ BAD_RENDERS: list[tuple[dict[str, Any], list[str]]] = [
     ({"index": 0, "backend": "gpu"}, ["`backend`", "'gpu'", "auto", "numba", "reference"]),
     *(({"index": 0, "backend": "numba", "threads": v}, ["`threads`", repr(v), "at least 1"]) for v in (0, -1, 1.5, True)),
     *(({"index": 0, "backend": "reference", "threads": v}, ["`threads`", repr(v)]) for v in (0, "all")),
-    ({"index": [0, 1], "window": [Window()]}, ["`window`", "1", "2"]),
+    ({"index": [0, 1], "window": [Window()]}, ["`window`", "list of 2"]),
     ({"index": [0, 1], "window": [Window(), Window(t=(0, 2))]}, ["extent", "(8, 16, 48)", "(2, 16, 48)"]),
     *(
         ({"index": 0, "window": Window(**{axis: span})}, [f"`{axis}`", repr(span), word])

@@ -842,7 +842,7 @@ def test_a_card_cannot_be_used_in_a_worker() -> None:
     loader: DataLoader[Any] = DataLoader(on_card, batch_size=None, num_workers=1)
     with pytest.raises(MissingError, match="num_workers=0"):
         next(iter(loader))
-    with pytest.raises(MissingError, match="CUDA belongs to one process"):
+    with pytest.raises(MissingError, match="must be 0 on cuda:0"):
         vpngen.loader(on_card, num_workers=1)
 
 
