@@ -545,3 +545,11 @@ def test_bad_render_is_named(arguments: dict[str, Any], words: list[str]) -> Non
     with pytest.raises(ArgumentError) as caught:
         vpngen.render(small(), **arguments)
     assert not [w for w in words if w not in str(caught.value)], caught.value
+
+
+def test_a_label_is_of_the_split_that_is_asked() -> None:
+    spec = small(instances=1, val_instances=2)
+    assert spec.label(3) == spec.label(7, "val") == 3 and spec.labels([4, 7], "val").tolist() == [0, 3]
+    for ask in (lambda: spec.label(4), lambda: spec.labels([0, 7]), lambda: spec.label(8, "val")):
+        with pytest.raises(ArgumentError, match=r"is outside the (train|val) split"):
+            ask()
