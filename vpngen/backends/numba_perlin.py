@@ -202,46 +202,51 @@ def along_x(coefficients, stride, first, x0, width, sx, table, out, with_q, q_at
             c, at = c + 1, at + sx
 
 
-def _rows_along_t(weighted):  # type: ignore[no-untyped-def]
-    """A variant of along_t of compiled code for the usual n; it returns whether there is code for n, else nothing is written.
+@njit(**_OPTIONS)
+def along_t(n, planes, starts, weights, first, bias, out, at, width):  # type: ignore[no-untyped-def]
+    """One row of one frame: bias plus the weighted sum of n rows of planes, as bytes; `width` a multiple of 16.
 
-    A term has four weights between its lattice planes and one on them, so most frames of three terms have 12, 9 or 6.
+    A term has four weights between its lattice planes and one on them, so most frames of three terms have 12, 9 or 6. This and its
+    mirror image are written out: made from one, by a call in between, a video costs a third more.
     """
-
-    @njit(**_OPTIONS)
-    def along(n, planes, starts, weights, first, bias, out, at, width):  # type: ignore[no-untyped-def]
-        if n == 12:
-            weighted(12, planes, starts, weights, first, bias, out, at, width)
-        elif n == 9:
-            weighted(9, planes, starts, weights, first, bias, out, at, width)
-        elif n == 6:
-            weighted(6, planes, starts, weights, first, bias, out, at, width)
-        elif n == 3:
-            weighted(3, planes, starts, weights, first, bias, out, at, width)
-        elif n == 4:
-            weighted(4, planes, starts, weights, first, bias, out, at, width)
-        elif n == 1:
-            weighted(1, planes, starts, weights, first, bias, out, at, width)
-        else:
-            return False
-        return True
-
-    return along
-
-
-_usual_along_t, along_t_mirrored = _rows_along_t(simd.weighted_rows), _rows_along_t(simd.mirrored_rows)
+    if n == 12:
+        simd.weighted_rows(12, planes, starts, weights, first, bias, out, at, width)
+    elif n == 9:
+        simd.weighted_rows(9, planes, starts, weights, first, bias, out, at, width)
+    elif n == 6:
+        simd.weighted_rows(6, planes, starts, weights, first, bias, out, at, width)
+    elif n == 3:
+        simd.weighted_rows(3, planes, starts, weights, first, bias, out, at, width)
+    elif n == 4:
+        simd.weighted_rows(4, planes, starts, weights, first, bias, out, at, width)
+    elif n == 1:
+        simd.weighted_rows(1, planes, starts, weights, first, bias, out, at, width)
+    else:
+        for x in range(0, width, LANES):
+            total = splat(bias)
+            for j in range(first, first + n):
+                total = vfma(splat(weights[j]), vload(planes, starts[j] + x), total)
+            simd.vstore_bytes(out, at + x, total)
 
 
 @njit(**_OPTIONS)
-def along_t(n, planes, starts, weights, first, bias, out, at, width):  # type: ignore[no-untyped-def]
-    """One row of one frame: bias plus the weighted sum of n rows of planes, as bytes; `width` a multiple of 16."""
-    if _usual_along_t(n, planes, starts, weights, first, bias, out, at, width):
-        return
-    for x in range(0, width, LANES):
-        total = splat(bias)
-        for j in range(first, first + n):
-            total = vfma(splat(weights[j]), vload(planes, starts[j] + x), total)
-        simd.vstore_bytes(out, at + x, total)
+def along_t_mirrored(n, planes, starts, weights, first, bias, out, at, width):  # type: ignore[no-untyped-def]
+    """The same row from right to left. Returns whether there is code for n rows; else nothing is written."""
+    if n == 12:
+        simd.mirrored_rows(12, planes, starts, weights, first, bias, out, at, width)
+    elif n == 9:
+        simd.mirrored_rows(9, planes, starts, weights, first, bias, out, at, width)
+    elif n == 6:
+        simd.mirrored_rows(6, planes, starts, weights, first, bias, out, at, width)
+    elif n == 3:
+        simd.mirrored_rows(3, planes, starts, weights, first, bias, out, at, width)
+    elif n == 4:
+        simd.mirrored_rows(4, planes, starts, weights, first, bias, out, at, width)
+    elif n == 1:
+        simd.mirrored_rows(1, planes, starts, weights, first, bias, out, at, width)
+    else:
+        return False
+    return True
 
 
 _copy, _mirror = simd.vcopy_bytes(False), simd.vcopy_bytes(True)
