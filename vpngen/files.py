@@ -1,4 +1,4 @@
-"""Files that are either there and whole, or not there."""
+"""Files that are either there and whole, or not there; and files of others, of which nothing is taken on trust."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ import errno
 import json
 import os
 import socket
+import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from vpngen.errors import MissingError
+
+MOST_BYTES: Final = 2**26
+"""The largest list, table or JSON that is read whole."""
 
 
 @contextlib.contextmanager
@@ -91,3 +95,114 @@ def no_space(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def open_regular(path: str | Path, flags: int = os.O_RDONLY, dir_fd: int | None = None) -> int:
+    """Open a regular file, made with mode 666 where `flags` say so.
+
+    A pipe, a device, a socket or a folder is not opened, and not waited for. Raises OSError.
+    """
+    fd = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, 0o666, dir_fd=dir_fd)
+    if stat.S_ISREG(mode := os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise OSError(errno.EINVAL, "Not a regular file", str(path))
+
+
+def read(path: str | Path, most: int = MOST_BYTES, dir_fd: int | None = None, flags: int = os.O_RDONLY) -> bytes:
+    """The bytes of a regular file that has `most` at most. Raises OSError."""
+    with open(open_regular(path, flags, dir_fd), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        data = file.read(most + 1) if size <= most else b""
+    if max(size, len(data)) > most:
+        raise OSError(errno.EFBIG, f"Larger than the {most:,} bytes that such a file may have", str(path))
+    return data
+
+
+class Folder:
+    """What lies below a folder, by names such as `train/video/c.0.0.0.0`. The folder may be a link; below it none is followed.
+
+    All methods raise OSError; a link in the way is one that says so.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @contextlib.contextmanager
+    def _at(self, name: str, make: bool = False) -> Iterator[tuple[int, str]]:
+        """The folder that something is in, open, and its name there; with `make` the folders on the way are made."""
+        *folders, last = name.split("/")
+        fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for part in folders:
+                if make:
+                    with contextlib.suppress(FileExistsError):
+                        os.mkdir(part, dir_fd=fd)
+                inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+                os.close(fd)
+                fd = inner
+            yield fd, last
+        except OSError as error:
+            what, where = error.strerror, str(self.path / name)
+            if error.errno in (errno.ELOOP, errno.ENOTDIR) and (link := self._link(name)) is not None:
+                what, where = (
+                    "A link, which is not followed here; remove it, or put what it points to in its place",
+                    str(link),
+                )
+            raise OSError(error.errno, what, where) from error
+        finally:
+            os.close(fd)
+
+    def _link(self, name: str) -> Path | None:
+        """The first link on the way to something."""
+        *above, whole = [self.path / "/".join(name.split("/")[: i + 1]) for i in range(name.count("/") + 1)]
+        return next((path for path in (*above, whole) if path.is_symlink()), None)
+
+    def open(self, name: str, flags: int = os.O_RDONLY) -> int:
+        """Open a regular file, see `open_regular`; one that is made gets the folders that it needs."""
+        with self._at(name, make=bool(flags & os.O_CREAT)) as (fd, last):
+            return open_regular(last, flags | os.O_NOFOLLOW, fd)
+
+    def read(self, name: str, most: int = MOST_BYTES) -> bytes:
+        """The bytes of a regular file, see `read`."""
+        with self._at(name) as (fd, last):
+            return read(last, most, fd, os.O_RDONLY | os.O_NOFOLLOW)
+
+    def stat(self, name: str) -> os.stat_result:
+        """That of a file or folder, or of the link that is there."""
+        with self._at(name) as (fd, last):
+            return os.stat(last, dir_fd=fd, follow_symlinks=False)
+
+    def unlink(self, name: str) -> None:
+        """Remove a file or a link."""
+        with self._at(name) as (fd, last):
+            os.unlink(last, dir_fd=fd)
+
+    def rename(self, name: str, new: str) -> None:
+        """Give a file another name in its folder, in place of what has it, and make that last."""
+        with self._at(name) as (fd, last):
+            os.replace(last, new.rpartition("/")[2], src_dir_fd=fd, dst_dir_fd=fd)
+            with contextlib.suppress(OSError):
+                os.fsync(fd)
+
+    def write(self, name: str, data: bytes, partial: str) -> None:
+        """Write a small file, whole or not at all, under the name `partial` first. Only one process may at a time."""
+        with self._at(name, make=True) as (fd, _), contextlib.suppress(FileNotFoundError):
+            os.unlink(partial.rpartition("/")[2], dir_fd=fd)  # what was left there, or a link to elsewhere
+        try:
+            with open(self.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            self.rename(partial, name)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self.unlink(partial)
+            raise
+
+    def entries(self, name: str = "") -> list[os.DirEntry[str]]:
+        """What a folder holds, in no order; the entries know their kinds, and nothing else of them may be asked."""
+        with self._at(f"{name}/." if name else ".") as (fd, _), os.scandir(fd) as found:
+            return list(found)
