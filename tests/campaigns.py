@@ -27,7 +27,9 @@ from pathlib import Path
 CODECS = ("none", "zstd", "formula")
 LIMIT = 60
 """Seconds after which a command counts as hanging."""
-SET = shlex.split("--categories 4 --instances 3 --val-instances 1 --shape 20x48x48 --noise-terms 1 --shard-videos 2 --threads 2")
+SET = shlex.split(
+    "--categories 4 --instances 3 --val-instances 1 --shape 20x48x48 --noise-terms 1 --shard-videos 2 --threads 2"
+)
 Counts = Counter[str]
 
 
@@ -148,7 +150,11 @@ def damage(folder: Path, made: dict[str, Path], random: random.Random, counts: C
     counts["left to do, and said so"] += 1
     for path in store.rglob("*"):  # what the user is told to do
         name = str(path.relative_to(store))
-        known = wanted.get(name) == "folder" if path.is_dir() and not path.is_symlink() else path.is_file() and not path.is_symlink()
+        known = (
+            wanted.get(name) == "folder"
+            if path.is_dir() and not path.is_symlink()
+            else path.is_file() and not path.is_symlink()
+        )
         if not known and name.removesuffix("/more") not in said:
             raise WrongError(f"{path} is not named:\n{said}")
     for name in wanted:
