@@ -25,7 +25,7 @@ from vpngen.errors import ArgumentError
 from vpngen.rendering import completed
 from vpngen.spec import Spec
 from vpngen.store.formula import BACKEND, encode_params
-from vpngen.store.layout import FRESH_CHUNK, Layout, is_complete, read_spec, skeleton, tables
+from vpngen.store.layout import FRESH_CHUNK, Layout, is_complete, read_spec, skeleton, table_chunk
 
 if TYPE_CHECKING:
     from zarr.abc.store import ByteRequest
@@ -125,13 +125,7 @@ class SpecStore(Store):
         return [b"".join(encode_params(rows[i : i + 1], self.spec.format_version)) for i in range(len(rows))]
 
     def _draw_table(self, split: str, number: int, parameters: bool) -> dict[str, bytes]:
-        first, drawn = number * FRESH_CHUNK, {}
-        indices = np.arange(first, min(first + FRESH_CHUNK, self.spec.n_videos(split)))
-        for name, (values, _, _) in tables(self.spec, split, indices, parameters).items():
-            chunk = np.zeros((FRESH_CHUNK, *values.shape[1:]), values.dtype.newbyteorder("<"))
-            chunk[: len(values)] = values
-            drawn[name] = chunk.tobytes()
-        return drawn
+        return table_chunk(self.spec, split, number, FRESH_CHUNK, parameters)
 
     def list(self) -> AsyncIterator[str]:
         """Every key: as many as there are videos, one after the other."""
