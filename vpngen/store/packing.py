@@ -32,6 +32,8 @@ INDEX_BYTES: Final = 16
 MISSING: Final = 2**64 - 1
 """Offset and size of a chunk that is not there, in the index."""
 ZSTD_MAGIC: Final = (0xFD2FB528).to_bytes(4, "little")
+ZSTD_HEADER: Final = 18
+"""Bytes of the header of a zstd frame at most."""
 TOGETHER: Final = 256
 """Videos whose parameters are drawn at a time: arithmetic on arrays, where one alone costs hundreds of times its share."""
 

@@ -257,7 +257,8 @@ class _Work:
                             continue
                         problem = Problem(name, what)
                     except OSError as error:
-                        problem = Problem(name, f"cannot be read: {error.strerror}")
+                        large = error.errno == errno.EFBIG
+                        problem = Problem(name, what if large else f"cannot be read: {error.strerror}")
                     yield self.written(problem, fresh)
 
     def _tables(self) -> dict[str, dict[str, tuple[int, ...]]]:
