@@ -43,9 +43,11 @@ def _source(store_path: str | None, backend: str, split: str, options: dict[str,
             return np.asarray(view.video[index, t0 : t0 + t, y0 : y0 + y, x0 : x0 + x])
         except (ValueError, OSError, RuntimeError) as error:  # of zarr and its codecs
             shard = store.Shard(split, index // view.layout.shard_videos, 0, 0).key
+            if shard in str(error):
+                raise
             where = f"{store_path}/{shard}, video {index} of the {split} split"
             raise RunError(
-                f"{where}: {str(error).splitlines()[0]}; look at it with: vpngen verify {store_path}"
+                f"{where}: {str(error).partition(';')[0]}; look at it with: vpngen verify {store_path}"
             ) from error
 
     return view.spec, stored

@@ -144,6 +144,9 @@ class Shards(Sequence[Shard]):
                 return Shard(split, number - before, first, min(self.shard_videos, videos - first))
         raise IndexError(number)
 
+    def __iter__(self) -> Iterator[Shard]:
+        return map(self.__getitem__, range(len(self)))  # no generator: several threads take from it
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Sequence) or len(self) != len(other):
             return False
