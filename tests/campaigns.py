@@ -1,19 +1,14 @@
-"""Campaigns against stores, for as long as one likes: `python tests/campaigns.py all --seconds 600`.
+"""Long trials of stores by hand: `python -m tests.campaigns kill --seconds 600`; also `race` and `damage`. Prints counts.
 
-    kill     render, resume and `verify --repair`, killed at random moments; the command given again has to end with the same bytes
-    race     two to four processes on one store, whole or in slices; each ends well or says that another is at work
-    damage   bits, bytes, names and kinds of files changed; `verify` has to find it, `verify --render --repair` to mend it or name it
-
-It prints counts, and each case that went wrong with its seed; exit code 1 where there was one.
+Each trial works on a small store in a folder of its own, and the outcome is compared, file by file, with a store that
+nothing happened to. A trial that fails says so with its seed, and its folder stays.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import random
-import shlex
 import shutil
 import signal
 import subprocess
@@ -21,191 +16,206 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
-CODECS = ("none", "zstd", "formula")
-LIMIT = 60
-"""Seconds after which a command counts as hanging."""
-SET = shlex.split(
-    "--categories 4 --instances 3 --val-instances 1 --shape 20x48x48 --noise-terms 1 --shard-videos 2 --threads 2"
+sys.path.insert(0, str(Path(__file__).parent))
+
+import stores
+
+import vpngen
+from vpngen.store import CODECS
+
+SIZES: Final = (
+    "--categories",
+    "4",
+    "--instances",
+    "16",
+    "--val-instances",
+    "1",
+    "--shape",
+    "16x32x32",
+    "--shard-videos",
+    "4",
 )
-Counts = Counter[str]
+SPEC: Final = vpngen.perlin(4, 16, val_instances=1, shape=(16, 32, 32))
+COMMAND: Final = (sys.executable, "-m", "vpngen")
+DAMAGES: Final = ("flip", "cut", "delete", "swap", "folder", "link", "fifo", "extra", "foreign")
 
 
-class WrongError(Exception):
-    """Something that was promised did not hold."""
+def render(store: Path, codec: str, *more: str) -> list[str]:
+    return [*COMMAND, "render", str(store), *SIZES, "--codec", codec, "--backend", "reference", "--threads", "2", *more]
 
 
-def start(*words: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "vpngen", *map(str, words)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def verify(store: Path, *more: str) -> list[str]:
+    return [*COMMAND, "verify", str(store), "--backend", "reference", "--threads", "2", *more]
 
 
-def end(process: subprocess.Popen[str], *codes: int) -> tuple[int, str]:
-    """Exit code and output of a command; it has to end in time, with one of `codes`, and without a traceback."""
-    try:
-        said = process.communicate(timeout=LIMIT)[0]
-    except subprocess.TimeoutExpired:
-        process.kill()
-        raise WrongError(f"hangs: {process.args!r}") from None
-    if process.returncode not in codes or "Traceback" in said:
-        raise WrongError(f"exit code {process.returncode} of {process.args!r}:\n{said}")
-    return process.returncode, said
+def run(command: list[str], *expected: int) -> subprocess.CompletedProcess[str]:
+    """A command that ends, in one of the ways expected, without a traceback."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode in (expected or (0,)), f"{command}: {done.returncode}\n{done.stdout}{done.stderr}"
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
 
 
-def tree(root: Path) -> dict[str, str]:
-    """What a folder holds: kind or digest of everything, by name."""
-    found = {}
-    for path in sorted(root.rglob("*")):
-        kind = "link" if path.is_symlink() else "folder" if path.is_dir() else "" if path.is_file() else "no file"
-        found[str(path.relative_to(root))] = kind or hashlib.sha256(path.read_bytes()).hexdigest()
-    return found
+class Whole:
+    """Stores that nothing happened to, by codec, and what is in them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.paths = {codec: folder / f"{codec}.zarr" for codec in CODECS}
+        for codec, path in self.paths.items():
+            run(render(path, codec))
+        self.files = {codec: stores.tree(path) for codec, path in self.paths.items()}
+
+    def same(self, store: Path, codec: str) -> None:
+        """Raises AssertionError where a store has other files, or something is left beside it."""
+        found, wanted = stores.tree(store), self.files[codec]
+        assert found == wanted, sorted(n for n in {*found, *wanted} if found.get(n) != wanted.get(n))
+        assert [p.name for p in store.parent.iterdir()] == [store.name]
 
 
-def whole(folder: Path, store: Path, wanted: dict[str, str]) -> None:
-    found = tree(store)
-    if found != wanted:
-        differ = [name for name in sorted({*found, *wanted}) if found.get(name) != wanted.get(name)]
-        raise WrongError(f"{store}: not what an uninterrupted run writes: {differ[:5]}")
-    if left := [path.name for path in folder.iterdir() if path != store]:
-        raise WrongError(f"left beside the store: {left}")
+def kill(rng: random.Random, whole: Whole, folder: Path) -> Counter[str]:
+    """Kill `render` or `verify --repair` at random moments until one gets through, which has to leave it whole."""
+    codec, counts, store = rng.choice(CODECS), Counter[str](), folder / "set.zarr"
+    command = render(store, codec)
+    if rng.random() < 0.5:
+        shutil.copytree(whole.paths[codec], store)
+        for _ in range(6):
+            harm(rng, store, rng.choice(("flip", "delete", "cut")))
+        command = verify(store, "--repair")
+    longest = 2.0
+    for _ in range(6):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        try:
+            process.wait(rng.uniform(0.3, longest))
+            assert process.returncode == 0, process.communicate()[1]
+            counts["through"] += 1
+            break
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            counts["killed"] += 1
+    run(command)
+    whole.same(store, codec)
+    return counts
 
 
-def kill(folder: Path, made: dict[str, Path], random: random.Random, counts: Counts) -> None:
-    codec = random.choice(CODECS)
-    store, wanted = folder / "set.zarr", tree(made[codec])
-    render = ["render", store, "--codec", codec, *SET]
-    if random.random() < 0.4:  # a repair
-        shutil.copytree(made[codec], store)
-        for path in random.sample([p for p in sorted(store.rglob("c.*")) if p.is_file()], 3):
-            harm(path, random, ("flip", "cut", "remove"))
-        render = ["verify", store, "--render", "--repair"]
-    for _ in range(random.randint(1, 4)):
-        process = start(*render)
-        time.sleep(random.uniform(0.05, 1.6) if random.random() < 0.9 else 0)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        counts["kills" if process.returncode == -signal.SIGKILL else "ended before the kill"] += 1
-    end(start(*render), 0)
-    whole(folder, store, wanted)
-
-
-def race(folder: Path, made: dict[str, Path], random: random.Random, counts: Counts) -> None:
-    codec, n = random.choice(CODECS), random.randint(2, 4)
-    store, sliced = folder / "set.zarr", random.random() < 0.5
-    render = ["render", store, "--codec", codec, *SET]
-    processes = []
-    for i in range(n):
-        time.sleep(random.choice((0, 0, random.uniform(0, 0.3))))
-        processes.append(start(*render, *(["--slice", f"{i + 1}/{n}"] if sliced else [])))
-    busy = [end(process, 0, 3)[0] for process in processes].count(3)
-    counts["processes"] += n
-    counts["told that another is at work"] += busy
-    end(start(*render), 0)
-    whole(folder, store, tree(made[codec]))
-
-
-def harm(path: Path, random: random.Random, ways: tuple[str, ...]) -> str:
-    """Damage one file; gives the way."""
-    way = random.choice(ways)
-    data = bytearray(path.read_bytes())
-    if way == "flip":
-        data[random.randrange(len(data))] ^= 1 << random.randrange(8)
-        path.write_bytes(data)
-    elif way == "cut":
-        path.write_bytes(data[: random.randrange(len(data))])
-    elif way == "grow":
-        path.write_bytes(data + random.randbytes(random.randint(1, 100)))
+def race(rng: random.Random, whole: Whole, folder: Path) -> Counter[str]:
+    """Several processes on one store, with and without slices, some of them repairs. Together they complete it."""
+    codec, counts, store = rng.choice(CODECS), Counter[str](), folder / "set.zarr"
+    n = rng.randint(2, 4)
+    kind = rng.choice(("slices", "same", "repair"))
+    if kind == "repair":
+        shutil.copytree(whole.paths[codec], store)
+        for _ in range(6):
+            harm(rng, store, rng.choice(("flip", "delete", "cut")))
+        commands = [verify(store, "--repair") if i % 2 else render(store, codec) for i in range(n)]
+        rng.shuffle(commands)
     else:
+        commands = [render(store, codec, *([f"--slice={i + 1}/{n}"] if kind == "slices" else [])) for i in range(n)]
+    processes = [subprocess.Popen(c, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for c in commands]
+    for process in processes:
+        error = process.communicate(timeout=120)[1]
+        assert process.returncode in (0, 3), f"{process.args}: {process.returncode} {error}"
+        assert "Traceback" not in error and (process.returncode == 0 or "another process is writing" in error), error
+        counts[f"{kind} exit {process.returncode}"] += 1
+    run(verify(store, "--repair") if kind == "repair" else render(store, codec))
+    whole.same(store, codec)
+    return counts
+
+
+def harm(rng: random.Random, store: Path, how: str) -> str:
+    """Do harm of some kind to a file of a store; says which."""
+    files = sorted(p for p in store.rglob("*") if p.is_file() and not p.is_symlink() and p != store / "zarr.json")
+    path = rng.choice(files)
+    data = path.read_bytes()
+    if how == "flip" and data:
+        at = rng.randrange(len(data))
+        path.write_bytes(data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :])
+    elif how == "cut":
+        os.truncate(path, rng.randrange(len(data) or 1))
+    elif how == "swap":
+        other = rng.choice([p for p in files if p.name != path.name])
+        there = other.read_bytes()
+        other.write_bytes(data)
+        path.write_bytes(there)
+    elif how == "extra":
+        (store / rng.choice(("train/more", "val/video/c.99.0.0.0", "notes"))).write_bytes(b"x")
+    elif how == "foreign":
+        (path.parent / "else").symlink_to("/etc")
+    elif how in ("delete", "folder", "link", "fifo"):
         path.unlink()
-        if way == "folder":
-            path.mkdir()
-            (path / "more").mkdir()
-        elif way == "link":
-            path.symlink_to(random.choice(("/dev/zero", "/etc/hostname", "nowhere", path.parent)))
-        elif way == "fifo":
-            os.mkfifo(path)
-        elif way == "random":
-            path.write_bytes(random.randbytes(len(data)))
-    return way
+        {"folder": path.mkdir, "fifo": lambda: os.mkfifo(path), "link": lambda: path.symlink_to("/dev/zero")}.get(
+            how, int
+        )()
+    return str(path.relative_to(store))
 
 
-def damage(folder: Path, made: dict[str, Path], random: random.Random, counts: Counts) -> None:
-    codec = random.choice(CODECS)
-    store, wanted = folder / "set.zarr", tree(made[codec])
-    shutil.copytree(made[codec], store)
-    files = [path for path in sorted(store.rglob("*")) if path.is_file() and path != store / "zarr.json"]
-    ways = ("flip", "flip", "cut", "grow", "remove", "folder", "link", "fifo", "random")
-    done = [harm(path, random, ways) for path in random.sample(files, random.randint(1, 3))]
-    counts.update(done)
-    if tree(store) == wanted:
-        return
-    end(start("verify", store), 1)
-    code, said = end(start("verify", store, "--render", "--repair"), 0, 1)
-    if code == 0:
-        whole(folder, store, wanted)
-        counts["mended"] += 1
-        return
-    counts["left to do, and said so"] += 1
-    for path in store.rglob("*"):  # what the user is told to do
-        name = str(path.relative_to(store))
-        known = (
-            wanted.get(name) == "folder"
-            if path.is_dir() and not path.is_symlink()
-            else path.is_file() and not path.is_symlink()
-        )
-        if not known and name.removesuffix("/more") not in said:
-            raise WrongError(f"{path} is not named:\n{said}")
-    for name in wanted:
-        path = store / name
-        if wanted[name] != "folder" and path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        elif os.path.lexists(path) and (path.is_symlink() or not (path.is_file() or path.is_dir())):
-            path.unlink()
-    end(start("verify", store, "--render", "--repair"), 0)
-    whole(folder, store, wanted)
+def damage(rng: random.Random, whole: Whole, folder: Path) -> Counter[str]:
+    """Harm of several kinds: `verify` finds it, `--repair` mends it, or says what is to be removed by hand."""
+    codec, counts, store = rng.choice(CODECS), Counter[str](), folder / "set.zarr"
+    shutil.copytree(whole.paths[codec], store)
+    for how in rng.sample(DAMAGES, rng.randint(1, 3)):
+        harm(rng, store, how)
+        counts[how] += 1
+    changed = stores_differ(store, whole.files[codec])
+    run(verify(store), 1 if changed else 0)
+    done = run(verify(store, "--repair"), 0, 1)
+    counts["mended" if done.returncode == 0 else "left"] += 1
+    for line in done.stdout.splitlines() if done.returncode else ():
+        if line.startswith("damaged "):
+            assert "by hand" in line, line
+    if done.returncode:  # as it says
+        for path in sorted(store.rglob("*"), reverse=True):
+            name = str(path.relative_to(store))
+            wanted = name in whole.files[codec] or any(file.startswith(f"{name}/") for file in whole.files[codec])
+            if not wanted or (name in whole.files[codec] and (path.is_dir() or path.is_symlink())):
+                path.unlink() if path.is_symlink() or not path.is_dir() else path.rmdir()
+        run(verify(store, "--repair"))
+    whole.same(store, codec)
+    return counts
 
 
-CAMPAIGNS: dict[str, Callable[..., None]] = {"kill": kill, "race": race, "damage": damage}
+def stores_differ(store: Path, wanted: dict[str, bytes]) -> bool:
+    """Whether a store is not as it was; nothing is read that is no file."""
+    there = {
+        str(p.relative_to(store)): p
+        for p in store.rglob("*")
+        if p.is_symlink() or not p.is_dir() or not any(p.iterdir())
+    }
+    if set(there) != set(wanted):
+        return True
+    return any(p.is_symlink() or not p.is_file() or p.read_bytes() != wanted[name] for name, p in there.items())
 
 
-def cases(seconds: float, seed: int) -> Iterator[int]:
-    """Seeds of cases, one after the other, until the time is up."""
-    stop = time.monotonic() + seconds
-    while time.monotonic() < stop:
-        yield seed
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("campaign", choices=("kill", "race", "damage"))
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    campaign: Callable[[random.Random, Whole, Path], Counter[str]] = globals()[given.campaign]
+    home = Path(tempfile.mkdtemp(prefix="vpngen-campaign-"))
+    (home / "whole").mkdir()
+    whole, counts, failures = Whole(home / "whole"), Counter[str](), 0
+    end, seed = time.monotonic() + given.seconds, given.seed
+    while time.monotonic() < end:
+        folder = home / str(seed)
+        folder.mkdir()
+        try:
+            counts += campaign(random.Random(seed), whole, folder)
+            shutil.rmtree(folder)
+        except (AssertionError, subprocess.TimeoutExpired) as error:
+            failures += 1
+            print(f"seed {seed}, see {folder}: {error}", flush=True)
         seed += 1
-
-
-def main() -> int:
-    """Run the campaigns that are asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("campaign", choices=[*CAMPAIGNS, "all"])
-    parser.add_argument("--seconds", type=float, default=60, help="for each campaign")
-    parser.add_argument("--seed", type=int, default=0, help="of the first case")
-    options = parser.parse_args()
-    wrong = 0
-    with tempfile.TemporaryDirectory() as place:
-        made = {codec: Path(place) / codec for codec in CODECS}
-        for codec, store in made.items():
-            end(start("render", store, "--codec", codec, *SET), 0)
-        for name in CAMPAIGNS if options.campaign == "all" else [options.campaign]:
-            counts = Counts()
-            for seed in cases(options.seconds, options.seed):
-                folder = Path(place) / "case"
-                folder.mkdir()
-                try:
-                    CAMPAIGNS[name](folder, made, random.Random(seed), counts)
-                except WrongError as error:
-                    wrong += 1
-                    print(f"{name} {seed}: {error}", flush=True)
-                counts["cases"] += 1
-                shutil.rmtree(folder)
-            print(f"{name}: {', '.join(f'{value:,} {key}' for key, value in counts.items())}", flush=True)
-    print(f"{wrong} went wrong")
-    return int(wrong > 0)
+    print(f"{given.campaign}: {seed - given.seed} trials, {failures} failed; {dict(sorted(counts.items()))}")
+    if failures:
+        sys.exit(1)
+    shutil.rmtree(home)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -535,7 +535,9 @@ def test_a_formula_from_render_to_repair(run: Run, finished: Path, tmp_path: Pat
     shard.write_bytes(data)
     shown = run("preview", "a.zarr", "--indices", "1", "-o", "no.png")
     assert (shown.code, shown.out) == (1, "")
-    assert shown.err.startswith("Error: a formula chunk is damaged: its checksum does not match; `vpngen verify")
+    assert shown.err.startswith(
+        "Error: a.zarr/train/video/c.0.0.0.0, video 1 of the train split: a formula chunk is damaged: its checksum does not match; look at it with: vpngen verify"
+    )
     checked = run("verify", "a.zarr")
     assert checked.code == 1 and "c.0.0.0.0: damaged videos (videos 1 of train)" in checked.out
     assert run("verify", "a.zarr", "--repair").code == 0

@@ -16,6 +16,8 @@ from vpngen.errors import MissingError
 
 MOST_BYTES: Final = 2**26
 """The largest list, table or JSON that is read whole."""
+DEEPEST: Final = 8
+"""Folders within folders that are looked into."""
 
 
 @contextlib.contextmanager
@@ -161,9 +163,14 @@ class Folder:
         return next((path for path in (*above, whole) if path.is_symlink()), None)
 
     def open(self, name: str, flags: int = os.O_RDONLY) -> int:
-        """Open a regular file, see `open_regular`; one that is made gets the folders that it needs."""
-        with self._at(name, make=bool(flags & os.O_CREAT)) as (fd, last):
+        """Open a regular file, see `open_regular`."""
+        with self._at(name) as (fd, last):
             return open_regular(last, flags | os.O_NOFOLLOW, fd)
+
+    def make_way(self, name: str) -> None:
+        """Make the folders that something is to lie in, where they are not there."""
+        with self._at(name, make=True):
+            pass
 
     def read(self, name: str, most: int = MOST_BYTES) -> bytes:
         """The bytes of a regular file, see `read`."""
@@ -182,27 +189,26 @@ class Folder:
 
     def rename(self, name: str, new: str) -> None:
         """Give a file another name in its folder, in place of what has it, and make that last."""
-        with self._at(name) as (fd, last):
-            os.replace(last, new.rpartition("/")[2], src_dir_fd=fd, dst_dir_fd=fd)
+        with self._at(new) as (fd, last):
+            os.replace(name.rpartition("/")[2], last, src_dir_fd=fd, dst_dir_fd=fd)
             with contextlib.suppress(OSError):
                 os.fsync(fd)
 
-    def write(self, name: str, data: bytes, partial: str) -> None:
-        """Write a small file, whole or not at all, under the name `partial` first. Only one process may at a time."""
-        with self._at(name, make=True) as (fd, _), contextlib.suppress(FileNotFoundError):
-            os.unlink(partial.rpartition("/")[2], dir_fd=fd)  # what was left there, or a link to elsewhere
-        try:
-            with open(self.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            self.rename(partial, name)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                self.unlink(partial)
-            raise
+    def names(self, name: str) -> list[str]:
+        """The names of what a folder holds, in no order."""
+        with self._at(f"{name}/.") as (fd, _):
+            return os.listdir(fd)
 
-    def entries(self, name: str = "") -> list[os.DirEntry[str]]:
-        """What a folder holds, in no order; the entries know their kinds, and nothing else of them may be asked."""
-        with self._at(f"{name}/." if name else ".") as (fd, _), os.scandir(fd) as found:
-            return list(found)
+    def walk(self, name: str = "") -> Iterator[tuple[str, os.stat_result]]:
+        """All that lies below a folder, in no order, and what it is; no deeper than `DEEPEST`."""
+        inside = f"{name}/" if name else ""
+        found = []
+        with self._at(f"{inside}.") as (fd, _), os.scandir(fd) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):  # renamed or removed meanwhile
+                    found.append((f"{inside}{entry.name}", entry.stat(follow_symlinks=False)))
+        for path, status in found:
+            yield path, status
+            if stat.S_ISDIR(status.st_mode) and path.count("/") < DEEPEST:
+                with contextlib.suppress(FileNotFoundError):
+                    yield from self.walk(path)

@@ -362,6 +362,8 @@ def check(path: str | os.PathLike[str], fps: float = 25) -> Path:
     Raises:
         ArgumentError: an unknown suffix, a folder that is missing or closed to writing, `fps` out of range.
     """
+    if os.fspath(path).endswith(os.sep):
+        raise ArgumentError(f"names a folder; it must be a file that ends in one of {', '.join(FORMATS)}", "path", path)
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in FORMATS:

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import click
 
 from vpngen import __version__
-from vpngen.errors import ArgumentError, MissingError, RunError, VpngenError
+from vpngen.errors import ArgumentError, MissingError, RunError, VpngenError, renamed
 from vpngen.fields import WORD_OR_INTEGERS, Field
 
 EXIT_CODES = (
@@ -294,6 +294,14 @@ def _backends(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
     return complete("auto", *BACKENDS)(ctx, param, incomplete)
 
 
+def _known_backend(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """The name of a backend, also where nothing is to be rendered. Raises ArgumentError."""
+    from vpngen import backends
+
+    with renamed(backend=param.opts[-1]):
+        return backends.known(value)
+
+
 def bundle(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Several options as one decorator."""
     return lambda function: functools.reduce(lambda made, decorator: decorator(made), reversed(decorators), function)
@@ -303,7 +311,7 @@ format_option = click.option(
     "--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True, help="For people or machines."
 )  # fmt: skip
 backend_option = click.option(
-    "--backend", metavar="NAME", default="auto", show_default=True, shell_complete=_backends,
+    "--backend", metavar="NAME", default="auto", show_default=True, shell_complete=_backends, callback=_known_backend,
     help="One that `vpngen doctor` lists, or auto: the fastest here.",
 )  # fmt: skip
 threads_option = click.option("--threads", type=int, help="CPU threads.  [default: all CPUs]")

@@ -101,7 +101,7 @@ def take_spec(options: dict[str, Any]) -> tuple[Spec, str]:
         if preset is not None or given:
             other = "preset" if preset is not None else _named(next(iter(given)))
             raise ArgumentError("cannot be given beside --spec, which names the whole dataset", other)
-        specs = [_read_spec(file) for file in files]
+        specs = [read_spec_file(file) for file in files]
         spec = mixed(*specs) if len(specs) > 1 else specs[0]
         return spec, f"{spec.generator.name}-{spec.fingerprint[:8]}"
     generator = _generator(preset, given)
@@ -148,7 +148,7 @@ def _plain(spec: Spec, preset: str | None, given: dict[str, Any]) -> bool:
     return as_usual and not made_of_files and spec == Spec.make(kind.name, **counts)
 
 
-def _read_spec(file: TextIO) -> Spec:
+def read_spec_file(file: TextIO) -> Spec:
     """The spec in a JSON file: alone, or where `vpngen info --format json` puts it."""
     from vpngen.spec import Spec
 

@@ -9,7 +9,7 @@ import click
 
 from vpngen.cli.base import backend_option, bundle, cli, digits, reader
 from vpngen.cli.dataset import dataset_options, no_dataset, take_spec, warm
-from vpngen.errors import ArgumentError, ConflictError
+from vpngen.errors import ArgumentError, ConflictError, RunError
 
 if TYPE_CHECKING:
     from vpngen.preview import Source
@@ -39,7 +39,16 @@ def _source(store_path: str | None, backend: str, split: str, options: dict[str,
 
     def stored(index: int, window: Any, *, split: str) -> Any:
         (t0, _, y0, x0, _), (t, y, x) = window.pack(view.spec.shape)
-        return np.asarray(view.video[index, t0 : t0 + t, y0 : y0 + y, x0 : x0 + x])
+        try:
+            return np.asarray(view.video[index, t0 : t0 + t, y0 : y0 + y, x0 : x0 + x])
+        except (ValueError, OSError, RuntimeError) as error:  # of zarr and its codecs
+            shard = store.Shard(split, index // view.layout.shard_videos, 0, 0).key
+            if shard in str(error):
+                raise
+            where = f"{store_path}/{shard}, video {index} of the {split} split"
+            raise RunError(
+                f"{where}: {str(error).partition(';')[0]}; look at it with: vpngen verify {store_path}"
+            ) from error
 
     return view.spec, stored
 
