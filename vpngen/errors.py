@@ -49,7 +49,7 @@ class ArgumentError(VpngenError, ValueError):
         value = os.fspath(self.value) if isinstance(self.value, os.PathLike) else self.value
         if getattr(value, "shape", None) == () and hasattr(value, "item"):
             value = value.item()  # of NumPy and torch
-        return f"`{self.argument}`{'' if value is ... else f' (={shown(value)})'} {self.problem}"
+        return f"`{self.argument[:100]}`{'' if value is ... else f' (={shown(value)})'} {self.problem}"
 
 
 @contextlib.contextmanager

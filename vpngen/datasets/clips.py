@@ -279,15 +279,17 @@ class _Clips(Dataset[Any]):
         height, width = sampling.sides[side]
         wanted = [(t0 + k * step) % info.frames for k in range(self.clip[0])]
         notes: list[str] = []
-        found = dict(decoding.frames(info, wanted, notes))
+        found = {  # one whole frame in memory at a time
+            k: _resized(frame[None, y0 : y0 + height, x0 : x0 + width], self.clip[1:])
+            for k, frame in decoding.frames(info, wanted, notes)
+        }
         if not found:
             which, why = f"{min(wanted)} to {max(wanted)}", f" ({notes[0]})" if notes else ""
             raise UnreadableError(f"{info.path}: none of the frames {which} can be decoded{why}")
-        cut = np.stack([found[k][y0 : y0 + height, x0 : x0 + width] for k in wanted if k in found])
-        clip = _resized(cut, self.clip[1:])
-        if len(cut) < len(wanted):
-            notes.append(f"{len(wanted) - len(cut)} of the {len(wanted)} frames of a clip cannot be decoded")
-            clip = clip[:, torch.arange(len(wanted)) % len(cut)]
+        clip = torch.cat([found[k] for k in wanted if k in found], 1)
+        if (count := clip.shape[1]) < len(wanted):
+            notes.append(f"{len(wanted) - count} of the {len(wanted)} frames of a clip cannot be decoded")
+            clip = clip[:, torch.arange(len(wanted)) % count]
         return clip.flip(-1) if flip else clip, notes
 
 

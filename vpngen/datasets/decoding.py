@@ -19,12 +19,13 @@ import itertools
 import math
 import os
 import re
+import struct
 import warnings
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -55,8 +56,13 @@ MOST_IMAGES: Final = 2**18
 """Of a folder: three hours."""
 MOST_MISSING: Final = 1000
 """Images at the beginning of a segment that may be missing."""
-CONTAINERS: Final = "asf,avi,av1,dv,flv,gif,h264,hevc,ivf,m4v,matroska,webm,mjpeg,mov,mp4,mpeg,mpegts,mpegvideo,mxf,nut,ogg,rm,swf,yuv4mpegpipe"
+CONTAINERS: Final = "asf,avi,flv,gif,h264,hevc,ivf,m4v,matroska,webm,mov,mp4,mpeg,mpegts,mpegvideo,ogg"
 """What is taken for a video, by its content. Playlists are not: they open other files, or the network."""
+BOXES: Final = frozenset(
+    (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf", b"edts", b"dinf", b"mvex", b"udta")
+)
+"""Of an MP4, those that hold boxes."""
+MORE_THAN_IT_HOLDS: Final = "it lists more frames than a file of its size can hold"
 IMAGE: Final = re.compile(r"image_(\d{5,})\.jpg")
 
 
@@ -238,7 +244,7 @@ def _indexed(path: Path) -> _Index:
         with contextlib.suppress(*_av()[1]):
             for packet in container.demux(video):
                 if (left := left - packet.size - 1) < 0:
-                    raise UnreadableError(f"{path} lists more frames than a file of its size holds")
+                    raise UnreadableError(f"{path} cannot be read: {MORE_THAN_IT_HOLDS}")
                 if len(head) < HEAD:
                     with contextlib.suppress(*_av()[1]):
                         head += [(f.pts, *_upright(f)) for f in packet.decode()]
@@ -308,7 +314,9 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     av, errors = _av()
     try:
         # Titles of old files are in any encoding, and do not matter here. PyAV takes them all from 19 on.
-        os.close(files.open_regular(path))
+        with open(files.open_regular(path), "rb") as file:
+            if _claimed(file) > os.fstat(file.fileno()).st_size:
+                raise ValueError(MORE_THAN_IT_HOLDS)
         titles = {} if int(av.__version__.partition(".")[0]) >= 19 else {"metadata_errors": "ignore"}
         local = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS, "max_pixels": str(MOST_PIXELS)}
         container = av.open(f"file:{path}", options=local, **titles)
@@ -324,6 +332,30 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
         videos[0].codec_context.thread_count = 1
         videos[0].codec_context.options = {"max_pixels": str(MOST_PIXELS)}
         yield container, videos[0]
+
+
+def _claimed(file: BinaryIO) -> int:
+    """The samples that the tables of an MP4 speak of, for which FFmpeg takes memory before it looks for them; 0 of other files."""
+    at, ends, claimed = 0, [os.fstat(file.fileno()).st_size], 0
+    if file.read(8)[4:] not in (b"ftyp", b"moov", b"moof", b"mdat", b"wide", b"free", b"skip", b"styp", b"sidx"):
+        return 0
+    while ends:
+        if at + 16 > ends[-1]:
+            at = ends.pop()
+            continue
+        file.seek(at)
+        size, kind, long = struct.unpack(">I4sQ", file.read(16))
+        head = 16 if size == 1 else 8
+        size = long if size == 1 else size or ends[-1] - at
+        end = min(at + max(size, head), ends[-1])
+        if kind in (b"stsz", b"trun"):
+            file.seek(at + head)
+            _, one, count = struct.unpack(">III", file.read(12).ljust(12, b"\0"))
+            claimed += one if kind == b"trun" else count * bool(one)  # else each has its size in the table
+        if kind in BOXES:
+            ends.append(end)
+        at = at + head if kind in BOXES else end
+    return claimed
 
 
 def _decoded(path: Path, key: tuple[int, int] | None, notes: list[str], wanted: int | None = None) -> Iterator[Any]:
