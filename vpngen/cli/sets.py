@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vpngen.cli.base import EXIT_CODES, Stop, backend_option, cli, format_option, show, table, threads_option
+from vpngen.cli.base import EXIT_CODES, Stop, Whole, backend_option, cli, format_option, show, table, threads_option
 from vpngen.cli.dataset import dataset_options, no_dataset, take_spec, warm
 from vpngen.errors import ArgumentError, MissingError, RunError
 from vpngen.units import duration_text, number_text, size_text
@@ -35,7 +35,7 @@ Row = tuple[str, str, dict[str, Any]]
 @backend_option
 @threads_option
 @click.option("--slice", default="1/1", metavar="I/N", help="Do slice I of N; the slices may run anywhere, at once.")
-@click.option("--shard-videos", type=int, help="Videos in a shard file.  [default: 32; formula: 1024]")
+@click.option("--shard-videos", type=Whole(), help="Videos in a shard file.  [default: 32; formula: 1024]")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, in videos, bytes and time, and do nothing.")
 @click.option("--overwrite", is_flag=True, help="Replace the store at OUT.")
 @format_option
