@@ -13,6 +13,7 @@ import functools
 import hashlib
 import json
 import math
+import os
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from vpngen.datasets.decoding import Frames, UnreadableError
 from vpngen.errors import ArgumentError, RunError, VpngenError
 from vpngen.sampling import Augment, Deal, Sampling, augmentation
 from vpngen.stream.dataset import given_ranks, ranks_here
-from vpngen.stream.place import MOST_EPOCHS, Owner
+from vpngen.stream.place import MOST_EPOCHS, Owner, same_process
 
 X10_SCALE: Final = 7 / 8
 """What of the short side is cut where no scales are said, except from the centre. The recipe of seed 000 cuts 112 pixels; the usual
@@ -69,6 +70,7 @@ class _Loader:
 
     def _batches(self, reader: DataLoader[Any]) -> Iterator[list[Any]]:
         """The entries of each batch; the failures that come with it are kept, and errors are raised here."""
+        process = os.getpid()
         for batch in workers.iteration(reader):
             if isinstance(batch, VpngenError):
                 try:
@@ -78,6 +80,7 @@ class _Loader:
             *entries, failures = batch
             self.failures.update(failures)
             yield entries
+            same_process(process)
 
 
 class VideoLoader(_Loader):
