@@ -413,7 +413,7 @@ BAD: list[tuple[str, str]] = [
     ("render a.zarr b.zarr", "unexpected extra argument (b.zarr)"),
     ("render file/b.zarr", "`OUT` (='file/b.zarr'); 'file' is a file, not a folder"),
     ("render a\udcff.zarr", "`OUT` (='a\\udcff.zarr') is not valid UTF-8"),
-    ("render --spec absent.json", "'--spec': 'absent.json': No such file"),
+    ("render --spec absent.json", "`--spec` (='absent.json') cannot be read: No such file"),
     ("render --spec file", "`--spec` (='file') holds no spec as JSON"),
     ("render --spec bytes", "`--spec` (='bytes') holds no spec as JSON"),
     ("render --spec newer.json", "`--spec` (='newer.json'); `format_version` (=2) is newer than this vpngen; upgrade"),

@@ -15,9 +15,13 @@ from typing import Any, Final
 from vpngen.errors import MissingError
 
 MOST_BYTES: Final = 2**26
-"""The largest list, table or JSON that is read whole."""
+"""The largest list or table that is read whole."""
 DEEPEST: Final = 8
 """Folders within folders that are looked into."""
+MOST_JSON_BYTES: Final = 2**27
+"""The largest JSON: that of Kinetics-700 has 80 MB."""
+MOST_VALUES: Final = 2**23
+"""Values in a JSON, each of which takes tens of bytes of memory."""
 
 
 @contextlib.contextmanager
@@ -121,6 +125,20 @@ def read(path: str | Path, most: int = MOST_BYTES, dir_fd: int | None = None, fl
     if max(size, len(data)) > most:
         raise OSError(errno.EFBIG, f"Larger than the {most:,} bytes that such a file may have", str(path))
     return data
+
+
+def parse_json(data: bytes | str) -> Any:
+    """The value that a JSON text stands for.
+
+    Raises:
+        ValueError: no JSON; too many values, levels or digits.
+    """
+    if sum(map(data.count, b"[{," if isinstance(data, bytes) else "[{,")) > MOST_VALUES:  # type: ignore[arg-type]
+        raise ValueError(f"more than {MOST_VALUES:,} values")
+    try:
+        return json.loads(data)
+    except RecursionError:
+        raise ValueError("too many levels of lists and objects") from None
 
 
 class Folder:

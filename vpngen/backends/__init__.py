@@ -117,4 +117,4 @@ def choose(name: str, generator: Generator | None = None) -> Backend:
     return backend
 
 
-__all__ = ["BACKENDS", "Auto", "Backend", "choose", "kernels", "load"]
+__all__ = ["BACKENDS", "Auto", "Backend", "choose", "kernels", "known", "load"]

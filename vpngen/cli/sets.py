@@ -7,11 +7,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from vpngen.cli.base import EXIT_CODES, Stop, backend_option, cli, format_option, show, table, threads_option
+from vpngen.cli.base import EXIT_CODES, Stop, Whole, backend_option, cli, format_option, show, table, threads_option
 from vpngen.cli.dataset import dataset_options, no_dataset, read_spec_file, take_spec, warm
 from vpngen.errors import ArgumentError, MissingError, RunError
 from vpngen.units import duration_text, number_text, size_text
@@ -37,7 +37,7 @@ Row = tuple[str, str, dict[str, Any]]
 @backend_option
 @threads_option
 @click.option("--slice", default="1/1", metavar="I/N", help="Do slice I of N; the slices may run anywhere, at once.")
-@click.option("--shard-videos", type=int, help="Videos in a shard file.  [default: 32; formula: 1024]")
+@click.option("--shard-videos", type=Whole(), help="Videos in a shard file.  [default: 32; formula: 1024]")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, in videos, bytes and time, and do nothing.")
 @click.option("--overwrite", is_flag=True, help="Replace the store at OUT.")
 @format_option
@@ -205,14 +205,14 @@ def _facts(spec: Spec) -> list[Row]:
 @click.option(
     "--spec",
     "spec_file",
-    type=click.File(encoding="utf-8"),
+    type=click.Path(allow_dash=True),
     help="What it holds, as JSON, where its root zarr.json is damaged.",
 )
 @backend_option
 @threads_option
 @format_option
 def verify(
-    store_path: str, compare: bool, repair: bool, spec_file: TextIO | None, backend: str, threads: int | None, form: str
+    store_path: str, compare: bool, repair: bool, spec_file: str | None, backend: str, threads: int | None, form: str
 ) -> None:
     """Check every file of a store, and repair what is damaged.
 

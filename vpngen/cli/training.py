@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import json
 import os
 import signal
 import sys
@@ -15,18 +14,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vpngen import files
 from vpngen.cli import base
 from vpngen.cli.base import (
     EXIT_CODES,
     OptionsOf,
+    Real,
     SectionOption,
+    Whole,
     cli,
     complete,
     field_options,
     format_option,
     numbers,
+    real,
     shape_of,
     show,
+    whole,
 )
 from vpngen.cli.dataset import no_dataset, take_spec, training_dataset_options, warm
 from vpngen.errors import ArgumentError, MissingError
@@ -36,7 +40,7 @@ if TYPE_CHECKING:
 
 RESUMES = " It goes on from its last checkpoint when the same command is given again."
 _path = click.Path(path_type=Path)
-_integers = numbers(int, "whole numbers")
+_integers = numbers(whole, "whole numbers")
 
 
 def _settings(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, Any] | None:
@@ -48,7 +52,7 @@ def _settings(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
             raise click.BadParameter(f"{text!r} must be NAME=VALUE, such as shortcut=A", ctx, param)
         made[key] = value
         with contextlib.suppress(ValueError):
-            made[key] = json.loads(value)
+            made[key] = files.parse_json(value)
     return made or None
 
 
@@ -56,7 +60,7 @@ def _normalization(ctx: click.Context, param: click.Parameter, value: str | None
     """A name, or three numbers."""
     from vpngen.sampling import NORMALIZATIONS
 
-    parse = numbers(float, f"one of {', '.join(NORMALIZATIONS)}, or three numbers")
+    parse = numbers(real, f"one of {', '.join(NORMALIZATIONS)}, or three numbers")
     return value if value in NORMALIZATIONS else parse(ctx, param, value)
 
 
@@ -97,7 +101,7 @@ _network = functools.partial(click.option, cls=SectionOption, section="Which net
 _runtime = functools.partial(click.option, cls=SectionOption, section="Where it runs")
 runtime_options = base.bundle(
     _runtime("--device", default="auto", show_default=True, shell_complete=complete("auto", "cpu", "cuda"), help="auto, cpu, cuda or cuda:N; a rank of torchrun has its own GPU."),
-    _runtime("--grad-accum-steps", type=int, default=1, show_default=True, help="Parts in which a batch goes through the network, where memory is short."),
+    _runtime("--grad-accum-steps", type=Whole(), default=1, show_default=True, help="Parts in which a batch goes through the network, where memory is short."),
     _runtime("--compile/--no-compile", default=False, help="torch.compile.  [default: no-compile]"),
     _runtime("--precision", type=click.Choice(["auto", "bf16", "fp32"]), default="auto", show_default=True, help="auto: bf16 on a GPU that has it."),
     format_option,
@@ -112,7 +116,7 @@ run_options = base.bundle(
 )  # fmt: skip
 data_options = base.bundle(
     click.option("--dataset", cls=OptionsOf, made=lambda _: _data_options()),
-    _runtime("--num-workers", type=click.IntRange(0), help="Processes that decode videos; 0 for none.  [default: the CPUs of a rank, at most 8]"),
+    _runtime("--num-workers", type=Whole(0), help="Processes that decode videos; 0 for none.  [default: the CPUs of a rank, at most 8]"),
 )  # fmt: skip
 
 
@@ -120,9 +124,9 @@ data_options = base.bundle(
 @click.argument("out", type=_path, required=False)
 @click.option("--store", "path", type=_path, metavar="STORE", help="Read the clips of a rendered set.")
 @run_options
-@click.option("--samples-per-epoch", type=click.IntRange(1), help="Clips of an epoch.  [default: one of every video]")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of weights, order and crops.")
-@click.option("--threads", type=int, help="CPU threads that render.  [default: all CPUs]")
+@click.option("--samples-per-epoch", type=Whole(1), help="Clips of an epoch.  [default: one of every video]")
+@click.option("--seed", type=Whole(0), default=0, show_default=True, help="Of weights, order and crops.")
+@click.option("--threads", type=Whole(), help="CPU threads that render.  [default: all CPUs]")
 @training_dataset_options
 def train(
     out: Path | None, path: Path | None, samples_per_epoch: int | None, seed: int, threads: int | None, form: str,
@@ -171,7 +175,7 @@ def train(
 @data_options
 @click.option("--splits", "split", callback=_integers, default="1", show_default=True, metavar="N,...", help="Official splits; each is a run of its own.")  # fmt: skip
 @click.option("--seeds", "seed", callback=_integers, default="0", show_default=True, metavar="N,...", help="Of head, order and crops; each is a run of its own.")  # fmt: skip
-@click.option("--val-fraction", type=float, default=0.0, show_default=True, help="Share of the training videos, by group, that validation takes in place of the test videos; of a plain folder it is the test, the same for all seeds.")  # fmt: skip
+@click.option("--val-fraction", type=Real(), default=0.0, show_default=True, help="Share of the training videos, by group, that validation takes in place of the test videos; of a plain folder it is the test, the same for all seeds.")  # fmt: skip
 @run_options
 def finetune(
     out: Path | None, split: tuple[int, ...], seed: tuple[int, ...], val_fraction: float, form: str, **options: Any
@@ -221,7 +225,7 @@ def finetune(
 @data_options
 @click.option("--splits", "split", callback=_integers, metavar="N,...", help="Of which split the test videos are, for each of WEIGHTS.  [default: that it was trained on]")  # fmt: skip
 @click.option("--clip", callback=shape_of, metavar="TxHxW", help="Frames, height, width.  [default: those it was trained on]")  # fmt: skip
-@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Windows that go through the network at once.")  # fmt: skip
+@click.option("--batch-size", type=Whole(1), default=32, show_default=True, help="Windows that go through the network at once.")  # fmt: skip
 @click.option("-o", "--out", type=_path, metavar="FILE", help="Write the metrics as JSON.")
 @click.option("--results", type=_path, metavar="FILE", help="Write the scores of one of WEIGHTS as 3D-ResNets-PyTorch does.")  # fmt: skip
 @runtime_options
