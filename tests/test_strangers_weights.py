@@ -92,7 +92,7 @@ def test_what_a_file_names_is_not_imported(
     for command in (
         ("evaluate", path),
         ("train", "out", "--init-from", path),
-        ("finetune", "out", "--init-from", path, *data),
+        ("finetune", "out", "--init-from", path, *data, "--batch-size", "2"),
     ):
         done = run(*command)
         assert done.code == 3 and done.err.count("\n") == 1, done.err
@@ -256,7 +256,7 @@ FILES: dict[str, tuple[Callable[[], bytes], str]] = {
     "a header of absurd length": (lambda: header({}, length=2**63), "header"),
     "a header longer than the file": (lambda: header({}, length=10**6), "header"),
     "a header of a million tensors": (
-        lambda: header({f"{i}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(10**5)}), "100,000 tensors"),
+        lambda: header({f"{i}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(4 * 10**4)}), "40,000 tensors"),
     "an absurd shape": (
         lambda: header({"a": {"dtype": "F32", "shape": [2, 10**18], "data_offsets": [0, 4]}}, ONE), "damaged"),
     "more than the file": (
