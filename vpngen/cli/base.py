@@ -253,10 +253,10 @@ def _plain(text: str) -> str:
 
 
 class Whole(click.types.IntParamType):
-    """The type of an option that takes an integer from `least` on; see `whole`."""
+    """The type of an option that takes an integer from `least` to `most`; None for no limit. See `whole`."""
 
-    def __init__(self, least: int | None = None) -> None:
-        self.least = least
+    def __init__(self, least: int | None = None, most: int | None = None) -> None:
+        self.least, self.most = least, most
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """The integer. Raises BadParameter."""
@@ -264,8 +264,12 @@ class Whole(click.types.IntParamType):
             number = whole(value) if isinstance(value, str) else int(value)
         except ValueError:
             self.fail(f"{shown(value, 40)} is not a valid integer, in digits from 0 to 9.", param, ctx)
-        if self.least is not None and number < self.least:
-            self.fail(f"{shown(number, 40)} is not in the range x>={self.least}.", param, ctx)
+        least, most = self.least, self.most
+        if (least is not None and number < least) or (most is not None and number > most):
+            limits = f"{'' if least is None else f'{least}<='}x{'' if most is None else f'<={most}'}"
+            self.fail(
+                f"{shown(number, 40)} is not in the range {limits if most is not None else f'x>={least}'}.", param, ctx
+            )
         return number
 
 

@@ -125,9 +125,7 @@ data_options = base.bundle(
 @click.argument("out", type=_path, required=False)
 @click.option("--store", "path", type=_path, metavar="STORE", help="Read the clips of a rendered set.")
 @run_options
-@click.option(
-    "--samples-per-epoch", type=Whole(1, 2**48), help="Clips of an epoch.  [default: one of every video]"
-)
+@click.option("--samples-per-epoch", type=Whole(1, 2**48), help="Clips of an epoch.  [default: one of every video]")
 @click.option("--seed", type=Whole(0, 2**64 - 1), default=0, show_default=True, help="Of weights, order and crops.")
 @click.option("--threads", type=Whole(), help="CPU threads that render.  [default: all CPUs]")
 @training_dataset_options
