@@ -496,7 +496,7 @@ def real(tmp_path: Path, cls: Any, workers: int) -> Any:
 @pytest.mark.parametrize("make", ["clips", VideoLoader, WindowLoader])
 def test_a_forked_child_does_not_take_from_its_parent(make: Any, workers: int, tmp_path: Path) -> None:
     loader = clips(workers) if make == "clips" else real(tmp_path, make, workers)
-    whole = [batch[0].clone() for batch in (clips(0) if make == "clips" else real(tmp_path, make, 0))]
+    whole = [batch[0].clone() for batch in (clips(0) if make == "clips" else real(tmp_path, make, workers))]
     live = iter(loader)
     first = next(live)[0].clone()
 
