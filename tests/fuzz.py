@@ -244,7 +244,8 @@ def of_metadata(folder: Path) -> Target:
         kind, (fields, seed) = made
         path = folder / ("w.pth" if kind == "pth" else "w.safetensors")
         if kind == "pth":
-            torch.save({"state_dict": tensors, "vpngen": fields}, path)
+            with contextlib.suppress(RecursionError):  # what cannot be saved by torch
+                torch.save({"state_dict": tensors, "vpngen": fields}, path)
         else:
             text = text_of(fields).encode(errors="replace").decode()
             save_file(tensors, path, {"vpngen": text, "format": "pt"})
