@@ -266,10 +266,8 @@ class Whole(click.types.IntParamType):
             self.fail(f"{shown(value, 40)} is not a valid integer, in digits from 0 to 9.", param, ctx)
         least, most = self.least, self.most
         if (least is not None and number < least) or (most is not None and number > most):
-            limits = f"{'' if least is None else f'{least}<='}x{'' if most is None else f'<={most}'}"
-            self.fail(
-                f"{shown(number, 40)} is not in the range {limits if most is not None else f'x>={least}'}.", param, ctx
-            )
+            limits = f"x>={least}" if most is None else f"{least}<=x<={most}"
+            self.fail(f"{shown(number, 40)} is not in the range {limits}.", param, ctx)
         return number
 
 
