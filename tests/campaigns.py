@@ -118,7 +118,7 @@ def race(rng: random.Random, whole: Whole, folder: Path) -> Counter[str]:
     processes = [subprocess.Popen(c, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for c in commands]
     for process in processes:
         error = process.communicate(timeout=120)[1]
-        assert process.returncode in (0, 3), f"{process.args}: {process.returncode} {error}"
+        assert process.returncode in (0, 3), f"{process.args!r}: {process.returncode} {error}"
         assert "Traceback" not in error and (process.returncode == 0 or "another process is writing" in error), error
         counts[f"{kind} exit {process.returncode}"] += 1
     run(verify(store, "--repair") if kind == "repair" else render(store, codec))

@@ -63,7 +63,9 @@ class Deadly:
             "os.truncate",
         ):
             return
-        if event == "open" and (not args[2] & (os.O_WRONLY | os.O_RDWR) or not os.path.isabs(args[0])):
+        if event == "open" and (
+            not args[2] & (os.O_WRONLY | os.O_RDWR) or not (isinstance(args[0], int) or os.path.isabs(args[0]))
+        ):
             return  # `_open` sees those within an open folder
         path = self._path(args[0], {"os.remove": 1, "os.rmdir": 1, "os.rename": 2, "os.mkdir": 2}.get(event), args)
         if not path.startswith(self.home):
@@ -224,6 +226,7 @@ class Scene:
         left = set(stores.pending(self.path, plan))
         problems = vpngen.verify(self.path, backend="reference", threads=1).problems if verify else ()
         damaged = {p.path for p in problems}
+        damaged |= {s.key for s in plan.shards for p in problems if p.split == s.split and s.first in p.videos}
         for shard in all_shards(self.spec, plan.layout):
             right = (self.path / shard.key).exists() and (self.path / shard.key).read_bytes() == self.whole[shard.key]
             assert right or shard.key in damaged or not verify, f"{shard.key} is not right, and verify finds nothing"

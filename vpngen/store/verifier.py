@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
 
 from vpngen import backends
 from vpngen.backends import Backend
@@ -48,18 +47,8 @@ from vpngen.store.packing import (
     render_shard,
     shard_digest,
 )
-from vpngen.store.targets.local import PARTIAL, LocalTarget, disk_errors, is_live, write_file
+from vpngen.store.targets.local import IN_THE_WAY, PARTIAL, LocalTarget, disk_errors, is_live, write_file
 
-_IN_THE_WAY: Final = (
-    errno.EISDIR,
-    errno.ENOTDIR,
-    errno.ELOOP,
-    errno.EINVAL,
-    errno.EEXIST,
-    errno.ENOTEMPTY,
-    errno.ENXIO,
-)
-"""What the system says where a link or a folder is in the place of a file: the rest can be repaired."""
 _Found = tuple["Problem | None", int]
 """What is wrong with a shard, and the bytes of its file."""
 
@@ -350,7 +339,7 @@ class _Work:
 def _in_the_way(error: RunError) -> str:
     """What is said of a link or folder that keeps a file from being repaired. Raises any other error."""
     cause = error.__cause__
-    if not isinstance(cause, OSError) or cause.errno not in _IN_THE_WAY:
+    if not isinstance(cause, OSError) or cause.errno not in IN_THE_WAY:
         raise error
     return f"not repaired, as {str(cause.filename)!r} is in the way ({cause.strerror}): remove it by hand"
 

@@ -40,6 +40,8 @@ from vpngen.store.targets.base import Target
 PARTIAL: Final = ".partial"
 """A shard while it is written. It is locked as long as its writer lives; unlocked, it is what a killed one left."""
 _NO_LOCKS: Final = (errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
+IN_THE_WAY: Final = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.EEXIST, errno.ENOTEMPTY, errno.ENXIO)
+"""What the system says where a link, a folder or the like is in the place of a file."""
 SPARE_BYTES: Final = 64 * 2**20
 """Disk space that a run leaves free."""
 PATIENCE: Final = 10.0
@@ -328,14 +330,24 @@ def open_partial(folder: Folder, key: str) -> int:
     if (fd := own(folder, key + PARTIAL)) is None:
         raise busy(folder.path / key)
     try:
-        with contextlib.suppress(OSError):  # there is no such file, none that may be opened, or something else
-            if is_live(folder, key):  # it has its name, but its owner has still to write the record
-                raise busy(folder.path / key)
+        if is_live(folder, key):  # it has its name, but its owner has still to write the record
+            raise busy(folder.path / key)
+    except (FileNotFoundError, PermissionError):
+        pass
+    except OSError as error:
+        if error.errno not in IN_THE_WAY:
+            _give_up(folder, key, fd)
+            raise
     except BaseException:
-        folder.unlink(key + PARTIAL)
-        os.close(fd)
+        _give_up(folder, key, fd)
         raise
     return fd
+
+
+def _give_up(folder: Folder, key: str, fd: int) -> None:
+    with contextlib.suppress(OSError):
+        folder.unlink(key + PARTIAL)
+    os.close(fd)
 
 
 def is_live(folder: Folder, name: str, remove: bool = False) -> bool:
