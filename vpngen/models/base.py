@@ -139,19 +139,27 @@ def make(name: str, num_classes: int, options: Mapping[str, Any]) -> nn.Module:
     num_classes = checks.integer("num_classes", num_classes, 1, MOST)
     if is_foreign(name):
         return _make_foreign(name, num_classes, options)
+    outline(name, num_classes, options)
     network, arguments = find(name)
-    checks.known("option", options, [field.name for field in dataclasses.fields(network.options)], name)
-    checked = network.options(**options)
-    with torch.device("meta"):  # which takes no memory, and draws no random numbers
-        count = sum(p.numel() for p in network(num_classes=num_classes, options=checked, **arguments).parameters())
-    if count > MOST_PARAMETERS:
-        what = f"of {num_classes:,} classes has {count:,} parameters with these options, and {MOST_PARAMETERS:,} are allowed"
-        raise ArgumentError(f"{what}; give a smaller `width`, or fewer classes", "name", name)
-    model = network(num_classes=num_classes, options=checked, **arguments)
+    model = network(num_classes=num_classes, options=network.options(**options), **arguments)
     for module in model.modules():
         if isinstance(module, nn.Conv3d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     model.initialize_head(model.get_submodule(model.head))
+    return model
+
+
+def outline(name: str, num_classes: int, options: Mapping[str, Any]) -> Network:
+    """One of `MODELS` without any numbers, on the meta device: it takes no memory, and draws nothing. Arguments and errors are those of `create_model`."""
+    network, arguments = find(name)
+    checks.integer("num_classes", num_classes, 1, MOST)
+    checks.known("option", options, [field.name for field in dataclasses.fields(network.options)], name)
+    with torch.device("meta"):
+        model = network(num_classes=num_classes, options=network.options(**options), **arguments)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    if count > MOST_PARAMETERS:
+        what = f"of {num_classes:,} classes has {count:,} parameters with these options, and {MOST_PARAMETERS:,} are allowed"
+        raise ArgumentError(f"{what}; give a smaller `width`, or fewer classes", "name", name)
     return model
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -74,8 +75,8 @@ class ModelInit:
     @property
     def normalization(self) -> dict[str, tuple[float, ...]]:
         """The `mean` and `std` of the clips that the weights were trained with, as far as they are known."""
-        seen = NORMALIZATIONS["imagenet"] if self.inflate is not None else self.parent.get("recipe", {})
-        return {name: tuple(seen[name]) for name in ("mean", "std") if name in seen}
+        seen = NORMALIZATIONS["imagenet"] if self.inflate is not None else self.parent.get("recipe") or {}
+        return {name: tuple(seen[name]) for name in ("mean", "std") if seen.get(name) is not None}
 
     def build(
         self, num_classes: int, seed: int, stages: int, clip: Shape, device: torch.device
@@ -92,7 +93,8 @@ class ModelInit:
         parent, path = self.parent or None, "inflate" if self.inflate else "init_from"
         with renamed(name="model", stages="freeze", path=path, state=path):
             if self.init_from is not None:
-                model = make_with(name, num_classes, options, self.init_from, head="replace")
+                with said_by(self.init_from, self.model is None and self.options is None):
+                    model = make_with(name, num_classes, options, self.init_from, head="replace")
             else:
                 model = make(name, num_classes, options)
             if self.inflate is not None:
@@ -126,6 +128,17 @@ def trusted(
         text = text if text.isprintable() and len(text) < 400 else "them as --model and --model-option"
         raise ConflictError(f"{str(path)!r} names {what}, which is code from elsewhere; give {text} if you trust it")
     return name, dict(usual if options is None else options)
+
+
+@contextlib.contextmanager
+def said_by(path: Path, file: bool) -> Iterator[None]:
+    """A network that cannot be made is the fault of the `file`, where that names it. Raises ConflictError."""
+    try:
+        yield
+    except ArgumentError as error:
+        if not file or error.argument not in ("name", "width"):
+            raise
+        raise ConflictError(f"the network that {str(path)!r} names cannot be made: {error}") from error
 
 
 def try_clip(model: nn.Module, about: Mapping[str, Any], clip: Shape, device: torch.device) -> None:

@@ -79,7 +79,7 @@ def check(value: Any, rule: Rule, where: str) -> None:
         good = rule(value)
     if not good:
         shown = repr(value)[:40] if isinstance(value, PLAIN) else f"a {type(value).__name__}"
-        raise ValueError(f"`{where[:80].lstrip('.')}` cannot be {shown}")
+        raise ValueError(f"`{where.lstrip('.')[:80]}` cannot be {shown}")
     for each in inner:
         check(each[1], each[2], each[0])
 
@@ -121,8 +121,8 @@ def check_about(metadata: Any) -> None:
             allowed = [field.name for field in dataclasses.fields(network.options)]
             checks.known("option", options, allowed, model["name"])
             network.options(**options)
-        about, where = about.get("parent"), f"{where}parent."
-        check(about, (dict, type(None)), where.rstrip("."))
+        about, where = about.get("parent"), f"{where}.parent"
+        check(about, (dict, type(None)), where)
 
 
 def checked(path: Path, metadata: Any) -> dict[str, Any]:

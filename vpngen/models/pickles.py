@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vpngen import files
 
-MOST_PICKLE: Final = 2**23
+MOST_PICKLE: Final = 2**22
 """Bytes of what a file says beside its tensors."""
 MAGIC: Final = 0x1950A86A20F9469CFC6C
 """What the form without a zip begins with, before torch 1.6."""

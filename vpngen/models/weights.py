@@ -28,12 +28,12 @@ from vpngen.models.base import (
     Network,
     State,
     bare,
-    create_model,
     find,
     find_head,
     head_name,
     is_foreign,
     make,
+    outline,
     reference_arch,
     within,
 )
@@ -222,8 +222,7 @@ def make_with(
     """
     read = read_weights(path)
     if not is_foreign(name):
-        with torch.device("meta"):  # a small file that speaks of a large network costs nothing
-            _fitted(make(name, num_classes, options), *read, path, head)
+        _fitted(outline(name, num_classes, options), *read, path, head)  # a small file may speak of a large network
     model = make(name, num_classes, options)
     _load(model, *read, path, head)
     return model
@@ -387,10 +386,10 @@ def _fitting(state: State, flat: bool = False) -> dict[str, Any] | None:
         if stem is None or stem.ndim != (4 if flat else 5) or not num_classes or (flat and not network.inflates):
             continue
         # No model may have such options, or no layer such tensors.
-        with contextlib.suppress(ArgumentError, LookupError, TypeError), torch.device("meta"):
+        with contextlib.suppress(ArgumentError, LookupError, TypeError):
             if (options := network.guess(own, **arguments)) is None:
                 continue
-            made = create_model(name, num_classes, **options).state_dict()
+            made = outline(name, num_classes, options).state_dict()
             if all(name.endswith(COUNTED) for name in _differences(own, _flattened(made) if flat else made)[0]):
                 return {"name": name, "options": options, "num_classes": num_classes}
     return None

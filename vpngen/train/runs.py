@@ -22,7 +22,7 @@ from vpngen.datasets.sets import DataConfig
 from vpngen.errors import ArgumentError, ConflictError, MissingError, renamed
 from vpngen.files import read, write_json
 from vpngen.models import read_weights
-from vpngen.models.initial import ModelInit, origin, trusted, try_clip
+from vpngen.models.initial import ModelInit, origin, said_by, trusted, try_clip
 from vpngen.models.weights import make_with
 from vpngen.sampling import AUGMENTATIONS, Augment
 from vpngen.spec import Spec
@@ -236,6 +236,7 @@ def evaluate(
         raise ArgumentError("are those of a `model`; give it as well", "options")
     metadata, trained, recipe = fine_tuned(weights)
     data, there = data or trained, metadata["classes"]
+    chosen = model is None and options is None
     name, options = trusted(metadata["model"], model, options, weights)
     about = {"name": name, "num_classes": len(there)}
     recipe = dataclasses.replace(recipe, clip=clip or recipe.clip)
@@ -248,7 +249,7 @@ def evaluate(
             f"{str(weights)!r} has {len(there)} classes, {why}; only the weights have {lacks}; only the videos {new}"
         )
     with ranks.joined(runtime.device) as device:
-        with renamed(name="model", path="weights"):
+        with renamed(name="model", path="weights"), said_by(weights, chosen):
             network = make_with(name, len(there), options, weights)
         try_clip(network.to(device), about, recipe.clip, device)
         batch, pinned = max(1, batch_size // runtime.grad_accum_steps), device.type == "cuda"
