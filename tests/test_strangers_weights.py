@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import os
@@ -135,6 +136,7 @@ FIELDS: dict[str, tuple[dict[str, Any], str]] = {
     "a seed beyond all": ({"seed": 2**64}, "`seed` cannot be 18446744073709551616"),
     "a recipe of words": ({"recipe": "wacv2022"}, "`recipe` cannot be 'wacv2022'"),
     "no recipe": ({"recipe": ...}, "lacks 'recipe'"),
+    "a recipe of nothing": ({"recipe": None}, "is damaged"),
     "a recipe of others": ({"recipe__speed": 1}, "`speed` is no field of a recipe"),
     "a mean of words": ({"recipe__mean": "grey"}, "`recipe.mean` cannot be 'grey'"),
     "a mean of two": ({"recipe__mean": [1, 2]}, "`recipe.mean` cannot be a list"),
@@ -252,6 +254,13 @@ GLOBALS = (
     "os system", "torch.hub load",
 )  # fmt: skip
 ONE = b"\x00" * 4
+
+
+def named(name: str) -> bytes:
+    """A call of a function by its name."""
+    return pth(b"\x80\x02c" + name.replace(" ", "\n").encode() + b"\n)R.", {})
+
+
 FILES: dict[str, tuple[Callable[[], bytes], str]] = {
     "a header of absurd length": (lambda: header({}, length=2**63), "header"),
     "a header longer than the file": (lambda: header({}, length=10**6), "header"),
@@ -285,8 +294,7 @@ FILES: dict[str, tuple[Callable[[], bytes], str]] = {
     "attributes of a name": (lambda: pth(b"\x80\x02ccollections\nCounter\nN}X\x06\x00\x00\x00updateNs\x86b.", {}), "damaged"),
     "a count of a type": (lambda: pth(b"\x80\x02ctorch\nFloatStorage\n\x8a\x05\xff\xff\xff\xff\x7f\x85R.", {}), "damaged"),
     "bytes alone": (lambda: b"\x80\x02" + b"]" * 3 * 10**5 + b".", "damaged"),
-    **{f"names {name}": (lambda name=name: pth(f"\x80\x02c{name}\n)R.".replace(" ", "\n").encode("latin1"), {}),
-        f"it names {name.replace(' ', '.')}") for name in GLOBALS},
+    **{f"names {name}": (functools.partial(named, name), f"it names {name.replace(' ', '.')}") for name in GLOBALS},
 }  # fmt: skip
 
 

@@ -75,8 +75,8 @@ class ModelInit:
     @property
     def normalization(self) -> dict[str, tuple[float, ...]]:
         """The `mean` and `std` of the clips that the weights were trained with, as far as they are known."""
-        seen = NORMALIZATIONS["imagenet"] if self.inflate is not None else self.parent.get("recipe", {})
-        return {name: tuple(seen[name]) for name in ("mean", "std") if name in seen}
+        seen = NORMALIZATIONS["imagenet"] if self.inflate is not None else self.parent.get("recipe") or {}
+        return {name: tuple(seen[name]) for name in ("mean", "std") if seen.get(name) is not None}
 
     def build(
         self, num_classes: int, seed: int, stages: int, clip: Shape, device: torch.device

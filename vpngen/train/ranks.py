@@ -22,7 +22,7 @@ wants the interpreter while that ends takes the process down (pytorch issue 1904
 
 SCARCE: Final = (
     "memoryerror", "allocate memory", "not enough memory", "start new thread", "too many open files", "unable to mmap", "ancdata",
-    "temporarily unavailable", "no file descriptors",
+    "temporarily unavailable", "no file descriptors", "could not execute a primitive",
 )  # fmt: skip
 """What errors of torch and of the system say where something is short."""
 
