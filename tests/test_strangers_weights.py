@@ -486,21 +486,6 @@ def test_counts_of_other_commands(run: Run, good: Path, tmp_path: Path, command:
     assert done.code == 2 and "Traceback" not in done.err, done.err
 
 
-@pytest.mark.parametrize(
-    "error", [MemoryError(), RuntimeError("can't start new thread"), OSError(24, "Too many open files"),
-              RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")],
-    ids=["memory", "thread", "files", "torch"],
-)  # fmt: skip
-def test_what_is_short_is_said(run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    def short(*_: Any, **__: Any) -> Any:
-        raise error
-
-    monkeypatch.setattr("vpngen.train.fitting._Run.one_step", short)
-    done = run("train", "out", *SMALL)
-    assert done.code == 4 and "there is not enough memory, or there are too few threads or open files" in done.err
-    assert done.err.splitlines()[-1].startswith("Error: "), done.err
-
-
 def test_a_board_that_cannot_be_written_is_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def short(*_: Any, **__: Any) -> Any:
         raise RuntimeError("can't start new thread")

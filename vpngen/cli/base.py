@@ -111,9 +111,9 @@ def scarce(error: BaseException | None) -> str | None:
     """What the machine has too little of, and what to do, where an error or what caused it says so; None for any other."""
     while error is not None:
         text, number = str(error).lower(), error.errno if isinstance(error, OSError) else None
-        if number in (errno.EMFILE, errno.ENFILE) or "too many open files" in text:
+        if number in (errno.EMFILE, errno.ENFILE) or any(words in text for words in _NO_FILES):
             return "too many open files for this process; raise `ulimit -n`, to 1024 say, or give fewer --threads"
-        if "can't start new thread" in text or "cannot create thread" in text or number == errno.EAGAIN:
+        if number == errno.EAGAIN or any(words in text for words in _NO_THREADS):
             return "no more threads or processes can be started here; give fewer --threads, or raise `ulimit -u`"
         if isinstance(error, MemoryError) or number == errno.ENOMEM or any(words in text for words in _NO_MEMORY):
             return "not enough memory; give fewer --threads, smaller batches or videos, or use a machine with more"
@@ -121,9 +121,12 @@ def scarce(error: BaseException | None) -> str | None:
     return None
 
 
+_NO_FILES = ("too many open files", "no file descriptors", "items of ancdata")
+_NO_THREADS = ("can't start new thread", "cannot create thread", "resource temporarily unavailable")
 _NO_MEMORY = (
     "can't allocate memory", "cannot allocate memory", "unable to allocate", "allocation error", "out of memory", "bad_alloc",
-    "failed to map segment", "cannot create decompression context", "not enough memory",
+    "failed to map segment", "cannot create decompression context", "not enough memory", "unable to mmap",
+    "could not execute a primitive",
 )  # fmt: skip
 
 

@@ -136,9 +136,8 @@ class Folder:
         except Exception as error:
             name = repr(str(self.path and self.path / CHECKPOINT))
             why = type(error).__name__ if isinstance(error, KeyError) else str(error).partition("\n")[0][:200]
-            raise ConflictError(
-                f"{name} is no checkpoint of a run, or damaged; move it away to begin again ({why})"
-            ) from error
+            what = f"{name} is no checkpoint of a run, or damaged; move it away to begin again ({why})"
+            raise ConflictError(what) from error
 
     # --- the log
 

@@ -181,9 +181,8 @@ class Evaluation:
             classes, videos = tuple(fields["classes"]), {}
             label = within(0, len(classes) - 1)
             for name, video in fields["videos"].items():
-                check(
-                    video, {"label": label, "top": [lambda pair: len(pair) == 2 and label(pair[0])]}, f"videos.{name}"
-                )
+                pair = {"label": label, "top": [lambda pair: len(pair) == 2 and label(pair[0])]}
+                check(video, pair, f"videos.{name}")
                 top = tuple((int(c), float(score)) for c, score in video["top"])
                 videos[name] = Outcome(**{**video, "top": top})
                 if bool(top) != bool(videos[name].windows):

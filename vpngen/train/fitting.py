@@ -156,7 +156,6 @@ class _State:
         return f"epoch {self.epoch}" + (f", step {self.steps} of the next" if self.steps else "")
 
 
-@ranks.enough()
 def fit(
     model: nn.Module,
     train: Batches,

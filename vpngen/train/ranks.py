@@ -12,19 +12,12 @@ from typing import Any, Final
 import torch
 import torch.distributed as dist
 
-from vpngen.errors import ArgumentError, MissingError, RunError
+from vpngen.errors import ArgumentError, RunError
 from vpngen.stream.tensors import device_of
 
 LETTING_GO: Final = 0.5
 """Seconds until the threads of gloo have let go of what they sent. DDP keeps them beyond the end of their group, and one that
 wants the interpreter while that ends takes the process down (pytorch issue 190489)."""
-
-
-SCARCE: Final = (
-    "memoryerror", "allocate memory", "not enough memory", "start new thread", "too many open files", "unable to mmap", "ancdata",
-    "temporarily unavailable", "no file descriptors", "could not execute a primitive",
-)  # fmt: skip
-"""What errors of torch and of the system say where something is short."""
 
 
 def world() -> tuple[int, int]:
@@ -131,22 +124,6 @@ def share_buffers(model: torch.nn.Module) -> None:
     if world()[1] > 1:
         for buffer in model.buffers():
             dist.broadcast(buffer, 0)
-
-
-@contextlib.contextmanager
-def enough() -> Iterator[None]:
-    """Errors for want of memory, threads or open files are MissingErrors, whoever raised them."""
-    try:
-        yield
-    except (MemoryError, OSError, RuntimeError) as error:
-        text = f"{type(error).__name__}: {error}" if isinstance(error, MemoryError) else str(error)
-        line = next((line for line in text.splitlines() if any(word in line.lower() for word in SCARCE)), None)
-        if line is None:
-            raise
-        raise MissingError(
-            f"there is not enough memory, or there are too few threads or open files: {line.strip()[:200]}; give smaller batches or "
-            "clips, fewer workers or threads, or raise the limits (`ulimit -a`)"
-        ) from error
 
 
 def lost(error: BaseException) -> bool:

@@ -69,7 +69,6 @@ class Runtime:
         one_of("precision", self.precision, PRECISIONS)
 
 
-@ranks.enough()
 def initialize(
     source: Spec | Path,
     out: Path,
@@ -120,7 +119,6 @@ def initialize(
         return _fit("train", out, model, (train, val), recipe, runtime, device, made, more, **watch)
 
 
-@ranks.enough()
 def finetune(
     data: DataConfig,
     out: Path,
@@ -178,9 +176,7 @@ def finetune(
             failures = {k: v for some in ranks.gathered(train.failures | val.failures) for k, v in some.items()}
             if len(failures) > known and ranks.is_main():
                 before: dict[str, str] = {}
-                with contextlib.suppress(
-                    OSError, ValueError, RecursionError
-                ):  # what the run wrote before it was stopped
+                with contextlib.suppress(OSError, ValueError, RecursionError):  # of a run that was stopped
                     found = json.loads(read(listed))
                     before = {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
                 write_json(listed, before | failures)
@@ -199,7 +195,6 @@ def finetune(
         return found
 
 
-@ranks.enough()
 def evaluate(
     weights: Path,
     runtime: Runtime,
