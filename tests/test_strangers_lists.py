@@ -375,10 +375,10 @@ def test_numbers_are_in_the_digits_of_keyboards(number: str, run: Run) -> None:
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("train --samples-per-epoch 0", "'--samples-per-epoch': 0 is not in the range x>=1"),
+        ("train --samples-per-epoch 0", "'--samples-per-epoch': 0 is not in the range 1<=x"),
         ("verify nothing.zarr --backend nonsense", "`--backend` (='nonsense') must be auto or one of"),
         ("preview nothing.zarr --backend nonsense", "`--backend` (='nonsense') must be auto or one of"),
-        ("preview --categories 4 -o p.png/", "`--out` (='p.png/') must end in"),
+        ("preview --categories 4 -o p.png/", "`--out` (='p.png/') names a folder"),
         ("render --instances " + "9" * 100_000, "is not a valid integer"),
         ("train --model-option a=" + DEEP, "Error"),
     ],

@@ -82,6 +82,7 @@ def noted_signals() -> Iterator[list[int]]:
 
 def main() -> NoReturn:
     """Run the command line; every expected error is one message and an exit code."""
+    sys.unraisablehook = _unraisable
     try:
         for number in _SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup and job control may have set it
@@ -107,6 +108,12 @@ def main() -> NoReturn:
         sys.exit(RunError.exit_code)
 
 
+def _unraisable(what: Any) -> None:
+    """Of what Python can only print, for want of memory is told already, by what could not be done."""
+    if not isinstance(what.exc_value, MemoryError):
+        sys.__unraisablehook__(what)
+
+
 def scarce(error: BaseException | None) -> str | None:
     """What the machine has too little of, and what to do, where an error or what caused it says so; None for any other."""
     while error is not None:
@@ -126,7 +133,7 @@ _NO_THREADS = ("can't start new thread", "cannot create thread", "resource tempo
 _NO_MEMORY = (
     "can't allocate memory", "cannot allocate memory", "unable to allocate", "allocation error", "out of memory", "bad_alloc",
     "failed to map segment", "cannot create decompression context", "not enough memory", "unable to mmap",
-    "could not execute a primitive",
+    "could not execute a primitive", "could not create a primitive", "error return without exception set",
 )  # fmt: skip
 
 
