@@ -47,9 +47,10 @@ class Deadly:
         self.synced = {self._inode(p) for p in home.rglob("*") if p.is_file()}
         self.renames: list[tuple[str, str, str]] = []  # from, to, a link to what was at `to` before
         self.lock, self.dying = threading.RLock(), 0
-        self.write, self.fsync = os.write, os.fsync
+        self.write, self.fsync, self.open = os.write, os.fsync, os.open
         setattr(os, "write", self._write)  # noqa: B010 (a type checker knows better)
         setattr(os, "fsync", self._fsync)  # noqa: B010
+        setattr(os, "open", self._open)  # noqa: B010
         sys.addaudithook(self._hook)
 
     def _hook(self, event: str, args: tuple[Any, ...]) -> None:
@@ -62,8 +63,10 @@ class Deadly:
             "os.truncate",
         ):
             return
-        if event == "open" and not args[2] & (os.O_WRONLY | os.O_RDWR):
-            return
+        if event == "open" and (
+            not args[2] & (os.O_WRONLY | os.O_RDWR) or not (isinstance(args[0], int) or os.path.isabs(args[0]))
+        ):
+            return  # `_open` sees those within an open folder
         path = self._path(args[0], {"os.remove": 1, "os.rmdir": 1, "os.rename": 2, "os.mkdir": 2}.get(event), args)
         if not path.startswith(self.home):
             return
@@ -102,6 +105,14 @@ class Deadly:
             self._step("write", path, lambda: self.write(fd, memoryview(data)[: len(data) // 2]))  # torn
             self.synced.discard(self._inode(fd))
         return self.write(fd, data)
+
+    def _open(self, name: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if dir_fd is not None and flags & (os.O_WRONLY | os.O_RDWR):
+            path = f"{self._path(dir_fd, None, ())}/{name}"
+            if path.startswith(self.home):
+                self._step("open", path)
+                self._stale(path)
+        return self.open(name, flags, mode, dir_fd=dir_fd)
 
     def _fsync(self, fd: int) -> None:
         path = self._path(fd, None, ())
@@ -173,8 +184,16 @@ class Scene:
     def warm(self) -> None:
         """Have what all children make alike: they spend their time on the disk. Starts no thread."""
         plan = stores.plan_of(self.spec, self.codec)
-        files = {name: data for name, data in self.whole.items() if "/video/c." not in name}
-        stores.SKELETONS[plan.spec, plan.layout] = files, {}
+        files = {name: data for name, data in self.whole.items() if name.endswith("zarr.json")}
+        arrays = {name.rpartition("/")[0]: json.loads(data) for name, data in files.items()}
+        counts = {
+            name: tuple(
+                -(-n // k) for n, k in zip(a["shape"], a["chunk_grid"]["configuration"]["chunk_shape"], strict=True)
+            )
+            for name, a in arrays.items()
+            if a["node_type"] == "array"
+        }
+        stores.SKELETONS[plan.spec, plan.layout] = files, counts
         Reference.render = remembering(Reference.render)
         for shard in plan.shards:
             list(render_shard(plan, shard, Reference()))
@@ -207,6 +226,7 @@ class Scene:
         left = set(stores.pending(self.path, plan))
         problems = vpngen.verify(self.path, backend="reference", threads=1).problems if verify else ()
         damaged = {p.path for p in problems}
+        damaged |= {s.key for s in plan.shards for p in problems if p.split == s.split and s.first in p.videos}
         for shard in all_shards(self.spec, plan.layout):
             right = (self.path / shard.key).exists() and (self.path / shard.key).read_bytes() == self.whole[shard.key]
             assert right or shard.key in damaged or not verify, f"{shard.key} is not right, and verify finds nothing"

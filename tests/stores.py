@@ -14,6 +14,7 @@ import numpy.typing as npt
 import vpngen
 from vpngen import Spec
 from vpngen.executors import Written
+from vpngen.files import Folder
 from vpngen.generators import Pixels
 from vpngen.store import Layout, LocalTarget, Plan, Shard, store_plan, verifier
 from vpngen.store.layout import skeleton as make_skeleton
@@ -104,7 +105,7 @@ def record_file(root: Path, shard: Shard) -> Path:
 
 
 def pending(root: Path, plan: Plan) -> list[Shard]:
-    return LocalTarget(root).pending(plan)
+    return list(LocalTarget(root).pending(plan))
 
 
 def index_of(root: Path, plan: Plan, shard: Shard) -> tuple[npt.NDArray[np.uint64], bytes]:
@@ -124,4 +125,4 @@ def mtimes(root: Path) -> dict[str, int]:
 
 def hold(root: Path, shard: Shard) -> BinaryIO:
     """Be the process that is writing a shard, until the file is closed."""
-    return open(open_partial(root / shard.key), "wb")
+    return open(open_partial(Folder(root), shard.key), "wb")

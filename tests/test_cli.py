@@ -413,7 +413,7 @@ BAD: list[tuple[str, str]] = [
     ("render a.zarr b.zarr", "unexpected extra argument (b.zarr)"),
     ("render file/b.zarr", "`OUT` (='file/b.zarr'); 'file' is a file, not a folder"),
     ("render a\udcff.zarr", "`OUT` (='a\\udcff.zarr') is not valid UTF-8"),
-    ("render --spec absent.json", "'--spec': 'absent.json': No such file"),
+    ("render --spec absent.json", "`--spec` (='absent.json') cannot be read: No such file"),
     ("render --spec file", "`--spec` (='file') holds no spec as JSON"),
     ("render --spec bytes", "`--spec` (='bytes') holds no spec as JSON"),
     ("render --spec newer.json", "`--spec` (='newer.json'); `format_version` (=2) is newer than this vpngen; upgrade"),
@@ -535,7 +535,9 @@ def test_a_formula_from_render_to_repair(run: Run, finished: Path, tmp_path: Pat
     shard.write_bytes(data)
     shown = run("preview", "a.zarr", "--indices", "1", "-o", "no.png")
     assert (shown.code, shown.out) == (1, "")
-    assert shown.err.startswith("Error: a formula chunk is damaged: its checksum does not match; `vpngen verify")
+    assert shown.err.startswith(
+        "Error: a.zarr/train/video/c.0.0.0.0, video 1 of the train split: a formula chunk is damaged: its checksum does not match; look at it with: vpngen verify"
+    )
     checked = run("verify", "a.zarr")
     assert checked.code == 1 and "c.0.0.0.0: damaged videos (videos 1 of train)" in checked.out
     assert run("verify", "a.zarr", "--repair").code == 0

@@ -338,7 +338,7 @@ def test_what_is_no_video_is_said(content: bytes, tmp_path: Path) -> None:
 
 
 def test_a_file_without_a_picture_is_said(films: dict[str, Path], tmp_path: Path) -> None:
-    ffmpeg("-f", "lavfi", "-i", "sine=duration=1", path := tmp_path / "a.wav")
+    ffmpeg("-f", "lavfi", "-i", "sine=duration=1", path := tmp_path / "a.m4a")
     with pytest.raises(UnreadableError, match="has no video"):
         probe(path)
     with pytest.raises(UnreadableError, match=r"gone.mp4.* No such file"):

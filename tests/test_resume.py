@@ -246,6 +246,10 @@ def test_a_disk_that_fails(call: str, tmp_path: Path, monkeypatch: pytest.Monkey
 
         def refuse(*args: Any, **options: Any) -> Any:
             where = args[0] if isinstance(args[0], (str, Path)) else os.readlink(f"/proc/self/fd/{args[0]}")
+            if (folder := options.get("dir_fd", options.get("src_dir_fd"))) is not None:
+                where = f"{os.readlink(f'/proc/self/fd/{folder}')}/{where}"
+            if call == "open" and not args[1] & (os.O_WRONLY | os.O_RDWR):
+                return real(*args, **options)
             if str(where).startswith(str(path)) and not os.path.isdir(where):  # noqa: B023 (called before it changes)
                 calls.append(str(where))  # noqa: B023
                 if len(calls) == at:  # noqa: B023

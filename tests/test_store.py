@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from itertools import chain
@@ -250,7 +251,7 @@ def test_a_clip_reader_keeps_few_shards_open(codec: str, tmp_path: Path, monkeyp
     write(spec, path, codec=codec, shard_videos=1)
     opened: list[str] = []
     real = os.open
-    monkeypatch.setattr(os, "open", lambda name, *rest: opened.append(str(name)) or real(name, *rest))
+    monkeypatch.setattr(os, "open", lambda name, *rest, **more: opened.append(str(name)) or real(name, *rest, **more))
     monkeypatch.setattr(clips, "OPEN_SHARDS", 2)
     reader, window = ClipReader(path, "train"), np.array([[3, 2, 1, 4, 1]], np.int32)
 
@@ -261,7 +262,7 @@ def test_a_clip_reader_keeps_few_shards_open(codec: str, tmp_path: Path, monkeyp
 
     for video in (0, 1, 0, 2, 0, 1):
         read(video)
-    assert [name[-7] for name in opened] == ["0", "1", "2", "1"]
+    assert [name[2] for name in opened if re.fullmatch(r"c\.\d\.0\.0\.0", name)] == ["0", "1", "2", "1"]
     read(*[v % 6 for v in range(0, 60, 7)], threads=4)
     for links in (Path("/proc/self/fd"),) if Path("/proc/self/fd").is_dir() else ():
         held = [os.readlink(link) for link in links.iterdir() if link.is_symlink()]
@@ -278,7 +279,9 @@ def stored_chunks(path: Path, spec: Spec) -> dict[str, list[bytes | None]]:
     for shard in plan.shards:
         index, _ = stores.index_of(path, plan, shard)
         with open(path / shard.key, "rb") as file:
-            chunks = [None if e[0] == MISSING else read_chunk(file.fileno(), e) for e in index.reshape(-1, 2)]
+            chunks = [
+                None if e[0] == MISSING else read_chunk(file.fileno(), e, plan.most_chunk) for e in index.reshape(-1, 2)
+            ]
             found[shard.key] = chunks
     return found
 

@@ -18,6 +18,7 @@ from strategies import SPECS
 import vpngen
 from vpngen import ArgumentError, ConflictError, Spec
 from vpngen.executors.base import Progress
+from vpngen.files import Folder
 from vpngen.store import Layout, LocalTarget, parse_slice, store_plan
 from vpngen.store.targets import local
 from vpngen.store.targets.local import open_partial
@@ -234,7 +235,7 @@ def test_a_partial_file_that_got_its_name_before_it_was_locked(tmp_path: Path, m
         return real(fd)
 
     monkeypatch.setattr(local, "try_lock", try_lock)
-    with open(open_partial(final), "wb") as file:
+    with open(open_partial(Folder(tmp_path), final.name), "wb") as file:
         file.write(b"another shard")
     assert len(calls) == 3  # the file that went, its successor, and whether the one with the name has an owner
     assert final.read_bytes() == b"a shard"
@@ -246,10 +247,10 @@ def test_a_shard_has_its_owner_until_its_record_is_written(tmp_path: Path, monke
     target.prepare(plan)
     shard, real = plan.shards[0], local.write_file
 
-    def write_file(path: Path, data: bytes) -> None:
+    def write_file(folder: Folder, name: str, data: bytes) -> None:
         with pytest.raises(ConflictError, match="another process is writing"):
             LocalTarget(tmp_path / "set").claim(shard)
-        real(path, data)
+        real(folder, name, data)
 
     monkeypatch.setattr(local, "write_file", write_file)
     target.claim(shard)

@@ -19,7 +19,7 @@ from vpngen.executors import check_space
 from vpngen.executors.base import Executor, Outcome, Progress
 from vpngen.executors.threads import Threads
 from vpngen.store import CODECS, LocalTarget, Plan, Shard
-from vpngen.store.layout import parse_record, skeleton
+from vpngen.store.layout import parse_record, skeleton, table_files
 from vpngen.store.packing import render_shard
 from vpngen.store.targets.base import Target
 
@@ -35,7 +35,11 @@ class Dictionary(Target):
         pass
 
     def prepare(self, plan: Plan, overwrite: bool = False) -> None:
-        self.files = {**skeleton(plan.spec, plan.layout)[0], **({} if overwrite else self.files)}
+        self.files = {
+            **skeleton(plan.spec, plan.layout)[0],
+            **dict(table_files(plan.spec)),
+            **({} if overwrite else self.files),
+        }
 
     def pending(self, plan: Plan) -> list[Shard]:
         def finished(shard: Shard) -> bool:

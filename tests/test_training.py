@@ -358,10 +358,17 @@ def test_a_model_of_somebody_else(
     own = ("--model", "mine:net", "--model-option", "width=6", "--clip", "8x32x32")
     noise = NOISE[len(TINY) :]
     assert run("train", "vpn", *own, *noise).code == 0
-    assert run("finetune", "tuned", "--init-from", "vpn", *ucf, *BRIEF).code == 0
+    told = "names the network 'mine:net', which is code from elsewhere; give --model mine:net --model-option width=6 if you trust it"
+    refused = run("finetune", "tuned", "--init-from", "vpn", *ucf, *BRIEF)
+    assert refused.code == 3 and told in refused.err
+    refused = run("finetune", "tuned", "--init-from", "vpn", *own[:2], *ucf, *BRIEF)
+    assert refused.code == 3 and "names options of mine:net, " in refused.err
+    assert run("finetune", "tuned", "--init-from", "vpn", *own[:4], *ucf, *BRIEF).code == 0
     shapes = {name: value.shape for name, value in state_of(tmp_path / "tuned" / "weights.pth").items()}
     assert shapes["0.weight"] == (6, 3, 3, 3, 3) and shapes["4.weight"] == (3, 6)
-    assert run("evaluate", "tuned").code == 0
+    refused = run("evaluate", "tuned")
+    assert refused.code == 3 and told in refused.err
+    assert run("evaluate", "tuned", *own[:4]).code == 0
 
 
 MISFITS = """

@@ -30,6 +30,7 @@ from vpngen.models import (
     replace_head,
     save_reference,
     save_weights,
+    weights,
 )
 from vpngen.models.base import find_head
 from vpngen.models.weights import recognize
@@ -371,13 +372,15 @@ def test_another_class_count_is_said(name: str, tmp_path: Path) -> None:
         ("densenet169", {}, "create_model(name='densenet169', num_classes=5)"),
     ],
 )
-def test_another_model_is_recognized(name: str, arguments: dict[str, Any], call: str, tmp_path: Path) -> None:
+def test_another_model_is_recognized(
+    name: str, arguments: dict[str, Any], call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By names and shapes alone. The weights take no space: one number stands for all of a tensor."""
     state = {n: torch.zeros(()).expand(v.shape) for n, v in on_meta(name, 5, **arguments).state_dict().items()}
-    torch.save(state, tmp_path / "other.pth")
+    monkeypatch.setattr(weights, "read_weights", lambda path: (state, {}))  # from a file they would be refused
     random = torch.get_rng_state()
     with pytest.raises(ConflictError) as caught:
-        load_weights(on_meta("r3d10", 5), tmp_path / "other.pth")
+        load_weights(on_meta("r3d10", 5), "other.pth")
     assert f"holds weights of {name}, as made by {call}, which does not fit this model:\n  " in str(caught.value)
     known = {"name": name, "options": arguments, "num_classes": 5}
     assert recognize(state, {"arch": "resnet-10"}) == known

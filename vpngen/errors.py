@@ -10,6 +10,15 @@ import os
 from collections.abc import Iterator
 
 
+def shown(value: object, most: int = 400) -> str:
+    """How a value looks in a message, cut short: those of others may be long, deep, or integers of any length."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        text = f"a long {type(value).__name__}"
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
 class VpngenError(Exception):
     """Base of all errors raised on purpose by vpngen; `exit_code` is what the command line exits with."""
 
@@ -40,7 +49,7 @@ class ArgumentError(VpngenError, ValueError):
         value = os.fspath(self.value) if isinstance(self.value, os.PathLike) else self.value
         if getattr(value, "shape", None) == () and hasattr(value, "item"):
             value = value.item()  # of NumPy and torch
-        return f"`{self.argument}`{'' if value is ... else f' (={value!r})'} {self.problem}"
+        return f"`{self.argument[:100]}`{'' if value is ... else f' (={shown(value)})'} {self.problem}"
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Files that are either there and whole, or not there."""
+"""Files that are either there and whole, or not there; and files of others, of which nothing is taken on trust."""
 
 from __future__ import annotations
 
@@ -7,11 +7,21 @@ import errno
 import json
 import os
 import socket
+import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from vpngen.errors import MissingError
+
+MOST_BYTES: Final = 2**26
+"""The largest list or table that is read whole."""
+DEEPEST: Final = 8
+"""Folders within folders that are looked into."""
+MOST_JSON_BYTES: Final = 2**27
+"""The largest JSON: that of Kinetics-700 has 80 MB."""
+MOST_VALUES: Final = 2**23
+"""Values in a JSON, each of which takes tens of bytes of memory."""
 
 
 @contextlib.contextmanager
@@ -91,3 +101,132 @@ def no_space(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def open_regular(path: str | Path, flags: int = os.O_RDONLY, dir_fd: int | None = None) -> int:
+    """Open a regular file, made with mode 666 where `flags` say so.
+
+    A pipe, a device, a socket or a folder is not opened, and not waited for. Raises OSError.
+    """
+    fd = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, 0o666, dir_fd=dir_fd)
+    if stat.S_ISREG(mode := os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise OSError(errno.EINVAL, "Not a regular file", str(path))
+
+
+def read(path: str | Path, most: int = MOST_BYTES, dir_fd: int | None = None, flags: int = os.O_RDONLY) -> bytes:
+    """The bytes of a regular file that has `most` at most. Raises OSError."""
+    with open(open_regular(path, flags, dir_fd), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        data = file.read(most + 1) if size <= most else b""
+    if max(size, len(data)) > most:
+        raise OSError(errno.EFBIG, f"Larger than the {most:,} bytes that such a file may have", str(path))
+    return data
+
+
+def parse_json(data: bytes | str) -> Any:
+    """The value that a JSON text stands for.
+
+    Raises:
+        ValueError: no JSON; too many values, levels or digits.
+    """
+    if sum(map(data.count, b"[{," if isinstance(data, bytes) else "[{,")) > MOST_VALUES:  # type: ignore[arg-type]
+        raise ValueError(f"more than {MOST_VALUES:,} values")
+    try:
+        return json.loads(data)
+    except RecursionError:
+        raise ValueError("too many levels of lists and objects") from None
+
+
+class Folder:
+    """What lies below a folder, by names such as `train/video/c.0.0.0.0`. The folder may be a link; below it none is followed.
+
+    All methods raise OSError; a link in the way is one that says so.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @contextlib.contextmanager
+    def _at(self, name: str, make: bool = False) -> Iterator[tuple[int, str]]:
+        """The folder that something is in, open, and its name there; with `make` the folders on the way are made."""
+        *folders, last = name.split("/")
+        fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for part in folders:
+                if make:
+                    with contextlib.suppress(FileExistsError):
+                        os.mkdir(part, dir_fd=fd)
+                inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+                os.close(fd)
+                fd = inner
+            yield fd, last
+        except OSError as error:
+            what, where = error.strerror, str(self.path / name)
+            if error.errno in (errno.ELOOP, errno.ENOTDIR) and (link := self._link(name)) is not None:
+                what, where = (
+                    "A link, which is not followed here; remove it, or put what it points to in its place",
+                    str(link),
+                )
+            raise OSError(error.errno, what, where) from error
+        finally:
+            os.close(fd)
+
+    def _link(self, name: str) -> Path | None:
+        """The first link on the way to something."""
+        *above, whole = [self.path / "/".join(name.split("/")[: i + 1]) for i in range(name.count("/") + 1)]
+        return next((path for path in (*above, whole) if path.is_symlink()), None)
+
+    def open(self, name: str, flags: int = os.O_RDONLY) -> int:
+        """Open a regular file, see `open_regular`."""
+        with self._at(name) as (fd, last):
+            return open_regular(last, flags | os.O_NOFOLLOW, fd)
+
+    def make_way(self, name: str) -> None:
+        """Make the folders that something is to lie in, where they are not there."""
+        with self._at(name, make=True):
+            pass
+
+    def read(self, name: str, most: int = MOST_BYTES) -> bytes:
+        """The bytes of a regular file, see `read`."""
+        with self._at(name) as (fd, last):
+            return read(last, most, fd, os.O_RDONLY | os.O_NOFOLLOW)
+
+    def stat(self, name: str) -> os.stat_result:
+        """That of a file or folder, or of the link that is there."""
+        with self._at(name) as (fd, last):
+            return os.stat(last, dir_fd=fd, follow_symlinks=False)
+
+    def unlink(self, name: str) -> None:
+        """Remove a file or a link."""
+        with self._at(name) as (fd, last):
+            os.unlink(last, dir_fd=fd)
+
+    def rename(self, name: str, new: str) -> None:
+        """Give a file another name in its folder, in place of what has it, and make that last."""
+        with self._at(new) as (fd, last):
+            os.replace(name.rpartition("/")[2], last, src_dir_fd=fd, dst_dir_fd=fd)
+            with contextlib.suppress(OSError):
+                os.fsync(fd)
+
+    def names(self, name: str) -> list[str]:
+        """The names of what a folder holds, in no order."""
+        with self._at(f"{name}/.") as (fd, _):
+            return os.listdir(fd)
+
+    def walk(self, name: str = "") -> Iterator[tuple[str, os.stat_result]]:
+        """All that lies below a folder, in no order, and what it is; no deeper than `DEEPEST`."""
+        inside = f"{name}/" if name else ""
+        found = []
+        with self._at(f"{inside}.") as (fd, _), os.scandir(fd) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):  # renamed or removed meanwhile
+                    found.append((f"{inside}{entry.name}", entry.stat(follow_symlinks=False)))
+        for path, status in found:
+            yield path, status
+            if stat.S_ISDIR(status.st_mode) and path.count("/") < DEEPEST:
+                with contextlib.suppress(FileNotFoundError):
+                    yield from self.walk(path)

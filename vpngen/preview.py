@@ -362,10 +362,11 @@ def check(path: str | os.PathLike[str], fps: float = 25) -> Path:
     Raises:
         ArgumentError: an unknown suffix, a folder that is missing or closed to writing, `fps` out of range.
     """
-    path = Path(path)
+    name, path = os.fspath(path), Path(path)
     suffix = path.suffix.lower()
-    if suffix not in FORMATS:
-        raise ArgumentError(f"must end in one of {', '.join(FORMATS)}", "path", str(path))
+    if suffix not in FORMATS or name.endswith(os.sep):
+        what = "names a folder; it " if suffix in FORMATS else ""
+        raise ArgumentError(f"{what}must end in one of {', '.join(FORMATS)}", "path", name)
     if not path.parent.is_dir():
         raise ArgumentError(f"lies in a folder that does not exist; create {str(path.parent)!r}", "path", str(path))
     if path.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):

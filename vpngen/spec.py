@@ -14,8 +14,8 @@ from typing import Any, Final, Self, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from vpngen import checks, rng
-from vpngen.errors import ArgumentError
+from vpngen import checks, files, rng
+from vpngen.errors import ArgumentError, shown
 from vpngen.fields import keep
 from vpngen.generators import GENERATORS, Generator, Mixed, Parameter, Params, Progress, Shape
 from vpngen.generators.base import named
@@ -103,7 +103,9 @@ class Spec:
         ):  # before its fields: a newer format may have others
             check_version(fields["format_version"])
         if not isinstance(fields, Mapping) or set(fields) != known:
-            raise ArgumentError(f"a spec has the fields {sorted(known)}, not {fields!r}")
+            raise ArgumentError(
+                f"a spec has the fields {sorted(known)}, not {shown(list(fields) if isinstance(fields, Mapping) else fields)}"
+            )
         return cls(**{**fields, "generator": named(fields["generator"], GENERATORS)})
 
     def to_json(self) -> str:
@@ -114,7 +116,7 @@ class Spec:
     def from_json(cls, text: str) -> Self:
         """The inverse of `to_json`. Raises ArgumentError where `text` is not a spec."""
         try:
-            fields = json.loads(text)
+            fields = files.parse_json(text)
         except ValueError as error:
             raise ArgumentError(f"a spec must be JSON: {error}") from None
         return cls.from_dict(fields)

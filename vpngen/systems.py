@@ -29,7 +29,8 @@ from vpngen.units import usable_cpus
 MOST_ATTEMPTS: Final = 2**16
 """Candidates of a category, of which one in fifty is accepted."""
 ATTEMPTS_AT_ONCE: Final = 64
-MOST_CATEGORIES: Final = 100_000
+MOST_TABLE: Final = 2**16
+"""Bytes of one of FractalDB's files, which have at most 7 lines of 7 numbers."""
 FORM: Final = "vpngen systems 1"
 
 USUAL_WEIGHT: Final = 0.4
@@ -64,7 +65,7 @@ def make(
         raise ArgumentError("is of a search, and category files take its place; leave one of them out", "search_seed")
     n = 1000 if ifs_dir is None else 1
     if categories is not None:
-        categories = n = checks.integer("categories", categories, 1, MOST_CATEGORIES)
+        categories = n = checks.integer("categories", categories, 1, _fractal.MOST_CATEGORIES)
     # What else is wrong is said before a search, which can take minutes.
     made = Fractal((1,) * n, attempts=(0,) * n, **choices)
     made.check(shape)
@@ -144,7 +145,7 @@ def _cache(seed: int) -> Path:
 def read_found(path: Path, seed: int) -> list[tuple[int, int]]:
     """(attempt, variants) of the categories in a file that `write_found` made; none where it is missing or damaged."""
     try:
-        head, _, body = path.read_text("ascii").partition("\n")
+        head, _, body = files.read(path).decode("ascii").partition("\n")
         if head != f"{FORM} seed {seed} sha256 {hashlib.sha256(body.encode()).hexdigest()}":
             return []
         lines = (line.split() for line in body.splitlines())
@@ -169,6 +170,8 @@ def read_folder(folder: Path, categories: int | None = None) -> tuple[str, tuple
     paths = sorted(folder.rglob("*.csv"), key=lambda path: (path.name, str(path)))
     if not paths:
         raise ArgumentError("holds no .csv files", "ifs_dir", str(folder))
+    if categories is None and len(paths) > _fractal.MOST_CATEGORIES:
+        raise ArgumentError(f"holds more than {_fractal.MOST_CATEGORIES:,} .csv files", "ifs_dir", str(folder))
     if categories is not None and categories > len(paths):
         raise ArgumentError(f"is more than the folder holds, which is {len(paths)}", "categories", categories)
     tables = [read_system(path) for path in paths[:categories]]
@@ -186,10 +189,12 @@ def read_system(path: Path) -> npt.NDArray[np.float32]:
         return ArgumentError(f"{str(path)!r} is not a category of FractalDB (a, b, c, d, e, f, probability): {what}")
 
     try:
-        lines = [line.split(",") for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
+        lines = [
+            line.split(",") for line in files.read(path, MOST_TABLE).decode("utf-8-sig").splitlines() if line.strip()
+        ]
         numbers = [[float(field) for field in line] for line in lines]
     except (OSError, ValueError) as error:
-        raise wrong(str(error)) from None
+        raise wrong(str(error)[:200]) from None
     if bad := [i for i, line in enumerate(numbers, 1) if len(line) != 7 or not all(map(math.isfinite, line))]:
         raise wrong(f"line {bad[0]} must have 7 finite numbers")
     if not 1 <= len(numbers) <= _fractal.MOST_MAPS:

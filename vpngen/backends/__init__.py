@@ -91,6 +91,15 @@ def _fastest(names: tuple[str, ...], generator: str, process: int) -> Backend:
     raise MissingError(f"no backend for the {generator} generator runs here; vpngen has {', '.join(names)}")
 
 
+def known(name: str) -> str:
+    """`name`, if there is such a backend, whether it runs here or not. Raises ArgumentError."""
+    base, colon, device = name.partition(":") if isinstance(name, str) else ("", "", "")
+    numbered = base in WITH_DEVICES and device.isascii() and device.isdigit() and len(device) < 4
+    if name != "auto" and (base not in BACKENDS or (colon and not numbered)):
+        raise ArgumentError(f"must be auto or one of {', '.join(BACKENDS)}, or cuda:N for GPU N", "backend", name)
+    return name
+
+
 def choose(name: str, generator: Generator | None = None) -> Backend:
     """The backend of that name; for `auto` the fastest one that this machine has for each generator.
 
@@ -102,14 +111,10 @@ def choose(name: str, generator: Generator | None = None) -> Backend:
         ArgumentError: no such backend or device.
         MissingError: the one asked for cannot run here, or not that generator; there is no silent fall-back.
     """
-    base, colon, device = name.partition(":") if isinstance(name, str) else ("", "", "")
-    numbered = base in WITH_DEVICES and device.isascii() and device.isdigit() and len(device) < 4
-    if name != "auto" and (base not in BACKENDS or (colon and not numbered)):
-        raise ArgumentError(f"must be auto or one of {', '.join(BACKENDS)}, or cuda:N for GPU N", "backend", name)
-    backend = load(name)
+    backend = load(known(name))
     for _, member in generator.members() if generator is not None else ():
         backend.require(member.name)
     return backend
 
 
-__all__ = ["BACKENDS", "Auto", "Backend", "choose", "kernels", "load"]
+__all__ = ["BACKENDS", "Auto", "Backend", "choose", "kernels", "known", "load"]

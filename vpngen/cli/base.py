@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import functools
 import inspect
 import itertools
@@ -18,7 +19,7 @@ from typing import Any, NoReturn
 import click
 
 from vpngen import __version__
-from vpngen.errors import ArgumentError, MissingError, RunError, VpngenError
+from vpngen.errors import ArgumentError, MissingError, RunError, VpngenError, renamed, shown
 from vpngen.fields import WORD_OR_INTEGERS, Field
 
 EXIT_CODES = (
@@ -81,6 +82,7 @@ def noted_signals() -> Iterator[list[int]]:
 
 def main() -> NoReturn:
     """Run the command line; every expected error is one message and an exit code."""
+    sys.unraisablehook = _unraisable
     try:
         for number in _SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup and job control may have set it
@@ -92,13 +94,47 @@ def main() -> NoReturn:
     except VpngenError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)
-    except OSError as error:  # of a disk or a path that nobody foresaw
-        where = f"{error.filename!r}: " if error.filename is not None else ""
-        click.echo(f"Error: {where}{error.strerror or error}", err=True)
-        sys.exit(RunError.exit_code)
     except Stop as stop:
         click.echo(f"{'Stopped' if stop.number == signal.SIGINT else 'Terminated'}.{stop.advice}", err=True)
         sys.exit(128 + stop.number)
+    except Exception as error:
+        if (short := scarce(error)) is not None:
+            click.echo(f"Error: {short}", err=True)
+            sys.exit(MissingError.exit_code)
+        if not isinstance(error, OSError):
+            raise
+        where = f"{error.filename!r}: " if error.filename is not None else ""  # of a disk or a path that nobody foresaw
+        click.echo(f"Error: {where}{error.strerror or error}", err=True)
+        sys.exit(RunError.exit_code)
+
+
+def _unraisable(what: Any) -> None:
+    """Of what Python can only print, for want of memory is told already, by what could not be done."""
+    if not isinstance(what.exc_value, MemoryError):
+        sys.__unraisablehook__(what)
+
+
+def scarce(error: BaseException | None) -> str | None:
+    """What the machine has too little of, and what to do, where an error or what caused it says so; None for any other."""
+    while error is not None:
+        text, number = str(error).lower(), error.errno if isinstance(error, OSError) else None
+        if number in (errno.EMFILE, errno.ENFILE) or any(words in text for words in _NO_FILES):
+            return "too many open files for this process; raise `ulimit -n`, to 1024 say, or give fewer --threads"
+        if number == errno.EAGAIN or any(words in text for words in _NO_THREADS):
+            return "no more threads or processes can be started here; give fewer --threads, or raise `ulimit -u`"
+        if isinstance(error, MemoryError) or number == errno.ENOMEM or any(words in text for words in _NO_MEMORY):
+            return "not enough memory; give fewer --threads, smaller batches or videos, or use a machine with more"
+        error = error.__cause__ or error.__context__
+    return None
+
+
+_NO_FILES = ("too many open files", "no file descriptors", "items of ancdata")
+_NO_THREADS = ("can't start new thread", "cannot create thread", "resource temporarily unavailable")
+_NO_MEMORY = (
+    "can't allocate memory", "cannot allocate memory", "unable to allocate", "allocation error", "out of memory", "bad_alloc",
+    "failed to map segment", "cannot create decompression context", "not enough memory", "unable to mmap",
+    "could not execute a primitive", "could not create a primitive", "error return without exception set",
+)  # fmt: skip
 
 
 _TYPED, _PARAMS = "vpngen.typed", "vpngen.params"
@@ -210,6 +246,52 @@ def cli() -> None:
 # --- options
 
 
+def whole(text: str) -> int:
+    """An integer in the digits 0 to 9. Raises ValueError."""
+    return int(_plain(text))
+
+
+def real(text: str) -> float:
+    """A number in the digits 0 to 9. Raises ValueError."""
+    return float(_plain(text))
+
+
+def _plain(text: str) -> str:
+    if not text.isascii() or "_" in text:  # which Python would take
+        raise ValueError(text)
+    return text
+
+
+class Whole(click.types.IntParamType):
+    """The type of an option that takes an integer from `least` to `most`; None for no limit. See `whole`."""
+
+    def __init__(self, least: int | None = None, most: int | None = None) -> None:
+        self.least, self.most = least, most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The integer. Raises BadParameter."""
+        try:
+            number = whole(value) if isinstance(value, str) else int(value)
+        except ValueError:
+            self.fail(f"{shown(value, 40)} is not a valid integer, in digits from 0 to 9.", param, ctx)
+        least, most = self.least, self.most
+        if (least is not None and number < least) or (most is not None and number > most):
+            limits = f"x>={least}" if most is None else f"{least}<=x<={most}"
+            self.fail(f"{shown(number, 40)} is not in the range {limits}.", param, ctx)
+        return number
+
+
+class Real(click.types.FloatParamType):
+    """The type of an option that takes a number; see `real`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number. Raises BadParameter."""
+        try:
+            return real(value) if isinstance(value, str) else float(value)
+        except ValueError:
+            self.fail(f"{shown(value, 40)} is not a valid float, in digits from 0 to 9.", param, ctx)
+
+
 def reader(read: Callable[[str], Any], form: str) -> Callable[[click.Context, click.Parameter, str | None], Any]:
     """A callback that reads what is given; where `read` raises ValueError, `form` says what it must be."""
 
@@ -217,7 +299,7 @@ def reader(read: Callable[[str], Any], form: str) -> Callable[[click.Context, cl
         try:
             return None if value is None else read(value)
         except ValueError:
-            raise click.BadParameter(f"{value!r} must be {form}", ctx, param) from None
+            raise click.BadParameter(f"{shown(value)} must be {form}", ctx, param) from None
 
     return parse
 
@@ -239,17 +321,17 @@ shape_of = reader(lambda value: digits(value.lower(), "x", 3), "FRAMESxHEIGHTxWI
 
 def _word_or_integers(value: str) -> str | tuple[int, ...]:
     """A word is left to the library to judge; anything with a digit is a list of numbers."""
-    return tuple(map(int, value.split(","))) if any(c.isdigit() for c in value) else value
+    return tuple(map(whole, value.split(","))) if any(c.isdigit() for c in value) else value
 
 
 _KINDS: dict[str, dict[str, Any]] = {
-    "int": {"type": int},
-    "float": {"type": float},
+    "int": {"type": Whole()},
+    "float": {"type": Real()},
     "Path": {"type": click.Path(), "metavar": "FOLDER"},
     "Shape": {"callback": shape_of, "metavar": "TxHxW"},
-    "tuple[int, ...]": {"callback": numbers(int, "whole numbers"), "metavar": "N,..."},
-    "tuple[float, ...]": {"callback": numbers(float, "numbers"), "metavar": "X,..."},
-    "tuple[float, float, float]": {"callback": numbers(float, "three numbers"), "metavar": "R,G,B"},
+    "tuple[int, ...]": {"callback": numbers(whole, "whole numbers"), "metavar": "N,..."},
+    "tuple[float, ...]": {"callback": numbers(real, "numbers"), "metavar": "X,..."},
+    "tuple[float, float, float]": {"callback": numbers(real, "three numbers"), "metavar": "R,G,B"},
     WORD_OR_INTEGERS: {
         "callback": reader(_word_or_integers, "a name, or whole numbers separated by commas"),
         "metavar": "NAME|N,...",
@@ -294,6 +376,14 @@ def _backends(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
     return complete("auto", *BACKENDS)(ctx, param, incomplete)
 
 
+def _backend(ctx: click.Context, param: click.Parameter, name: str) -> str:
+    """The name of a backend, also where none is needed."""
+    from vpngen.backends import known
+
+    with renamed(backend="--backend"):
+        return known(name)
+
+
 def bundle(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Several options as one decorator."""
     return lambda function: functools.reduce(lambda made, decorator: decorator(made), reversed(decorators), function)
@@ -303,10 +393,10 @@ format_option = click.option(
     "--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True, help="For people or machines."
 )  # fmt: skip
 backend_option = click.option(
-    "--backend", metavar="NAME", default="auto", show_default=True, shell_complete=_backends,
+    "--backend", metavar="NAME", default="auto", show_default=True, shell_complete=_backends, callback=_backend,
     help="One that `vpngen doctor` lists, or auto: the fastest here.",
 )  # fmt: skip
-threads_option = click.option("--threads", type=int, help="CPU threads.  [default: all CPUs]")
+threads_option = click.option("--threads", type=Whole(), help="CPU threads.  [default: all CPUs]")
 
 
 def show(form: str, fields: dict[str, Any], text: str) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import itertools
-import json
-from typing import TYPE_CHECKING, Any, TextIO
+import sys
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -41,7 +41,7 @@ def _made(typed: tuple[str, ...], train: bool = False) -> list[click.Parameter]:
     more = "`vpngen render --generator NAME --help`" if train else "--generator NAME --help"
     options: list[click.Parameter] = [
         DatasetOption(["--preset"], metavar="NAME", shell_complete=complete(*presets), help="A set of the paper, see `vpngen info --presets`; options beside it override it."),
-        DatasetOption(["--spec", "spec_files"], multiple=True, type=click.File(encoding="utf-8"), help="A spec as JSON, as `vpngen info --format json` prints it; - for stdin. Several are mixed: the labels of the first, then those of the next."),
+        DatasetOption(["--spec", "spec_files"], multiple=True, type=click.Path(allow_dash=True), metavar="FILE", help="A spec as JSON, as `vpngen info --format json` prints it; - for stdin. Several are mixed: the labels of the first, then those of the next."),
         DatasetOption(["--generator"], type=click.Choice(list(kinds)), help=f"The formula. Its options: {more}.  [default: {first.name}]"),
     ]  # fmt: skip
     common = {f.name for f in kind.counts}
@@ -101,7 +101,7 @@ def take_spec(options: dict[str, Any]) -> tuple[Spec, str]:
         if preset is not None or given:
             other = "preset" if preset is not None else _named(next(iter(given)))
             raise ArgumentError("cannot be given beside --spec, which names the whole dataset", other)
-        specs = [_read_spec(file) for file in files]
+        specs = [read_spec_file(file) for file in files]
         spec = mixed(*specs) if len(specs) > 1 else specs[0]
         return spec, f"{spec.generator.name}-{spec.fingerprint[:8]}"
     generator = _generator(preset, given)
@@ -148,17 +148,21 @@ def _plain(spec: Spec, preset: str | None, given: dict[str, Any]) -> bool:
     return as_usual and not made_of_files and spec == Spec.make(kind.name, **counts)
 
 
-def _read_spec(file: TextIO) -> Spec:
+def read_spec_file(path: str) -> Spec:
     """The spec in a JSON file: alone, or where `vpngen info --format json` puts it."""
+    from vpngen import files
     from vpngen.spec import Spec
 
     try:
-        fields = json.load(file)
+        data = sys.stdin.buffer.read(files.MOST_BYTES) if path == "-" else files.read(path)
+        fields = files.parse_json(data)
         if isinstance(fields, dict) and isinstance(fields.get("spec"), dict):
             fields = fields["spec"]
         return Spec.from_dict(fields)
-    except (ValueError, TypeError, RecursionError) as error:  # ArgumentError among them
-        raise ArgumentError(f"holds no spec as JSON: {error}", "spec", file.name) from None
+    except OSError as error:
+        raise ArgumentError(f"cannot be read: {error.strerror}; - stands for stdin", "spec", path) from None
+    except (ValueError, TypeError) as error:  # ArgumentError among them
+        raise ArgumentError(f"holds no spec as JSON: {error}", "spec", path) from None
 
 
 def warm(spec: Spec, backend: str) -> Backend:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vpngen.cli.base import backend_option, bundle, cli, digits, reader
+from vpngen.cli.base import Real, Whole, backend_option, bundle, cli, digits, reader
 from vpngen.cli.dataset import dataset_options, no_dataset, take_spec, warm
-from vpngen.errors import ArgumentError, ConflictError
+from vpngen.errors import ArgumentError, ConflictError, RunError
 
 if TYPE_CHECKING:
     from vpngen.preview import Source
@@ -39,7 +39,16 @@ def _source(store_path: str | None, backend: str, split: str, options: dict[str,
 
     def stored(index: int, window: Any, *, split: str) -> Any:
         (t0, _, y0, x0, _), (t, y, x) = window.pack(view.spec.shape)
-        return np.asarray(view.video[index, t0 : t0 + t, y0 : y0 + y, x0 : x0 + x])
+        try:
+            return np.asarray(view.video[index, t0 : t0 + t, y0 : y0 + y, x0 : x0 + x])
+        except (ValueError, OSError, RuntimeError) as error:  # of zarr and its codecs
+            shard = store.Shard(split, index // view.layout.shard_videos, 0, 0).key
+            if shard in str(error):
+                raise
+            where = f"{store_path}/{shard}, video {index} of the {split} split"
+            raise RunError(
+                f"{where}: {str(error).partition(';')[0]}; look at it with: vpngen verify {store_path}"
+            ) from error
 
     return view.spec, stored
 
@@ -55,7 +64,7 @@ def _ranges(value: str) -> tuple[range, ...]:
 picture_options = bundle(
     click.argument("store_path", metavar="[STORE]", required=False, type=click.Path()),
     click.option("--frames", callback=reader(lambda value: digits(value, ":", 2), "START:STOP, such as 0:64"), metavar="START:STOP", help="Which frames.  [default: all; mosaic: what shows the motion]"),
-    click.option("--fps", type=float, default=25, show_default=True, help="Frames a second."),
+    click.option("--fps", type=Real(), default=25, show_default=True, help="Frames a second."),
     click.option("--split", type=click.Choice(["train", "val"]), default="train", show_default=True, help="Of which split."),
     backend_option,
     dataset_options,
@@ -65,17 +74,17 @@ picture_options = bundle(
 preview_options = bundle(
     click.option("-o", "--out", default="preview.png", show_default=True, type=click.Path(), help=".png contact sheet, .mp4, .gif, or .mkv: lossless FFV1."),
     click.option("--indices", callback=reader(_ranges, "numbers and rising ranges, such as 0,5,8-11"), metavar="I,J-K,...", help="Which videos, such as 0,5,8-11.  [default: 8 over the set]"),
-    click.option("--columns", type=int, help="Frames in a strip of a sheet, or videos in a row."),
+    click.option("--columns", type=Whole(), help="Frames in a strip of a sheet, or videos in a row."),
 )  # fmt: skip
 mosaic_options = bundle(
     click.option("-o", "--out", default="mosaic.png", show_default=True, type=click.Path(), help=".png still, .mp4, .gif or .mkv."),
-    click.option("--instance", type=int, default=0, show_default=True, help="Which instance of each category."),
-    click.option("--show-d", type=int, help="Which D, where a plane has several."),
-    click.option("--tile", type=int, help="Pixels of a tile.  [default: 60; on pages alone what fills them]"),
+    click.option("--instance", type=Whole(), default=0, show_default=True, help="Which instance of each category."),
+    click.option("--show-d", type=Whole(), help="Which D, where a plane has several."),
+    click.option("--tile", type=Whole(), help="Pixels of a tile.  [default: 60; on pages alone what fills them]"),
     click.option("--crop", is_flag=True, help="Tiles show a corner of the frame pixel by pixel, not the whole of it reduced."),
-    click.option("--columns", type=int, help="Tiles in a row of a page."),
-    click.option("--per-page", type=int, help="Categories on a page.  [default: 400]"),
-    click.option("--page", type=int, help="Which page, where there are more.  [default: 1]"),
+    click.option("--columns", type=Whole(), help="Tiles in a row of a page."),
+    click.option("--per-page", type=Whole(), help="Categories on a page.  [default: 400]"),
+    click.option("--page", type=Whole(), help="Which page, where there are more.  [default: 1]"),
 )  # fmt: skip
 
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import itertools
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from vpngen.cli.base import EXIT_CODES, Stop, backend_option, cli, format_option, show, table, threads_option
-from vpngen.cli.dataset import dataset_options, no_dataset, take_spec, warm
+from vpngen.cli.base import EXIT_CODES, Stop, Whole, backend_option, cli, format_option, show, table, threads_option
+from vpngen.cli.dataset import dataset_options, no_dataset, read_spec_file, take_spec, warm
 from vpngen.errors import ArgumentError, MissingError, RunError
 from vpngen.units import duration_text, number_text, size_text
 
 if TYPE_CHECKING:
     from vpngen.spec import Spec
+    from vpngen.store import Problem
 
 Row = tuple[str, str, dict[str, Any]]
 """What is found, in one line: its name and text for people, and its fields for machines."""
@@ -35,7 +37,7 @@ Row = tuple[str, str, dict[str, Any]]
 @backend_option
 @threads_option
 @click.option("--slice", default="1/1", metavar="I/N", help="Do slice I of N; the slices may run anywhere, at once.")
-@click.option("--shard-videos", type=int, help="Videos in a shard file.  [default: 32; formula: 1024]")
+@click.option("--shard-videos", type=Whole(), help="Videos in a shard file.  [default: 32; formula: 1024]")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, in videos, bytes and time, and do nothing.")
 @click.option("--overwrite", is_flag=True, help="Replace the store at OUT.")
 @format_option
@@ -200,25 +202,38 @@ def _facts(spec: Spec) -> list[Row]:
 @click.argument("store_path", metavar="STORE", type=click.Path())
 @click.option("--render", "compare", is_flag=True, help="Also render every video and compare the pixels.")
 @click.option("--repair", is_flag=True, help="Render the damaged videos again and repair the files.")
+@click.option(
+    "--spec",
+    "spec_file",
+    type=click.Path(allow_dash=True),
+    help="What it holds, as JSON, where its root zarr.json is damaged.",
+)
 @backend_option
 @threads_option
 @format_option
-def verify(store_path: str, compare: bool, repair: bool, backend: str, threads: int | None, form: str) -> None:
+def verify(
+    store_path: str, compare: bool, repair: bool, spec_file: str | None, backend: str, threads: int | None, form: str
+) -> None:
     """Check every file of a store, and repair what is damaged.
 
-    Metadata, labels, completion records, digests, and the checksum of each chunk; with --render every pixel.
+    Metadata, labels, completion records, digests, and the checksum of each chunk; with --render every pixel. Without it
+    a shard of other pixels passes where somebody made a record for it.
 
     Examples:
       vpngen verify vpn-256x512.zarr
       vpngen verify vpn-256x512.zarr --render --repair
+      vpngen verify vpn-256x512.zarr --repair --spec set.json
     """
     from vpngen import store
     from vpngen.terminal import counted
 
+    spec = None if spec_file is None else read_spec_file(spec_file)
     with counted("shards") as bar:
-        found = store.verify(store_path, render=compare, repair=repair, backend=backend, threads=threads, progress=bar)
+        found = store.verify(
+            store_path, render=compare, repair=repair, backend=backend, threads=threads, spec=spec, progress=bar
+        )
     fields = {"path": store_path, "videos": found.videos, "bytes": found.nbytes, "whole": found.whole}
-    fields |= {"problems": [asdict(p) for p in found.problems]}
+    fields |= {"problems": [_problem(p) for p in found.problems]}
     lines = []
     for p in found.problems:
         videos = f" (videos {ranges(p.videos)} of {p.split})" if p.videos else ""
@@ -231,8 +246,18 @@ def verify(store_path: str, compare: bool, repair: bool, backend: str, threads: 
         sys.exit(RunError.exit_code)
 
 
-def ranges(numbers: tuple[int, ...]) -> str:
+def _problem(problem: Problem) -> dict[str, Any]:
+    """The fields of a problem; of several missing shards it says the first and the last video in place of all."""
+    fields, videos = asdict(problem), problem.videos
+    if isinstance(videos, range):
+        fields |= {"videos": [], "first_video": videos[0], "last_video": videos[-1]}
+    return fields
+
+
+def ranges(numbers: Sequence[int]) -> str:
     """1, 2, 3, 7 as 1-3, 7."""
+    if isinstance(numbers, range):
+        return f"{numbers[0]}-{numbers[-1]}"
     groups = itertools.groupby(enumerate(numbers), lambda pair: pair[1] - pair[0])
     spans = [[n for _, n in group] for _, group in groups]
     return ", ".join(f"{span[0]}-{span[-1]}" if len(span) > 1 else str(span[0]) for span in spans)

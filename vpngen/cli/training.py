@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import json
 import os
 import signal
 import sys
@@ -15,18 +14,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vpngen import files
 from vpngen.cli import base
 from vpngen.cli.base import (
     EXIT_CODES,
     OptionsOf,
+    Real,
     SectionOption,
+    Whole,
     cli,
     complete,
     field_options,
     format_option,
     numbers,
+    real,
     shape_of,
     show,
+    whole,
 )
 from vpngen.cli.dataset import no_dataset, take_spec, training_dataset_options, warm
 from vpngen.errors import ArgumentError, MissingError
@@ -36,7 +40,7 @@ if TYPE_CHECKING:
 
 RESUMES = " It goes on from its last checkpoint when the same command is given again."
 _path = click.Path(path_type=Path)
-_integers = numbers(int, "whole numbers")
+_integers = numbers(whole, "whole numbers")
 
 
 def _settings(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, Any] | None:
@@ -48,7 +52,7 @@ def _settings(ctx: click.Context, param: click.Parameter, values: tuple[str, ...
             raise click.BadParameter(f"{text!r} must be NAME=VALUE, such as shortcut=A", ctx, param)
         made[key] = value
         with contextlib.suppress(ValueError):
-            made[key] = json.loads(value)
+            made[key] = files.parse_json(value)
     return made or None
 
 
@@ -56,7 +60,7 @@ def _normalization(ctx: click.Context, param: click.Parameter, value: str | None
     """A name, or three numbers."""
     from vpngen.sampling import NORMALIZATIONS
 
-    parse = numbers(float, f"one of {', '.join(NORMALIZATIONS)}, or three numbers")
+    parse = numbers(real, f"one of {', '.join(NORMALIZATIONS)}, or three numbers")
     return value if value in NORMALIZATIONS else parse(ctx, param, value)
 
 
@@ -94,17 +98,18 @@ def weights_of(path: Path) -> Path:
 
 
 _network = functools.partial(click.option, cls=SectionOption, section="Which network")
+option_option = _network("--model-option", "options", multiple=True, callback=_settings, metavar="NAME=VALUE", help="An option of the network: shortcut=A, width=0.5, max_pool=false ...")  # fmt: skip
 _runtime = functools.partial(click.option, cls=SectionOption, section="Where it runs")
 runtime_options = base.bundle(
     _runtime("--device", default="auto", show_default=True, shell_complete=complete("auto", "cpu", "cuda"), help="auto, cpu, cuda or cuda:N; a rank of torchrun has its own GPU."),
-    _runtime("--grad-accum-steps", type=int, default=1, show_default=True, help="Parts in which a batch goes through the network, where memory is short."),
+    _runtime("--grad-accum-steps", type=Whole(), default=1, show_default=True, help="Parts in which a batch goes through the network, where memory is short."),
     _runtime("--compile/--no-compile", default=False, help="torch.compile.  [default: no-compile]"),
     _runtime("--precision", type=click.Choice(["auto", "bf16", "fp32"]), default="auto", show_default=True, help="auto: bf16 on a GPU that has it."),
     format_option,
 )  # fmt: skip
 run_options = base.bundle(
     _network("--model", metavar="NAME", help="Such as r3d18, r2p1d50, preact200, wide50, resnext101, densenet121, or package.module:callable.  [default: that of --init-from, or r3d50]"),
-    _network("--model-option", "options", multiple=True, callback=_settings, metavar="NAME=VALUE", help="An option of the network: shortcut=A, width=0.5, max_pool=false ..."),
+    option_option,
     _network("--init-from", type=_path, callback=lambda ctx, param, path: path and weights_of(path), metavar="FILE", help="Weights to begin with, .safetensors or .pth, or the folder of a run; the head is a new one."),
     _network("--inflate", type=_path, metavar="FILE", help="Weights of a 2D ResNet to begin with, repeated along time."),
     click.option("--recipe", cls=OptionsOf, made=lambda _: _recipe_options()),
@@ -112,7 +117,7 @@ run_options = base.bundle(
 )  # fmt: skip
 data_options = base.bundle(
     click.option("--dataset", cls=OptionsOf, made=lambda _: _data_options()),
-    _runtime("--num-workers", type=click.IntRange(0), help="Processes that decode videos; 0 for none.  [default: the CPUs of a rank, at most 8]"),
+    _runtime("--num-workers", type=Whole(0, 1024), help="Processes that decode videos; 0 for none.  [default: the CPUs of a rank, at most 8]"),
 )  # fmt: skip
 
 
@@ -120,9 +125,9 @@ data_options = base.bundle(
 @click.argument("out", type=_path, required=False)
 @click.option("--store", "path", type=_path, metavar="STORE", help="Read the clips of a rendered set.")
 @run_options
-@click.option("--samples-per-epoch", type=click.IntRange(1), help="Clips of an epoch.  [default: one of every video]")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of weights, order and crops.")
-@click.option("--threads", type=int, help="CPU threads that render.  [default: all CPUs]")
+@click.option("--samples-per-epoch", type=Whole(1, 2**48), help="Clips of an epoch.  [default: one of every video]")
+@click.option("--seed", type=Whole(0, 2**64 - 1), default=0, show_default=True, help="Of weights, order and crops.")
+@click.option("--threads", type=Whole(), help="CPU threads that render.  [default: all CPUs]")
 @training_dataset_options
 def train(
     out: Path | None, path: Path | None, samples_per_epoch: int | None, seed: int, threads: int | None, form: str,
@@ -171,7 +176,7 @@ def train(
 @data_options
 @click.option("--splits", "split", callback=_integers, default="1", show_default=True, metavar="N,...", help="Official splits; each is a run of its own.")  # fmt: skip
 @click.option("--seeds", "seed", callback=_integers, default="0", show_default=True, metavar="N,...", help="Of head, order and crops; each is a run of its own.")  # fmt: skip
-@click.option("--val-fraction", type=float, default=0.0, show_default=True, help="Share of the training videos, by group, that validation takes in place of the test videos; of a plain folder it is the test, the same for all seeds.")  # fmt: skip
+@click.option("--val-fraction", type=Real(), default=0.0, show_default=True, help="Share of the training videos, by group, that validation takes in place of the test videos; of a plain folder it is the test, the same for all seeds.")  # fmt: skip
 @run_options
 def finetune(
     out: Path | None, split: tuple[int, ...], seed: tuple[int, ...], val_fraction: float, form: str, **options: Any
@@ -193,9 +198,11 @@ def finetune(
     """
     begin, recipe, runtime = _take_run(options)
     first = _take_data(options, val_fraction)
+    from vpngen.checks import SEEDS
+
     for name, given in (("seed", seed), ("split", split)):
-        if min(given) < 0 or len(set(given)) != len(given):
-            raise ArgumentError("must be different numbers of at least 0", name, given)
+        if not all(0 <= number <= SEEDS for number in given) or len(set(given)) != len(given):
+            raise ArgumentError(f"must be different numbers from 0 to {SEEDS}", name, given)
     from vpngen.train import runs
 
     out = _run_folder(first.kind, begin) if out is None else out
@@ -218,10 +225,12 @@ def finetune(
 
 @cli.command(epilog=EXIT_CODES)
 @click.argument("weights", type=_path, nargs=-1, required=True)
+@_network("--model", metavar="NAME", help="The network, where it is package.module:callable; that is code, which no file may name.  [default: what WEIGHTS say]")  # fmt: skip
+@option_option
 @data_options
 @click.option("--splits", "split", callback=_integers, metavar="N,...", help="Of which split the test videos are, for each of WEIGHTS.  [default: that it was trained on]")  # fmt: skip
 @click.option("--clip", callback=shape_of, metavar="TxHxW", help="Frames, height, width.  [default: those it was trained on]")  # fmt: skip
-@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Windows that go through the network at once.")  # fmt: skip
+@click.option("--batch-size", type=Whole(1, 2**20), default=32, show_default=True, help="Windows that go through the network at once.")  # fmt: skip
 @click.option("-o", "--out", type=_path, metavar="FILE", help="Write the metrics as JSON.")
 @click.option("--results", type=_path, metavar="FILE", help="Write the scores of one of WEIGHTS as 3D-ResNets-PyTorch does.")  # fmt: skip
 @runtime_options
@@ -242,28 +251,38 @@ def evaluate(
       vpngen evaluate vpn-ucf -o metrics.json --results scores.json
     """
     runtime = _take_runtime(options)
+    network: dict[str, Any] = {name: options.pop(name) for name in ("model", "options")}
     asked = _take_data(options) if any(options[name] is not None for name in ("kind", "root", "annotations")) else None
     if split is not None and len(split) not in (1, len(weights)):
         raise ArgumentError(f"must be one for all, or one for each of {len(weights)} WEIGHTS", "split", split)
     if results is not None and len(weights) > 1:
         raise ArgumentError(f"are those of one network, and {len(weights)} are given", "results")
     from vpngen.files import write_json
-    from vpngen.train import DataConfig, runs
+    from vpngen.train import runs
 
     wanted = []
     for i, given in enumerate(weights):
-        about = runs.fine_tuned(weights_of(given))
-        trained = DataConfig.from_dict(about["source"])
+        about, trained, _ = runs.fine_tuned(weights_of(given))
         data = asked or trained
         data = data if split is None else dataclasses.replace(data, split=split[i % len(split)])
         if trained.kind == data.kind and trained.split != data.split:
             there = f"{click.format_filename(given)} was trained on split {trained.split}"
             _log(f"{there}, and has seen many of the videos that split {data.split} tests")
-        wanted.append((data, (data.split, about.get("seed", 0))))
-    found, evaluated = [], functools.partial(runs.evaluate, runtime=runtime, clip=clip, batch_size=batch_size)
+        wanted.append((data, (data.split, about.get("seed") or 0)))
+    found = []
     for given, (data, _) in zip(weights, wanted, strict=True):
         with _watched() as (_, progress, _):
-            found.append(evaluated(weights_of(given), data=data, progress=progress))
+            found.append(
+                runs.evaluate(
+                    weights_of(given),
+                    runtime,
+                    **network,
+                    data=data,
+                    clip=clip,
+                    batch_size=batch_size,
+                    progress=progress,
+                )
+            )
     if not _main_rank():
         return
     together: dict[Any, Evaluation] = {key: one for (_, key), one in zip(wanted, found, strict=True)}
@@ -301,8 +320,10 @@ def _take_runtime(options: dict[str, Any]) -> Runtime:
     from vpngen.train import Runtime
     from vpngen.units import usable_cpus
 
-    if (here := os.getcwd()) not in sys.path:
-        sys.path.append(here)  # where package.module:callable may be; `python -m` finds it there as well
+    if ":" in (options.get("model") or "") and (here := os.getcwd()) not in sys.path:
+        sys.path.append(
+            here
+        )  # where the package.module:callable that is given may be; `python -m` finds it there as well
     given = {f.name: options.pop(f.name) for f in dataclasses.fields(Runtime) if f.name in options}
     if given.get("num_workers", 0) is None:
         given["num_workers"] = min(8, usable_cpus() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

@@ -6,11 +6,11 @@ Annotations are the JSON file of version 1.3. Files are v_<id>.mp4 and the like 
 from __future__ import annotations
 
 import functools
-import json
 from pathlib import Path
 from typing import Any, Final
 
-from vpngen.datasets.base import Layout, Listed, Video, find_lists, folders, malformed, only, pair, videos_in
+from vpngen import files
+from vpngen.datasets.base import Layout, Listed, Video, below, find_lists, folders, malformed, only, pair, videos_in
 from vpngen.errors import ArgumentError, ConflictError
 
 NAMES: Final = {"train": "training", "val": "validation"}
@@ -21,6 +21,7 @@ def read(root: Path, annotations: Path | None, subset: str, split: int) -> Liste
     """The segments of a subset; the classes are the leaves of the taxonomy, in its order."""
     path, content = database(root, annotations, "activity_net*.json")
     classes = leaves(path, content)
+    labels = {name: number for number, name in reversed([*enumerate(classes)])}
     stems = {stem for name in content["database"] for stem in (f"v_{name}", name)}
     # The archives have folders of folders: v1-3/train_val.
     places = [root]
@@ -33,14 +34,18 @@ def read(root: Path, annotations: Path | None, subset: str, split: int) -> Liste
             raise malformed(where, entry, "of a subset training, validation or testing")
         if entry["subset"] != NAMES[subset]:
             continue
+        below(where, name)
         found = [p / file for p in places for stem in (f"v_{name}", name) for file in look(p, False).get(stem, ())]
         path_of = only(found, name) or root / f"v_{name}.mp4"
-        for k, annotation in enumerate(entry.get("annotations") or ()):
+        given = entry.get("annotations") or []
+        if not isinstance(given, list):
+            raise malformed(where, given, "a list of annotations")
+        for k, annotation in enumerate(given):
             label = annotation.get("label") if isinstance(annotation, dict) else None
-            if label not in classes:
+            if not isinstance(label, str) or label not in labels:
                 raise malformed(where, label, "the name of a class of the taxonomy")
             segment = pair(where, annotation.get("segment"), float)
-            videos.append(Video(f"{name}/{k}", path_of, classes.index(label), name, segment))
+            videos.append(Video(f"{name}/{k}", path_of, labels[label], name, segment))
     return classes, videos
 
 
@@ -54,18 +59,20 @@ def database(root: Path, given: Path | None, pattern: str) -> tuple[Path, dict[s
         raise ArgumentError(f"must be one of {', '.join(map(str, found))}", "annotations")
     (path,) = found
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = files.parse_json(files.read(path, files.MOST_JSON_BYTES))
     except (OSError, ValueError) as error:
         raise ConflictError(f"{path} is not JSON that can be read: {error}") from None
     if not isinstance(content, dict) or not isinstance(content.get("database"), dict):
-        raise malformed(str(path), str(content)[:99], "a `database` of videos")
+        raise malformed(str(path), content, "a `database` of videos")
     return path, content
 
 
 def leaves(path: Path, content: dict[str, Any]) -> list[str]:
     """The classes of a taxonomy, in its order. Raises ConflictError."""
-    nodes, keys = content.get("taxonomy"), {"nodeId", "nodeName", "parentId"}
-    if not isinstance(nodes, list) or not all(isinstance(n, dict) and keys <= set(n) for n in nodes):
+    nodes, keys, simple = content.get("taxonomy"), ("nodeId", "nodeName", "parentId"), (str, int, type(None))
+    if not isinstance(nodes, list) or not all(
+        isinstance(n, dict) and all(isinstance(n.get(key, ...), simple) for key in keys) for n in nodes
+    ):
         raise malformed(str(path), "taxonomy", "a list of nodes with nodeId, nodeName and parentId")
     parents = {node["parentId"] for node in nodes}
     return [str(node["nodeName"]) for node in nodes if node["nodeId"] not in parents]

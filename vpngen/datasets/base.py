@@ -5,13 +5,15 @@ Needs no NumPy, so that the command line can list the layouts at once.
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
-from vpngen.errors import ArgumentError, ConflictError
+from vpngen import files
+from vpngen.errors import ArgumentError, ConflictError, shown
 
 SUFFIXES: Final = (
     ".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".asf", ".flv", ".ts", ".vob", ".3gp", ".ogv",
@@ -19,6 +21,11 @@ SUFFIXES: Final = (
 """Of video files."""
 SYSTEM: Final = ("__MACOSX", "lost+found", "@eaDir", "$RECYCLE.BIN", "System Volume Information")
 """Folders that no one put there."""
+
+
+MOST_PART: Final = 200
+"""Bytes of a name, or of a part between slashes; systems take 255, and a suffix may be added."""
+MOST_NAME: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,19 @@ class Layout:
 
 def malformed(where: str, what: object, wanted: str) -> ConflictError:
     """The error that `what`, found at `where`, is not what was `wanted`."""
-    return ConflictError(f"{where}: {what!r} is not {wanted}; get the file anew")
+    return ConflictError(f"{where}: {shown(what)} is not {wanted}; get the file anew")
+
+
+def below(where: str, name: str) -> str:
+    """`name`, found at `where`, if it can only be that of something below a folder. Raises ConflictError."""
+    parts = name.split("/")
+    try:
+        long = len(os.fsencode(name)) > MOST_NAME or any(len(os.fsencode(part)) > MOST_PART for part in parts)
+    except UnicodeEncodeError:
+        long = True
+    if long or "\0" in name or not parts[0] or ".." in parts:
+        raise malformed(where, name, "a name below a folder: not absolute, without `..`, not too long")
+    return name
 
 
 def find_lists(root: Path, given: Path | None, pattern: str, names: Collection[str] = ()) -> list[Path]:
@@ -108,12 +127,16 @@ def find_lists(root: Path, given: Path | None, pattern: str, names: Collection[s
 def lines(path: Path) -> Iterator[tuple[str, list[str]]]:
     """(file:line, words) of each line that is not empty. Raises ConflictError."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        for number, line in enumerate(text_of(path), 1):
+            if words := line.split():
+                yield f"{path}:{number}", words
     except (OSError, UnicodeDecodeError) as error:
         raise ConflictError(f"{path} cannot be read ({error}); its folder has {content(path.parent)}") from None
-    for number, line in enumerate(text.splitlines(), 1):
-        if words := line.split():
-            yield f"{path}:{number}", words
+
+
+def text_of(path: Path) -> TextIO:
+    """A list or table, its lines as they end; decoded as they are read. Raises OSError."""
+    return io.TextIOWrapper(io.BytesIO(files.read(path)), encoding="utf-8-sig", newline="")
 
 
 def pair(where: str, value: Any, number: Callable[[Any], Any]) -> tuple[Any, Any]:

@@ -13,6 +13,7 @@ import functools
 import hashlib
 import json
 import math
+import os
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from vpngen.datasets.decoding import Frames, UnreadableError
 from vpngen.errors import ArgumentError, RunError, VpngenError
 from vpngen.sampling import Augment, Deal, Sampling, augmentation
 from vpngen.stream.dataset import given_ranks, ranks_here
-from vpngen.stream.place import MOST_EPOCHS, Owner
+from vpngen.stream.place import MOST_EPOCHS, Owner, same_process
 
 X10_SCALE: Final = 7 / 8
 """What of the short side is cut where no scales are said, except from the centre. The recipe of seed 000 cuts 112 pixels; the usual
@@ -69,6 +70,7 @@ class _Loader:
 
     def _batches(self, reader: DataLoader[Any]) -> Iterator[list[Any]]:
         """The entries of each batch; the failures that come with it are kept, and errors are raised here."""
+        process = os.getpid()
         for batch in workers.iteration(reader):
             if isinstance(batch, VpngenError):
                 try:
@@ -78,6 +80,7 @@ class _Loader:
             *entries, failures = batch
             self.failures.update(failures)
             yield entries
+            same_process(process)
 
 
 class VideoLoader(_Loader):
@@ -279,15 +282,17 @@ class _Clips(Dataset[Any]):
         height, width = sampling.sides[side]
         wanted = [(t0 + k * step) % info.frames for k in range(self.clip[0])]
         notes: list[str] = []
-        found = dict(decoding.frames(info, wanted, notes))
+        found = {  # one whole frame in memory at a time
+            k: _resized(frame[None, y0 : y0 + height, x0 : x0 + width], self.clip[1:])
+            for k, frame in decoding.frames(info, wanted, notes)
+        }
         if not found:
             which, why = f"{min(wanted)} to {max(wanted)}", f" ({notes[0]})" if notes else ""
             raise UnreadableError(f"{info.path}: none of the frames {which} can be decoded{why}")
-        cut = np.stack([found[k][y0 : y0 + height, x0 : x0 + width] for k in wanted if k in found])
-        clip = _resized(cut, self.clip[1:])
-        if len(cut) < len(wanted):
-            notes.append(f"{len(wanted) - len(cut)} of the {len(wanted)} frames of a clip cannot be decoded")
-            clip = clip[:, torch.arange(len(wanted)) % len(cut)]
+        clip = torch.cat([found[k] for k in wanted if k in found], 1)
+        if (count := clip.shape[1]) < len(wanted):
+            notes.append(f"{len(wanted) - count} of the {len(wanted)} frames of a clip cannot be decoded")
+            clip = clip[:, torch.arange(len(wanted)) % count]
         return clip.flip(-1) if flip else clip, notes
 
 

@@ -16,18 +16,22 @@ import bisect
 import contextlib
 import functools
 import itertools
+import math
 import os
 import re
+import struct
+import warnings
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from vpngen import files
 from vpngen.datasets.base import Video
 from vpngen.errors import MissingError, RunError
 
@@ -46,6 +50,19 @@ NOTHING_CODED: Final = 16
 """Bytes. A packet of MPEG-4 below that may be one that stands for no frame."""
 KEPT_BYTES: Final = 2**26
 """Of what is known about files, in each process."""
+MOST_PIXELS: Final = 2**26
+"""Of a frame, which takes three bytes for each: 8192 x 8192."""
+MOST_IMAGES: Final = 2**18
+"""Of a folder: three hours."""
+MOST_MISSING: Final = 1000
+"""Images at the beginning of a segment that may be missing."""
+CONTAINERS: Final = "asf,avi,flv,gif,h264,hevc,ivf,m4v,matroska,webm,mov,mp4,mpeg,mpegts,mpegvideo,ogg"
+"""What is taken for a video, by its content. Playlists are not: they open other files, or the network."""
+BOXES: Final = frozenset(
+    (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf", b"edts", b"dinf", b"mvex", b"udta")
+)
+"""Of an MP4, those that hold boxes."""
+MORE_THAN_IT_HOLDS: Final = "it lists more frames than a file of its size can hold"
 IMAGE: Final = re.compile(r"image_(\d{5,})\.jpg")
 
 
@@ -89,11 +106,15 @@ def probe(video: Video) -> VideoInfo:
         first, last = video.frames or (min(numbers, default=0), max(numbers, default=-1) + 1)
         if last <= first:
             raise UnreadableError(f"{path} holds no images image_00001.jpg, ... to take")
-        for number in range(first, last):
+        if last - first > MOST_IMAGES:
+            raise UnreadableError(f"{path} is said to hold {last - first:,} images; at most {MOST_IMAGES:,} are taken")
+        for number in range(first, min(last, first + MOST_MISSING)):
             with contextlib.suppress(UnreadableError):
                 height, width, _ = _image(path, number).shape
                 return VideoInfo(path, first, last - first, height, width)
-        raise UnreadableError(f"{path}: none of the images {first} to {last - 1} can be read")
+        raise UnreadableError(
+            f"{path}: none of the images {first} to {min(last, first + MOST_MISSING) - 1} can be read"
+        )
     index = _index(path)
     first, last = (0, len(index.times)) if video.segment is None else _span(path, index.times, video.segment)
     return VideoInfo(path, first, last - first, *index.size)
@@ -173,9 +194,13 @@ def stream(video: Video, notes: list[str]) -> Iterator[Frames]:
 def _image(folder: Path, number: int, size: tuple[int, int] | None = None) -> Frames:
     path = folder / f"image_{number:05d}.jpg"
     try:
-        with Image.open(path, formats=("JPEG",)) as image:
-            colour = image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        with open(files.open_regular(path), "rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(file, formats=("JPEG",)) as image:
+                if math.prod(image.size) > MOST_PIXELS:
+                    raise ValueError(f"{image.size} pixels are more than the {MOST_PIXELS:,} that are taken")
+                colour = image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UnreadableError(f"{path}: {error}") from None
     if size is not None and colour.size != (size[1], size[0]):
         colour = colour.resize((size[1], size[0]), Image.Resampling.BILINEAR)
@@ -210,6 +235,7 @@ def _index(path: Path) -> _Index:
 
 
 def _indexed(path: Path) -> _Index:
+    left = 2 * path.stat().st_size + 2**16  # what its packets may take: one that is listed often is read as often
     with _opened(path) as (container, video):
         shown, keys, head = list[int | None](), list[tuple[int, int]](), list[tuple[int | None, int, int]]()
         highest: int | None = None
@@ -217,6 +243,8 @@ def _indexed(path: Path) -> _Index:
         codec = video.codec_context.name
         with contextlib.suppress(*_av()[1]):
             for packet in container.demux(video):
+                if (left := left - packet.size - 1) < 0:
+                    raise UnreadableError(f"{path} cannot be read: {MORE_THAN_IT_HOLDS}")
                 if len(head) < HEAD:
                     with contextlib.suppress(*_av()[1]):
                         head += [(f.pts, *_upright(f)) for f in packet.decode()]
@@ -277,7 +305,7 @@ def _av() -> tuple[ModuleType, tuple[type[Exception], ...]]:
         import av
     except ImportError:
         raise MissingError("video files are decoded by PyAV, which is not here: pip install 'vpngen[train]'") from None
-    return av, (av.FFmpegError, ValueError, EOFError)
+    return av, (av.FFmpegError, ValueError, OSError)
 
 
 @contextlib.contextmanager
@@ -286,17 +314,48 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     av, errors = _av()
     try:
         # Titles of old files are in any encoding, and do not matter here. PyAV takes them all from 19 on.
+        with open(files.open_regular(path), "rb") as file:
+            if _claimed(file) > os.fstat(file.fileno()).st_size:
+                raise ValueError(MORE_THAN_IT_HOLDS)
         titles = {} if int(av.__version__.partition(".")[0]) >= 19 else {"metadata_errors": "ignore"}
-        container = av.open(str(path), **titles)
+        local = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS, "max_pixels": str(MOST_PIXELS)}
+        container = av.open(f"file:{path}", options=local, **titles)
     except errors as error:
-        raise UnreadableError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        playlist = isinstance(error, av.ArgumentError)
+        why = "not of a kind that holds videos" if playlist else getattr(error, "strerror", None) or error
+        raise UnreadableError(f"{path} cannot be read: {why}") from None
     with container:
         covers = av.stream.Disposition.attached_pic
         videos = [s for s in container.streams.video if not s.disposition & covers]
         if not videos or videos[0].codec_context is None:
             raise UnreadableError(f"{path} has no video that could be decoded")
         videos[0].codec_context.thread_count = 1
+        videos[0].codec_context.options = {"max_pixels": str(MOST_PIXELS)}
         yield container, videos[0]
+
+
+def _claimed(file: BinaryIO) -> int:
+    """The samples that the tables of an MP4 speak of, for which FFmpeg takes memory before it looks for them; 0 of other files."""
+    at, ends, claimed = 0, [os.fstat(file.fileno()).st_size], 0
+    if file.read(8)[4:] not in (b"ftyp", b"moov", b"moof", b"mdat", b"wide", b"free", b"skip", b"styp", b"sidx"):
+        return 0
+    while ends:
+        if at + 16 > ends[-1]:
+            at = ends.pop()
+            continue
+        file.seek(at)
+        size, kind, long = struct.unpack(">I4sQ", file.read(16))
+        head = 16 if size == 1 else 8
+        size = long if size == 1 else size or ends[-1] - at
+        end = min(at + max(size, head), ends[-1])
+        if kind in (b"stsz", b"trun"):
+            file.seek(at + head)
+            _, one, count = struct.unpack(">III", file.read(12).ljust(12, b"\0"))
+            claimed += one if kind == b"trun" else count * bool(one)  # else each has its size in the table
+        if kind in BOXES:
+            ends.append(end)
+        at = at + head if kind in BOXES else end
+    return claimed
 
 
 def _decoded(path: Path, key: tuple[int, int] | None, notes: list[str], wanted: int | None = None) -> Iterator[Any]:

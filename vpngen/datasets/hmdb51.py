@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from vpngen.datasets.base import Layout, Listed, Video, class_folders, find_lists, lines, malformed, same_classes
+from vpngen.datasets.base import Layout, Listed, Video, below, class_folders, find_lists, lines, malformed, same_classes
 
 PUBLISHED = ("testTrainMulti_7030_splits", "test_train_splits", "splits")
 """What the folder of the lists is called."""
@@ -26,7 +26,7 @@ def read(root: Path, annotations: Path | None, subset: str, split: int) -> Liste
             if len(words) != 2 or words[1] not in ("0", "1", "2"):
                 raise malformed(where, " ".join(words), "`<video>.avi <0, 1 or 2>`")
             if words[1] == ("1" if subset == "train" else "2"):
-                stem = Path(words[0]).stem
+                stem = Path(below(where, words[0])).stem
                 film, named, _ = words[0].partition(f"_{name}_")
                 group = film if named else re.sub(r"_\d+$", "", stem)
                 videos.append(Video(f"{name}/{stem}", root / name / words[0], label, f"{name}/{group}"))

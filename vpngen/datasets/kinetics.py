@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from vpngen.datasets import base
 from vpngen.datasets.base import Layout, Listed, Video, content, folders, malformed, only, pair, same_classes, videos_in
 from vpngen.errors import ArgumentError, ConflictError
 
@@ -50,7 +51,7 @@ def read(root: Path, annotations: Path | None, subset: str, split: int) -> Liste
             same_classes(sources, train, val, "to train with", "to validate with")
     classes = sorted({row.label for part in rows.values() for row in part})
     labels = {name: i for i, name in enumerate(classes)}
-    forms = {name: {name} | ({name.replace(" ", "_")} - set(classes)) for name in classes}
+    forms = {name: {name} | ({name.replace(" ", "_")} - labels.keys()) for name in classes}
     known = set().union(*forms.values())
     parts = [name for name in folders(root) if name not in known]  # "training dog" is a class
     tops = {name: [root, *(root / p for p in parts if PARTS[name].search(p.lower()))] for name in NAMES}
@@ -114,7 +115,7 @@ def _rows(path: Path, subset: str) -> dict[str, list[Row]]:
     words = {word: name for name, words in NAMES.items() for word in words}
     needed = ("label", "youtube_id", "time_start", "time_end")
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with base.text_of(path) as file:
             table = csv.DictReader(file)
             if not set(needed) <= set(table.fieldnames or ()):
                 raise malformed(f"{path}:1", ",".join(table.fieldnames or ()), f"{','.join(needed)},split")
@@ -123,10 +124,13 @@ def _rows(path: Path, subset: str) -> dict[str, list[Row]]:
                 if not label or not film:
                     raise malformed(where, ",".join(map(str, row.values())), "a label and a youtube_id")
                 start, end = pair(where, (row["time_start"], row["time_end"]), lambda t: int(float(t)))
+                stem = f"{film}_{start:06d}_{end:06d}"
+                for name in (label, stem):
+                    base.below(where, name)
                 part = (row.get("split") or subset).strip().lower()
                 if (part := words.get(part, part)) not in rows:
                     raise malformed(where, part, "a split: train, val or test")
-                rows[part].append(Row(label, f"{film}_{start:06d}_{end:06d}", f"{film}_{start}_{end}", film))
+                rows[part].append(Row(label, stem, f"{film}_{start}_{end}", film))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConflictError(f"{path} cannot be read: {error}") from None
     return {name: rows[name] for name in NAMES}

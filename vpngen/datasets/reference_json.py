@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vpngen.datasets.activitynet import NAMES, database, leaves
-from vpngen.datasets.base import Layout, Listed, Video, malformed, only, pair
+from vpngen.datasets.base import Layout, Listed, Video, below, malformed, only, pair
 from vpngen.errors import ConflictError
 
 
@@ -25,6 +25,7 @@ def read(root: Path, annotations: Path | None, subset: str, split: int) -> Liste
     classes = content.get("labels") if flat else leaves(path, content)
     if not isinstance(classes, list) or not classes or not all(isinstance(c, str) for c in classes):
         raise malformed(str(path), classes, "a list of `labels`")
+    numbers = {name: k for k, name in reversed([*enumerate(classes)])}
     videos = []
     for name, entry in content["database"].items():
         where = f"{path}, video {name}"
@@ -34,19 +35,22 @@ def read(root: Path, annotations: Path | None, subset: str, split: int) -> Liste
         several: list[Any] = given if isinstance(given, list) else [given]
         if not several or not all(isinstance(annotation, Mapping) for annotation in several):
             raise malformed(where, entry, "a video with `subset` and `annotations`")
-        if wrong := [a.get("label") for a in several if a.get("label") not in classes]:
+        labels = [a.get("label") for a in several]
+        if wrong := [label for label in labels if not isinstance(label, str) or label not in numbers]:
             raise malformed(where, wrong[0], "one of the `labels`")
+        for part in (name, *labels, *([str(entry["video_path"])] if "video_path" in entry else ())):
+            below(where, part)
         # A list is of ActivityNet, whose segments are in seconds; else they are numbers of images.
         images = isinstance(given, Mapping) or (flat and "fps" not in entry)
         number = operator.index if images else _image_at(where, entry)
-        folder = _folder(root, name, entry, [a["label"] for a in several], flat)
+        folder = _folder(root, name, entry, labels, flat)
         film = re.match(r"(.*_g\d+)_c\d+$", name)
         group = f"{several[0]['label']}/{film[1] if film else name}"
         for k, annotation in enumerate(several):
             segment = annotation.get("segment")
             frames = None if segment is None and len(several) == 1 else pair(where, segment, number)
             title = f"{name}/{k}" if len(several) > 1 else name
-            videos.append(Video(title, folder, classes.index(annotation["label"]), group, frames=frames))
+            videos.append(Video(title, folder, numbers[annotation["label"]], group, frames=frames))
     return classes, videos
 
 

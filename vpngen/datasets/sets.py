@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ def read_videos(
     for video in found.videos:
         if (other := known.setdefault(video.id, video)) is not video:
             raise ConflictError(f"{source} lists two videos {video.id!r} for {subset}, {other.path} and {video.path}")
-    if not any(video.path.exists() for video in found.videos):
+    if not any(os.path.exists(video.path) for video in found.videos):
         gone = f"none of the {len(found.videos)} videos that {source} lists for {subset} is there"
         raise ConflictError(f"{gone}, not even {found.videos[0].path}; is `root` the folder of the videos?")
     return found

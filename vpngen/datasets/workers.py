@@ -20,6 +20,8 @@ from typing import Any, Final
 import torch
 from torch.utils.data import DataLoader
 
+from vpngen.stream.place import watched
+
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 _STARTED: weakref.WeakKeyDictionary[BaseProcess, int] = weakref.WeakKeyDictionary()
@@ -29,14 +31,14 @@ _STARTED: weakref.WeakKeyDictionary[BaseProcess, int] = weakref.WeakKeyDictionar
 def iteration(loader: DataLoader[Any]) -> Iterator[Any]:
     """An iterator of a DataLoader whose `worker_init_fn` is `begin`."""
     if not loader.num_workers:
-        return iter(loader)
+        return watched(loader, iter(loader))
     if (loader.multiprocessing_context or torch.multiprocessing).get_start_method() != "fork":
         resource_tracker.ensure_running()  # begins with letting signals through again
     before = set(multiprocessing.active_children())
     # Signals are delivered later, and not to processes that are started meanwhile: a child blocks what its parent blocks.
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
-        made = iter(loader)
+        made = watched(loader, iter(loader))
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     for worker in set(multiprocessing.active_children()) - before:

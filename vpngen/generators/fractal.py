@@ -53,6 +53,7 @@ WARM_UP: Final = 32
 """Steps from (0, 0) to the first point of a chunk, a multiple of 4."""
 BOUND: Final = np.float32(1024)
 """Where an orbit has left: accepted systems stay within a few units of (0, 0)."""
+MOST_CATEGORIES: Final = 100_000
 MOST_PARAMETER: Final = 16
 """Of systems from elsewhere, beside at most 1 here; twice as much where it is weighted. No number can overflow."""
 LEAST_EXTENT: Final = np.float32(2**-100)
@@ -203,6 +204,10 @@ class Fractal(Generator):
             ("attempts", several, 0, 2**32 - 1), ("sizes", several, 1, MOST_MAPS),
         ):  # fmt: skip
             keep(self, **{name: check(name, getattr(self, name), least, most)})
+        if len(self.variants) > MOST_CATEGORIES:
+            raise ArgumentError(
+                f"has {len(self.variants):,} categories; at most {MOST_CATEGORIES:,} can be", "variants"
+            )
         if not self.variants or not all(v & 1 for v in self.variants):
             raise ArgumentError("must have an odd number for each category: bit 0 is the system itself", "variants")
         if not isinstance(self.table, str):

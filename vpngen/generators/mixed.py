@@ -12,13 +12,14 @@ import numpy.typing as npt
 
 from vpngen import checks
 from vpngen.checks import Shape
-from vpngen.errors import ArgumentError
+from vpngen.errors import ArgumentError, shown
 from vpngen.floats import F32
 from vpngen.generators.base import GENERATORS, Generator, Parameter, Params, Progress, named
 from vpngen.rng import Integers, Words
 
 MOST_BYTES: Final = 256
 """Of the params of one generator."""
+MOST_PARTS: Final = 1024
 
 
 def kinds() -> list[type[Generator]]:
@@ -51,8 +52,10 @@ class Mixed(Generator):
 
     def __post_init__(self) -> None:
         allowed = kinds()
-        if not isinstance(self.parts, tuple) or not self.parts or not all(type(p) in allowed for p in self.parts):
-            raise ArgumentError(f"must be a list of {' or '.join(kind.name for kind in allowed)} generators", "parts")
+        few = isinstance(self.parts, tuple) and 1 <= len(self.parts) <= MOST_PARTS
+        if not few or not all(type(p) in allowed for p in self.parts):
+            names = " or ".join(kind.name for kind in allowed)
+            raise ArgumentError(f"must be a list of {names} generators, {MOST_PARTS:,} at most", "parts")
 
     @classmethod
     def from_counts(cls, categories: int | None, shape: Shape, progress: Progress | None, **options: Any) -> Self:
@@ -63,7 +66,11 @@ class Mixed(Generator):
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
         parts = fields.get("parts")
         if set(fields) != {"parts"} or not isinstance(parts, list):
-            raise ArgumentError(f"the mixed generator has `parts`, a list, and nothing else, not {sorted(fields)}")
+            raise ArgumentError(
+                f"the mixed generator has `parts`, a list, and nothing else, not {shown(sorted(fields))}"
+            )
+        if len(parts) > MOST_PARTS:
+            raise ArgumentError(f"has {len(parts):,} parts; at most {MOST_PARTS:,} can be mixed", "generator", cls.name)
         return cls(tuple(named(part, [kind.name for kind in kinds()]) for part in parts))
 
     def to_dict(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
@@ -26,6 +27,8 @@ STEM: Final = 64
 """Channels of the stem."""
 MOST: Final = 2**20
 """The largest count in an argument."""
+MOST_PARAMETERS: Final = 2**30
+"""The largest network of ours: 4.3 GB of weights."""
 CLASS_COUNTS: Final = ("num_classes", "n_classes", "model_num_class", "class_count")
 """What the factories of other packages call the number of classes."""
 
@@ -128,17 +131,41 @@ def create_model(name: str, num_classes: int = 400, **options: Any) -> nn.Module
 
     Weights of convolutions are drawn as He et al., ICCV 2015, have it, for as many channels as leave.
     """
+    return make(name, num_classes, options)
+
+
+def make(name: str, num_classes: int, options: Mapping[str, Any]) -> nn.Module:
+    """`create_model` for options of any names."""
     num_classes = checks.integer("num_classes", num_classes, 1, MOST)
-    if re.fullmatch(r"[\w.]+:[\w.]+", str(name)):
+    if is_foreign(name):
         return _make_foreign(name, num_classes, options)
+    outline(name, num_classes, options)
     network, arguments = find(name)
-    checks.known("option", options, [field.name for field in dataclasses.fields(network.options)], name)
     model = network(num_classes=num_classes, options=network.options(**options), **arguments)
     for module in model.modules():
         if isinstance(module, nn.Conv3d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     model.initialize_head(model.get_submodule(model.head))
     return model
+
+
+def outline(name: str, num_classes: int, options: Mapping[str, Any]) -> Network:
+    """One of `MODELS` without any numbers, on the meta device: it takes no memory, and draws nothing. Arguments and errors are those of `create_model`."""
+    network, arguments = find(name)
+    checks.integer("num_classes", num_classes, 1, MOST)
+    checks.known("option", options, [field.name for field in dataclasses.fields(network.options)], name)
+    with torch.device("meta"):
+        model = network(num_classes=num_classes, options=network.options(**options), **arguments)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    if count > MOST_PARAMETERS:
+        what = f"of {num_classes:,} classes has {count:,} parameters with these options, and {MOST_PARAMETERS:,} are allowed"
+        raise ArgumentError(f"{what}; give a smaller `width`, or fewer classes", "name", name)
+    return model
+
+
+def is_foreign(name: object) -> bool:
+    """Whether this is `package.module:callable`."""
+    return re.fullmatch(r"[\w.]+:[\w.]+", str(name)) is not None
 
 
 def _make_foreign(name: str, num_classes: int, options: Mapping[str, Any]) -> nn.Module:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,10 +15,11 @@ import torch
 from torch import nn
 
 from vpngen.checks import Shape
-from vpngen.errors import ArgumentError, renamed
+from vpngen.errors import ArgumentError, ConflictError, renamed
+from vpngen.files import open_regular
 from vpngen.models import MODELS
-from vpngen.models.base import create_model, freeze
-from vpngen.models.weights import inflate, load_weights, read_weights, recognize
+from vpngen.models.base import freeze, make
+from vpngen.models.weights import inflate, make_with, read_weights, recognize
 from vpngen.sampling import NORMALIZATIONS
 
 DEFAULT_MODEL: Final = "r3d50"
@@ -57,19 +60,23 @@ class ModelInit:
 
     @property
     def network(self) -> tuple[str, dict[str, Any]]:
-        """Name and options of the model. Raises ArgumentError where nothing says what `init_from` is of."""
+        """Name and options of the model.
+
+        Raises:
+            ArgumentError: nothing says what `init_from` is of.
+            ConflictError: `init_from` says so, and is not to be trusted in it, see `trusted`.
+        """
         known = self.parent.get("model", {"name": DEFAULT_MODEL, "options": {}})
-        if (name := self.model or known.get("name")) is None:
+        if (self.model or known.get("name")) is None:
             problem = "holds weights of none of the networks here; give `model`, or `inflate` if they are of images"
             raise ArgumentError(problem, "init_from", self.init_from)
-        usual = known["options"] if name == known.get("name") else {}
-        return name, dict(usual if self.options is None else self.options)
+        return trusted(known, self.model, self.options, self.init_from)
 
     @property
     def normalization(self) -> dict[str, tuple[float, ...]]:
         """The `mean` and `std` of the clips that the weights were trained with, as far as they are known."""
-        seen = NORMALIZATIONS["imagenet"] if self.inflate is not None else self.parent.get("recipe", {})
-        return {name: tuple(seen[name]) for name in ("mean", "std") if name in seen}
+        seen = NORMALIZATIONS["imagenet"] if self.inflate is not None else self.parent.get("recipe") or {}
+        return {name: tuple(seen[name]) for name in ("mean", "std") if seen.get(name) is not None}
 
     def build(
         self, num_classes: int, seed: int, stages: int, clip: Shape, device: torch.device
@@ -85,9 +92,11 @@ class ModelInit:
         torch.manual_seed(seed)
         parent, path = self.parent or None, "inflate" if self.inflate else "init_from"
         with renamed(name="model", stages="freeze", path=path, state=path):
-            model = create_model(name, num_classes, **options)
             if self.init_from is not None:
-                load_weights(model, self.init_from, head="replace")
+                with said_by(self.init_from, self.model is None and self.options is None):
+                    model = make_with(name, num_classes, options, self.init_from, head="replace")
+            else:
+                model = make(name, num_classes, options)
             if self.inflate is not None:
                 inflate(model, read_weights(self.inflate)[0])
                 parent = {"stage": "inflation", **origin(self.inflate)}
@@ -96,6 +105,40 @@ class ModelInit:
         about = {"name": name, "options": options, "num_classes": num_classes}
         try_clip(model, about, clip, device)
         return model, {"model": about, "parent": parent, "seed": seed}
+
+
+def trusted(
+    known: Mapping[str, Any], model: str | None, options: Mapping[str, Any] | None, path: Path | None
+) -> tuple[str, dict[str, Any]]:
+    """Name and options of a network: those that are given, else those `known` from the metadata of a file.
+
+    `package.module:callable` is code, which no file may name: it is taken from who calls, and so are its options.
+
+    Raises:
+        ConflictError: the file names such a network, or options of one, and they are not given.
+    """
+    name = model or known["name"]
+    usual = known.get("options") or {} if name == known.get("name") else {}
+    if name not in MODELS and options is None and (model is None or usual):
+        wanted = [f"--model {name}"] * (model is None) + [
+            f"--model-option {k}={json.dumps(v)}" for k, v in usual.items()
+        ]
+        what = f"the network {name!r}" if model is None else f"options of {name}"
+        text = " ".join(wanted)
+        text = text if text.isprintable() and len(text) < 400 else "them as --model and --model-option"
+        raise ConflictError(f"{str(path)!r} names {what}, which is code from elsewhere; give {text} if you trust it")
+    return name, dict(usual if options is None else options)
+
+
+@contextlib.contextmanager
+def said_by(path: Path, file: bool) -> Iterator[None]:
+    """A network that cannot be made is the fault of the `file`, where that names it. Raises ConflictError."""
+    try:
+        yield
+    except ArgumentError as error:
+        if not file or error.argument not in ("name", "width"):
+            raise
+        raise ConflictError(f"the network that {str(path)!r} names cannot be made: {error}") from error
 
 
 def try_clip(model: nn.Module, about: Mapping[str, Any], clip: Shape, device: torch.device) -> None:
@@ -119,5 +162,5 @@ def try_clip(model: nn.Module, about: Mapping[str, Any], clip: Shape, device: to
 
 def origin(path: Path) -> dict[str, str]:
     """Which file weights were in, for metadata."""
-    with path.open("rb") as file:
+    with open(open_regular(path), "rb") as file:
         return {"file": str(path), "sha256": hashlib.file_digest(file, "sha256").hexdigest()}

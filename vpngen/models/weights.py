@@ -9,10 +9,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import pickle
-import re
+import os
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,17 +20,36 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from vpngen import checks
+from vpngen import checks, files
 from vpngen.errors import ArgumentError, ConflictError, MissingError
 from vpngen.files import replace
-from vpngen.models import MODELS
-from vpngen.models.base import Network, State, bare, create_model, find, find_head, head_name, reference_arch, within
+from vpngen.models import MODELS, pickles
+from vpngen.models.base import (
+    Network,
+    State,
+    bare,
+    find,
+    find_head,
+    head_name,
+    is_foreign,
+    make,
+    outline,
+    reference_arch,
+    within,
+)
+from vpngen.models.metadata import checked
 
 METADATA: Final = "vpngen"
 """The key that our metadata is under, in the header of a .safetensors file and in a .pth file."""
 STATES: Final = ("state_dict", "model_state", "model_state_dict", "model")
 """What checkpoints call the weights they hold among other things."""
 COUNTED: Final = ".num_batches_tracked"
+MOST_HEADER: Final = 2**24
+"""Bytes of the header of a file."""
+MOST_TENSORS: Final = 2**15
+DTYPES: Final = (
+    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
+)  # fmt: skip
 SHOWN: Final = 9
 """Differences that an error lists."""
 
@@ -117,7 +135,7 @@ def read_weights(path: str | Path) -> tuple[State, dict[str, Any]]:
     """What a file of weights holds, on the host.
 
     .safetensors, or whatever torch.save wrote: a state dict, or a checkpoint with one in it. Which of them it is, its first bytes
-    say. Nothing in the file is executed.
+    say. Nothing in the file is executed, or imported; what it says of itself is checked; it takes memory in proportion to its size.
 
     Returns:
         Name -> tensor, without what DataParallel and torch.compile put before the names. And the metadata: ours as it was
@@ -130,38 +148,54 @@ def read_weights(path: str | Path) -> tuple[State, dict[str, Any]]:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
-            start = file.read(9)
+        with open(files.open_regular(path), "rb") as file:
+            start, size = file.read(9), os.fstat(file.fileno()).st_size
     except OSError as error:
         raise ArgumentError(f"cannot be read: {error.strerror}", "path", path) from None
+    name = repr(str(path))
     if start[8:] == b"{":  # behind the length of the header
         library = _safetensors()
         try:
+            if int.from_bytes(start[:8], "little") > min(MOST_HEADER, size):
+                raise ValueError("its header is longer than it can be")
             with library.safe_open(path, "pt") as file:
-                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dictionary
-                metadata = dict(json.loads((file.metadata() or {}).get(METADATA, "{}")))
-        except (library.SafetensorError, TypeError, ValueError) as error:
-            raise ConflictError(f"{str(path)!r} is damaged: {error}; copy or make it again") from error
+                keys = file.keys()
+                _few(keys)
+                state = {key: file.get_tensor(key) for key in keys}
+                metadata = json.loads((file.metadata() or {}).get(METADATA, "{}"))
+        except (library.SafetensorError, TypeError, ValueError, RecursionError) as error:
+            raise ConflictError(f"{name} is damaged: {error}; copy or make it again") from error
     elif start.startswith((b"PK", b"\x80")):
         state, metadata = _read_torch(path)
     else:
-        raise ConflictError(f"{str(path)!r} is damaged, or is neither .safetensors nor written by torch.save")
-    return _plain(state), metadata
+        raise ConflictError(f"{name} is damaged, or is neither .safetensors nor written by torch.save")
+    if other := sorted({str(v.dtype) for v in state.values() if v.dtype not in DTYPES}):
+        raise ConflictError(f"{name} holds numbers of {', '.join(other)}, which no network here has")
+    return _plain(state), checked(path, metadata)
+
+
+def _few(names: Collection[str]) -> None:
+    """That a network may have so many tensors. Raises ValueError."""
+    if len(names) > MOST_TENSORS:
+        raise ValueError(f"it holds {len(names):,} tensors, and no network here has more than {MOST_TENSORS:,}")
+
+
+def read_torch(path: Path, what: str) -> Any:
+    """What a file of torch.save holds, see `vpngen.models.pickles`; `what` it should be of, for errors. Raises ConflictError."""
+    try:
+        return pickles.read(path)
+    except pickles.NamedError as error:
+        raise ConflictError(
+            f"{str(path)!r} holds more than {what}, or is damaged: it names {error.named[:80]}, and unpickling that could run any "
+            f"code. Where you trust it: saved = torch.load({str(path)!r}, weights_only=False), and torch.save its state dict"
+        ) from error
+    except Exception as error:  # a damaged file makes whatever part stumbles raise whatever it raises
+        reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
+        raise ConflictError(f"{str(path)!r} is damaged, or not of {what}: {reason}; make it again") from error
 
 
 def _read_torch(path: Path) -> tuple[State, dict[str, Any]]:
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file makes it raise whatever the part that stumbles raises
-        refused = re.search(r"GLOBAL ([A-Za-z_][\w.]*) (?:was not an allowed|whose module)", str(error))
-        if isinstance(error, pickle.UnpicklingError) and refused:
-            raise ConflictError(
-                f"{str(path)!r} holds more than weights, or is damaged: it names {refused[1]}, and unpickling that could run any "
-                f"code. Where you trust it: saved = torch.load({str(path)!r}, weights_only=False), and torch.save its state dict"
-            ) from error
-        # What torch advises before that, to load without `weights_only`, helps nobody here.
-        reason = str(error).rpartition("Unpickler error:")[2].strip().partition("\n")[0][:200] or type(error).__name__
-        raise ConflictError(f"{str(path)!r} is damaged, or not of weights: {reason}; make it again") from error
+    saved = read_torch(path, "weights")
     state, metadata = saved, {}
     if isinstance(saved, Mapping):
         state = next((saved[key] for key in STATES if isinstance(saved.get(key), Mapping)), saved)
@@ -171,7 +205,27 @@ def _read_torch(path: Path) -> tuple[State, dict[str, Any]]:
     named = isinstance(state, Mapping) and all(isinstance(name, str) for name in state)
     if not named or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise ConflictError(f"{str(path)!r} holds no state dict of tensors, nor has one as {' or '.join(STATES)}")
+    try:
+        _few(state)
+    except ValueError as error:
+        raise ConflictError(f"{str(path)!r} is damaged, or not of weights: {error}") from None
     return {name: value.detach() for name, value in state.items()}, metadata
+
+
+def make_with(
+    name: str, num_classes: int, options: Mapping[str, Any], path: str | Path, *, head: str = "keep"
+) -> nn.Module:
+    """The network of `create_model` with the weights of a file, see `load_weights`; made only if they fit.
+
+    Raises:
+        ArgumentError, ConflictError, MissingError: see both.
+    """
+    read = read_weights(path)
+    if not is_foreign(name):
+        _fitted(outline(name, num_classes, options), *read, path, head)  # a small file may speak of a large network
+    model = make(name, num_classes, options)
+    _load(model, *read, path, head)
+    return model
 
 
 def load_weights(model: nn.Module, path: str | Path, *, head: str = "keep") -> dict[str, Any]:
@@ -192,11 +246,23 @@ def load_weights(model: nn.Module, path: str | Path, *, head: str = "keep") -> d
         MissingError: as `read_weights`.
     """
     checks.one_of("head", head, ("keep", "replace"))
-    model = bare(model)
     state, metadata = read_weights(path)
+    _load(model, state, metadata, path, head)
+    return metadata
+
+
+def _load(model: nn.Module, state: State, metadata: Mapping[str, Any], path: str | Path, head: str) -> None:
+    found, model = _fitted(model, state, metadata, path, head), bare(model)
+    names = dict(zip(_plain(model.state_dict()), model.state_dict(), strict=True))
+    # Not strict, for the head may be left out; that nothing else is missing has been seen to.
+    model.load_state_dict({names[name]: value for name, value in found.items()}, strict=False)
+
+
+def _fitted(model: nn.Module, state: State, metadata: Mapping[str, Any], path: str | Path, head: str) -> State:
+    """The weights that go into a model, by its names. Raises ConflictError where they are those of another."""
+    model = bare(model)
     found = {model.own_name(n): v for n, v in state.items()} if isinstance(model, Network) else state
     wanted = _plain(model.state_dict())
-    names = dict(zip(wanted, model.state_dict(), strict=True))
     if not any(name.endswith(COUNTED) for name in found):  # torch below 0.4.1 did not count
         found = found | {n: torch.zeros_like(v, device="cpu") for n, v in wanted.items() if n.endswith(COUNTED)}
     top = head_name(model) or ""
@@ -209,16 +275,20 @@ def load_weights(model: nn.Module, path: str | Path, *, head: str = "keep") -> d
         remedy = f"give head='replace' to begin with a fresh classifier, or make the model with num_classes={there}"
         raise ConflictError(f"{str(path)!r} is for {there} classes, and this model for {here}; {remedy}")
     if differing:
-        made, what = recognize(state, metadata), str(metadata.get("arch") or "another model")
+        made, what = recognize(state, metadata), _printable(str(metadata.get("arch") or "another model"))
         if made is not None:
             options = {"name": made["name"], "num_classes": made["num_classes"], **made["options"]}
             call = ", ".join(f"{name}={value!r}" for name, value in options.items() if value is not None)
-            what = f"{made['name']}, as made by create_model({call})"
+            what = f"{_printable(made['name'])}, as made by create_model({_printable(call)})"
         apart = "" if head == "keep" else " apart from the classifier"
         raise ConflictError(f"{str(path)!r} holds weights of {what}, which does not fit this model{apart}:{text}")
-    # Not strict, for the head may be left out; that nothing else is missing has been seen to.
-    model.load_state_dict({names[name]: value for name, value in found.items()}, strict=False)
-    return metadata
+    return found
+
+
+def _printable(text: str) -> str:
+    """A text of a file as it may stand in a message."""
+    text = text if len(text) <= 200 else f"{text[:200]}..."
+    return text if text.isprintable() else repr(text)
 
 
 def inflate(model: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -282,7 +352,10 @@ def _differences(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> t
     shapes = [name for name in ours if theirs.get(name, ours[name]) != ours[name]]
     missing, extra = ([name for name in a if name not in b] for a, b in ((ours, theirs), (theirs, ours)))
     names = [name for turn in itertools.zip_longest(shapes, missing, extra) for name in turn if name is not None]
-    lines = [f"`{n}` is {theirs.get(n, 'not')} in the file, {ours.get(n, 'not')} in the model" for n in names[:SHOWN]]
+    lines = [
+        f"`{_printable(n)}` is {theirs.get(n, 'not')} in the file, {ours.get(n, 'not')} in the model"
+        for n in names[:SHOWN]
+    ]
     more = [f"and {len(names) - SHOWN} more"] if len(names) > SHOWN else []
     return names, "".join(f"\n  {line}" for line in lines + more)
 
@@ -312,10 +385,11 @@ def _fitting(state: State, flat: bool = False) -> dict[str, Any] | None:
         stem, num_classes = own.get(f"{network.stem}.weight"), _classes(own, network.head)
         if stem is None or stem.ndim != (4 if flat else 5) or not num_classes or (flat and not network.inflates):
             continue
-        if (options := network.guess(own, **arguments)) is None:
-            continue
-        with contextlib.suppress(ArgumentError), torch.device("meta"):  # no model may have such options
-            made = create_model(name, num_classes, **options).state_dict()
+        # No model may have such options, or no layer such tensors.
+        with contextlib.suppress(ArgumentError, LookupError, TypeError):
+            if (options := network.guess(own, **arguments)) is None:
+                continue
+            made = outline(name, num_classes, options).state_dict()
             if all(name.endswith(COUNTED) for name in _differences(own, _flattened(made) if flat else made)[0]):
                 return {"name": name, "options": options, "num_classes": num_classes}
     return None

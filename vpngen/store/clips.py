@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from vpngen.errors import RunError
+from vpngen.files import Folder
 from vpngen.generators import Pixels
 from vpngen.store.layout import Plan, Shard, read_spec, store_plan
-from vpngen.store.packing import chunk_place, decode_chunk, read_index
+from vpngen.store.packing import check_record, chunk_place, decode_chunk, read_index
 
 OPEN_SHARDS: Final = 128
 
@@ -30,7 +31,8 @@ class ClipReader:
         self.path, self.split = Path(path).absolute(), split
         self.spec, self.layout = read_spec(self.path)
         self._plan = store_plan(self.spec, self.layout)
-        self._shard = functools.lru_cache(OPEN_SHARDS)(functools.partial(_OpenShard, self._plan))
+        opened = functools.partial(_OpenShard, Folder(self.path), self._plan, split)
+        self._shard = functools.lru_cache(OPEN_SHARDS)(opened)
         self._mine = threading.local()
 
     def __reduce__(self) -> tuple[type[ClipReader], tuple[Path, str]]:
@@ -59,7 +61,7 @@ class ClipReader:
         number, at = divmod(video, self.layout.shard_videos)
         key = Shard(self.split, number, 0, 0).key
         try:
-            shard = self._shard(self.path / key)
+            shard = self._shard(number)
             i = 0
             while i < len(out):
                 chunk, t = divmod(t0 + i * step, chunk_frames)
@@ -74,7 +76,7 @@ class ClipReader:
 
     def _chunk(self, fd: int, entry: npt.NDArray[np.uint64]) -> Pixels:
         """The pixels of a chunk, until this thread asks for another: in memory that is used again, since new costs more."""
-        offset, size = chunk_place(fd, entry)
+        offset, size = chunk_place(fd, entry, self._plan.most_chunk)
         mine = self._mine
         if getattr(mine, "packed", None) is None or len(mine.packed) < size:
             mine.packed, mine.pixels = np.empty(size, np.uint8), np.empty(self._plan.chunk_bytes, np.uint8)
@@ -85,10 +87,12 @@ class ClipReader:
 
 
 class _OpenShard:
-    """A file and its index; closed when nobody holds it any more."""
+    """A file that is what its record says, and its index; closed when nobody holds it any more."""
 
-    def __init__(self, plan: Plan, path: Path) -> None:
-        self.fd = os.open(path, os.O_RDONLY)
+    def __init__(self, folder: Folder, plan: Plan, split: str, number: int) -> None:
+        shard = plan.shard(split, number)
+        self.fd = folder.open(shard.key)
+        check_record(folder, plan, shard, os.fstat(self.fd).st_size)
         self.index = read_index(self.fd, plan)[0]
 
     def __del__(self) -> None:

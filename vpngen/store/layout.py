@@ -12,24 +12,29 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import os
+import math
 import re
+import stat
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, overload
 
 import numpy as np
 import numpy.typing as npt
 import zarr
+from numcodecs import zstd
 from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
 
 from vpngen.checks import MAX_SIDE, integer, is_integer, one_of
 from vpngen.errors import ArgumentError, ConflictError
+from vpngen.files import Folder
 from vpngen.generators import Parameter
 from vpngen.spec import Spec
-from vpngen.store.formula import FormulaCodec
+from vpngen.store.formula import CRC_BYTES, FormulaCodec, crc32c, params_bytes
 
 ZSTD_LEVEL: Final = 1
 CHUNK_FRAMES: Final = 16
@@ -40,6 +45,10 @@ _USUAL: Final = dict.fromkeys(("none", "zstd"), (SHARD_VIDEOS, CHUNK_FRAMES)) | 
 """Codec -> shard_videos and chunk_frames where nothing else is asked for."""
 CODECS: Final = tuple(_USUAL)
 MOST_SHARDS: Final = 2**22
+MOST_CHUNKS: Final = 2**22
+"""Chunks in a shard: its index is held in memory, 16 bytes a chunk."""
+MOST_RECORD: Final = 2**16
+"""Bytes of a completion record; one has some hundreds."""
 RECORD: Final = ".done"
 """What the name of a completion record adds to that of its shard."""
 TABLE_CHUNK: Final = 65536
@@ -105,21 +114,104 @@ class Shard:
 
 
 @dataclass(frozen=True)
+class Shards(Sequence[Shard]):
+    """Some or all shards of a store in order, each made when it is asked for.
+
+    Attributes:
+        splits: each split and its number of videos.
+        shard_videos: videos in a shard.
+        numbers: which shards, counted through all splits; ascending.
+    """
+
+    splits: tuple[tuple[str, int], ...]
+    shard_videos: int
+    numbers: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> Shard: ...
+    @overload
+    def __getitem__(self, index: slice) -> Shards: ...
+    def __getitem__(self, index: int | slice) -> Shard | Shards:
+        if isinstance(index, slice):
+            return replace(self, numbers=self.numbers[index])
+        number = int(self.numbers[index])
+        for split, before, videos in self._parts():
+            if number < before + -(-videos // self.shard_videos):
+                first = (number - before) * self.shard_videos
+                return Shard(split, number - before, first, min(self.shard_videos, videos - first))
+        raise IndexError(number)
+
+    def __iter__(self) -> Iterator[Shard]:
+        return map(self.__getitem__, range(len(self)))  # no generator: several threads take from it
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence) or len(self) != len(other):
+            return False
+        if isinstance(other, Shards) and self.numbers is other.numbers:
+            return (self.splits, self.shard_videos) == (other.splits, other.shard_videos)
+        return all(a == b for a, b in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]  # it is equal to lists
+
+    def _parts(self) -> Iterator[tuple[str, int, int]]:
+        """Each split, the shards before it, and its videos."""
+        before = 0
+        for split, videos in self.splits:
+            yield split, before, videos
+            before += -(-videos // self.shard_videos)
+
+    @property
+    def videos(self) -> int:
+        """The number of their videos: every shard is full but the last one of a split."""
+        found = len(self.numbers) * self.shard_videos
+        for _, before, videos in self._parts():
+            last = before + -(-videos // self.shard_videos) - 1
+            at = bisect_left(self.numbers, last)
+            if at < len(self.numbers) and self.numbers[at] == last:
+                found -= -videos % self.shard_videos
+        return found
+
+    def runs(self, there: Mapping[str, set[int]]) -> Iterator[tuple[bool, Shards]]:
+        """These shards in order, where they follow each other: each of those that are `there` alone, the others in runs."""
+        for split, before, videos in self._parts():
+            end = before + -(-videos // self.shard_videos)
+            mine = self.numbers[bisect_left(self.numbers, before) : bisect_left(self.numbers, end)]
+            done = 0
+            for number in sorted(there.get(split, ())):
+                at = bisect_left(mine, before + number)
+                if at < len(mine) and mine[at] == before + number:
+                    if at > done:
+                        yield False, replace(self, numbers=mine[done:at])
+                    yield True, replace(self, numbers=mine[at : at + 1])
+                    done = at + 1
+            if done < len(mine):
+                yield False, replace(self, numbers=mine[done:])
+
+
+@dataclass(frozen=True)
 class Plan:
     """Which shards of a store a run is to make, in order. The same on every machine."""
 
     spec: Spec
     layout: Layout
-    shards: tuple[Shard, ...]
+    shards: Sequence[Shard]
 
     @property
     def videos(self) -> int:
         """The number of videos in the plan."""
-        return sum(s.count for s in self.shards)
+        return self.shards.videos if isinstance(self.shards, Shards) else sum(s.count for s in self.shards)
+
+    def shard(self, split: str, number: int) -> Shard:
+        """A shard of the store, whether it is in this plan or not."""
+        first = number * self.layout.shard_videos
+        return Shard(split, number, first, min(self.layout.shard_videos, self.spec.n_videos(split) - first))
 
     def only(self, shards: Iterable[Shard]) -> Plan:
         """The plan with these of its shards alone."""
-        return replace(self, shards=tuple(shards))
+        return replace(self, shards=shards if isinstance(shards, Shards) else tuple(shards))
 
     @property
     def chunks_a_video(self) -> int:
@@ -137,6 +229,18 @@ class Plan:
         frames, height, width = self.spec.shape
         return min(self.layout.chunk_frames, frames) * height * width
 
+    @property
+    def most_chunk(self) -> int:
+        """Bytes that a stored chunk has at most, with its checksum."""
+        if self.layout.codec == "formula":
+            return params_bytes(self.spec.generator.name)
+        return self.chunk_bytes + (self.chunk_bytes // 256 + 64 if self.layout.codec == "zstd" else 0) + CRC_BYTES
+
+    @property
+    def most_shard(self) -> int:
+        """Bytes that a shard file has at most."""
+        return math.prod(self.index_shape[:2]) * (self.most_chunk + 16) + CRC_BYTES
+
 
 def parse_slice(text: str) -> tuple[int, int]:
     """(I, N) of `I/N`, with 1 <= I <= N. Raises ArgumentError."""
@@ -146,12 +250,11 @@ def parse_slice(text: str) -> tuple[int, int]:
     raise ArgumentError("must be I/N with 1 <= I <= N, such as 1/4, 2/4, 3/4 and 4/4", "slice", text)
 
 
-def all_shards(spec: Spec, layout: Layout) -> Iterator[Shard]:
+def all_shards(spec: Spec, layout: Layout) -> Shards:
     """Every shard of the store, split by split."""
-    for split in spec.splits:
-        videos = spec.n_videos(split)
-        for number, first in enumerate(range(0, videos, layout.shard_videos)):
-            yield Shard(split, number, first, min(layout.shard_videos, videos - first))
+    splits = tuple((split, spec.n_videos(split)) for split in spec.splits)
+    count = sum(-(-videos // layout.shard_videos) for _, videos in splits)
+    return Shards(splits, layout.shard_videos, range(count))
 
 
 def store_plan(spec: Spec, layout: Layout, slice: tuple[int, int] = (1, 1)) -> Plan:
@@ -159,11 +262,15 @@ def store_plan(spec: Spec, layout: Layout, slice: tuple[int, int] = (1, 1)) -> P
     i, n = slice
     if not (is_integer(i) and is_integer(n) and 1 <= i <= n):
         raise ArgumentError("must be (I, N), integers with 1 <= I <= N", "slice", slice)
-    shards = sum(-(-spec.n_videos(split) // layout.shard_videos) for split in spec.splits)
-    if shards > MOST_SHARDS:
+    shards = all_shards(spec, layout)
+    if len(shards) > MOST_SHARDS:
         less = f"fewer `instances` (={spec.instances}), or more `shard_videos` (={layout.shard_videos}) in a shard"
-        raise ArgumentError(f"the store would have {shards:,} shard files, above {MOST_SHARDS:,}: ask for {less}")
-    return Plan(spec, layout, tuple(itertools.islice(all_shards(spec, layout), i - 1, None, n)))
+        raise ArgumentError(f"the store would have {len(shards):,} shard files, above {MOST_SHARDS:,}: ask for {less}")
+    plan = Plan(spec, layout, shards[i - 1 :: n])
+    if (chunks := math.prod(plan.index_shape[:2])) > MOST_CHUNKS:
+        less = f"fewer `shard_videos` (={layout.shard_videos})"
+        raise ArgumentError(f"a shard would have {chunks:,} chunks, above {MOST_CHUNKS:,}: ask for {less}")
+    return plan
 
 
 def _checksum(spec: Spec, layout: Layout) -> str:
@@ -172,12 +279,12 @@ def _checksum(spec: Spec, layout: Layout) -> str:
 
 
 def skeleton(spec: Spec, layout: Layout, files: bool = True) -> tuple[dict[str, bytes], dict[str, tuple[int, ...]]]:
-    """Everything but the shards: metadata and small arrays.
+    """The metadata of a store.
 
     Returns:
-        The files by their path within the store; and of each array, `train/label`, the number of its chunks along each
-        axis. With `files` they are to lie on disk: videos in shards, tables in large, compressed chunks. Without, they
-        are to be made when they are read: each chunk stands alone, tables have small ones, and their values are left out.
+        The `zarr.json` files by their path within the store; and of each array, `train/label`, the number of its chunks
+        along each axis. With `files` they are to lie on disk: videos in shards, tables in large, compressed chunks, see
+        `table_files`. Without, they are to be made when they are read: each chunk stands alone, tables have small ones.
     """
     documents: dict[str, Any] = {}
     counts: dict[str, tuple[int, ...]] = {}
@@ -199,6 +306,35 @@ def tables(spec: Spec, split: str, indices: npt.ArrayLike, parameters: bool = Tr
     """What is stored of videos (N,) beside their pixels: `label`, and the parameters of the generator."""
     label = Parameter(spec.labels(indices, split).astype(np.int32), (), "category id of each video")
     return {"label": label, **(spec.parameters(indices, split) if parameters else {})}
+
+
+def table_chunk(spec: Spec, split: str, number: int, rows: int, parameters: bool = True) -> dict[str, bytes]:
+    """A chunk of `rows` rows of each table of a split, unpacked; rows beyond the last video are zeros."""
+    first, chunks = number * rows, {}
+    indices = np.arange(first, min(first + rows, spec.n_videos(split)))
+    for name, (values, _, _) in tables(spec, split, indices, parameters).items():
+        chunk = np.zeros((rows, *values.shape[1:]), values.dtype.newbyteorder("<"))
+        chunk[: len(values)] = values
+        chunks[name] = chunk.tobytes()
+    return chunks
+
+
+def table_files(spec: Spec) -> Iterator[tuple[str, bytes]]:
+    """The files of all tables of a store, one chunk after the other, as zarr would write them."""
+    for split in spec.splits:
+        axes = {name: table.values.ndim for name, table in tables(spec, split, [0]).items()}
+        for number in range(-(-spec.n_videos(split) // TABLE_CHUNK)):
+            for name, data in packed_tables(spec, split, number).items():
+                yield f"{split}/{name}/c.{number}" + ".0" * (axes[name] - 1), data
+
+
+def packed_tables(spec: Spec, split: str, number: int) -> dict[str, bytes]:
+    """The files of chunk `number` of each table of a split, by the table."""
+    packed = {}
+    for name, chunk in table_chunk(spec, split, number, TABLE_CHUNK).items():
+        payload = bytes(zstd.compress(chunk, ZSTD_LEVEL))
+        packed[name] = payload + crc32c(payload)
+    return packed
 
 
 def _create_arrays(group: zarr.Group, spec: Spec, layout: Layout, split: str, files: bool) -> dict[str, Any]:
@@ -223,11 +359,9 @@ def _create_arrays(group: zarr.Group, spec: Spec, layout: Layout, split: str, fi
     small["config"] = {"write_empty_chunks": True}
     about = "grey levels; index = instance * categories + category"
     arrays = {"video": create("video", ("t", "y", "x"), about, **video)}
-    for name, (values, dims, about) in tables(spec, split, np.arange(n) if files else [0]).items():
+    for name, (values, dims, about) in tables(spec, split, [0]).items():
         rest, first = values.shape[1:], TABLE_CHUNK if files else FRESH_CHUNK
         arrays[name] = create(name, dims, about, shape=(n, *rest), chunks=(first, *rest), dtype=values.dtype, **small)
-        if files:
-            arrays[name][...] = values
     return {f"{split}/{name}": array.cdata_shape for name, array in arrays.items()}
 
 
@@ -247,27 +381,91 @@ def parse_record(plan: Plan, shard: Shard, data: bytes) -> dict[str, Any] | None
     return fields if fields == expected else None
 
 
-def read_record(root: Path, plan: Plan, shard: Shard) -> dict[str, Any] | None:
-    """The completion record of a shard of the store at `root`, as `parse_record` gives it."""
+def read_record(folder: Folder, plan: Plan, shard: Shard) -> dict[str, Any] | None:
+    """The completion record of a shard of the store in a folder, as `parse_record` gives it."""
     try:
-        return parse_record(plan, shard, (root / shard.record).read_bytes())
+        return parse_record(plan, shard, folder.read(shard.record, MOST_RECORD))
     except OSError:
         return None
 
 
-def is_finished(root: Path, plan: Plan, shard: Shard) -> bool:
+def is_finished(folder: Folder, plan: Plan, shard: Shard) -> bool:
     """Whether a shard has a valid record and a file of the recorded size."""
-    fields = read_record(root, plan, shard)
+    fields = read_record(folder, plan, shard)
     try:
-        return fields is not None and os.stat(root / shard.key).st_size == fields["size"]
+        status = folder.stat(shard.key)
     except OSError:
         return False
+    return fields is not None and stat.S_ISREG(status.st_mode) and status.st_size == fields["size"]
+
+
+_SHARD = re.compile(r"c\.(0|[1-9][0-9]{0,11})\.0\.0\.0")
+
+
+def shards_there(folder: Folder, split: str, suffix: str = "") -> set[int]:
+    """The numbers of the shards of a split whose file, or record for the suffix `RECORD`, is there, whatever it is.
+
+    Raises OSError where the folder is a link or no folder; one that is not there has none.
+    """
+    try:
+        names = folder.names(f"{split}/video")
+    except FileNotFoundError:
+        return set()
+    found = (_SHARD.fullmatch(name.removesuffix(suffix)) for name in names if name.endswith(suffix))
+    return {int(match[1]) for match in found if match}
+
+
+def pending(folder: Folder, plan: Plan) -> Sequence[Shard]:
+    """The shards of a plan that are not finished. Those that are not there are not looked for one by one."""
+    if not isinstance(plan.shards, Shards):
+        return [s for s in plan.shards if not is_finished(folder, plan, s)]
+    left: list[Sequence[int]] = []
+    there = {}
+    for split in plan.spec.splits:
+        try:
+            there[split] = shards_there(folder, split, RECORD)
+        except OSError:  # nothing can be finished there; whoever writes it says why
+            there[split] = set()
+    for recorded, run in plan.shards.runs(there):
+        if not recorded or not is_finished(folder, plan, run[0]):
+            left.append(run.numbers)
+    if sum(map(len, left)) == len(plan.shards):
+        return plan.shards
+    return replace(plan.shards, numbers=array("q", itertools.chain.from_iterable(left)))
 
 
 def is_complete(path: str | Path, split: str | None = None) -> bool:
     """Whether every shard of the store at `path`, or of one split of it, is finished. Raises as `read_spec`."""
-    plan = store_plan(*read_spec(path))
-    return all(is_finished(Path(path), plan, s) for s in plan.shards if split in (None, s.split))
+    plan, folder = store_plan(*read_spec(path)), Folder(path)
+    try:
+        there = {name: shards_there(folder, name, RECORD) for name in plan.spec.splits if split in (None, name)}
+    except OSError:
+        return False
+    runs = (run for run in all_shards(plan.spec, plan.layout).runs(there) if split in (None, run[1][0].split))
+    return all(recorded and is_finished(folder, plan, run[0]) for recorded, run in runs)
+
+
+def recorded_layout(path: str | Path, spec: Spec) -> Layout | None:
+    """How the store of a spec is laid out, as the completion records say of it; for one whose root metadata is damaged.
+
+    None where there is no record, or one of another spec or layout.
+    """
+    folder, layout = Folder(path), None
+    for split in spec.splits:
+        try:
+            numbers = shards_there(folder, split, RECORD)
+        except OSError:
+            return None
+        for number in sorted(numbers):
+            try:
+                fields = json.loads(folder.read(f"{Shard(split, number, 0, 0).record}", MOST_RECORD))
+                found = Layout(**fields["layout"])
+            except (OSError, ValueError, KeyError, TypeError, RecursionError):
+                continue  # damaged
+            if fields.get("fingerprint") != spec.fingerprint or layout not in (None, found):
+                return None
+            layout = found
+    return layout
 
 
 def read_spec(path: str | Path) -> tuple[Spec, Layout]:
@@ -282,7 +480,7 @@ def read_spec(path: str | Path) -> tuple[Spec, Layout]:
         raise ArgumentError(f"there is nothing at {str(root)!r}")
     damaged = f"{str(root / 'zarr.json')!r} is damaged"
     try:
-        fields = json.loads((root / "zarr.json").read_bytes())["attributes"]
+        fields = json.loads(Folder(root).read("zarr.json"))["attributes"]
     except OSError as error:
         what = f"is not a Zarr v3 store: zarr.json cannot be read ({error.strerror})"
         raise ConflictError(f"{str(root)!r} {what}") from None
@@ -291,7 +489,7 @@ def read_spec(path: str | Path) -> tuple[Spec, Layout]:
     try:
         ours = fields["vpngen"]
         spec, layout = Spec.from_dict(ours["spec"]), Layout(**ours["layout"])
-    except (KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError, RecursionError):
         raise ConflictError(f"{str(root)!r} is a Zarr store, but vpngen did not make it or it is damaged") from None
     except ValueError as error:  # ArgumentError, and what a damaged value makes Python say
         raise ConflictError(f"the spec of {str(root)!r} cannot be used: {error}") from None

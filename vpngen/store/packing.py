@@ -19,10 +19,11 @@ import numpy.typing as npt
 from numcodecs import zstd
 
 from vpngen.backends import Backend
+from vpngen.files import Folder
 from vpngen.generators import Params, Pixels
 from vpngen.rendering import completed, videos
 from vpngen.store.formula import CRC_BYTES, DamageError, crc32c, decode_params, encode_params, params_bytes
-from vpngen.store.layout import ZSTD_LEVEL, Plan, Shard, record
+from vpngen.store.layout import ZSTD_LEVEL, Plan, Shard, read_record, record
 
 Chunk = tuple[bytes | memoryview, bytes]
 """What is written of a chunk: payload and checksum."""
@@ -30,6 +31,9 @@ INDEX_BYTES: Final = 16
 """Bytes of a chunk's entry in the index."""
 MISSING: Final = 2**64 - 1
 """Offset and size of a chunk that is not there, in the index."""
+ZSTD_MAGIC: Final = (0xFD2FB528).to_bytes(4, "little")
+ZSTD_HEADER: Final = 18
+"""Bytes of the header of a zstd frame at most."""
 TOGETHER: Final = 256
 """Videos whose parameters are drawn at a time: arithmetic on arrays, where one alone costs hundreds of times its share."""
 
@@ -52,6 +56,8 @@ def encode_video(video: Pixels, codec: str, chunk_frames: int) -> list[Chunk]:
 def decode_chunk(data: bytes | memoryview, codec: str, nbytes: int, into: Pixels | None = None) -> Pixels:
     """The pixels (flat, nbytes) of a stored chunk with its checksum: a view of `data`, or of `into` if they are unpacked there.
 
+    No more memory than that is taken, whatever the chunk claims.
+
     Raises:
         DamageError: it is damaged.
     """
@@ -60,6 +66,8 @@ def decode_chunk(data: bytes | memoryview, codec: str, nbytes: int, into: Pixels
     if crc32c(payload) != checksum:
         raise DamageError("checksum does not match")
     if codec == "zstd":
+        if (claimed := zstd_content(payload)) != nbytes:
+            raise DamageError(f"its zstd frame says {claimed} bytes in place of {nbytes}")
         try:
             payload = memoryview(zstd.decompress(payload, into))
         except RuntimeError as error:
@@ -67,6 +75,19 @@ def decode_chunk(data: bytes | memoryview, codec: str, nbytes: int, into: Pixels
     if len(payload) != nbytes:
         raise DamageError(f"{len(payload)} bytes in place of {nbytes}")
     return np.frombuffer(payload, np.uint8)
+
+
+def zstd_content(frame: bytes | memoryview) -> int | None:
+    """The size that a zstd frame says its content has; None where it says none, or is no frame."""
+    if len(frame) < 5 or bytes(frame[:4]) != ZSTD_MAGIC:
+        return None
+    flags = frame[4]
+    single, kind = bool(flags & 0x20), flags >> 6
+    size = (1 if single else 0, 2, 4, 8)[kind]
+    first = 5 + (not single) + (0, 1, 2, 4)[flags & 3]
+    if not size or len(frame) < first + size:
+        return None
+    return int.from_bytes(frame[first : first + size], "little") + (256 if kind == 1 else 0)
 
 
 class ShardData:
@@ -211,18 +232,37 @@ def read_index(fd: int, plan: Plan) -> tuple[npt.NDArray[np.uint64], bytes]:
     data = os.pread(fd, length, size - length)
     if crc32c(data[:-CRC_BYTES]) != data[-CRC_BYTES:]:
         raise DamageError("the index is damaged")
-    return np.frombuffer(data[:-CRC_BYTES], "<u8").reshape(plan.index_shape), data
+    index = np.frombuffer(data[:-CRC_BYTES], "<u8").reshape(plan.index_shape)
+    if index[index[..., 0] != MISSING, 1].sum(dtype=np.float64) > size:
+        raise DamageError("the chunks of its index are larger than the file")
+    return index, data
 
 
-def read_chunk(fd: int, entry: npt.NDArray[np.uint64]) -> bytes:
-    """A stored chunk with its checksum. Raises DamageError where the index points outside the file, OSError."""
-    offset, size = chunk_place(fd, entry)
+def read_chunk(fd: int, entry: npt.NDArray[np.uint64], most: int) -> bytes:
+    """A stored chunk with its checksum, see `chunk_place`."""
+    offset, size = chunk_place(fd, entry, most)
     return os.pread(fd, size, offset)
 
 
-def chunk_place(fd: int, entry: npt.NDArray[np.uint64]) -> tuple[int, int]:
-    """Offset and size of a stored chunk. Raises DamageError where the index points outside the file, OSError."""
+def chunk_place(fd: int, entry: npt.NDArray[np.uint64], most: int) -> tuple[int, int]:
+    """Offset and size of a stored chunk, which has `most` bytes at most, see `Plan.most_chunk`.
+
+    Raises:
+        DamageError: the index points outside the file, or the chunk would be larger.
+        OSError: the file cannot be read.
+    """
     offset, size = int(entry[0]), int(entry[1])
     if offset == MISSING or size <= CRC_BYTES or offset + size > os.fstat(fd).st_size:
         raise DamageError("the chunk is missing")
+    if size > most:
+        raise DamageError(f"the index says {size:,} bytes of a chunk, which has {most:,} at most")
     return offset, size
+
+
+def check_record(folder: Folder, plan: Plan, shard: Shard, size: int) -> dict[str, Any]:
+    """The fields of the record of a shard whose file has `size` bytes. Raises DamageError unless both are of each other."""
+    if (fields := read_record(folder, plan, shard)) is None:
+        raise DamageError("the completion record is missing, damaged, or of another dataset")
+    if fields["size"] != size:
+        raise DamageError(f"the file has {size} bytes, its record says {fields['size']}")
+    return fields

@@ -2,21 +2,55 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
+import itertools
 import json
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import re
+import stat
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vpngen import backends
 from vpngen.backends import Backend
 from vpngen.checks import thread_count
+from vpngen.errors import ConflictError, RunError
+from vpngen.files import DEEPEST, Folder
+from vpngen.spec import SPLITS, Spec
 from vpngen.store.formula import CRC_BYTES, DamageError
-from vpngen.store.layout import Plan, Shard, read_record, read_spec, skeleton, store_plan
-from vpngen.store.packing import Chunk, ShardData, encoding, read_chunk, read_index, render_shard, shard_digest
-from vpngen.store.targets.local import PARTIAL, LocalTarget, disk_errors, is_live, write_file
+from vpngen.store.layout import (
+    RECORD,
+    Layout,
+    Plan,
+    Shard,
+    Shards,
+    all_shards,
+    differences,
+    packed_tables,
+    read_record,
+    read_spec,
+    recorded_layout,
+    shards_there,
+    skeleton,
+    store_plan,
+)
+from vpngen.store.packing import (
+    Chunk,
+    ShardData,
+    check_record,
+    encoding,
+    read_chunk,
+    read_index,
+    render_shard,
+    shard_digest,
+)
+from vpngen.store.targets.local import IN_THE_WAY, PARTIAL, LocalTarget, disk_errors, is_live, write_file
+
+_Found = tuple["Problem | None", int]
+"""What is wrong with a shard, and the bytes of its file."""
 
 
 @dataclass(frozen=True)
@@ -24,17 +58,17 @@ class Problem:
     """One thing that is wrong.
 
     Attributes:
-        path: the file, within the store.
+        path: the file, within the store; of shards that are missing one after the other, the first.
         what: what is wrong with it.
         split: of the videos it concerns; empty where it concerns none.
-        videos: the indices of the damaged videos.
+        videos: the indices of the damaged videos: a tuple, or the range of several missing shards.
         repaired: whether it was repaired.
     """
 
     path: str
     what: str
     split: str = ""
-    videos: tuple[int, ...] = ()
+    videos: Sequence[int] = ()
     repaired: bool = False
 
 
@@ -59,67 +93,279 @@ def verify(
     repair: bool = False,
     backend: str = "auto",
     threads: int | None = None,
+    spec: Spec | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Verified:
     """Check every file of a store: metadata, labels and parameters, records, digests, each chunk's checksum.
+
+    Without `render` the pixels are not compared with the formula: a shard of other pixels passes if its record was made for it.
 
     Args:
         path: the store.
         render: also render every video and compare all its pixels with the stored ones; with codec `formula`, compare
             its parameters.
-        repair: render the damaged videos again and repair the files; the intact ones are kept as they are.
+        repair: render the damaged videos again and repair the files; the intact ones are kept as they are. What has a
+            link or a folder in its place stays a problem.
         backend: as for `vpngen.render`.
         threads: CPU threads; None for all that this process may use.
+        spec: what the store holds, for one whose root metadata is damaged; the records of its shards must agree.
         progress: called with (shards done, shards).
 
     Raises:
-        ArgumentError: there is nothing at `path`, or `threads` is out of range.
-        ConflictError: it is no store of ours, its root metadata is damaged, or a shard to be repaired is being written.
+        ArgumentError: there is nothing at `path`, no such backend, or `threads` is out of range.
+        ConflictError: it is no store of ours, its root metadata is damaged, it holds another set than `spec`, or a shard
+            to be repaired is being written.
         MissingError: the backend cannot run here.
         RunError: the disk failed during a repair.
     """
-    root = Path(path)
-    spec, layout = read_spec(root)
-    plan = store_plan(spec, layout)
-    renderer = backends.choose(backend, spec.generator) if render or repair else None
-    problems = _check_skeleton(root, plan, repair)
-    nbytes = 0
-    with ThreadPoolExecutor(thread_count(threads)) as pool:
-        checks = pool.map(lambda s: _check_shard(root, plan, s, renderer if render else None), plan.shards)
-        for done, (shard, (problem, size)) in enumerate(zip(plan.shards, checks, strict=True), start=1):
+    root, backend = Path(path), backends.known(backend)
+    plan = store_plan(*_held(root, spec))
+    renderer = backends.choose(backend, plan.spec.generator) if render or repair else None
+    threads = thread_count(threads)
+    work = _Work(plan, LocalTarget(root), renderer if render else None, renderer if repair else None)
+    problems = [*work.metadata(), *work.tables(), *work.strangers()]
+    nbytes, done = 0, 0
+    with ThreadPoolExecutor(threads) as pool:
+        for shards, (problem, size) in _in_order(pool, work.look, work.runs(), 4 * threads):
             nbytes += size
-            if problem is not None and repair:
-                assert renderer is not None
-                fields = None if render else read_record(root, plan, shard)  # compared with the formula: trusted
-                digest = None if fields is None else fields["digest"]
-                _repair_shard(root, plan, shard, renderer, set(shard.videos) - set(problem.videos), digest)
-                problem = replace(problem, repaired=True)
             if problem is not None:
-                problems.append(problem)
+                problems.append(work.repaired(shards[0], problem) if repair else problem)
+            done += len(shards)
             if progress is not None:
                 progress(done, len(plan.shards))
     return Verified(plan.videos, nbytes, tuple(problems))
 
 
-def _check_shard(root: Path, plan: Plan, shard: Shard, renderer: Backend | None) -> tuple[Problem | None, int]:
+def _held(root: Path, spec: Spec | None) -> tuple[Spec, Layout]:
+    """What a store holds; where its root metadata is damaged, what `spec` and the records say. Raises as `verify`."""
+    try:
+        found, layout = read_spec(root)
+    except ConflictError as error:
+        if spec is not None and (recorded := recorded_layout(root, spec)) is not None:
+            return spec, recorded
+        if not any(_numbers(Folder(root), split, RECORD) for split in SPLITS):
+            raise
+        remedy = "`vpngen render` with the options that made it mends it, and `vpngen verify --repair --spec FILE`"
+        other = "" if spec is None else "; the records of its shards are of another spec, or damaged"
+        raise ConflictError(f"{error}{other}; {remedy}") from None
+    if spec is not None and spec != found:
+        lines = "\n  ".join(differences(found.to_dict(), spec.to_dict()))
+        raise ConflictError(f"{str(root)!r} holds another dataset than `spec`. The difference:\n  {lines}")
+    return found, layout
+
+
+def _numbers(folder: Folder, split: str, suffix: str = "") -> set[int]:
+    """As `shards_there`; none where the folder cannot be read."""
+    try:
+        return shards_there(folder, split, suffix)
+    except OSError:
+        return set()
+
+
+def _in_order(
+    pool: Executor, look: Callable[[Shards], _Found], runs: Iterable[Shards], ahead: int
+) -> Iterator[tuple[Shards, _Found]]:
+    """Each run of shards and what is found of it, in order; as many as `ahead` are looked at meanwhile."""
+    waiting: deque[tuple[Shards, Future[_Found]]] = deque()
+    for run in runs:
+        waiting.append((run, pool.submit(look, run)))
+        if len(waiting) > ahead:
+            first, found = waiting.popleft()
+            yield first, found.result()
+    for first, found in waiting:
+        yield first, found.result()
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A store that is checked: compared with `renderer` where there is one, and repaired with `repairer`."""
+
+    plan: Plan
+    target: LocalTarget
+    renderer: Backend | None
+    repairer: Backend | None
+
+    @property
+    def folder(self) -> Folder:
+        return self.target.folder
+
+    def metadata(self) -> Iterator[Problem]:
+        """What is wrong with the `zarr.json` files."""
+        for name, fresh in sorted(skeleton(self.plan.spec, self.plan.layout)[0].items()):
+            try:
+                data = self.folder.read(name)
+                # Other versions of zarr may space their JSON otherwise: that is no damage.
+                if data == fresh or json.loads(data) == json.loads(fresh):
+                    continue
+                what = "the metadata is damaged"
+            except (OSError, ValueError, RecursionError) as error:
+                what = f"cannot be read: {getattr(error, 'strerror', error)}"
+            yield self.written(Problem(name, what), fresh)
+
+    def written(self, problem: Problem, data: bytes) -> Problem:
+        """A problem of a small file, which is repaired where it may be. Raises RunError."""
+        if self.repairer is None:
+            return problem
+        try:
+            with disk_errors(self.target.root / problem.path):
+                self.folder.make_way(problem.path)
+                write_file(self.folder, problem.path, data)
+        except RunError as error:
+            return replace(problem, what=f"{problem.what}; {_in_the_way(error)}")
+        return replace(problem, repaired=True)
+
+    def tables(self) -> Iterator[Problem]:
+        """What is wrong with labels and parameters, which are made again a chunk at a time."""
+        spec, what = self.plan.spec, "labels or parameters are damaged"
+        for split, counts in self._tables().items():
+            there = {}
+            for table, count in counts.items():
+                try:
+                    names = set(self.folder.names(f"{split}/{table}"))
+                except OSError:
+                    names = set()
+                found = (re.fullmatch(r"c\.(0|[1-9][0-9]{0,11})((?:\.0)*)", name) for name in names)
+                rest = ".0" * (len(count) - 1)
+                there[table] = {int(m[1]) for m in found if m and m[2] == rest and int(m[1]) < count[0]}
+            chunks = next(iter(counts.values()))[0]
+            if self.repairer is None:
+                for table, numbers in there.items():
+                    for first, last in _gaps(sorted(numbers), chunks):
+                        name, until = (
+                            f"{split}/{table}/c.{n}" + ".0" * (len(counts[table]) - 1) for n in (first, last)
+                        )
+                        some = f"{last - first + 1:,} files are missing, up to {until}"
+                        yield Problem(name, f"{what}: {some if last > first else 'the file is missing'}")
+            for number in sorted(set().union(*there.values())) if self.repairer is None else range(chunks):
+                for table, fresh in packed_tables(spec, split, number).items():
+                    if number not in there[table] and self.repairer is None:
+                        continue
+                    name = f"{split}/{table}/c.{number}" + ".0" * (len(counts[table]) - 1)
+                    try:
+                        if self.folder.read(name, len(fresh)) == fresh:
+                            continue
+                        problem = Problem(name, what)
+                    except OSError as error:
+                        large = error.errno == errno.EFBIG
+                        problem = Problem(name, what if large else f"cannot be read: {error.strerror}")
+                    yield self.written(problem, fresh)
+
+    def _tables(self) -> dict[str, dict[str, tuple[int, ...]]]:
+        """Split -> table -> its chunks along each axis."""
+        _, counts = skeleton(self.plan.spec, self.plan.layout)
+        found: dict[str, dict[str, tuple[int, ...]]] = {}
+        for name, count in counts.items():
+            split, _, table = name.partition("/")
+            if table != "video":
+                found.setdefault(split, {})[table] = count
+        return found
+
+    def strangers(self) -> Iterator[Problem]:
+        """What does not belong to the store, and what writers left."""
+        documents, counts = skeleton(self.plan.spec, self.plan.layout)
+        folders = {name.rpartition("/")[0] for name in documents}
+
+        def belongs(name: str) -> bool:
+            if name in documents:
+                return True
+            folder, _, last = name.rpartition("/")
+            if folder not in counts:
+                return False
+            split, _, array = folder.partition("/")
+            number = re.fullmatch(
+                r"c\.(0|[1-9][0-9]{0,11})" + r"\.0" * (len(counts[folder]) - 1), last.removesuffix(RECORD)
+            )
+            if number is None or (array != "video" and last.endswith(RECORD)):
+                return False
+            count = -(-self.plan.spec.n_videos(split) // self.plan.layout.shard_videos)
+            return int(number[1]) < (count if array == "video" else counts[folder][0])
+
+        for name, status in sorted(self.folder.walk(), key=lambda found: found[0]):
+            if belongs(name) or (name in folders and stat.S_ISDIR(status.st_mode)):
+                continue  # what it holds, or that it is no file, is found elsewhere
+            what, repaired = "does not belong to this store; remove it by hand", False
+            if name in folders:
+                what = "a link or a file in the place of a folder; remove it by hand"
+            elif stat.S_ISDIR(status.st_mode):
+                if name.count("/") < DEEPEST and self.folder.names(name):
+                    continue
+                what = f"a folder that {what}"
+            elif name.endswith(PARTIAL) and belongs(name.removesuffix(PARTIAL)) and stat.S_ISREG(status.st_mode):
+                what, repaired = "left by a writer that was killed", self.repairer is not None
+                with disk_errors(self.target.root / name):
+                    try:
+                        if is_live(self.folder, name, remove=repaired):
+                            what, repaired = "is being written by a process that is running", False
+                    except FileNotFoundError:
+                        continue  # its writer ended meanwhile
+                    except OSError:
+                        if repaired:
+                            raise
+            yield Problem(name, what, repaired=repaired)
+
+    def runs(self) -> Iterator[Shards]:
+        """The shards: those that are there, or to be repaired, one by one, the others as they follow each other."""
+        shards = all_shards(self.plan.spec, self.plan.layout)
+        there = {split: _numbers(self.folder, split) for split in self.plan.spec.splits}
+        for found, run in shards.runs(there):
+            if found or self.repairer is None:
+                yield run
+            else:
+                yield from (run[i : i + 1] for i in range(len(run)))
+
+    def look(self, shards: Shards) -> _Found:
+        """What is wrong with shards, of which several are missing; and the bytes of a file."""
+        first, last = shards[0], shards[-1]
+        if len(shards) == 1:
+            return _check_shard(self.folder, self.plan, first, self.renderer)
+        what = f"{len(shards):,} shards are missing, up to {last.key}"
+        return Problem(first.key, what, first.split, range(first.first, last.videos.stop)), 0
+
+    def repaired(self, shard: Shard, problem: Problem) -> Problem:
+        """A problem of a shard, repaired where it may be. Raises ConflictError, RunError."""
+        assert self.repairer is not None
+        trusted = self.renderer is not None  # compared with the formula
+        fields = None if trusted else read_record(self.folder, self.plan, shard)
+        keep = set(shard.videos).difference(problem.videos)
+        try:
+            _repair_shard(
+                self.target, self.plan, shard, self.repairer, keep, None if fields is None else fields["digest"]
+            )
+        except RunError as error:
+            return replace(problem, what=f"{problem.what}; {_in_the_way(error)}")
+        return replace(problem, repaired=True)
+
+
+def _in_the_way(error: RunError) -> str:
+    """What is said of a link or folder that keeps a file from being repaired. Raises any other error."""
+    cause = error.__cause__
+    if not isinstance(cause, OSError) or cause.errno not in IN_THE_WAY:
+        raise error
+    return f"not repaired, as {str(cause.filename)!r} is in the way ({cause.strerror}): remove it by hand"
+
+
+def _gaps(numbers: Sequence[int], end: int) -> Iterator[tuple[int, int]]:
+    """First and last of each run of those below `end` that are not among ascending `numbers`."""
+    for before, after in itertools.pairwise([-1, *numbers, end]):
+        if after - before > 1:
+            yield before + 1, after - 1
+
+
+def _check_shard(folder: Folder, plan: Plan, shard: Shard, renderer: Backend | None) -> _Found:
     """What is wrong with a shard, and the bytes of its file."""
     size, damaged = 0, []
     try:
-        with open(root / shard.key, "rb") as file:
+        with open(folder.open(shard.key), "rb") as file:
             fd = file.fileno()
             size = os.fstat(fd).st_size
-            fields = read_record(root, plan, shard)
             index, index_bytes = read_index(fd, plan)
-            if fields is None:
-                raise DamageError("the completion record is missing, damaged, or of another dataset")
-            if fields["size"] != size:
-                raise DamageError(f"the file has {size} bytes, its record says {fields['size']}")
+            fields = check_record(folder, plan, shard, size)
             how, sums = encoding(plan), []
             expected = iter(()) if renderer is None else how.contents(shard.split, shard.videos, renderer)
             for i, video in enumerate(shard.videos):
                 content = next(expected, None)
                 try:
-                    stored = [read_chunk(fd, entry) for entry in index[i]]
+                    stored = [read_chunk(fd, entry, plan.most_chunk) for entry in index[i]]
                     sums += [data[-CRC_BYTES:] for data in stored]
                     found = how.decode(stored)
                     if content is not None and not how.agree(found, content):
@@ -141,7 +387,9 @@ def _check_shard(root: Path, plan: Plan, shard: Shard, renderer: Backend | None)
     return Problem(shard.key, what, shard.split, tuple(damaged or shard.videos)), size
 
 
-def _repair_shard(root: Path, plan: Plan, shard: Shard, renderer: Backend, keep: set[int], digest: str | None) -> None:
+def _repair_shard(
+    target: LocalTarget, plan: Plan, shard: Shard, renderer: Backend, keep: set[int], digest: str | None
+) -> None:
     """Write a shard anew: the chunks of the videos `keep` are copied from the old file, the others are rendered.
 
     `digest` is what the repaired shard has to come to. Where it does not, the videos kept were intact but not those of
@@ -151,14 +399,13 @@ def _repair_shard(root: Path, plan: Plan, shard: Shard, renderer: Backend, keep:
         ConflictError: another process is writing this shard.
         RunError: the disk failed; the old shard is still there.
     """
-    target = LocalTarget(root)
-    with disk_errors(root / shard.key):
-        (root / shard.key).parent.mkdir(parents=True, exist_ok=True)
+    with disk_errors(target.root / shard.key):
+        target.folder.make_way(shard.key)
     target.claim(shard)
     try:
         data = render_shard(plan, shard, renderer)
         if keep:
-            data = ShardData(plan, shard, _refilled(root / shard.key, plan, shard, renderer, keep))
+            data = ShardData(plan, shard, _refilled(target.folder, plan, shard, renderer, keep))
         target.put(shard, data)
         if keep and digest not in (None, data.digest):
             data = render_shard(plan, shard, renderer)
@@ -169,45 +416,14 @@ def _repair_shard(root: Path, plan: Plan, shard: Shard, renderer: Backend, keep:
     target.publish(shard, data.record)
 
 
-def _refilled(old: Path, plan: Plan, shard: Shard, renderer: Backend, keep: set[int]) -> Iterator[list[Chunk]]:
+def _refilled(folder: Folder, plan: Plan, shard: Shard, renderer: Backend, keep: set[int]) -> Iterator[list[Chunk]]:
     """The chunks of each video of a shard, of those in `keep` as they are stored."""
     how = encoding(plan)
-    with open(old, "rb") as file:
+    with open(folder.open(shard.key), "rb") as file:
         index, _ = read_index(file.fileno(), plan)
         for i, video in enumerate(shard.videos):
             if video in keep:
-                stored = [read_chunk(file.fileno(), entry) for entry in index[i]]
+                stored = [read_chunk(file.fileno(), entry, plan.most_chunk) for entry in index[i]]
                 yield [(data[:-CRC_BYTES], data[-CRC_BYTES:]) for data in stored]
             else:
                 yield how.encode(next(how.contents(shard.split, [video], renderer)))
-
-
-def _check_skeleton(root: Path, plan: Plan, repair: bool) -> list[Problem]:
-    """Compare metadata and small arrays with freshly made ones; report files that do not belong to the store."""
-    problems = []
-    fresh, _ = skeleton(plan.spec, plan.layout)
-    for name in sorted(fresh):
-        metadata = name.endswith("zarr.json")
-        what = "the metadata is damaged" if metadata else "labels or parameters are damaged"
-        try:
-            data = (root / name).read_bytes()
-            # Other versions of zarr may space their JSON otherwise: that is no damage.
-            if data == fresh[name] or (metadata and json.loads(data) == json.loads(fresh[name])):
-                continue
-        except (OSError, ValueError) as error:
-            what = f"cannot be read: {getattr(error, 'strerror', error)}"
-        if repair:
-            with disk_errors(root / name):
-                (root / name).parent.mkdir(parents=True, exist_ok=True)
-                write_file(root / name, fresh[name])
-        problems.append(Problem(name, what, repaired=repair))
-    there = {str(p.relative_to(root)) for p in root.rglob("*") if p.is_file() or p.is_symlink()}
-    for name in sorted(there.difference(fresh, *((s.key, s.record) for s in plan.shards))):
-        what, repaired = "does not belong to this store; remove it by hand", False
-        if name.endswith(PARTIAL):
-            what, repaired = "left by a writer that was killed", repair
-            with disk_errors(root / name) if repair else contextlib.suppress(OSError):
-                if is_live(root / name, remove=repair):
-                    what, repaired = "is being written by a process that is running", False
-        problems.append(Problem(name, what, repaired=repaired))
-    return problems

@@ -7,9 +7,12 @@ arrays of either.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import math
+import os
 import re
+import stat
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,15 +20,31 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import zarr
-from zarr.abc.store import Store
-from zarr.storage import MemoryStore
+from zarr.abc.store import OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
+from zarr.core.buffer import default_buffer_prototype
+from zarr.storage import LocalStore, MemoryStore
 
 from vpngen import backends
 from vpngen.errors import ArgumentError
+from vpngen.files import Folder
 from vpngen.rendering import completed
 from vpngen.spec import Spec
-from vpngen.store.formula import BACKEND, encode_params
-from vpngen.store.layout import FRESH_CHUNK, Layout, is_complete, read_spec, skeleton, tables
+from vpngen.store.formula import BACKEND, CRC_BYTES, DamageError, encode_params
+from vpngen.store.layout import (
+    FRESH_CHUNK,
+    TABLE_CHUNK,
+    Layout,
+    Plan,
+    Shard,
+    is_complete,
+    read_record,
+    read_spec,
+    skeleton,
+    store_plan,
+    table_chunk,
+    tables,
+)
+from vpngen.store.packing import ZSTD_HEADER, check_record, chunk_place, decode_chunk, read_index, zstd_content
 
 if TYPE_CHECKING:
     from zarr.abc.store import ByteRequest
@@ -34,6 +53,8 @@ if TYPE_CHECKING:
 LAYOUT: Final = Layout("formula", 1)
 TOGETHER: Final = 64
 """Videos whose parameters are drawn at a time: that costs little more than for one, and the next videos are often read next."""
+CHECKED: Final = 4096
+"""Shards of which it is known that they are what their records say, the ones used last."""
 KEPT: Final = 256
 """Batches of parameters and chunks of tables that are kept, the ones read last: some megabytes."""
 
@@ -125,13 +146,7 @@ class SpecStore(Store):
         return [b"".join(encode_params(rows[i : i + 1], self.spec.format_version)) for i in range(len(rows))]
 
     def _draw_table(self, split: str, number: int, parameters: bool) -> dict[str, bytes]:
-        first, drawn = number * FRESH_CHUNK, {}
-        indices = np.arange(first, min(first + FRESH_CHUNK, self.spec.n_videos(split)))
-        for name, (values, _, _) in tables(self.spec, split, indices, parameters).items():
-            chunk = np.zeros((FRESH_CHUNK, *values.shape[1:]), values.dtype.newbyteorder("<"))
-            chunk[: len(values)] = values
-            drawn[name] = chunk.tobytes()
-        return drawn
+        return table_chunk(self.spec, split, number, FRESH_CHUNK, parameters)
 
     def list(self) -> AsyncIterator[str]:
         """Every key: as many as there are videos, one after the other."""
@@ -164,6 +179,127 @@ def _chunk_names(counts: tuple[int, ...]) -> Iterable[str]:
     return (f"c.{number}{rest}" for number in range(counts[0] if counts else 0))
 
 
+class StoreFiles(LocalStore):
+    """The files of a store that may be somebody else's, read only: Zarr gets nothing to decode that could not be ours.
+
+    The metadata is that of the spec, whatever lies there. Links below the store are not followed, and each shard is
+    checked against its completion record when it is first used. A shard that has neither file nor record reads as zeros.
+    """
+
+    supports_writes = False
+    supports_deletes = False
+
+    def __init__(self, root: Path | str, spec: Spec, layout: Layout) -> None:
+        super().__init__(root, read_only=True)
+        self.spec, self.layout = spec, layout
+        self._folder, self._plan = Folder(root), store_plan(spec, layout)
+        self._documents, self._counts = _stored_skeleton(spec, layout)
+        self._check = functools.lru_cache(CHECKED)(functools.partial(_check_shard, self._folder, self._plan))
+
+    def __reduce__(self) -> tuple[type[StoreFiles], tuple[Path, Spec, Layout]]:
+        return StoreFiles, (self.root, self.spec, self.layout)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, StoreFiles) and self.__reduce__() == other.__reduce__()
+
+    __hash__ = None  # type: ignore[assignment]  # as that of LocalStore
+
+    def with_read_only(self, read_only: bool = False) -> StoreFiles:
+        """This store again. Raises ArgumentError where it is to be written."""
+        if read_only:
+            return self
+        raise ArgumentError("what vpngen.open gives cannot be changed; open the path with zarr to do so")
+
+    async def exists(self, key: str) -> bool:
+        """Whether there is such a key."""
+        with contextlib.suppress(OSError):
+            return key in self._documents or stat.S_ISREG(self._folder.stat(key).st_mode)
+        return False
+
+    def get_sync(
+        self, key: str, *, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """The bytes of a key, or a range of them; None where there is no such key. Raises DamageError."""
+        data = self._bytes(key, byte_range)
+        return None if data is None else (prototype or default_buffer_prototype()).buffer.from_bytes(data)
+
+    async def get(
+        self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """See `get_sync`."""
+        return await asyncio.to_thread(self.get_sync, key, prototype=prototype, byte_range=byte_range)
+
+    async def get_partial_values(self, prototype: BufferPrototype, key_ranges: Iterable[Any]) -> list[Buffer | None]:
+        """The bytes of several ranges."""
+        return await asyncio.gather(*(self.get(key, prototype, byte_range) for key, byte_range in key_ranges))
+
+    def _bytes(self, key: str, byte_range: ByteRequest | None) -> bytes | None:
+        if key.endswith("zarr.json"):
+            return self._documents.get(key)
+        folder, _, name = key.rpartition("/")
+        counts = self._counts.get(folder, ())
+        found = re.fullmatch(r"c\.(0|[1-9][0-9]{0,11})" + r"\.0" * (len(counts) - 1), name)
+        if not counts or not found:
+            return None
+        split, _, array = folder.partition("/")
+        try:
+            if array == "video":
+                return self._of_shard(self._plan.shard(split, int(found[1])), byte_range)
+            size = TABLE_CHUNK * tables(self.spec, split, [0])[array].values.nbytes
+            data = self._folder.read(key, size + size // 256 + 128)
+            decode_chunk(data, "none", len(data) - CRC_BYTES)
+            if zstd_content(data) != size:
+                raise DamageError(f"its zstd frame says {zstd_content(data)} bytes in place of {size}")
+            return data
+        except (OSError, DamageError) as error:
+            what = error.strerror if isinstance(error, OSError) else error
+            raise DamageError(f"{str(self.root / key)!r}: {what}; look at it with: vpngen verify {self.root}") from None
+
+    def _of_shard(self, shard: Shard, byte_range: ByteRequest | None) -> bytes | None:
+        """The bytes of a shard, or None where it is neither there nor recorded. Raises DamageError, OSError."""
+        try:
+            fd = self._folder.open(shard.key)
+        except FileNotFoundError:
+            if read_record(self._folder, self._plan, shard) is not None:
+                raise
+            return None
+        try:
+            size = os.fstat(fd).st_size
+            self._check(shard, size)
+            first, last = 0, size
+            if isinstance(byte_range, RangeByteRequest):
+                first, last = byte_range.start, min(byte_range.end, size)
+            elif isinstance(byte_range, OffsetByteRequest):
+                first = byte_range.offset
+            elif isinstance(byte_range, SuffixByteRequest):
+                first = max(0, size - byte_range.suffix)
+            if last - first > self._plan.most_shard:
+                raise DamageError(f"the file has {size:,} bytes, and such a shard {self._plan.most_shard:,} at most")
+            return os.pread(fd, max(0, last - first), first)
+        finally:
+            os.close(fd)
+
+
+def _check_shard(folder: Folder, plan: Plan, shard: Shard, size: int) -> None:
+    """See that a shard is that of its record, and that no chunk of it claims more than it can hold.
+
+    Raises:
+        DamageError: it is not.
+        OSError: it cannot be read.
+    """
+    with os.fdopen(folder.open(shard.key), "rb") as file:
+        fd = file.fileno()
+        check_record(folder, plan, shard, size)
+        index, _ = read_index(fd, plan)
+        for entry in index[: shard.count].reshape(-1, 2):
+            offset, length = chunk_place(fd, entry, plan.most_chunk)
+            if plan.layout.codec == "zstd":
+                claimed = zstd_content(os.pread(fd, min(length, ZSTD_HEADER), offset))
+                if claimed != plan.chunk_bytes:
+                    raise DamageError(f"a zstd frame says {claimed} bytes in place of {plan.chunk_bytes}")
+
+
+_stored_skeleton = functools.lru_cache(8)(skeleton)
 _skeleton = functools.lru_cache(8)(functools.partial(skeleton, layout=LAYOUT, files=False))
 """See `layout.skeleton`; kept, as readers pickle and open stores again and again."""
 
@@ -212,12 +348,13 @@ def open(path_or_spec: str | Path | Spec, split: str = "train") -> View:
         ConflictError: not a store of vpngen, a damaged one, or one of a newer format version.
     """
     if isinstance(path_or_spec, Spec):
-        path, spec, layout, where, store = None, path_or_spec, LAYOUT, "the spec", SpecStore(path_or_spec)
+        path, spec, layout, where = None, path_or_spec, LAYOUT, "the spec"
     else:
-        path, (spec, layout), where, store = Path(path_or_spec), read_spec(path_or_spec), repr(str(path_or_spec)), None
+        path, (spec, layout), where = Path(path_or_spec), read_spec(path_or_spec), repr(str(path_or_spec))
     spec.split_id(split)
     if split not in spec.splits:
         raise ArgumentError(f"is empty in {where}; it has {', '.join(spec.splits)}", "split", split)
-    arrays = dict(zarr.open_group(store or str(path), path=split, mode="r").arrays())
+    store = SpecStore(spec) if path is None else StoreFiles(path, spec, layout)
+    arrays = dict(zarr.open_group(store, path=split, mode="r").arrays())
     video, label = arrays.pop("video"), arrays.pop("label")
     return View(path, spec, layout, split, video, label, arrays)

@@ -16,13 +16,13 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from vpngen import backends, store
 from vpngen.checks import SEEDS, Shape, flag, integer, is_integer, is_list, one_of, shape
 from vpngen.checks import numbers as number_list
-from vpngen.errors import ArgumentError, ConflictError, MissingError
+from vpngen.errors import ArgumentError, ConflictError, MissingError, shown
 from vpngen.sampling import MOST_SAMPLES, Augment, Deal, Sampling, augmentation
 from vpngen.spec import Spec
 from vpngen.store import ClipReader
 from vpngen.stream.makers import PLANNED_CPU, PLANNED_GPU, Content, CpuMaker, GpuMaker
 from vpngen.stream.memory import Ring
-from vpngen.stream.place import MOST_EPOCHS, Control, Owner, Position
+from vpngen.stream.place import MOST_EPOCHS, Control, Owner, Position, same_process, watched
 from vpngen.stream.tensors import device_of
 
 DTYPES: Final = {str(d).removeprefix("torch."): d for d in (torch.uint8, torch.float16, torch.bfloat16, torch.float32)}
@@ -146,7 +146,7 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
         self._check_batch(
             (self._given or (0, 1))[1]
         )  # and not how an epoch is dealt: it may go on from a place that fits
-        self._control = Control()
+        self._shared_control = Control()
         self._ring: Ring | None = None
         self._at: Position | None = None
 
@@ -175,6 +175,11 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
         return ranks_here(self._given or (self._sent if get_worker_info() is not None else None))
 
     # --- where it is
+
+    @property
+    def _control(self) -> Control:
+        self._shared_control = self._shared_control.own()
+        return self._shared_control
 
     def set_epoch(self, epoch: int) -> None:
         """The next iteration is this epoch, from its beginning, or from where `load_state_dict` left it. Raises ArgumentError.
@@ -214,9 +219,13 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
         if "worker" not in state:
             self._place(epoch, sample)
             return
+        if not isinstance(state["worker"], Mapping):
+            raise ArgumentError(f"is damaged: its worker is {shown(state['worker'], 200)}", "state")
         try:
-            part = {name: integer(name, state["worker"][name], 0) for name in ("id", "of", "ranks", "batches")}
-        except (KeyError, TypeError, ArgumentError) as error:
+            part = {
+                name: integer(name, state["worker"][name], 0, MOST_EPOCHS) for name in ("id", "of", "ranks", "batches")
+            }
+        except (KeyError, ArgumentError) as error:
             raise ArgumentError(f"is damaged: {error}", "state") from None
         if {**part, "batches": 0} != self._worker():
             whose = "that of worker {id} of {of} on {ranks} ranks".format(**part)
@@ -253,6 +262,7 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
 
     def _epoch(self) -> Iterator[tuple[Any, ...]]:
         device, (rank, ranks), at = self._here(), self._ranks(), self._control.claim(*self._who())
+        process = os.getpid()
         deal = self._deal(at.sample, ranks)
         part = at.worker or self._worker()
         share, shares, begun = (0, 1, 0) if part is None else (part["id"], part["of"], part["batches"])
@@ -271,6 +281,7 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
                 else:
                     self._at = Position(at.epoch, at.sample, {**part, "batches": done})
                 yield batch
+                same_process(process)
         if part is None:  # a worker stays at the end, so that a DataLoader that resumes there finds the epoch over
             self._at = None
 
@@ -318,13 +329,15 @@ class ClipLoader(DataLoader[tuple[torch.Tensor, ...]]):
         at = stream._control.peek()
         stream._place(at.epoch, at.sample)
         deal = stream._deal(at.sample, stream._ranks()[1])
-        if stream._ring is None:
+        process = os.getpid()
+        if stream._ring is None or stream._ring.process != process:
             with contextlib.suppress(RuntimeError):  # too little shared memory: then batches go as any tensor goes
                 slots = (self.prefetch_factor or 2) + SPARE_SLOTS
                 stream._ring = Ring(self.num_workers, slots, stream.content.batch_bytes)
-        for done, batch in enumerate(super().__iter__(), start=1):
+        for done, batch in enumerate(watched(self, super().__iter__()), start=1):
             stream._at = Position(at.epoch, deal.bound(done))
             yield batch
+            same_process(process)
         if stream._control.pending()[0]:  # set_epoch was called meanwhile
             stream._at = None
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -178,18 +179,17 @@ class CpuMaker:
         if not ahead:
             yield from (self.deliver(self.make(plan)) for plan in plans)
             return
-        with ThreadPoolExecutor(1, "vpngen-stream") as pool:
-            coming: deque[Any] = deque()
-            try:
-                while True:
-                    while len(coming) <= ahead and (plan := next(plans, None)) is not None:
-                        coming.append(pool.submit(self.make, plan))
-                    if not coming:
-                        return
-                    yield self.deliver(coming.popleft().result())
-            finally:
-                for one in coming:
-                    one.cancel()
+        pool, coming, process = ThreadPoolExecutor(1, "vpngen-stream"), deque[Any](), os.getpid()
+        try:
+            while True:
+                while len(coming) <= ahead and (plan := next(plans, None)) is not None:
+                    coming.append(pool.submit(self.make, plan))
+                if not coming:
+                    return
+                yield self.deliver(coming.popleft().result())
+        finally:
+            if process == os.getpid():  # a forked child has no such thread, and its locks may never open
+                pool.shutdown(cancel_futures=True)
 
     def make(self, plan: Batch) -> tuple[Any, ...]:
         """One batch in host memory: pinned if it goes on to a GPU, shared if it goes to another process."""

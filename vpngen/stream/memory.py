@@ -50,7 +50,7 @@ class Ring:
 
     def __init__(self, workers: int, slots: int, nbytes: int) -> None:
         self.slots = min(slots, MOST_BYTES // (workers * nbytes))
-        self.key, self.nbytes = uuid.uuid4().hex, nbytes
+        self.key, self.nbytes, self.process = uuid.uuid4().hex, nbytes, os.getpid()
         self.memory = [shared_bytes(nbytes) for _ in range(workers * self.slots)]
         self.busy = torch.zeros(workers * self.slots, dtype=torch.uint8, device="cpu")
         self.busy.share_memory_()  # type: ignore[no-untyped-call]

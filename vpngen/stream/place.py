@@ -2,20 +2,54 @@
 
 from __future__ import annotations
 
+import json
+import os
+import weakref
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
+from torch.utils.data import DataLoader, get_worker_info
 
-from vpngen.checks import integer
-from vpngen.errors import ArgumentError, ConflictError
+from vpngen.checks import integer, is_integer
+from vpngen.errors import ArgumentError, ConflictError, shown
 
 STATE_FORM: Final = 1
 MOST_WORKERS: Final = 1024
 """Workers of one DataLoader that are told apart."""
 MOST_EPOCHS: Final = 2**31 - 1
+
+
+_LOADERS: weakref.WeakSet[DataLoader[Any]] = weakref.WeakSet()
+_ITERATORS: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def watched(loader: DataLoader[Any], iterator: Iterator[Any]) -> Iterator[Any]:
+    """`iterator` of a DataLoader, whose workers stay those of this process: a forked child neither asks nor ends them."""
+    _LOADERS.add(loader)
+    _ITERATORS.add(iterator)
+    return iterator
+
+
+def _leave_to_parent() -> None:
+    for iterator in list(_ITERATORS):
+        iterator._shutdown = True  # else its end here would end the workers
+    for loader in list(_LOADERS):
+        loader._iterator = None
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
+
+
+def same_process(began: int) -> None:
+    """That this is the process in which an iteration began. Raises ConflictError."""
+    if os.getpid() != began:
+        raise ConflictError(
+            f"this iteration began in process {began}, whose threads and workers a forked child does not have; begin another "
+            f"in this process, with iter(...)"
+        )
 
 
 @dataclass(frozen=True)
@@ -50,21 +84,30 @@ class Owner:
             ArgumentError: not a state of this kind and form, or a damaged one.
             ConflictError: a state of other data, or with other arguments.
         """
-        if not isinstance(state, Mapping) or state.get(self.key) != STATE_FORM:
-            raise ArgumentError(f"is not that of a {self.kind} of this vpngen: {str(state)[:200]}", "state")
-        theirs, there = str(state.get("fingerprint")), state.get("settings")
+        if not isinstance(state, Mapping) or not is_integer(form := state.get(self.key)) or form != STATE_FORM:
+            raise ArgumentError(f"is not that of a {self.kind} of this vpngen: {shown(state, 200)}", "state")
+        theirs, there = shown(state.get("fingerprint")).strip("'"), state.get("settings")
         if not isinstance(there, Mapping) or set(there) != set(self.settings):
-            raise ArgumentError(f"is damaged: its settings are {there!r}", "state")
+            raise ArgumentError(f"is damaged: its settings are {shown(there)}", "state")
         if theirs != self.fingerprint:
             raise ConflictError(
                 f"the state is of another set: its fingerprint is {theirs[:12]}..., that of this one {self.fingerprint[:12]}..."
             )
-        if different := [f"{k}: {there[k]} there, {v} here" for k, v in self.settings.items() if there[k] != v]:
+        both = {k: (_plain(there[k]), _plain(v)) for k, v in self.settings.items()}
+        if different := [f"{k}: {a} there, {b} here" for k, (a, b) in both.items() if a != b]:
             raise ConflictError(f"the state is of a {self.kind} with other arguments:\n  " + "\n  ".join(different))
         try:
             return integer("epoch", state["epoch"], 0, self.epoch), integer("sample", state["sample"], 0, self.sample)
         except (KeyError, ArgumentError) as error:
             raise ArgumentError(f"is damaged: {error}", "state") from None
+
+
+def _plain(value: Any) -> str:
+    """A value of a state, which is one of JSON, as text; lists and tuples alike."""
+    try:
+        return shown(json.loads(json.dumps(value)))
+    except (TypeError, ValueError, RecursionError):
+        return shown(value)
 
 
 def _pack(tag: int, serial: int, count: int) -> int:
@@ -92,7 +135,17 @@ class Control:
         # each worker
         shared = torch.zeros(6 + MOST_WORKERS, dtype=torch.int64, device="cpu")
         self._shared = shared.share_memory_()  # type: ignore[no-untyped-call]
+        self.process = os.getpid()
         self.resume: Position | None = None
+
+    def own(self) -> Control:
+        """That of this process: in a forked child that is no worker, a copy, so that its epochs are not those of its parent."""
+        if self.process == os.getpid() or get_worker_info() is not None:
+            return self
+        copy = Control()
+        copy._shared.copy_(self._shared)
+        copy.resume = self.resume
+        return copy
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

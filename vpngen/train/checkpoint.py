@@ -18,9 +18,11 @@ from typing import Any, Final
 import torch
 from torch import nn
 
-from vpngen.errors import ArgumentError, ConflictError, MissingError
+from vpngen.errors import ArgumentError, ConflictError, MissingError, VpngenError
 from vpngen.files import replace, write
+from vpngen.models import pickles
 from vpngen.models.base import reference_arch
+from vpngen.models.metadata import Every, check, plain
 from vpngen.models.weights import save_reference, save_weights
 from vpngen.store.targets.local import try_lock
 from vpngen.train import ranks
@@ -28,6 +30,16 @@ from vpngen.train import ranks
 Row = dict[str, Any]
 CHECKPOINT: Final = "checkpoint.pt"
 FORM: Final = 1
+RULES: Final[dict[str, Any]] = {
+    "epoch": int, "lr": (int, float), "settings": dict, "state_dict": Every(torch.Tensor), "scheduler": dict, "random": [Every(torch.Tensor)],
+    "stream": dict, "optimizer": {"state": Every(Every((torch.Tensor, int, float, type(None)))), "param_groups": [dict]},
+    "state": {
+        "epoch": int, "step": int, "steps": int, "trained": bool, "rows": [Every((int, float, type(None)))],
+        "rates": [{"step": int, "lr": (int, float)}], "chance": Every((int, float)),
+        **dict.fromkeys(("loss", "metric", "clips", "seconds", "waited"), (int, float)),
+    },
+}  # fmt: skip
+"""Of what a checkpoint holds."""
 
 
 class Folder:
@@ -100,19 +112,32 @@ class Folder:
         if not all(found):
             seen = f"{sum(found)} of {len(found)} ranks"
             raise ConflictError(f"{name} is seen by {seen}; `out` must be a folder that all of them share")
-        try:
-            content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        with self.reading():
+            content: dict[str, Any] = pickles.read(path)
             form = content["vpngen_checkpoint"]
-        except Exception as error:
-            raise ConflictError(f"{name} is no checkpoint of a run, or damaged; move it away to begin again") from error
+            check(content, {"vpngen_checkpoint": int} if form != FORM else RULES, "")
+            there = content["settings"] if form == FORM else {}
+            plain(there)
         if form != FORM:
             raise ConflictError(f"{name} is of form {form!r}, which this vpngen does not know; upgrade it")
-        there = content["settings"]
         if different := [key for key in sorted({*there, *settings}) if there.get(key) != settings.get(key)]:
             both = [f"{k}: {there.get(k, 'nothing')} there, {settings.get(k, 'nothing')} here" for k in different]
             what = "\n  ".join([f"the run in {str(path.parent)!r} is another one:", *both])
             raise ConflictError(f"{what}\ngive its own options to go on with it, or another folder")
         return content
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Whatever a damaged checkpoint leads to is a ConflictError that names it."""
+        try:
+            yield
+        except VpngenError:
+            raise
+        except Exception as error:
+            name = repr(str(self.path and self.path / CHECKPOINT))
+            why = type(error).__name__ if isinstance(error, KeyError) else str(error).partition("\n")[0][:200]
+            what = f"{name} is no checkpoint of a run, or damaged; move it away to begin again ({why})"
+            raise ConflictError(what) from error
 
     # --- the log
 
@@ -125,7 +150,10 @@ class Folder:
         except ImportError:
             self.log("without TensorBoard's files, since tensorboard is not installed; log.csv holds the same")
         else:
-            self._board = SummaryWriter(str(self.path / "tensorboard"), purge_step=step)
+            try:
+                self._board = SummaryWriter(str(self.path / "tensorboard"), purge_step=step)
+            except (OSError, RuntimeError) as error:  # no file, or no thread, is to be had
+                self.log(f"without TensorBoard's files ({str(error).partition(chr(10))[0]}); log.csv holds the same")
 
     def add(self, prefix: str, values: Mapping[str, Any], step: int) -> None:
         """Add the numbers among `values` to TensorBoard's events."""

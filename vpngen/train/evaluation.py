@@ -22,7 +22,8 @@ from vpngen.datasets import VideoSet
 from vpngen.datasets.clips import DAMAGED, WindowLoader
 from vpngen.datasets.workers import lost_worker
 from vpngen.errors import ArgumentError, MissingError, RunError
-from vpngen.files import write_json
+from vpngen.files import read, write_json
+from vpngen.models.metadata import Every, check, check_about, within
 from vpngen.train import ranks
 from vpngen.train.fitting import PRECISIONS, bfloat16, normalised, placed
 
@@ -30,6 +31,14 @@ FORM: Final = 1
 SHOWN: Final = 5
 """Classes that are kept for each video, and the k of top-k."""
 METRICS: Final = ("top1", "top5", "average", "window_top1", "window_top5", "window_average")
+MOST_CLASSES: Final = 2**12
+"""Of an evaluation that is read: what is computed of it takes their square."""
+COUNT: Final = within(0, 2**40)
+FIELDS: Final[dict[str, Any]] = {
+    "classes": lambda classes: len(classes) <= MOST_CLASSES and all(isinstance(name, str) for name in classes),
+    "videos": Every({"windows": COUNT, "top": [(list, tuple)], "rank": COUNT, "problem": str}),
+    "windows": [COUNT], "short": [str],
+}  # fmt: skip
 NO_WINDOW: Final = "gave no window"
 
 Shares = tuple[float, float, float]
@@ -167,14 +176,20 @@ class Evaluation:
         if not isinstance(fields, Mapping) or fields.get("format") != FORM:
             raise ArgumentError(f"these are not the fields of an evaluation of form {FORM}: {str(fields)[:100]}")
         try:
-            videos = {}
+            check_about(fields["metadata"])
+            check(fields, FIELDS, "")
+            classes, videos = tuple(fields["classes"]), {}
+            label = within(0, len(classes) - 1)
             for name, video in fields["videos"].items():
+                pair = {"label": label, "top": [lambda pair: len(pair) == 2 and label(pair[0])]}
+                check(video, pair, f"videos.{name}")
                 top = tuple((int(c), float(score)) for c, score in video["top"])
                 videos[name] = Outcome(**{**video, "top": top})
+                if bool(top) != bool(videos[name].windows):
+                    raise ValueError(f"`videos.{name}.top` is not of its `windows`")
             scored, first, among = fields["windows"]
-            classes, short = tuple(fields["classes"]), tuple(fields["short"])
-            return cls(classes, videos, (scored, first, among), short, fields["metadata"])
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            return cls(classes, videos, (scored, first, among), tuple(fields["short"]), fields["metadata"])
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise ArgumentError(f"the evaluation is damaged: {type(error).__name__}: {error}") from None
 
     def write(self, path: str | Path) -> None:
@@ -185,7 +200,9 @@ class Evaluation:
     def load(cls, path: str | Path) -> Self:
         """The evaluation that `write` wrote. Raises ArgumentError where there is none."""
         try:
-            return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+            return cls.from_dict(json.loads(read(path)))
+        except RecursionError:
+            raise ArgumentError(f"{str(path)!r} is no evaluation: it has too many levels") from None
         except (OSError, ValueError) as error:  # ArgumentError is a ValueError as well
             raise ArgumentError(f"{str(path)!r} is no evaluation: {error}") from None
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from vpngen import checks
 from vpngen.errors import ArgumentError, MissingError
-from vpngen.files import replace
+from vpngen.files import read, replace
 from vpngen.models.filters import Files, given_paths, picture_file, titles_of
 from vpngen.spec import Spec
 from vpngen.train.evaluation import METRICS, Evaluation, Summary
@@ -60,6 +60,10 @@ AXES: Final = {
 """Column of log.csv -> its words; others are shown under their own names."""
 SHARES: Final = ("top1", "top5", "accuracy", "data_wait")
 """Ends of the names of columns that are shown in percent."""
+
+MOST_LOG: Final = 2**22
+"""Bytes of log.csv: some 40,000 epochs."""
+MOST_COLUMNS: Final = 100
 
 Log = dict[str, npt.NDArray[np.float64]]
 """The table of a run: column -> (epochs,); NaN where nothing was written, and no columns of nothing else."""
@@ -135,7 +139,9 @@ def _legend(axes: Axes) -> None:
 
 def _read_log(path: Path) -> Log:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read(path, MOST_LOG).decode().splitlines()
+        if any(line.count(",") > MOST_COLUMNS for line in lines):
+            raise ValueError("it has too many columns")
         table = (
             np.genfromtxt(lines, delimiter=",", names=True, ndmin=1)
             if len(lines) > 1

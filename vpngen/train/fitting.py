@@ -19,6 +19,7 @@ from vpngen.checks import integer, one_of
 from vpngen.datasets.workers import lost_worker
 from vpngen.errors import ArgumentError, MissingError, RunError
 from vpngen.models import freeze
+from vpngen.models.metadata import check
 from vpngen.stream import tensors
 from vpngen.tasks import Classify, Task
 from vpngen.train import ranks
@@ -28,6 +29,8 @@ from vpngen.train.recipes import Recipe
 PRECISIONS: Final = ("auto", "bf16", "fp32")
 ABSURD: Final = (10_000, 1_000)
 """Losses that nothing comes back from, of a step and in the mean of an epoch: so many times that of a guess."""
+TIMES: Final = ("clips_per_second", "data_wait", "seconds")
+"""Columns of log.csv that differ from run to run."""
 SETTLED: Final = 20
 """Steps from which on the mean of an epoch says something."""
 
@@ -111,7 +114,7 @@ def columns(task: Task) -> tuple[str, ...]:
     """The columns of log.csv: losses as the task has them, metrics in [0, 1], seconds of training without validation."""
     return (
         "epoch", "step", "lr", "train_loss", f"train_{task.metrics[0]}", "val_loss", *(f"val_{name}" for name in task.metrics),
-        "clips_per_second", "data_wait", "seconds",
+        *TIMES,
     )  # fmt: skip
 
 
@@ -191,7 +194,7 @@ def fit(
         grad_accum_steps: parts in which the batch of a rank goes through the network, where memory is short.
         compile: whether torch.compile makes the network faster, after a minute of its own.
         precision: `bf16` or `fp32`, in which the network computes; `auto` for bf16 on a GPU that has it.
-        metadata: what weights.safetensors says beside the recipe, the task and the metrics.
+        metadata: what weights.safetensors says beside the recipe, the task and the metrics. How long it took stands in log.csv alone.
         progress: called after every step.
         should_stop: asked after every step, of validation too; once it says yes on any rank the run is saved and ended.
         log: gets messages for people: what is trained, from where a run goes on, what is missing. On the first rank.
@@ -341,20 +344,38 @@ class _Run:
         content = self.folder.load(self.settings)
         if content is None:
             return
-        self.module.load_state_dict(content["state_dict"])
-        self.optimizer.load_state_dict(content["optimizer"])
-        if self.plateau is not None:
-            self.plateau.load_state_dict(content["scheduler"])
-        self.state = _State(**content["state"])
+        with self.folder.reading():
+            self.module.load_state_dict(content["state_dict"])
+            self.load_optimizer(content["optimizer"])
+            if self.plateau is not None:
+                own, there = self.plateau.state_dict(), content["scheduler"]
+                check(there, {name: type(value) for name, value in own.items()}, "scheduler")
+                self.plateau.load_state_dict({name: there[name] for name in own})
+            self.state = _State(**content["state"])
+            rank, states = ranks.world()[0], content["random"]
+            self.random = states[rank if rank < len(states) else 0]
+            torch.Generator().set_state(self.random["cpu"])  # to see whether it is one
         if content["lr"] != self.recipe.lr and self.state.epoch < self.recipe.epochs:
             self.lr = self.recipe.lr
             self.state.rates.append({"step": self.state.step, "lr": self.lr})
         self.folder.saved = str(self.state)
         self.folder.log(f"going on from the checkpoint of {self.state}")
         if content["stream"] is not None:
-            self.train.load_state_dict(content["stream"])
-        rank, states = ranks.world()[0], content["random"]
-        self.random = states[rank if rank < len(states) else 0]
+            with self.folder.reading():
+                self.train.load_state_dict(content["stream"])
+
+    def load_optimizer(self, state: Mapping[str, Any]) -> None:
+        """Go on from the state of an optimizer: its numbers for each parameter, and its rate. Raises ValueError for another's."""
+        groups = [
+            {k: v for k, v in group.items() if k not in ("params", "lr")} for group in self.optimizer.param_groups
+        ]
+        check([group["lr"] for group in state["param_groups"]], [(int, float)], "lr")
+        self.optimizer.load_state_dict(dict(state))
+        for group, own in zip(self.optimizer.param_groups, groups, strict=True):
+            group.update(own)  # as the recipe says, which is the same
+        for parameter, kept in self.optimizer.state.items():
+            if any(isinstance(v, torch.Tensor) and v.ndim and v.shape != parameter.shape for v in kept.values()):
+                raise ValueError("the optimizer is that of another network")
 
     def restore_random(self) -> None:
         """Random numbers go on where they were when the checkpoint was written."""
@@ -373,15 +394,15 @@ class _Run:
         return RunError(f"{what}: the learning rate, {self.lr:g}, may be too high; {self.folder.last_good}; {lower}")
 
     def finish(self) -> None:
-        """Write the weights of the network, and what was done.
+        """Write the weights of the network, and what was done, without how long that took: the same run leaves the same bytes.
 
         A command that came after the end, with another rate or fewer epochs, does not change them.
         """
-        done = {"lr": self.state.rates[0]["lr"], "epochs": self.state.epoch}
+        done, rows = {"lr": self.state.rates[0]["lr"], "epochs": self.state.epoch}, self.state.rows
         about: dict[str, Any] = {
             "recipe": {**self.recipe.to_dict(), **self.folder.metadata.get("recipe", {}), **done},
             "task": self.task.to_dict(),
-            "metrics": {k: v for k, v in self.state.rows[-1].items() if v is not None} if self.state.rows else {},
+            "metrics": {k: v for k, v in rows[-1].items() if v is not None and k not in TIMES} if rows else {},
             "chance": self.state.chance,
         }
         if len(self.state.rates) > 1:

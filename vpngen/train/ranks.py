@@ -7,7 +7,7 @@ import datetime
 import os
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 import torch
 import torch.distributed as dist
@@ -15,7 +15,7 @@ import torch.distributed as dist
 from vpngen.errors import ArgumentError, RunError
 from vpngen.stream.tensors import device_of
 
-LETTING_GO = 0.5
+LETTING_GO: Final = 0.5
 """Seconds until the threads of gloo have let go of what they sent. DDP keeps them beyond the end of their group, and one that
 wants the interpreter while that ends takes the process down (pytorch issue 190489)."""
 

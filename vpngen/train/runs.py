@@ -16,13 +16,14 @@ import torch
 from torch import nn
 
 from vpngen import __version__, store
-from vpngen.checks import Shape
+from vpngen.checks import SEEDS, Shape, integer, one_of
 from vpngen.datasets import VideoLoader, VideoSet, WindowLoader
 from vpngen.datasets.sets import DataConfig
 from vpngen.errors import ArgumentError, ConflictError, MissingError, renamed
-from vpngen.files import write_json
-from vpngen.models import create_model, load_weights, read_weights
-from vpngen.models.initial import ModelInit, origin, try_clip
+from vpngen.files import read, write_json
+from vpngen.models import read_weights
+from vpngen.models.initial import ModelInit, origin, said_by, trusted, try_clip
+from vpngen.models.weights import make_with
 from vpngen.sampling import AUGMENTATIONS, Augment
 from vpngen.spec import Spec
 from vpngen.stream import loader
@@ -30,7 +31,7 @@ from vpngen.train import ranks
 from vpngen.train.checkpoint import CHECKPOINT, Row
 from vpngen.train.evaluation import Evaluation, score
 from vpngen.train.figures import curves
-from vpngen.train.fitting import Progress, fit
+from vpngen.train.fitting import PRECISIONS, Progress, fit
 from vpngen.train.recipes import Recipe
 
 __all__ = ["DataConfig", "ModelInit", "Runtime", "evaluate", "finetune", "initialize"]
@@ -51,6 +52,9 @@ class Runtime:
         compile: whether torch.compile is used.
         precision: `bf16`, `fp32`, or `auto`: bf16 on a GPU that has it.
         num_workers: processes that decode videos.
+
+    Raises:
+        ArgumentError: a count or a precision that is not allowed.
     """
 
     device: str = "auto"
@@ -58,6 +62,11 @@ class Runtime:
     compile: bool = False
     precision: str = "auto"
     num_workers: int = 0
+
+    def __post_init__(self) -> None:
+        integer("grad_accum_steps", self.grad_accum_steps, 1, 2**20)
+        integer("num_workers", self.num_workers, 0, 1024)
+        one_of("precision", self.precision, PRECISIONS)
 
 
 def initialize(
@@ -94,6 +103,7 @@ def initialize(
         ConflictError: `out` holds another run.
         MissingError, RunError: see `fit`.
     """
+    integer("seed", seed, 0, SEEDS)
     spec = source if isinstance(source, Spec) else store.read_spec(source)[0]
     seen = spec if spec.val_instances else dataclasses.replace(spec, val_instances=max(1, spec.instances // VAL_SHARE))
     with ranks.joined(runtime.device) as device:
@@ -146,7 +156,7 @@ def finetune(
         ArgumentError, ConflictError: a wrong argument; files that contradict each other or the run in `out`.
         MissingError, RunError: see `fit`.
     """
-    train_set, val_set, test_set = data.sets(seed)
+    train_set, val_set, test_set = data.sets(integer("seed", seed, 0, SEEDS))
     with ranks.joined(runtime.device) as device:
         batch, val_batch, shares = _batch_sizes(recipe, len(train_set.videos), len(val_set.videos))
         model, made = model_init.build(len(train_set.classes), seed, recipe.freeze, recipe.clip, device)
@@ -166,8 +176,9 @@ def finetune(
             failures = {k: v for some in ranks.gathered(train.failures | val.failures) for k, v in some.items()}
             if len(failures) > known and ranks.is_main():
                 before: dict[str, str] = {}
-                with contextlib.suppress(OSError, ValueError):  # what the run wrote before it was stopped
-                    before = json.loads(listed.read_text(encoding="utf-8"))
+                with contextlib.suppress(OSError, ValueError, RecursionError):  # of a run that was stopped
+                    found = json.loads(read(listed))
+                    before = {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
                 write_json(listed, before | failures)
                 if log is not None:
                     log(f"videos that could not be read, or not whole: {len(failures):,}; see {listed}")
@@ -178,7 +189,8 @@ def finetune(
         weights, target = out / "weights.safetensors", out / "evaluation.json"
         if (earlier := _evaluated_before(target, weights, test_set)) is not None:
             return earlier
-        found = evaluate(weights, runtime, data=data, batch_size=batch, progress=scored)
+        name, options = model_init.network
+        found = evaluate(weights, runtime, model=name, options=options, data=data, batch_size=batch, progress=scored)
         ranks.on_main(lambda: found.write(target))
         return found
 
@@ -187,6 +199,8 @@ def evaluate(
     weights: Path,
     runtime: Runtime,
     *,
+    model: str | None = None,
+    options: Mapping[str, Any] | None = None,
     data: DataConfig | None = None,
     clip: Shape | None = None,
     batch_size: int = 32,
@@ -197,6 +211,9 @@ def evaluate(
     Args:
         weights: of a fine-tuned network; its metadata say what it was trained on.
         runtime: where.
+        model: the network, where it is not the one of `vpngen.models.MODELS` that the metadata name: as package.module:callable
+            it is code, which is taken from nobody but the caller.
+        options: likewise its options.
         data: other videos than those of the metadata.
         clip: another clip than that of the metadata.
         batch_size: windows of a batch of each rank, over all `grad_accum_steps`.
@@ -207,14 +224,18 @@ def evaluate(
 
     Raises:
         ArgumentError: the weights do not say what they are, and nobody else does.
-        ConflictError: the classes of the weights are not those of the data.
+        ConflictError: the classes of the weights are not those of the data; metadata that are damaged, or name a network that is code
+            from elsewhere.
     """
-    metadata = fine_tuned(weights)
-    data = data or DataConfig.from_dict(metadata["source"])
-    about, there = metadata["model"], metadata["classes"]
-    recipe = Recipe.from_dict(metadata["recipe"])
+    if model is None and options is not None:
+        raise ArgumentError("are those of a `model`; give it as well", "options")
+    metadata, trained, recipe = fine_tuned(weights)
+    data, there = data or trained, metadata["classes"]
+    chosen = model is None and options is None
+    name, options = trusted(metadata["model"], model, options, weights)
+    about = {"name": name, "num_classes": len(there)}
     recipe = dataclasses.replace(recipe, clip=clip or recipe.clip)
-    videos = data.sets(metadata.get("seed", 0))[2]
+    videos = data.sets(metadata.get("seed") or 0)[2]
     if list(videos.classes) != there:
         sides = (there, videos.classes), (videos.classes, there)
         lacks, new = (", ".join(sorted({*one} - {*other})[:5]) or "none" for one, other in sides)
@@ -223,29 +244,41 @@ def evaluate(
             f"{str(weights)!r} has {len(there)} classes, {why}; only the weights have {lacks}; only the videos {new}"
         )
     with ranks.joined(runtime.device) as device:
-        model = create_model(about["name"], about["num_classes"], **about["options"])
-        load_weights(model, weights)
-        try_clip(model.to(device), about, recipe.clip, device)
+        with renamed(name="model", path="weights"), said_by(weights, chosen):
+            network = make_with(name, len(there), options, weights)
+        try_clip(network.to(device), about, recipe.clip, device)
         batch, pinned = max(1, batch_size // runtime.grad_accum_steps), device.type == "cuda"
         windows = WindowLoader(videos, batch, clip=recipe.clip, num_workers=runtime.num_workers, pin_memory=pinned)
         return score(
-            model, windows, device=device, mean=recipe.mean, std=recipe.std, precision=runtime.precision, progress=progress,
-            metadata={**metadata, "source": data.to_dict()},
+            network, windows, device=device, mean=recipe.mean, std=recipe.std, precision=runtime.precision,
+            progress=progress, metadata={**metadata, "source": data.to_dict()},
         )  # fmt: skip
 
 
-def fine_tuned(weights: Path) -> dict[str, Any]:
-    """The metadata of fine-tuned weights and the digest of their file. Raises ArgumentError for others, which do not say what their classes are."""
+def fine_tuned(weights: Path) -> tuple[dict[str, Any], DataConfig, Recipe]:
+    """What fine-tuned weights say: their metadata with the digest of their file, what they were trained on, and how.
+
+    Raises:
+        ArgumentError: others, which do not say what their classes are.
+        ConflictError: metadata that are damaged.
+    """
     with renamed(path="weights"):
         metadata = {**read_weights(weights)[1], "sha256": origin(weights)["sha256"]}
     if metadata.get("stage") != "finetune":
         raise ArgumentError("does not say which classes it has; give weights of `vpngen finetune`", "weights", weights)
-    return metadata
+    try:
+        if len(metadata["classes"]) != metadata["model"]["num_classes"]:
+            raise ValueError("`classes` are not as many as `model.num_classes`")
+        metadata["model"]["name"].strip()
+        return metadata, DataConfig.from_dict(metadata["source"]), Recipe.from_dict(metadata["recipe"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # ArgumentError is a ValueError as well
+        what = f"lacks {error}" if isinstance(error, KeyError) else f"is damaged: {error}"
+        raise ConflictError(f"what {str(weights)!r} says of itself {what}; copy or make it again") from error
 
 
 def _evaluated_before(path: Path, weights: Path, videos: VideoSet) -> Evaluation | None:
     """The evaluation in a file, if all ranks see that it is of these weights and videos."""
-    ours = fine_tuned(weights), videos.classes, {video.id: video.label for video in videos.videos}
+    ours = fine_tuned(weights)[0], videos.classes, {video.id: video.label for video in videos.videos}
     found, same = None, False
     with contextlib.suppress(ArgumentError):  # there is none, or it was cut short
         found = Evaluation.load(path)

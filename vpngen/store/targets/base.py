@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from vpngen.store.layout import Plan, Shard
 
@@ -35,7 +35,7 @@ class Target(ABC):
         """
 
     @abstractmethod
-    def pending(self, plan: Plan) -> list[Shard]:
+    def pending(self, plan: Plan) -> Sequence[Shard]:
         """The shards of a plan that are to be rendered: without a valid record, or not of the size that it says."""
 
     @abstractmethod

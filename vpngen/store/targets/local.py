@@ -8,29 +8,51 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
 import re
 import shutil
+import stat
+import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
 from vpngen import files
 from vpngen.errors import ArgumentError, ConflictError, MissingError, RunError
-from vpngen.store.layout import Plan, Shard, differences, is_finished, read_spec, skeleton
+from vpngen.files import Folder
+from vpngen.spec import Spec
+from vpngen.store.layout import (
+    Layout,
+    Plan,
+    Shard,
+    differences,
+    pending,
+    read_spec,
+    recorded_layout,
+    skeleton,
+    table_files,
+)
 from vpngen.store.targets.base import Target
 
 PARTIAL: Final = ".partial"
 """A shard while it is written. It is locked as long as its writer lives; unlocked, it is what a killed one left."""
 _NO_LOCKS: Final = (errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
+IN_THE_WAY: Final = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.EEXIST, errno.ENOTEMPTY, errno.ENXIO)
+"""What the system says where a link, a folder or the like is in the place of a file."""
 SPARE_BYTES: Final = 64 * 2**20
 """Disk space that a run leaves free."""
+PATIENCE: Final = 10.0
+"""Seconds that the writer of a small file waits for another writer of it."""
 
 
 class LocalTarget(Target):
-    """The store in a folder. A link to a folder on another disk stays: the store comes where it points."""
+    """The store in a folder. A link to a folder on another disk stays: the store comes where it points.
+
+    Links below that folder are not followed.
+    """
 
     def __init__(self, path: str | Path) -> None:
         """Raises ArgumentError where `path` cannot name a store."""
@@ -41,6 +63,7 @@ class LocalTarget(Target):
         if "\0" in str(path):
             raise ArgumentError("must not contain a zero byte", "path", str(path))
         self.root = Path(os.path.realpath(path))
+        self.folder = Folder(self.root)
         self._claimed: dict[Shard, int] = {}
 
     def __str__(self) -> str:
@@ -51,16 +74,17 @@ class LocalTarget(Target):
         root = self.root
         try:
             empty = not root.exists() or (root.is_dir() and not any(root.iterdir()))
-            spec, layout = (plan.spec, plan.layout) if empty else read_spec(root)
+            spec, layout = (plan.spec, plan.layout) if empty else self._held(plan)
         except OSError as error:
             raise MissingError(f"`path` (={str(root)!r}) cannot be used: {error.strerror}") from None
         except ConflictError as error:
             raise ConflictError(f"{error}; it was left untouched: choose another path, or remove it by hand") from None
         if overwrite and not empty:
-            for partial in root.glob(f"*/video/c.*{PARTIAL}"):
-                with contextlib.suppress(OSError):
-                    if is_live(partial):
-                        raise ConflictError(f"another process is writing {partial}; it was left untouched")
+            for name, status in self.folder.walk():
+                if name.endswith(PARTIAL) and stat.S_ISREG(status.st_mode):
+                    with contextlib.suppress(OSError):
+                        if is_live(self.folder, name):
+                            raise ConflictError(f"another process is writing {root / name}; it was left untouched")
             return
         there, wanted = ({**s.to_dict(), **asdict(how)} for s, how in ((spec, layout), (plan.spec, plan.layout)))
         if lines := "\n  ".join(differences(there, wanted)):
@@ -73,17 +97,32 @@ class LocalTarget(Target):
             what = f"no permission to write in {str(folder)!r}; choose another path"
             raise MissingError(f"`path` (={str(self.root)!r}): {what}")
 
+    def _held(self, plan: Plan) -> tuple[Spec, Layout]:
+        """What the store that is there holds. Where its root metadata is damaged, the records may say it is this plan's."""
+        try:
+            return read_spec(self.root)
+        except ConflictError:
+            if recorded_layout(self.root, plan.spec) != plan.layout:
+                raise
+            return plan.spec, plan.layout
+
     def _existing(self) -> Path:
         """The store, or the first folder above it that is there."""
         return next(p for p in (self.root, *self.root.parents) if p.exists())
 
     def prepare(self, plan: Plan, overwrite: bool = False) -> None:
-        """See `Target.prepare`. The store is built beside its place and renamed into it."""
+        """See `Target.prepare`. The store is built beside its place and renamed into it; damaged root metadata is mended."""
         with disk_errors(self.root):
             self._sweep()
             exists = self.root.is_dir() and any(self.root.iterdir())
             if overwrite or not exists:
                 self._build(plan, exists)
+                return
+            try:
+                read_spec(self.root)
+            except ConflictError:
+                self.check(plan)
+                write_file(self.folder, "zarr.json", skeleton(plan.spec, plan.layout)[0]["zarr.json"])
 
     def _build(self, plan: Plan, exists: bool) -> None:
         root = self.root
@@ -96,7 +135,8 @@ class LocalTarget(Target):
                 break
         old, old_lock = beside.with_name(beside.name + ".old"), None
         try:
-            for name, data in skeleton(plan.spec, plan.layout)[0].items():
+            documents = skeleton(plan.spec, plan.layout)[0]
+            for name, data in itertools.chain(documents.items(), table_files(plan.spec)):
                 (beside / name).parent.mkdir(parents=True, exist_ok=True)
                 with (beside / name).open("wb") as file:
                     file.write(data)
@@ -139,16 +179,19 @@ class LocalTarget(Target):
 
     def stored_bytes(self) -> int:
         """See `Target.stored_bytes`."""
-        return sum(p.stat().st_size for p in self.root.rglob("*") if p.is_file())
+        try:
+            return sum(status.st_size for _, status in self.folder.walk() if stat.S_ISREG(status.st_mode))
+        except FileNotFoundError:
+            return 0
 
-    def pending(self, plan: Plan) -> list[Shard]:
+    def pending(self, plan: Plan) -> Sequence[Shard]:
         """See `Target.pending`."""
-        return [s for s in plan.shards if not is_finished(self.root, plan, s)]
+        return pending(self.folder, plan)
 
     def claim(self, shard: Shard) -> None:
         """See `Target.claim`."""
         with disk_errors(self.root / shard.key):
-            self._claimed[shard] = open_partial(self.root / shard.key)
+            self._claimed[shard] = open_partial(self.folder, shard.key)
 
     def put(self, shard: Shard, data: Iterable[bytes | memoryview]) -> None:
         """See `Target.put`."""
@@ -168,19 +211,18 @@ class LocalTarget(Target):
             with disk_errors(final):
                 os.fsync(self._claimed[shard])
                 with contextlib.suppress(FileNotFoundError):  # a record that speaks of another file
-                    os.unlink(self.root / shard.record)
-                os.replace(f"{final}{PARTIAL}", final)
-                files.sync_folder(final.parent)
-                write_file(self.root / shard.record, record)
+                    self.folder.unlink(shard.record)
+                self.folder.rename(f"{shard.key}{PARTIAL}", shard.key)
+                write_file(self.folder, shard.record, record)
         finally:
             self.release(shard)
 
     def release(self, shard: Shard) -> None:
         """See `Target.release`."""
-        fd, partial = self._claimed.pop(shard), f"{self.root / shard.key}{PARTIAL}"
+        fd, partial = self._claimed.pop(shard), f"{shard.key}{PARTIAL}"
         with contextlib.suppress(OSError):  # it has its name already, and a file of that name would be another writer's
-            if os.path.samestat(os.stat(partial), os.fstat(fd)):
-                os.unlink(partial)
+            if os.path.samestat(self.folder.stat(partial), os.fstat(fd)):
+                self.folder.unlink(partial)
         os.close(fd)
 
 
@@ -202,16 +244,24 @@ def busy(path: str | Path) -> ConflictError:
     return ConflictError(f"another process is writing {path}; wait until it is done, or {share}")
 
 
-def write_file(path: Path, data: bytes) -> None:
-    """Write a small file of a store, whole or not at all; only the owner of its shard may. Raises OSError."""
-    partial = path.with_name(path.name + PARTIAL)
+def write_file(folder: Folder, name: str, data: bytes) -> None:
+    """Write a small file of a store, whole or not at all; several processes may at once. Raises ConflictError, OSError."""
+    partial, end = name + PARTIAL, time.monotonic() + PATIENCE
+    while (fd := own(folder, partial)) is None:
+        if time.monotonic() > end:
+            raise busy(folder.path / name)
+        time.sleep(0.01)
     try:
-        partial.write_bytes(data)
-        files.publish(partial, path)
+        with open(fd, "wb", closefd=False) as file:
+            file.write(data)
+        os.fsync(fd)
+        folder.rename(partial, name)
     except BaseException:
         with contextlib.suppress(OSError):
-            os.unlink(partial)
+            folder.unlink(partial)
         raise
+    finally:
+        os.close(fd)
 
 
 def try_lock(fd: int) -> bool:
@@ -229,7 +279,7 @@ def try_lock(fd: int) -> bool:
 def lock_folder(path: Path) -> int | None:
     """A folder, open and locked; None where another process holds it, it is gone, or this system cannot tell."""
     try:
-        fd = os.open(path, os.O_RDONLY)
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return None
     with contextlib.suppress(OSError):  # file systems differ in what they say of the lock of a folder
@@ -240,45 +290,76 @@ def lock_folder(path: Path) -> int | None:
     return None
 
 
-def open_partial(final: Path) -> int:
-    """The partial file of a shard, open and locked; a killed writer may have left something in it.
+def own(folder: Folder, partial: str) -> int | None:
+    """A partial file, made or taken over from a killed writer, open, locked and empty; None where its writer lives.
+
+    What is another name of some other file is not written to: the name is taken from it.
 
     Raises:
-        ConflictError: another process is writing this shard.
-        OSError: the file cannot be made.
+        OSError: the file cannot be made, or there is a link or no file in its place.
     """
-    path = final.with_name(final.name + PARTIAL)
     while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        fd = folder.open(partial, os.O_RDWR | os.O_CREAT)
         ours = False
         try:
             if not try_lock(fd):
-                raise busy(final)
+                return None
             with contextlib.suppress(FileNotFoundError):  # its last owner gave it its name before we locked it
-                ours = os.path.samestat(os.stat(path), os.fstat(fd))
+                ours = os.path.samestat(status := folder.stat(partial), os.fstat(fd))
+            if ours and status.st_nlink > 1:
+                folder.unlink(partial)
+                ours = False
             if ours:
-                with contextlib.suppress(FileNotFoundError, PermissionError):
-                    if is_live(final):  # it has its name, but its owner has still to write the record
-                        raise busy(final)
+                os.ftruncate(fd, 0)
                 return fd
         except BaseException:
-            if ours:
-                os.unlink(path)
-            os.close(fd)
+            ours = False
             raise
-        os.close(fd)
+        finally:
+            if not ours:
+                os.close(fd)
 
 
-def is_live(path: Path, remove: bool = False) -> bool:
+def open_partial(folder: Folder, key: str) -> int:
+    """The partial file of a shard, open and locked.
+
+    Raises:
+        ConflictError: another process is writing this shard.
+        OSError: as `own`.
+    """
+    if (fd := own(folder, key + PARTIAL)) is None:
+        raise busy(folder.path / key)
+    try:
+        if is_live(folder, key):  # it has its name, but its owner has still to write the record
+            raise busy(folder.path / key)
+    except (FileNotFoundError, PermissionError):
+        pass
+    except OSError as error:
+        if error.errno not in IN_THE_WAY:
+            _give_up(folder, key, fd)
+            raise
+    except BaseException:
+        _give_up(folder, key, fd)
+        raise
+    return fd
+
+
+def _give_up(folder: Folder, key: str, fd: int) -> None:
+    with contextlib.suppress(OSError):
+        folder.unlink(key + PARTIAL)
+    os.close(fd)
+
+
+def is_live(folder: Folder, name: str, remove: bool = False) -> bool:
     """Whether the writer of a file lives. With `remove` the partial file of a dead one is removed.
 
     It is locked meanwhile, so that no other writer takes it up. Raises OSError.
     """
-    fd = os.open(path, os.O_RDWR)
+    fd = folder.open(name, os.O_RDWR)
     try:
         live = not try_lock(fd)
         if remove and not live:
-            os.unlink(path)
+            folder.unlink(name)
         return live
     finally:
         os.close(fd)
