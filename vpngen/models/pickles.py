@@ -1,4 +1,8 @@
-"""What torch.save wrote, read without trust: plain values and tensors as large as their file, and no call of anything it names."""
+"""What torch.save wrote, read without trust: plain values and tensors as large as their file, and no call of anything it names.
+
+`torch.load(weights_only=True)` keeps code out, but takes the memory and time that a file asks for: deflated zeros, tensors beyond their
+storage, keys of tuples in tuples. `tests/test_strangers_weights.py` has such files; eighteen of them are too much for it.
+"""
 
 from __future__ import annotations
 
