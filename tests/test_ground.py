@@ -134,6 +134,9 @@ def test_what_a_killed_writer_left_is_removed_and_a_living_one_is_left_alone(tmp
     living.touch()
     files.write(path, b"y")
     assert {p.name for p in tmp_path.iterdir()} == {"f", living.name}
+    partial.symlink_to(living)
+    files.write(path, b"z")
+    assert path.read_bytes() == b"z" and not living.read_bytes() and not path.is_symlink()
 
 
 # --- fields

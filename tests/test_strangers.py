@@ -176,6 +176,17 @@ def a_header_that_is_longer_than_the_file(folder: Path) -> None:
     (folder / "w.safetensors").write_bytes((2**40).to_bytes(8, "little") + b"{}" * 50)
 
 
+@row(
+    "train out --model r3d10 --model-option width=0.1 --categories 4 --instances 2 --shape 16x48x48 --clip 8x32x32 --batch-size 2 --epochs 1",
+    0,
+    "is not followed",
+)
+def a_run_with_a_link_for_events(folder: Path) -> None:
+    (folder / "out").mkdir()
+    (folder / "out/run.json").write_text("{}")
+    (folder / "out/tensorboard").symlink_to(folder / "mine")
+
+
 # --- what is no file
 
 

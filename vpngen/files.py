@@ -39,6 +39,7 @@ def replace(path: Path) -> Iterator[Path]:
         if not _alive(left.name.split(".")[-2]):
             left.unlink(missing_ok=True)
     partial = path.with_name(f".{path.name}.{here}.{os.getpid()}.partial")
+    partial.unlink(missing_ok=True)  # who put a link there may have wanted it written through
     try:
         yield partial
         publish(partial, path)

@@ -33,7 +33,7 @@ from vpngen.cli.base import (
     whole,
 )
 from vpngen.cli.dataset import no_dataset, take_spec, training_dataset_options, warm
-from vpngen.errors import ArgumentError, MissingError
+from vpngen.errors import ArgumentError, ConflictError, MissingError
 
 if TYPE_CHECKING:
     from vpngen.train import DataConfig, Evaluation, ModelInit, Recipe, Runtime
@@ -212,6 +212,8 @@ def finetune(
     found: dict[tuple[int, int], Evaluation] = {}
     for data, number in planned:
         folder = out if len(planned) == 1 else out / f"split{data.split}-seed{number}"
+        if folder != out and folder.is_symlink():
+            raise ConflictError(f"{str(folder)!r} is a link, which is not followed; remove it, or give another folder")
         if folder != out:
             _log(f"split {data.split}, seed {number}: {click.format_filename(folder)}")
         with _watched(RESUMES) as (progress, scored, stop):

@@ -18,8 +18,8 @@ from typing import Any, Final
 import torch
 from torch import nn
 
+from vpngen import files
 from vpngen.errors import ArgumentError, ConflictError, MissingError, VpngenError
-from vpngen.files import replace, write
 from vpngen.models import pickles
 from vpngen.models.base import reference_arch
 from vpngen.models.metadata import Every, check, plain
@@ -151,6 +151,7 @@ class Folder:
             self.log("without TensorBoard's files, since tensorboard is not installed; log.csv holds the same")
         else:
             try:
+                files.Folder(self.path).make_way("tensorboard/.")  # through no link
                 self._board = SummaryWriter(str(self.path / "tensorboard"), purge_step=step)
             except (OSError, RuntimeError) as error:  # no file, or no thread, is to be had
                 self.log(f"without TensorBoard's files ({str(error).partition(chr(10))[0]}); log.csv holds the same")
@@ -168,7 +169,7 @@ class Folder:
             writer = csv.DictWriter(text, columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
-            ranks.on_main(partial(write, self.path / "log.csv", text.getvalue().encode()))
+            ranks.on_main(partial(files.write, self.path / "log.csv", text.getvalue().encode()))
 
     # --- the end
 
@@ -182,7 +183,7 @@ class Folder:
 
 
 def _save(path: Path, content: Mapping[str, Any]) -> None:
-    with replace(path) as partial, partial.open("wb") as file:  # by a path, torch hides why it failed
+    with files.replace(path) as partial, partial.open("wb") as file:  # by a path, torch hides why it failed
         torch.save(content, file)
 
 
