@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import math
 import os
 import pickle
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -137,6 +139,33 @@ def test_what_a_killed_writer_left_is_removed_and_a_living_one_is_left_alone(tmp
     partial.symlink_to(living)
     files.write(path, b"z")
     assert path.read_bytes() == b"z" and not living.read_bytes() and not path.is_symlink()
+
+
+def test_too_few_open_files_are_no_damage(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/video.mp4").write_bytes(b"x")
+    folder = files.Folder(tmp_path)
+    limits, held = resource.getrlimit(resource.RLIMIT_NOFILE), list[int]()
+    with contextlib.suppress(OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64 + len(os.listdir("/proc/self/fd")), limits[1]))
+        while True:
+            held.append(os.open(os.devnull, os.O_RDONLY))
+    told = []
+    try:
+        for look in (
+            lambda: files.read(tmp_path / "in/video.mp4"),
+            lambda: folder.read("in/video.mp4"),
+            lambda: folder.names("in"),
+        ):
+            try:
+                look()
+            except Exception as error:
+                told.append(error)
+    finally:
+        for fd in held:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert [type(error) for error in told] == [MissingError] * 3 and "ulimit -n" in str(told[0])
 
 
 # --- fields

@@ -450,3 +450,25 @@ def test_files_of_strangers(
     if said.code in (2, 3):
         after = sorted(p.name for p in folder.iterdir() if p.name not in ("set.zarr",))
         assert after == before, "something was left"
+
+
+@pytest.mark.parametrize("files", [12, 24, 64])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "render set.zarr --codec zstd --shard-videos 1",
+        "verify whole --render",
+        "preview whole -o p.png",
+        "train out --store whole",
+    ],
+)
+def test_few_open_files(words: str, files: int, place: Path, commands: Commands) -> None:
+    folder = place / "few"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(place / "zstd", folder / "whole")
+    more = f" {' '.join(map(str, SET[:-2]))}" if words.startswith("render") else ""
+    if words.startswith("train"):
+        more = " --model r3d10 --model-option width=0.1 --clip 8x32x32 --batch-size 2 --epochs 1"
+    said = commands.run(folder, *(words + more).split(), files=files)
+    assert said.code in (0, 1, 4) and "Traceback" not in said.text, said.text
+    assert said.code != 1 or "verify" not in said.text, "a whole store is called damaged"

@@ -104,12 +104,28 @@ def no_space(error: BaseException | None) -> bool:
     return False
 
 
+FEW_FILES: Final = "too many open files for this process; raise `ulimit -n`, to 1024 say, or give fewer --threads"
+
+
+@contextlib.contextmanager
+def enough_files() -> Iterator[None]:
+    """That this process may open no more files is no fault of any file: a MissingError, which nobody takes for damage."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise MissingError(FEW_FILES) from error
+        raise
+
+
 def open_regular(path: str | Path, flags: int = os.O_RDONLY, dir_fd: int | None = None) -> int:
     """Open a regular file, made with mode 666 where `flags` say so.
 
-    A pipe, a device, a socket or a folder is not opened, and not waited for. Raises OSError.
+    A pipe, a device, a socket or a folder is not opened, and not waited for. Raises OSError, and MissingError where no more files
+    may be open.
     """
-    fd = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, 0o666, dir_fd=dir_fd)
+    with enough_files():
+        fd = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, 0o666, dir_fd=dir_fd)
     if stat.S_ISREG(mode := os.fstat(fd).st_mode):
         return fd
     os.close(fd)
@@ -155,26 +171,27 @@ class Folder:
     def _at(self, name: str, make: bool = False) -> Iterator[tuple[int, str]]:
         """The folder that something is in, open, and its name there; with `make` the folders on the way are made."""
         *folders, last = name.split("/")
-        fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            for part in folders:
-                if make:
-                    with contextlib.suppress(FileExistsError):
-                        os.mkdir(part, dir_fd=fd)
-                inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+        with enough_files():
+            fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                for part in folders:
+                    if make:
+                        with contextlib.suppress(FileExistsError):
+                            os.mkdir(part, dir_fd=fd)
+                    inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+                    os.close(fd)
+                    fd = inner
+                yield fd, last
+            except OSError as error:
+                what, where = error.strerror, str(self.path / name)
+                if error.errno in (errno.ELOOP, errno.ENOTDIR) and (link := self._link(name)) is not None:
+                    what, where = (
+                        "A link, which is not followed here; remove it, or put what it points to in its place",
+                        str(link),
+                    )
+                raise OSError(error.errno, what, where) from error
+            finally:
                 os.close(fd)
-                fd = inner
-            yield fd, last
-        except OSError as error:
-            what, where = error.strerror, str(self.path / name)
-            if error.errno in (errno.ELOOP, errno.ENOTDIR) and (link := self._link(name)) is not None:
-                what, where = (
-                    "A link, which is not followed here; remove it, or put what it points to in its place",
-                    str(link),
-                )
-            raise OSError(error.errno, what, where) from error
-        finally:
-            os.close(fd)
 
     def _link(self, name: str) -> Path | None:
         """The first link on the way to something."""

@@ -21,6 +21,7 @@ import click
 from vpngen import __version__
 from vpngen.errors import ArgumentError, MissingError, RunError, VpngenError, renamed, shown
 from vpngen.fields import WORD_OR_INTEGERS, Field
+from vpngen.files import FEW_FILES
 
 EXIT_CODES = (
     "Exit codes: 0 done, 1 failed, 2 bad argument, 3 conflict with what is on disk, 4 something is missing here."
@@ -119,7 +120,7 @@ def scarce(error: BaseException | None) -> str | None:
     while error is not None:
         text, number = str(error).lower(), error.errno if isinstance(error, OSError) else None
         if number in (errno.EMFILE, errno.ENFILE) or any(words in text for words in _NO_FILES):
-            return "too many open files for this process; raise `ulimit -n`, to 1024 say, or give fewer --threads"
+            return FEW_FILES
         if number == errno.EAGAIN or any(words in text for words in _NO_THREADS):
             return "no more threads or processes can be started here; give fewer --threads, or raise `ulimit -u`"
         if isinstance(error, MemoryError) or number == errno.ENOMEM or any(words in text for words in _NO_MEMORY):

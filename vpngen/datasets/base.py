@@ -151,7 +151,7 @@ def pair(where: str, value: Any, number: Callable[[Any], Any]) -> tuple[Any, Any
 def entries(folder: Path) -> list[os.DirEntry[str]]:
     """What is in a folder. Raises ConflictError."""
     try:
-        with os.scandir(folder) as found:
+        with files.enough_files(), os.scandir(folder) as found:
             return list(found)
     except OSError as error:
         raise ConflictError(f"{folder} cannot be read: {error.strerror}") from None

@@ -99,7 +99,8 @@ def probe(video: Video) -> VideoInfo:
     path = video.path
     if path.is_dir():
         try:
-            names = os.listdir(path) if video.frames is None else []
+            with files.enough_files():
+                names = os.listdir(path) if video.frames is None else []
         except OSError as error:
             raise UnreadableError(f"{path} cannot be read: {error.strerror}") from None
         numbers = [int(found[1]) for name in names if (found := IMAGE.fullmatch(name))]
@@ -319,7 +320,8 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
                 raise ValueError(MORE_THAN_IT_HOLDS)
         titles = {} if int(av.__version__.partition(".")[0]) >= 19 else {"metadata_errors": "ignore"}
         local = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS, "max_pixels": str(MOST_PIXELS)}
-        container = av.open(f"file:{path}", options=local, **titles)
+        with files.enough_files():
+            container = av.open(f"file:{path}", options=local, **titles)
     except errors as error:
         playlist = isinstance(error, av.ArgumentError)
         why = "not of a kind that holds videos" if playlist else getattr(error, "strerror", None) or error
