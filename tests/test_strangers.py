@@ -187,6 +187,35 @@ def a_run_with_a_link_for_events(folder: Path) -> None:
     (folder / "out/tensorboard").symlink_to(folder / "mine")
 
 
+@row("evaluate w.safetensors", 3, r"--model 'a:b; touch ran #'")
+def weights_whose_name_is_a_command_of_the_shell(folder: Path) -> None:
+    weights(folder / "w.safetensors", fine_tuned({"name": "a:b; touch ran #", "options": {}, "num_classes": 2}))
+
+
+@row("evaluate w.pth", 3, "w.pth")
+def a_checkpoint_that_copies_what_it_holds(folder: Path) -> None:
+    many = b"](" + b"N" * 10**6 + b"eq\x00ctorch\nSize\nq\x01(" + b"h\x01h\x00\x85R" * 500_000 + b"t."
+    with zipfile.ZipFile(folder / "w.pth", "w") as packed:
+        packed.writestr("w/data.pkl", b"\x80\x02" + many)
+
+
+@row("figure filters w.safetensors -o f.png", 2, "too large to be drawn")
+def weights_of_a_long_kernel(folder: Path) -> None:
+    weights(folder / "w.safetensors", {}, {"conv1.weight": np.zeros((8, 3, 10**5, 1, 1), np.float32)})
+
+
+@row("figure filters w.safetensors -o f.png", 2, "nothing to draw")
+def weights_of_an_empty_kernel(folder: Path) -> None:
+    weights(folder / "w.safetensors", {}, {"conv1.weight": np.zeros((0, 3, 3, 7, 7), np.float32)})
+
+
+@row("figure confusion e.json -o f.png", 2, "e.json")
+@row("evaluate e.json", 3, "e.json")
+def an_evaluation_of_a_class_with_a_long_name(folder: Path) -> None:
+    about = {"videos": {}, "windows": [0, 0, 0], "short": [], "metadata": {}}
+    (folder / "e.json").write_text(json.dumps({"classes": ["a" * 10**6, "b"], **about}))
+
+
 # --- what is no file
 
 
@@ -323,6 +352,31 @@ def a_chunk_that_unpacks_to_gigabytes(folder: Path) -> None:
     record.write_text(record.read_text().replace(f'"size": {size}', f'"size": {len(data)}'))
 
 
+@row("info set.zarr", 3, "zarr.json")
+@row("verify set.zarr", 3, "zarr.json")
+def a_root_of_millions_of_values(folder: Path) -> None:
+    (folder / "set.zarr").mkdir()
+    (folder / "set.zarr/zarr.json").write_text("[" + "{}," * 2 * 10**7 + "{}]")
+
+
+@row("verify set.zarr", 1, r"overlap")
+def a_shard_of_one_chunk_many_times(folder: Path) -> None:
+    from vpngen.store.formula import crc32c
+
+    shutil.copytree(folder.parent / "zstd", folder / "set.zarr")
+    shard = folder / "set.zarr/train/video/c.0.0.0.0"
+    data = shard.read_bytes()
+    index = np.frombuffer(data[-(4 * 16 + 4) : -4], "<u8").reshape(4, 2).copy()
+    index[1:] = index[0]
+    shard.write_bytes(data[: -(4 * 16 + 4)] + index.tobytes() + crc32c(index.tobytes()))
+
+
+@row("verify set.zarr", 1, re.escape(r"x\n\x1b[2K\x1b[32mset.zarr: 12 videos read; whole"))
+def names_that_colour_the_terminal(folder: Path) -> None:
+    shutil.copytree(folder.parent / "none", folder / "set.zarr")
+    (folder / "set.zarr/x\n\x1b[2K\x1b[32mset.zarr: 12 videos read; whole").touch()
+
+
 def add_flipped_bits() -> None:
     for codec in CODECS:
         for words in ("preview set.zarr -o p.png", "mosaic set.zarr -o p.png"):
@@ -445,6 +499,7 @@ def test_files_of_strangers(
     assert "Traceback" not in said.text and (said.code < 2 or len(lines) < 3 or lines[0].startswith("Usage")), said.text
     assert said.code == code or (code is None and said.code in (0, 1, 3)), said
     assert re.search(gist, said.text), said.text
+    assert "\x1b" not in said.text
     assert {p: p.read_bytes() for p in (folder / "mine").rglob("*") if p.is_file()} == mine, "written elsewhere"
     assert not (folder / "ran").exists(), "code of the file ran"
     if said.code in (2, 3):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 
 
@@ -19,10 +20,21 @@ def shown(value: object, most: int = 400) -> str:
     return text if len(text) <= most else f"{text[:most]}..."
 
 
+_UNPRINTABLE = re.compile(r"\n(?!  )|[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def plain(text: str) -> str:
+    """A message as it may go to a terminal: names of strangers in it cannot colour, move or begin a line. Ours are indented."""
+    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
 class VpngenError(Exception):
     """Base of all errors raised on purpose by vpngen; `exit_code` is what the command line exits with."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return plain(super().__str__())
 
 
 class ArgumentError(VpngenError, ValueError):
@@ -45,11 +57,11 @@ class ArgumentError(VpngenError, ValueError):
 
     def __str__(self) -> str:
         if self.argument is None:
-            return self.problem
+            return plain(self.problem)
         value = os.fspath(self.value) if isinstance(self.value, os.PathLike) else self.value
         if getattr(value, "shape", None) == () and hasattr(value, "item"):
             value = value.item()  # of NumPy and torch
-        return f"`{self.argument[:100]}`{'' if value is ... else f' (={shown(value)})'} {self.problem}"
+        return plain(f"`{self.argument[:100]}`{'' if value is ... else f' (={shown(value)})'} {self.problem}")
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vpngen.errors import plain
 from vpngen.units import duration_text, number_text, size_text
 
 if TYPE_CHECKING:
@@ -194,4 +195,4 @@ def _videos(count: int) -> str:
 def _some(videos: Mapping[str, str]) -> list[str]:
     """A line for each of the first ten."""
     more = [f"  and {len(videos) - 10:,} more"] if len(videos) > 10 else []
-    return [f"  {name}: {why}" for name, why in list(videos.items())[:10]] + more
+    return [plain(f"  {name}: {why}") for name, why in list(videos.items())[:10]] + more

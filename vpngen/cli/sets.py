@@ -13,7 +13,7 @@ import click
 
 from vpngen.cli.base import EXIT_CODES, Stop, Whole, backend_option, cli, format_option, show, table, threads_option
 from vpngen.cli.dataset import dataset_options, no_dataset, read_spec_file, take_spec, warm
-from vpngen.errors import ArgumentError, MissingError, RunError
+from vpngen.errors import ArgumentError, MissingError, RunError, plain
 from vpngen.units import duration_text, number_text, size_text
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ def verify(
     lines = []
     for p in found.problems:
         videos = f" (videos {ranges(p.videos)} of {p.split})" if p.videos else ""
-        lines.append(f"{'repaired' if p.repaired else 'damaged '}  {p.path}: {p.what}{videos}")
+        lines.append(plain(f"{'repaired' if p.repaired else 'damaged '}  {p.path}: {p.what}{videos}"))
     verdict = "whole" if found.whole else "NOT whole" if repair else "NOT whole; --repair renders what is damaged again"
     path = click.format_filename(store_path)
     lines.append(f"{path}: {found.videos:,} videos, {size_text(found.nbytes)} read; {verdict}")

@@ -33,7 +33,7 @@ from vpngen.cli.base import (
     whole,
 )
 from vpngen.cli.dataset import no_dataset, take_spec, training_dataset_options, warm
-from vpngen.errors import ArgumentError, ConflictError, MissingError
+from vpngen.errors import ArgumentError, ConflictError, MissingError, plain
 
 if TYPE_CHECKING:
     from vpngen.train import DataConfig, Evaluation, ModelInit, Recipe, Runtime
@@ -375,7 +375,7 @@ def _run_folder(what: str, begin: ModelInit) -> Path:
 
 def _log(text: str) -> None:
     if _main_rank():
-        click.echo(text, err=True)
+        click.echo(plain(text), err=True)
 
 
 def _main_rank() -> bool:

@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,11 @@ PAPER, INK, ZERO = 246, 32, 128
 """Greys of the paper, of text, and of a weight that is zero."""
 MARGIN, GAP, GUTTER, SCALE, TEXT = 20, 14, 2, 5, 14
 """Pixels around a sheet, between panels, between filters, of a weight on each side, and of a line of text."""
+
+
+MOST_DRAWN: Final = 2**22
+"""Numbers of a kernel that is drawn: a thousand filters of three channels and 11 x 11 x 11."""
+MOST_FRAMES: Final = 64
 
 
 def first_kernel(state: State, metadata: Mapping[str, Any], layer: str | None = None) -> tuple[str, Kernel]:
@@ -116,6 +121,10 @@ def filters(
     for path, title in zip(paths, titles_of("titles", titles, paths), strict=True):
         with renamed(path="weights", state=str(path), kernel=str(path)):
             name, kernel = first_kernel(*read_weights(path), layer)
+            if not 0 < kernel.size <= MOST_DRAWN or kernel.shape[2] > MOST_FRAMES:
+                raise ArgumentError(
+                    f"has a kernel {kernel.shape}, which is too large to be drawn, or has nothing to draw", "kernel"
+                )
             large = tiles(kernel).repeat(SCALE, axis=2).repeat(SCALE, axis=3).swapaxes(0, 1)
         text = f"{title}\n{name}, {len(kernel)} filters of {' x '.join(map(str, kernel.shape[2:]))}\n"
         later, columns = "\n\n" if still else text, math.ceil(math.sqrt(len(kernel)))

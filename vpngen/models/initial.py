@@ -6,6 +6,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,11 +121,10 @@ def trusted(
     name = model or known["name"]
     usual = known.get("options") or {} if name == known.get("name") else {}
     if name not in MODELS and options is None and (model is None or usual):
-        wanted = [f"--model {name}"] * (model is None) + [
-            f"--model-option {k}={json.dumps(v)}" for k, v in usual.items()
-        ]
+        wanted = ["--model", name] * (model is None)
+        wanted += [word for k, v in usual.items() for word in ("--model-option", f"{k}={json.dumps(v)}")]
         what = f"the network {name!r}" if model is None else f"options of {name}"
-        text = " ".join(wanted)
+        text = shlex.join(wanted)
         text = text if text.isprintable() and len(text) < 400 else "them as --model and --model-option"
         raise ConflictError(f"{str(path)!r} names {what}, which is code from elsewhere; give {text} if you trust it")
     return name, dict(usual if options is None else options)

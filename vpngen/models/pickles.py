@@ -6,6 +6,7 @@ storage, keys of tuples in tuples. `tests/test_strangers_weights.py` has such fi
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 import os
@@ -191,7 +192,7 @@ class _Unpickler(_PYTHON):  # type: ignore[misc]
 
     def __init__(self, file: BinaryIO, storage: Storage) -> None:
         super().__init__(file)
-        self._storage, self._storages = storage, dict[str, Tensor]()
+        self._storage, self._storages, self._left = storage, dict[str, Tensor](), MOST_PICKLE
 
     def find_class(self, module: str, name: str) -> Any:
         """What stands for a name; `load_reduce` calls it, and nothing else is."""
@@ -199,7 +200,14 @@ class _Unpickler(_PYTHON):  # type: ignore[misc]
             return STORAGES[name]
         if (known := _NAMED.get(f"{module}.{name}")) is None:
             raise NamedError(f"{module}.{name}")
-        return lambda *given: known(*given)  # of this file alone, whatever it does to it
+        return functools.partial(self._called, known)  # of this file alone, whatever it does to it
+
+    def _called(self, known: Callable[..., Any], *given: Any) -> Any:
+        """What a name gives. It copies what it is given, which may be remembered, so there is a limit for all of them together."""
+        self._left -= sum(len(each) for each in given if isinstance(each, (str, bytes, list, tuple, dict)))
+        if self._left < 0:
+            raise ValueError("it makes more of what it holds than it can")
+        return known(*given)
 
     def persistent_load(self, pid: Any) -> Tensor:
         """The numbers that a tensor is made of."""

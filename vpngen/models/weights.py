@@ -162,7 +162,7 @@ def read_weights(path: str | Path) -> tuple[State, dict[str, Any]]:
                 keys = file.keys()
                 _few(keys)
                 state = {key: file.get_tensor(key) for key in keys}
-                metadata = json.loads((file.metadata() or {}).get(METADATA, "{}"))
+                metadata = files.parse_json((file.metadata() or {}).get(METADATA, "{}"))
         except (library.SafetensorError, TypeError, ValueError, RecursionError) as error:
             raise ConflictError(f"{name} is damaged: {error}; copy or make it again") from error
     elif start.startswith((b"PK", b"\x80")):

@@ -31,7 +31,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
 
 from vpngen.checks import MAX_SIDE, integer, is_integer, one_of
 from vpngen.errors import ArgumentError, ConflictError
-from vpngen.files import Folder
+from vpngen.files import Folder, parse_json
 from vpngen.generators import Parameter
 from vpngen.spec import Spec
 from vpngen.store.formula import CRC_BYTES, FormulaCodec, crc32c, params_bytes
@@ -480,7 +480,7 @@ def read_spec(path: str | Path) -> tuple[Spec, Layout]:
         raise ArgumentError(f"there is nothing at {str(root)!r}")
     damaged = f"{str(root / 'zarr.json')!r} is damaged"
     try:
-        fields = json.loads(Folder(root).read("zarr.json"))["attributes"]
+        fields = parse_json(Folder(root).read("zarr.json"))["attributes"]
     except OSError as error:
         what = f"is not a Zarr v3 store: zarr.json cannot be read ({error.strerror})"
         raise ConflictError(f"{str(root)!r} {what}") from None

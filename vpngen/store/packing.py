@@ -233,8 +233,10 @@ def read_index(fd: int, plan: Plan) -> tuple[npt.NDArray[np.uint64], bytes]:
     if crc32c(data[:-CRC_BYTES]) != data[-CRC_BYTES:]:
         raise DamageError("the index is damaged")
     index = np.frombuffer(data[:-CRC_BYTES], "<u8").reshape(plan.index_shape)
-    if index[index[..., 0] != MISSING, 1].sum(dtype=np.float64) > size:
-        raise DamageError("the chunks of its index are larger than the file")
+    held = index[index[..., 0] != MISSING].astype(np.float64)
+    held = held[np.argsort(held[:, 0])]
+    if (held.sum(axis=1)[:-1] > held[1:, 0]).any() or held[:, 1].sum() > size:
+        raise DamageError("the chunks of its index overlap, or are larger than the file")
     return index, data
 
 

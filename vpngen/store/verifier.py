@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import itertools
-import json
 import os
 import re
 import stat
@@ -18,7 +17,7 @@ from vpngen import backends
 from vpngen.backends import Backend
 from vpngen.checks import thread_count
 from vpngen.errors import ConflictError, RunError
-from vpngen.files import DEEPEST, Folder
+from vpngen.files import DEEPEST, Folder, parse_json
 from vpngen.spec import SPLITS, Spec
 from vpngen.store.formula import CRC_BYTES, DamageError
 from vpngen.store.layout import (
@@ -195,7 +194,7 @@ class _Work:
             try:
                 data = self.folder.read(name)
                 # Other versions of zarr may space their JSON otherwise: that is no damage.
-                if data == fresh or json.loads(data) == json.loads(fresh):
+                if data == fresh or parse_json(data) == parse_json(fresh):
                     continue
                 what = "the metadata is damaged"
             except (OSError, ValueError, RecursionError) as error:

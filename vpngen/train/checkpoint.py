@@ -22,7 +22,7 @@ from vpngen import files
 from vpngen.errors import ArgumentError, ConflictError, MissingError, VpngenError
 from vpngen.models import pickles
 from vpngen.models.base import reference_arch
-from vpngen.models.metadata import Every, check, plain
+from vpngen.models.metadata import Every, check, plain, within
 from vpngen.models.weights import save_reference, save_weights
 from vpngen.store.targets.local import try_lock
 from vpngen.train import ranks
@@ -34,7 +34,7 @@ RULES: Final[dict[str, Any]] = {
     "epoch": int, "lr": (int, float), "settings": dict, "state_dict": Every(torch.Tensor), "scheduler": dict, "random": [Every(torch.Tensor)],
     "stream": dict, "optimizer": {"state": Every(Every((torch.Tensor, int, float, type(None)))), "param_groups": [dict]},
     "state": {
-        "epoch": int, "step": int, "steps": int, "trained": bool, "rows": [Every((int, float, type(None)))],
+        "epoch": within(0, 2**40), "step": within(0, 2**40), "steps": within(0, 2**40), "trained": bool, "rows": [Every((int, float, type(None)))],
         "rates": [{"step": int, "lr": (int, float)}], "chance": Every((int, float)),
         **dict.fromkeys(("loss", "metric", "clips", "seconds", "waited"), (int, float)),
     },
@@ -123,7 +123,7 @@ class Folder:
         if different := [key for key in sorted({*there, *settings}) if there.get(key) != settings.get(key)]:
             both = [f"{k}: {there.get(k, 'nothing')} there, {settings.get(k, 'nothing')} here" for k in different]
             what = "\n  ".join([f"the run in {str(path.parent)!r} is another one:", *both])
-            raise ConflictError(f"{what}\ngive its own options to go on with it, or another folder")
+            raise ConflictError(f"{what}\n  give its own options to go on with it, or another folder")
         return content
 
     @contextlib.contextmanager
@@ -166,7 +166,7 @@ class Folder:
         """Write log.csv."""
         if self.path is not None:
             text = io.StringIO()
-            writer = csv.DictWriter(text, columns, lineterminator="\n")
+            writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
             writer.writeheader()
             writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
             ranks.on_main(partial(files.write, self.path / "log.csv", text.getvalue().encode()))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from vpngen.datasets import VideoSet
 from vpngen.datasets.clips import DAMAGED, WindowLoader
 from vpngen.datasets.workers import lost_worker
 from vpngen.errors import ArgumentError, MissingError, RunError
-from vpngen.files import read, write_json
+from vpngen.files import parse_json, read, write_json
 from vpngen.models.metadata import Every, check, check_about, within
 from vpngen.train import ranks
 from vpngen.train.fitting import PRECISIONS, bfloat16, normalised, placed
@@ -35,7 +34,7 @@ MOST_CLASSES: Final = 2**12
 """Of an evaluation that is read: what is computed of it takes their square."""
 COUNT: Final = within(0, 2**40)
 FIELDS: Final[dict[str, Any]] = {
-    "classes": lambda classes: len(classes) <= MOST_CLASSES and all(isinstance(name, str) for name in classes),
+    "classes": lambda classes: len(classes) <= MOST_CLASSES and all(isinstance(name, str) and len(name) <= 200 for name in classes),
     "videos": Every({"windows": COUNT, "top": [(list, tuple)], "rank": COUNT, "problem": str}),
     "windows": [COUNT], "short": [str],
 }  # fmt: skip
@@ -200,7 +199,7 @@ class Evaluation:
     def load(cls, path: str | Path) -> Self:
         """The evaluation that `write` wrote. Raises ArgumentError where there is none."""
         try:
-            return cls.from_dict(json.loads(read(path)))
+            return cls.from_dict(parse_json(read(path)))
         except RecursionError:
             raise ArgumentError(f"{str(path)!r} is no evaluation: it has too many levels") from None
         except (OSError, ValueError) as error:  # ArgumentError is a ValueError as well

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import json
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from vpngen.checks import SEEDS, Shape, integer, one_of
 from vpngen.datasets import VideoLoader, VideoSet, WindowLoader
 from vpngen.datasets.sets import DataConfig
 from vpngen.errors import ArgumentError, ConflictError, MissingError, renamed
-from vpngen.files import read, write_json
+from vpngen.files import parse_json, read, write_json
 from vpngen.models import read_weights
 from vpngen.models.initial import ModelInit, origin, said_by, trusted, try_clip
 from vpngen.models.weights import make_with
@@ -177,7 +176,7 @@ def finetune(
             if len(failures) > known and ranks.is_main():
                 before: dict[str, str] = {}
                 with contextlib.suppress(OSError, ValueError, RecursionError):  # of a run that was stopped
-                    found = json.loads(read(listed))
+                    found = parse_json(read(listed))
                     before = {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
                 write_json(listed, before | failures)
                 if log is not None:

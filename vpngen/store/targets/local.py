@@ -89,7 +89,7 @@ class LocalTarget(Target):
         there, wanted = ({**s.to_dict(), **asdict(how)} for s, how in ((spec, layout), (plan.spec, plan.layout)))
         if lines := "\n  ".join(differences(there, wanted)):
             what = f"{str(root)!r} holds another dataset; it was left untouched. The difference:\n  {lines}"
-            raise ConflictError(f"{what}\nChoose another path, or give --overwrite to replace it")
+            raise ConflictError(f"{what}\n  Choose another path, or give --overwrite to replace it")
         folder = self._existing()
         if not folder.is_dir():
             raise ArgumentError(f"cannot be made: {str(folder)!r} is a file, not a folder", "path", self.root)
