@@ -522,7 +522,7 @@ def test_a_formula_from_render_to_repair(run: Run, finished: Path, tmp_path: Pat
     assert (report["rendered"], report["bytes"], report["finished"]) == (16, 16 * (8 + 96 + 4), True)
     assert run(*args).out == "a.zarr: nothing to do, 16 were there\n"
     assert run("info", "a.zarr", "--format", "json").json["codec"] == "formula"
-    assert "codec formula, 1024 videos a shard" in run("info", "a.zarr").out
+    assert "codec formula, 1,024 videos a shard" in run("info", "a.zarr").out
     for extra in ((), ("--render",)):
         assert run("verify", "a.zarr", *extra).code == 0
     for name, path in (("formula.png", "a.zarr"), ("pixels.png", finished)):
