@@ -50,7 +50,7 @@ def run(
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("VPNGEN_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setattr(terminal, "NOTICE_SECONDS", 3600)  # a slow machine is no failure
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
 
     def vpngen_main(*args: str | Path) -> Result:
         monkeypatch.setattr(sys, "argv", ["vpngen", *map(str, args)])

@@ -522,7 +522,7 @@ def test_a_formula_from_render_to_repair(run: Run, finished: Path, tmp_path: Pat
     assert (report["rendered"], report["bytes"], report["finished"]) == (16, 16 * (8 + 96 + 4), True)
     assert run(*args).out == "a.zarr: nothing to do, 16 were there\n"
     assert run("info", "a.zarr", "--format", "json").json["codec"] == "formula"
-    assert "codec formula, 1024 videos a shard" in run("info", "a.zarr").out
+    assert "codec formula, 1,024 videos a shard" in run("info", "a.zarr").out
     for extra in ((), ("--render",)):
         assert run("verify", "a.zarr", *extra).code == 0
     for name, path in (("formula.png", "a.zarr"), ("pixels.png", finished)):
@@ -1185,9 +1185,24 @@ def under_way(running: subprocess.Popen[str], root: Path) -> None:
         time.sleep(0.002)
 
 
-@pytest.mark.parametrize(
-    ("number", "code", "word"), [(signal.SIGINT, 130, "Stopped"), (signal.SIGTERM, 143, "Terminated")]
-)
+ENDS = [(signal.SIGINT, 130, "Stopped"), (signal.SIGTERM, 143, "Terminated"), (signal.SIGHUP, 129, "Hung up")]
+
+
+def test_a_terminal_that_is_closed_ends_a_run_in_good_order(tmp_path: Path, uninterrupted: dict[str, bytes]) -> None:
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(tmp_path)
+        os.execv(sys.executable, [sys.executable, "-m", "vpngen", *LONG_RUN])
+    while sum(1 for _ in (tmp_path / "long.zarr").glob("train/video/*.done")) < 3:
+        os.read(terminal, 65536)
+    os.close(terminal)  # sends SIGHUP; whatever is written from now on fails
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 129
+    left = stores.tree(tmp_path / "long.zarr")
+    assert not [name for name in left if name.endswith(".partial")]
+    assert all(uninterrupted[name] == data for name, data in left.items())
+
+
+@pytest.mark.parametrize(("number", "code", "word"), ENDS)
 def test_a_signal_stops_a_run_that_can_go_on(
     run: Run, tmp_path: Path, uninterrupted: dict[str, bytes], number: signal.Signals, code: int, word: str
 ) -> None:
@@ -1249,9 +1264,7 @@ def send(number: signal.Signals) -> Callable[..., None]:
     return lambda *_, **__: os.kill(os.getpid(), number)
 
 
-@pytest.mark.parametrize(
-    ("number", "code", "word"), [(signal.SIGINT, 130, "Stopped"), (signal.SIGTERM, 143, "Terminated")]
-)
+@pytest.mark.parametrize(("number", "code", "word"), ENDS)
 def test_what_a_stopped_command_advises(
     run: Run, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int, word: str
 ) -> None:

@@ -433,7 +433,7 @@ def test_ranks_share_a_run_and_speak_once(tmp_path: Path) -> None:
         cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("1 epochs, val loss") == 1 and done.stderr.count("epoch 1/1") == 1
+    assert done.stdout.count("1 epoch, val loss") == 1 and done.stderr.count("epoch 1/1") == 1
     assert (
         state_of(tmp_path / "vpn" / "weights.pth").keys()
         == vpngen.create_model("r3d10", 4, width=0.125).state_dict().keys()

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from vpngen.units import duration_text, number_text, size_text, usable_cpus
+from vpngen.units import count_text, duration_text, number_text, size_text, usable_cpus
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,17 @@ def test_number(value: float, text: str) -> None:
 
 def test_usable_cpus() -> None:
     assert 1 <= usable_cpus() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize(
+    ("count", "noun", "text"),
+    [
+        (0, "epoch", "0 epochs"),
+        (1, "epoch", "1 epoch"),
+        (2, "category", "2 categories"),
+        (1, "class", "1 class"),
+        (1234, "class", "1,234 classes"),
+    ],
+)
+def test_counts_have_their_plural(count: int, noun: str, text: str) -> None:
+    assert count_text(count, noun) == text

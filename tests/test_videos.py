@@ -97,7 +97,7 @@ def test_ucf101_says_what_is_wrong(ucf: tuple[Path, Path]) -> None:
         with pytest.raises(ConflictError, match=match):
             read_videos("ucf101", root, lists)
     put(lists / "trainlist01.txt", "YoYo/v_gone.avi 3\n")
-    with pytest.raises(ConflictError, match=r"none of the 1 videos .* is there, not even .*v_gone.avi"):
+    with pytest.raises(ConflictError, match=r"none of the 1 video .* is there, not even .*v_gone.avi"):
         read_videos("ucf101", root, lists)
     put(lists / "trainlist01.txt", "")
     with pytest.raises(ConflictError, match="lists no videos of the subset 'train'"):
@@ -760,7 +760,7 @@ def test_another_layout_is_a_line_in_the_list(tmp_path: Path, monkeypatch: pytes
     assert [v.id for v in found.videos] == ["val2", "a", "b"]
     with pytest.raises(ConflictError, match="lists two videos 'a' for val"):
         read_videos("toy", tmp_path, put(tmp_path / "names", "a a"), subset="val", split=2)
-    with pytest.raises(ConflictError, match="none of the 1 videos"):
+    with pytest.raises(ConflictError, match="none of the 1 video"):
         read_videos("toy", tmp_path, split=2)
     with pytest.raises(ArgumentError, match="`split`"):
         read_videos("toy", tmp_path, split=3)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vpngen.errors import plain
-from vpngen.units import duration_text, number_text, size_text
+from vpngen.units import count_text, duration_text, number_text, size_text
 
 if TYPE_CHECKING:
     from vpngen.train import Evaluation, Progress, Summary
@@ -148,11 +148,17 @@ def evaluation_text(found: Evaluation) -> str:
     rows.append(["windows", *map(_percent, found.by_window or none), f"{found.windows[0]:,}"])
     lines = [aligned(rows)]
     if unreadable:
-        lines += [f"{_videos(len(unreadable))} of {total} could not be read and count as wrong:", *_some(unreadable)]
+        lines += [
+            f"{count_text(len(unreadable), 'video')} of {total} could not be read and count as wrong:",
+            *_some(unreadable),
+        ]
     if damaged:
-        lines += [f"{_videos(len(damaged))} damaged in places, scored by what could be read:", *_some(damaged)]
+        lines += [
+            f"{count_text(len(damaged), 'video')} damaged in places, scored by what could be read:",
+            *_some(damaged),
+        ]
     if found.short:
-        lines.append(f"{_videos(len(found.short))} shorter than a window: looped")
+        lines.append(f"{count_text(len(found.short), 'video')} shorter than a window: looped")
     return "\n".join(lines)
 
 
@@ -173,7 +179,9 @@ def summary_text(found: Summary) -> str:
     lines = [aligned(rows), about, "", aligned(table)]
     for (split, seed), one in sorted(found.evaluations.items()):
         if count := len(one.unreadable):
-            lines.append(f"{_videos(count)} of split {split}, seed {seed} could not be read and count as wrong")
+            lines.append(
+                f"{count_text(count, 'video')} of split {split}, seed {seed} could not be read and count as wrong"
+            )
     return "\n".join(lines)
 
 
@@ -186,10 +194,6 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
 
 def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f}"
-
-
-def _videos(count: int) -> str:
-    return "1 video" if count == 1 else f"{count:,} videos"
 
 
 def _some(videos: Mapping[str, str]) -> list[str]:

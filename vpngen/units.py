@@ -36,6 +36,12 @@ def duration_text(seconds: float) -> str:
     return " ".join(parts[:2])
 
 
+def count_text(count: int, noun: str) -> str:
+    """How many of something: 1 video, 3,296 videos, 16 categories."""
+    several = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{count:,} {noun if count == 1 else several}"
+
+
 def usable_cpus() -> int:
     """The CPUs this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -13,6 +13,7 @@ import os
 import re
 import signal
 import sys
+import termios
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn
 
@@ -29,13 +30,14 @@ EXIT_CODES = (
 
 
 class Stop(BaseException):
-    """SIGINT or SIGTERM, raised in the main thread; `advice` says how to go on."""
+    """SIGINT, SIGTERM or SIGHUP, raised in the main thread; `advice` says how to go on."""
 
     def __init__(self, number: int, advice: str = "") -> None:
         self.number, self.advice = number, advice
 
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = {signal.SIGINT: "Stopped", signal.SIGTERM: "Terminated", signal.SIGHUP: "Hung up"}
+"""Each with what is said of it."""
 
 
 def _change(handler: Any, to: Any) -> list[signal.Signals]:
@@ -49,7 +51,18 @@ def _change(handler: Any, to: Any) -> list[signal.Signals]:
 def _stop(number: int, _: object) -> NoReturn:
     """The first signal: stop in good order."""
     _change(_stop, _leave)
+    _let_go()
     raise Stop(number)
+
+
+def _let_go() -> None:
+    """Whoever writes to a terminal that was closed gets an error, in the middle of a stop in good order: it goes nowhere instead."""
+    for fd in (1, 2):
+        try:
+            termios.tcgetattr(fd)
+        except termios.error as error:
+            if error.args[0] == errno.EIO:
+                os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), fd)
 
 
 _leaving = itertools.count()
@@ -72,6 +85,7 @@ def noted_signals() -> Iterator[list[int]]:
     def note(number: int, _: object) -> None:
         noted.append(number)
         _change(note, _leave)
+        _let_go()
 
     held = _change(_stop, note)
     try:
@@ -96,7 +110,7 @@ def main() -> NoReturn:
         click.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)
     except Stop as stop:
-        click.echo(f"{'Stopped' if stop.number == signal.SIGINT else 'Terminated'}.{stop.advice}", err=True)
+        click.echo(f"{_SIGNALS[signal.Signals(stop.number)]}.{stop.advice}", err=True)
         sys.exit(128 + stop.number)
     except Exception as error:
         if (short := scarce(error)) is not None:

@@ -10,6 +10,7 @@ import click
 from vpngen.cli.base import Real, Whole, backend_option, bundle, cli, digits, reader
 from vpngen.cli.dataset import dataset_options, no_dataset, take_spec, warm
 from vpngen.errors import ArgumentError, ConflictError, RunError
+from vpngen.units import count_text
 
 if TYPE_CHECKING:
     from vpngen.preview import Source
@@ -142,4 +143,4 @@ def mosaic(
         paged = any(part.plane(None) is None for _, part in spec.generator.members())
         more = "--page and --per-page show others" if paged else "--show-d shows those of another D"
         left = f" of {spec.n_categories:,}; {more}"
-    click.echo(f"{click.format_filename(out)}: {drawn:,} categories{left}")
+    click.echo(f"{click.format_filename(out)}: {count_text(drawn, 'category')}{left}")

@@ -14,7 +14,7 @@ import click
 from vpngen.cli.base import EXIT_CODES, Stop, Whole, backend_option, cli, format_option, show, table, threads_option
 from vpngen.cli.dataset import dataset_options, no_dataset, read_spec_file, take_spec, warm
 from vpngen.errors import ArgumentError, MissingError, RunError, plain
-from vpngen.units import duration_text, number_text, size_text
+from vpngen.units import count_text, duration_text, number_text, size_text
 
 if TYPE_CHECKING:
     from vpngen.spec import Spec
@@ -114,7 +114,7 @@ def render(
     }  # fmt: skip
     speed = number_text(done.rendered / max(done.seconds, 1e-9))
     took = f"({size_text(done.nbytes)} in {done.seconds:.1f} s, {speed} a second)"
-    text = f"{done.rendered:,} videos rendered {took}" if done.rendered else "nothing to do"
+    text = f"{count_text(done.rendered, 'video')} rendered {took}" if done.rendered else "nothing to do"
     text += f", {done.kept:,} were there" if done.kept else ""
     if done.elsewhere:
         text += f", {done.elsewhere:,} were rendered meanwhile by another process on the same store"
@@ -175,7 +175,7 @@ def info(store_path: str | None, presets: bool, form: str, **options: Any) -> No
     left, total = len(target.pending(plan)), len(plan.shards)
     size = target.stored_bytes()
     state = f"{left:,} of {total:,} shards are pending: give `vpngen render` again" if left else "complete"
-    on_disk = f"{size_text(size)}, codec {layout.codec}, {layout.shard_videos} videos a shard"
+    on_disk = f"{size_text(size)}, codec {layout.codec}, {count_text(layout.shard_videos, 'video')} a shard"
     shards = {"path": store_path, "shards": total, "shards_pending": left, "finished": not left}
     head = ("store", f"{click.format_filename(store_path)}: {state}", shards)
     report(form, [head, *_facts(spec), ("on disk", on_disk, {"codec": layout.codec, "stored_bytes": size})])
@@ -191,7 +191,11 @@ def _facts(spec: Spec) -> list[Row]:
         ("generator", kind, {"generator": spec.generator.name}),
         ("categories", f"{spec.n_categories:,}", {"categories": spec.n_categories}),
         ("videos", f"train {train:,} ({spec.instances:,} a category){also}", counts),
-        ("video", f"{frames} frames of {height} x {width} pixels, uint8, {size_text(spec.video_bytes)}", {}),
+        (
+            "video",
+            f"{count_text(frames, 'frame')} of {height} x {width} pixels, uint8, {size_text(spec.video_bytes)}",
+            {},
+        ),
         ("bytes", f"{size_text(spec.nbytes)} of pixels ({spec.nbytes:,})", {"bytes": spec.nbytes}),
         ("fingerprint", spec.fingerprint, {"fingerprint": spec.fingerprint, "spec": spec.to_dict()}),
         *((name, text, {}) for name, text in spec.generator.facts(spec.shape)),
@@ -240,7 +244,7 @@ def verify(
         lines.append(plain(f"{'repaired' if p.repaired else 'damaged '}  {p.path}: {p.what}{videos}"))
     verdict = "whole" if found.whole else "NOT whole" if repair else "NOT whole; --repair renders what is damaged again"
     path = click.format_filename(store_path)
-    lines.append(f"{path}: {found.videos:,} videos, {size_text(found.nbytes)} read; {verdict}")
+    lines.append(f"{path}: {count_text(found.videos, 'video')}, {size_text(found.nbytes)} read; {verdict}")
     show(form, fields, "\n".join(lines))
     if not found.whole:
         sys.exit(RunError.exit_code)

@@ -34,6 +34,7 @@ from vpngen.cli.base import (
 )
 from vpngen.cli.dataset import no_dataset, take_spec, training_dataset_options, warm
 from vpngen.errors import ArgumentError, ConflictError, MissingError, plain
+from vpngen.units import count_text
 
 if TYPE_CHECKING:
     from vpngen.train import DataConfig, Evaluation, ModelInit, Recipe, Runtime
@@ -167,7 +168,9 @@ def train(
         )  # fmt: skip
     if _main_rank():
         last, where = rows[-1], "weights.safetensors and weights.pth hold the network"
-        text = f"{len(rows)} epochs, val loss {last['val_loss']:.3f}, top-1 {last['val_top1']:.1%}; {where}"
+        text = (
+            f"{count_text(len(rows), 'epoch')}, val loss {last['val_loss']:.3f}, top-1 {last['val_top1']:.1%}; {where}"
+        )
         show(form, {"path": str(out), **last}, f"{click.format_filename(out)}: {text}")
 
 

@@ -16,6 +16,7 @@ from vpngen.checks import SEEDS, integer, number, one_of
 from vpngen.datasets import LAYOUTS
 from vpngen.datasets.base import Video, VideoSet
 from vpngen.errors import ArgumentError, ConflictError
+from vpngen.units import count_text
 
 
 def read_videos(
@@ -54,7 +55,7 @@ def read_videos(
         if (other := known.setdefault(video.id, video)) is not video:
             raise ConflictError(f"{source} lists two videos {video.id!r} for {subset}, {other.path} and {video.path}")
     if not any(os.path.exists(video.path) for video in found.videos):
-        gone = f"none of the {len(found.videos)} videos that {source} lists for {subset} is there"
+        gone = f"none of the {count_text(len(found.videos), 'video')} that {source} lists for {subset} is there"
         raise ConflictError(f"{gone}, not even {found.videos[0].path}; is `root` the folder of the videos?")
     return found
 

@@ -1,7 +1,7 @@
 """Worker processes of a DataLoader that live and die as the process that started them wants it, whatever signals come.
 
 Ctrl-C and batch systems send a signal to the whole process group. It is meant for the process that was started, which may want
-to save what it has and needs its workers for that. So workers ignore SIGINT and SIGTERM, and what is left of them when their
+to save what it has and needs its workers for that. So workers ignore SIGINT, SIGTERM and SIGHUP, and what is left of them when their
 parent ends is killed: they only read.
 """
 
@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 
 from vpngen.stream.place import watched
 
-SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _STARTED: weakref.WeakKeyDictionary[BaseProcess, int] = weakref.WeakKeyDictionary()
 """Workers of this module -> the process that started them."""

@@ -24,7 +24,7 @@ from vpngen.store.layout import Layout, Plan, Shard, store_plan
 from vpngen.store.packing import INDEX_BYTES, encoding
 from vpngen.store.targets.base import Target
 from vpngen.store.targets.local import LocalTarget, busy
-from vpngen.units import size_text
+from vpngen.units import count_text, size_text
 
 TRIAL_VIDEOS: Final = 48
 TRIAL_SECONDS: Final = 3.0
@@ -119,7 +119,7 @@ def check_space(
         params = videos * encoding(Plan(plan.spec, Layout("formula"), ())).most_bytes
         ideas.append(f"--codec formula takes {size_text(params)}, for readers that have vpngen")
     ideas.append("fewer --categories take less; vpngen.render() needs no disk at all")
-    what = f"{videos:,} videos ({size_text(videos * plan.spec.video_bytes)} of pixels)"
+    what = f"{count_text(videos, 'video')} ({size_text(videos * plan.spec.video_bytes)} of pixels)"
     room = f"{size_text(free)} are free for {str(target)!r}"
     raise MissingError(f"{size_text(needed)} are needed for {what}, but {room}. {'; '.join(ideas)}")
 
