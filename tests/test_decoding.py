@@ -57,8 +57,11 @@ FILES: dict[str, tuple[Any, ...]] = {
     "mjpeg.avi": ("-c:v", "mjpeg", "-q:v", "2", "-pix_fmt", "yuvj420p"),
     "ffv1.mkv": EXACT,
     "some.gif": (),
+    # one palette for all frames, or a header that changes within the file, is lost to who begins later
+    "palette.avi": ("-vf", "format=gray,format=pal8", "-c:v", "rawvideo", "-pix_fmt", "pal8"),
+    "palette.mov": ("-vf", "format=gray,format=pal8", "-c:v", "rawvideo", "-pix_fmt", "pal8"),
 }  # fmt: skip
-COUNTED = {"b.avi", "packed.avi", "h264.avi", "mpeg4.mp4", "some.gif"}
+COUNTED = {"b.avi", "packed.avi", "h264.avi", "mpeg4.mp4", "some.gif", "palette.avi", "palette.mov", "header.flv"}
 """Of these the packets do not tell the frames."""
 SIZE = (48, 64)
 
@@ -80,6 +83,18 @@ def read(info: VideoInfo, first: int, last: int, step: int = 1) -> Pixels:
     return np.stack([frame for _, frame in frames(info, first, last, step)])
 
 
+def _joined(one: bytes, other: bytes) -> bytes:
+    """Two FLVs, the second after the first."""
+    made, at = bytearray(one), 13
+    while at < len(other):
+        size = 15 + int.from_bytes(other[at + 1 : at + 4], "big")
+        tag, when = bytearray(other[at : at + size]), int.from_bytes(other[at + 4 : at + 7], "big") + 3000
+        tag[4:7] = when.to_bytes(3, "big")
+        made += tag if tag[0] == 9 else b""
+        at += size
+    return bytes(made)
+
+
 @pytest.fixture(scope="module")
 def films(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("films")
@@ -96,6 +111,12 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for name, turn in (("upright.mp4", 90), ("down.mp4", 180), ("other.mp4", -90)):
         made[name] = folder / name
         ffmpeg("-display_rotation", turn, "-i", made["b.mp4"], "-c", "copy", made[name])
+    # a file whose header changes between frames, as a stream that was interrupted leaves it
+    made["header.flv"] = folder / "header.flv"
+    ffmpeg(
+        "-i", made["b.mp4"], "-c:v", "libx264", "-g", "12", "-crf", 40, "-profile:v", "baseline", folder / "more.flv"
+    )
+    made["header.flv"].write_bytes(_joined(made["b.flv"].read_bytes(), (folder / "more.flv").read_bytes()))
     # a recording that was begun in the middle of a group of pictures
     made["begun.ts"] = folder / "begun.ts"
     content = made["open.ts"].read_bytes()
@@ -109,6 +130,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 EVERY = [
     *FILES,
+    "header.flv",
     "edit.mp4",
     "rates.mp4",
     "upright.mp4",

@@ -3,7 +3,7 @@
 The frames of a file are those that decoding it from its beginning gives, in the order they are shown, numbered from 0. Headers
 are not believed about how many there are, nor about when they are shown: a pass over the packets of the file says it, without
 decoding them, and is kept. A clip is then read from the last keyframe before it. Where the packets do not tell (several frames
-in one, none in another, time stamps made up by the container), the file is decoded once to count, and always from its
+in one, none in another, time stamps made up by the container), or a keyframe needs what came before it (a palette), the file is decoded once to count, and always from its
 beginning. Either way what is read depends on the file alone; only where a file is damaged, what a decoder puts in the place of
 what is missing may depend on where decoding began.
 
@@ -240,7 +240,7 @@ def _indexed(path: Path) -> _Index:
     with _opened(path) as (container, video):
         shown, keys, head = list[int | None](), list[tuple[int, int]](), list[tuple[int | None, int, int]]()
         highest: int | None = None
-        coded, joined = True, False
+        coded, joined, alone = True, False, video.codec_context.pix_fmt != "pal8"
         codec = video.codec_context.name
         with contextlib.suppress(*_av()[1]):
             for packet in container.demux(video):
@@ -251,6 +251,8 @@ def _indexed(path: Path) -> _Index:
                         head += [(f.pts, *_upright(f)) for f in packet.decode()]
                 if not packet.size:
                     continue
+                # A palette or header that is sent once is lost to who begins after it.
+                alone = alone and not any(map(packet.has_sidedata, ("palette", "new_extradata")))
                 # VP8 marks frames that only serve to predict others
                 visible = not packet.is_discard and (codec != "vp8" or bytes(packet)[0] & 0x10 != 0)
                 stamp = packet.pts
@@ -270,7 +272,15 @@ def _indexed(path: Path) -> _Index:
     stamps = sorted(stamp for stamp in shown if stamp is not None)
     apart = len(stamps) == len(shown) == len(set(stamps))
     first = [stamp for stamp, *_ in head[:HEAD]]
-    if first and codec in ONE_EACH and coded and apart and not (guessed or joined) and first == stamps[: len(first)]:
+    if (
+        first
+        and codec in ONE_EACH
+        and coded
+        and apart
+        and alone
+        and not (guessed or joined)
+        and first == stamps[: len(first)]
+    ):
         ascending = np.array(stamps, np.int64)
         return _Index((ascending - ascending[0]) * unit, head[0][1:], ascending, tuple(keys))
     size, times = None, []
