@@ -83,6 +83,16 @@ def read(info: VideoInfo, first: int, last: int, step: int = 1) -> Pixels:
     return np.stack([frame for _, frame in frames(info, first, last, step)])
 
 
+SEI = "h264_metadata=display_orientation=insert:"
+TURNED: dict[str, tuple[tuple[Any, ...], tuple[Any, ...]]] = {
+    **{f"turned{angle}.mp4": (("-display_rotation", angle), ()) for angle in (90, 180, -90)},
+    **{f"mirrored{angle}.mp4": (("-display_hflip", "-display_rotation", angle), ()) for angle in (0, 90, 180, -90)},
+    **{f"sei{k}.{end}": ((), ("-bsf:v", SEI + how))
+       for end in ("mp4", "mkv") for k, how in enumerate(("rotate=90", "flip=horizontal", "rotate=270:flip=vertical"))},
+}  # fmt: skip
+"""Name of a file -> what ffmpeg is told before and after its input, so that its frames are turned to be seen."""
+
+
 def _joined(one: bytes, other: bytes) -> bytes:
     """Two FLVs, the second after the first."""
     made, at = bytearray(one), 13
@@ -108,9 +118,9 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     ffmpeg(
         "-i", made["b.mp4"], "-vf", "select='not(mod(n,3))+not(mod(n,5))'", "-fps_mode", "vfr", *X264, made["rates.mp4"]
     )
-    for name, turn in (("upright.mp4", 90), ("down.mp4", 180), ("other.mp4", -90)):
+    for name, how in TURNED.items():
         made[name] = folder / name
-        ffmpeg("-display_rotation", turn, "-i", made["b.mp4"], "-c", "copy", made[name])
+        ffmpeg(*how[0], "-i", made["b.mp4"], "-c", "copy", *how[1], made[name])
     # a file whose header changes between frames, as a stream that was interrupted leaves it
     made["header.flv"] = folder / "header.flv"
     ffmpeg(
@@ -133,9 +143,7 @@ EVERY = [
     "header.flv",
     "edit.mp4",
     "rates.mp4",
-    "upright.mp4",
-    "down.mp4",
-    "other.mp4",
+    *TURNED,
     "begun.ts",
     "noindex.avi",
     "sound.mp4",

@@ -156,7 +156,7 @@ def frames(info: VideoInfo, wanted: Collection[int], notes: list[str]) -> Iterat
                 mark = count if stamps is None else frame.pts
                 if (number := marks.get(mark, -1)) > before:
                     found, before = True, number
-                    yield number - info.first, convert(frame, index.size)
+                    yield number - info.first, convert(frame, index.size, index.turn)
                 if mark is not None and mark >= last:
                     break
         if found or key is None:
@@ -175,11 +175,11 @@ def stream(video: Video, notes: list[str]) -> Iterator[Frames]:
         UnreadableError, MissingError: as of `probe`.
     """
     if video.segment is None and not video.path.is_dir():
-        size, convert = None, _converter()
+        seen, convert = None, _converter()
         for frame in _decoded(video.path, None, notes):
-            size = size or _upright(frame)
-            yield convert(frame, size)
-        if size is None:
+            seen = seen or _upright(frame)
+            yield convert(frame, *seen)
+        if seen is None:
             raise UnreadableError(f"{video.path}: nothing in it can be decoded")
         return
     info, found = probe(video), 0
@@ -208,11 +208,20 @@ def _image(folder: Path, number: int, size: tuple[int, int] | None = None) -> Fr
     return np.array(colour)
 
 
+class _Turn(NamedTuple):
+    """How a frame is turned to be seen, in this order: one of eight orientations."""
+
+    transposed: bool = False
+    mirrored: bool = False  # left to right
+    flipped: bool = False  # top to bottom
+
+
 class _Index(NamedTuple):
     """What a pass over a file found."""
 
     times: npt.NDArray[np.float64]  # of each frame, in seconds from the first (N,)
-    size: tuple[int, int]  # (height, width) of the first frame
+    size: tuple[int, int]  # (height, width) of the first frame as it is to be seen
+    turn: _Turn  # of the first frame
     stamps: npt.NDArray[np.int64] | None  # of each frame (N,), ascending; None where they do not tell the frames apart
     keys: tuple[tuple[int, int], ...]  # (stamp, decoding stamp) from which decoding can begin, ascending
 
@@ -238,7 +247,11 @@ def _index(path: Path) -> _Index:
 def _indexed(path: Path) -> _Index:
     left = 2 * path.stat().st_size + 2**16  # what its packets may take: one that is listed often is read as often
     with _opened(path) as (container, video):
-        shown, keys, head = list[int | None](), list[tuple[int, int]](), list[tuple[int | None, int, int]]()
+        shown, keys, head = (
+            list[int | None](),
+            list[tuple[int, int]](),
+            list[tuple[int | None, tuple[int, int], _Turn]](),
+        )
         highest: int | None = None
         coded, joined, alone = True, False, video.codec_context.pix_fmt != "pal8"
         codec = video.codec_context.name
@@ -282,16 +295,16 @@ def _indexed(path: Path) -> _Index:
         and first == stamps[: len(first)]
     ):
         ascending = np.array(stamps, np.int64)
-        return _Index((ascending - ascending[0]) * unit, head[0][1:], ascending, tuple(keys))
-    size, times = None, []
+        return _Index((ascending - ascending[0]) * unit, head[0][1], head[0][2], ascending, tuple(keys))
+    seen, times = None, []
     for frame in _decoded(path, None, []):
-        size = size or _upright(frame)
+        seen = seen or _upright(frame)
         times.append(frame.time)
-    if size is None:
+    if seen is None:
         raise UnreadableError(f"{path}: nothing in it can be decoded")
     if any(t is None for t in times) or (np.diff(np.array(times, float)) <= 0).any():
         times = [k / float(rate or 25) for k in range(len(times))]
-    return _Index(np.array(times) - times[0], size, None, ())
+    return _Index(np.array(times) - times[0], *seen, None, ())
 
 
 def _span(path: Path, times: npt.NDArray[np.float64], segment: tuple[float, float]) -> tuple[int, int]:
@@ -426,21 +439,39 @@ def _sought(container: Any, video: Any, key: tuple[int, int]) -> Iterator[Any]:
     raise _AstrayError
 
 
-def _upright(frame: Any) -> tuple[int, int]:
-    """(height, width) of a frame as it is to be seen: a camera that was held upright says so beside the pixels."""
-    size = frame.height, frame.width
-    return size[::-1] if frame.rotation % 180 == 90 else size
+def _turn(frame: Any, usual: _Turn) -> _Turn:
+    """How a frame says, beside its pixels, that it is turned to be seen; else `usual`.
+
+    Angles are taken to the next quarter.
+    """
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return usual
+    a, b, _, c, d = struct.unpack("=5i", bytes(matrix)[:20])
+    # Column x and row y are seen in column a x + c y and row b x + d y.
+    return _Turn(True, c < 0, b < 0) if abs(b) > abs(a) else _Turn(False, a < 0, d < 0)
 
 
-def _converter() -> Callable[[Any, tuple[int, int]], Frames]:
-    """A function of a frame, and of the size (H, W) to see it in, that gives its RGB (H, W, 3)."""
+def _upright(frame: Any) -> tuple[tuple[int, int], _Turn]:
+    """(height, width) of the first frame of a file as it is to be seen, and how it is turned for that."""
+    size, turn = (frame.height, frame.width), _turn(frame, _Turn())
+    return size[::-1] if turn.transposed else size, turn
+
+
+def _converter() -> Callable[[Any, tuple[int, int], _Turn], Frames]:
+    """A function of a frame, the size (H, W) to see it in, and the turn of the first frame, that gives RGB (H, W, 3).
+
+    H.264 may say once, at the first frame, how all are turned.
+    """
     reformatter = _av()[0].video.reformatter.VideoReformatter()  # keeps its tables from frame to frame
 
-    def convert(frame: Any, size: tuple[int, int]) -> Frames:
-        turns = round(frame.rotation / 90) % 4
-        height, width = size[::-1] if turns % 2 else size
+    def convert(frame: Any, size: tuple[int, int], usual: _Turn) -> Frames:
+        turn = _turn(frame, usual)
+        height, width = size[::-1] if turn.transposed else size
         other = {} if (height, width) == (frame.height, frame.width) else {"height": height, "width": width}
         pixels: Frames = reformatter.reformat(frame, format="rgb24", threads=1, **other).to_ndarray()
-        return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
+        if turn.transposed:
+            pixels = pixels.swapaxes(0, 1)
+        return np.ascontiguousarray(pixels[:: -1 if turn.flipped else 1, :: -1 if turn.mirrored else 1])
 
     return convert
