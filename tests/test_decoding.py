@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import random
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,6 +58,12 @@ FILES: dict[str, tuple[Any, ...]] = {
     "mjpeg.avi": ("-c:v", "mjpeg", "-q:v", "2", "-pix_fmt", "yuvj420p"),
     "ffv1.mkv": EXACT,
     "some.gif": (),
+    "raw.y4m": ("-pix_fmt", "yuv420p"),
+    "mpeg2.mxf": ("-c:v", "mpeg2video", "-q:v", "3", "-pix_fmt", "yuv420p", "-g", "9"),
+    "b.MTS": (*X264, "-g", "12", "-f", "mpegts"),
+    "b.f4v": (*X264, "-g", "12"),
+    "mpeg2.vob": ("-c:v", "mpeg2video", "-q:v", "3", "-g", "9"),
+    "flv1.nut": ("-c:v", "flv1", "-q:v", "3", "-g", "9"),
     # one palette for all frames, or a header that changes within the file, is lost to who begins later
     "palette.avi": ("-vf", "format=gray,format=pal8", "-c:v", "rawvideo", "-pix_fmt", "pal8"),
     "palette.mov": ("-vf", "format=gray,format=pal8", "-c:v", "rawvideo", "-pix_fmt", "pal8"),
@@ -436,3 +443,40 @@ def test_images_that_are_missing_or_unreadable_are_left_out(tmp_path: Path) -> N
         probe(tmp_path / "empty")
     with pytest.raises(UnreadableError, match="holds no images"):
         probe(folder, images=(1, 1))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "image_000001.jpg",
+        "img_00001.jpg",
+        "000001.jpg",
+        "7.png",
+        "frame-0001.PNG",
+        "image_00001.JPG",
+        "x2_1.jpeg",
+        "img_00099.jpg",
+    ],
+)
+def test_images_by_any_unambiguous_name(names: str, tmp_path: Path) -> None:
+    begin, digits, suffix = re.fullmatch(r"(.*?)(\d+)(\.\w+)", names).groups()  # type: ignore[union-attr]
+    pictures = scene(4)
+    for k, picture in enumerate(pictures, int(digits)):
+        path = tmp_path / f"{begin}{k:0{len(digits)}}{suffix}"
+        Image.fromarray(picture).save(path, quality=95)
+    (tmp_path / f"._{names}").write_bytes(b"of another system")
+    (tmp_path / "flow.txt").write_bytes(b"")
+    if begin == "img_":
+        Image.fromarray(pictures[0]).save(tmp_path / "flow_x_00001.jpg")
+    info, parts = probe(tmp_path), probe(tmp_path, images=(int(digits) + 1, int(digits) + 3))
+    assert (info.first, info.frames, parts.frames) == (int(digits), 4, 2)
+    assert numbers(read(info, 0, 4)) == [0, 1, 2, 3] and numbers(read(parts, 0, 2)) == [1, 2]
+    assert len(list(stream(tmp_path, []))) == 4
+
+
+@pytest.mark.parametrize("names", ["a1.jpg b1.jpg", "1.jpg 2.png", "1.jpg 01.jpg", "x.jpg cover.png"])
+def test_images_of_several_names_are_said(names: str, tmp_path: Path) -> None:
+    for name in names.split():
+        Image.fromarray(scene(1)[0]).save(tmp_path / name)
+    with pytest.raises(UnreadableError, match=f"images .*{names.split()[-1]}"):
+        probe(tmp_path)

@@ -1,4 +1,4 @@
-"""Frames of video files, by their numbers, and of folders of JPEGs.
+"""Frames of video files, by their numbers, and of folders of images.
 
 The frames of a file are those that decoding it from its beginning gives, in the order they are shown, numbered from 0. Headers
 are not believed about how many there are, nor about when they are shown: a pass over the packets of the file says it, without
@@ -18,7 +18,6 @@ import functools
 import itertools
 import math
 import os
-import re
 import struct
 import warnings
 from collections.abc import Callable, Collection, Iterator
@@ -32,7 +31,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from vpngen import files
-from vpngen.datasets.base import Video
+from vpngen.datasets.base import IMAGE, Video, content
 from vpngen.errors import MissingError, RunError
 
 Frames = npt.NDArray[np.uint8]
@@ -56,18 +55,34 @@ MOST_IMAGES: Final = 2**18
 """Of a folder: three hours."""
 MOST_MISSING: Final = 1000
 """Images at the beginning of a segment that may be missing."""
-CONTAINERS: Final = "asf,avi,flv,gif,h264,hevc,ivf,m4v,matroska,webm,mov,mp4,mpeg,mpegts,mpegvideo,ogg"
+CONTAINERS: Final = (
+    "asf,avi,flv,gif,h264,hevc,ivf,m4v,matroska,webm,mov,mp4,mpeg,mpegts,mpegvideo,ogg,mxf,yuv4mpegpipe,dv,rm,nut,wtv"
+)
 """What is taken for a video, by its content. Playlists are not: they open other files, or the network."""
 BOXES: Final = frozenset(
     (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf", b"edts", b"dinf", b"mvex", b"udta")
 )
 """Of an MP4, those that hold boxes."""
 MORE_THAN_IT_HOLDS: Final = "it lists more frames than a file of its size can hold"
-IMAGE: Final = re.compile(r"image_(\d{5,})\.jpg")
 
 
 class UnreadableError(RunError):
     """A video of which nothing, or not what was asked for, can be read."""
+
+
+class Names(NamedTuple):
+    """What the images of a folder are called: `image_00001.jpg`, ..., or `000001.PNG`, ..."""
+
+    begin: str = "image_"
+    digits: int = 5
+    suffix: str = ".jpg"
+
+    def __call__(self, number: int) -> str:
+        """The name of one."""
+        return f"{self.begin}{number:0{self.digits}}{self.suffix}"
+
+
+NAMED: Final = Names()
 
 
 @dataclass(frozen=True)
@@ -75,11 +90,12 @@ class VideoInfo:
     """What a video is made of: frames of a file or a folder.
 
     Attributes:
-        path: the file, or a folder of `image_00001.jpg`, ...
+        path: the file, or a folder of images.
         first: the number of the first frame in the file; of a folder the number in the name of its first image.
         frames: how many there are.
         height: of the frames, in pixels.
         width: likewise.
+        names: what the images of a folder are called.
     """
 
     path: Path
@@ -87,6 +103,7 @@ class VideoInfo:
     frames: int
     height: int
     width: int
+    names: Names = NAMED
 
 
 def probe(video: Video) -> VideoInfo:
@@ -98,21 +115,19 @@ def probe(video: Video) -> VideoInfo:
     """
     path = video.path
     if path.is_dir():
-        try:
-            with files.enough_files():
-                names = os.listdir(path) if video.frames is None else []
-        except OSError as error:
-            raise UnreadableError(f"{path} cannot be read: {error.strerror}") from None
-        numbers = [int(found[1]) for name in names if (found := IMAGE.fullmatch(name))]
+        names, numbers = NAMED, list[int]()
+        if video.frames is None or not (path / names(video.frames[0])).exists():
+            names, numbers = _images(path)
         first, last = video.frames or (min(numbers, default=0), max(numbers, default=-1) + 1)
         if last <= first:
-            raise UnreadableError(f"{path} holds no images image_00001.jpg, ... to take")
+            wanted = "image_00001.jpg, ..., or other names that end in numbers, .jpg or .png"
+            raise UnreadableError(f"{path} holds no images to take: {wanted}; it has {content(path)}")
         if last - first > MOST_IMAGES:
             raise UnreadableError(f"{path} is said to hold {last - first:,} images; at most {MOST_IMAGES:,} are taken")
         for number in range(first, min(last, first + MOST_MISSING)):
             with contextlib.suppress(UnreadableError):
-                height, width, _ = _image(path, number).shape
-                return VideoInfo(path, first, last - first, height, width)
+                height, width, _ = _image(path / names(number)).shape
+                return VideoInfo(path, first, last - first, height, width, names)
         raise UnreadableError(
             f"{path}: none of the images {first} to {min(last, first + MOST_MISSING) - 1} can be read"
         )
@@ -138,7 +153,7 @@ def frames(info: VideoInfo, wanted: Collection[int], notes: list[str]) -> Iterat
     if info.path.is_dir():
         for number in sorted(set(wanted)):
             try:
-                yield number, _image(info.path, info.first + number, (info.height, info.width))
+                yield number, _image(info.path / info.names(info.first + number), (info.height, info.width))
             except UnreadableError as error:
                 notes.append(str(error))
         return
@@ -168,7 +183,7 @@ def stream(video: Video, notes: list[str]) -> Iterator[Frames]:
     """The frames of a video from its beginning, decoded once, one in memory at a time: uint8 (H, W, 3) of one size.
 
     Args:
-        video: a file, a segment of it, or a folder of JPEGs.
+        video: a file, a segment of it, or a folder of images.
         notes: gets a line for each thing found damaged, and where the video is shorter than it says.
 
     Raises:
@@ -192,12 +207,34 @@ def stream(video: Video, notes: list[str]) -> Iterator[Frames]:
         notes.append(f"{info.frames - found} of {info.frames} frames cannot be decoded")
 
 
-def _image(folder: Path, number: int, size: tuple[int, int] | None = None) -> Frames:
-    path = folder / f"image_{number:05d}.jpg"
+def _images(folder: Path) -> tuple[Names, list[int]]:
+    """What the images of a folder are called, and their numbers; `image_` and `img_` go before others. Raises UnreadableError."""
+    try:
+        with files.enough_files():
+            listed = os.listdir(folder)
+    except OSError as error:
+        raise UnreadableError(f"{folder} cannot be read: {error.strerror}") from None
+    kinds: dict[tuple[str, str], list[str]] = {}
+    for found in filter(None, map(IMAGE.fullmatch, listed)):
+        kinds.setdefault((found[1], found[3]), []).append(found[2])
+    for begin in ("image_", "img_"):
+        kinds = {kind: of for kind, of in kinds.items() if kind[0] == begin} or kinds
+    if not kinds:
+        return NAMED, []
+    ((begin, suffix), texts), *others = kinds.items()
+    names, numbers = Names(begin, min(map(len, texts)), suffix), [int(text) for text in texts]
+    if others or sorted(f"{n:0{names.digits}}" for n in numbers) != sorted(texts):
+        raise UnreadableError(
+            f"{folder} holds images of several names, {content(folder)}; leave one series, of one suffix"
+        )
+    return names, numbers
+
+
+def _image(path: Path, size: tuple[int, int] | None = None) -> Frames:
     try:
         with open(files.open_regular(path), "rb") as file, warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file, formats=("JPEG",)) as image:
+            with Image.open(file, formats=("JPEG", "PNG")) as image:
                 if math.prod(image.size) > MOST_PIXELS:
                     raise ValueError(f"{image.size} pixels are more than the {MOST_PIXELS:,} that are taken")
                 colour = image.convert("RGB")

@@ -13,7 +13,7 @@ from typing import Any
 
 from vpngen import rng
 from vpngen.checks import SEEDS, integer, number, one_of
-from vpngen.datasets import LAYOUTS
+from vpngen.datasets import LAYOUTS, folder
 from vpngen.datasets.base import Video, VideoSet
 from vpngen.errors import ArgumentError, ConflictError
 
@@ -137,7 +137,7 @@ class DataConfig:
         if not self.val_fraction:
             test = read(subset="val")
             return train, test, test
-        plain = self.kind == "folder" and not any((self.root / name).is_dir() for name in ("val", "test"))
+        plain = self.kind == "folder" and "val" not in folder.parts(self.root)
         rest, held = hold_out(train, self.val_fraction, 0 if plain else seed)
         return rest, held, held if plain else read(subset="val")
 
