@@ -59,6 +59,22 @@ def read_videos(
     return found
 
 
+def missing_videos(**sets: VideoSet) -> str | None:
+    """How many of the videos of some sets, by what they are called, are not there, and one of those; None for whole sets."""
+    listed: dict[Path, set[str]] = {}
+    found, example = [], None
+    for name, videos in sets.items():
+        count = 0
+        for path in (video.path for video in videos.videos):
+            if (folder := path.parent) not in listed:  # a list of a folder is had at once, where the disk is far away
+                listed[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+            if path.name not in listed[folder] and not os.path.exists(path):
+                count, example = count + 1, example or path
+        if count:
+            found.append(f"{count:,} of {len(videos.videos):,} to {name}")
+    return f"videos that are not there: {', '.join(found)}; the first is {example}" if found else None
+
+
 def hold_out(videos: VideoSet, val_fraction: float, seed: int) -> tuple[VideoSet, VideoSet]:
     """The set in two: to train with, and to validate with. A group goes to one side as a whole.
 
