@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from collections.abc import Iterator
 
 
@@ -17,6 +18,12 @@ def shown(value: object, most: int = 400) -> str:
     except (ValueError, RecursionError):
         text = f"a long {type(value).__name__}"
     return text if len(text) <= most else f"{text[:most]}..."
+
+
+def quoted(path: str | os.PathLike[str]) -> str:
+    """A path as a command of the shell takes it, whatever its characters."""
+    text = os.fspath(path)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
 class VpngenError(Exception):
