@@ -35,7 +35,7 @@ from vpngen import Spec, cli, executors, health, store, systems, terminal
 from vpngen import preview as pictures
 from vpngen.backends import BACKENDS
 from vpngen.cli import base, sets
-from vpngen.errors import MissingError
+from vpngen.errors import MissingError, RunError
 from vpngen.spec import presets
 from vpngen.store.targets import local
 
@@ -538,6 +538,14 @@ def test_a_formula_from_render_to_repair(run: Run, finished: Path, tmp_path: Pat
     assert shown.err.startswith(
         "Error: a.zarr/train/video/c.0.0.0.0, video 1 of the train split: a formula chunk is damaged: its checksum does not match; look at it with: vpngen verify"
     )
+    (tmp_path / "a.zarr").rename(tmp_path / "my set.zarr")
+    assert run("preview", "my set.zarr", "-o", "no.png").err.endswith("look at it with: vpngen verify 'my set.zarr'\n")
+    shutil.copytree(finished, "-other set.zarr")
+    stored = Path("-other set.zarr/train/video/c.0.0.0.0")
+    stored.write_bytes(bytes(len(stored.read_bytes())))
+    with pytest.raises(RunError, match=r"look at it with: vpngen verify '/.*/-other set.zarr'$"):
+        next(iter(vpngen.loader("-other set.zarr", 4, clip=(4, 8, 8), device="cpu")))
+    (tmp_path / "my set.zarr").rename(tmp_path / "a.zarr")
     checked = run("verify", "a.zarr")
     assert checked.code == 1 and "c.0.0.0.0: damaged videos (videos 1 of train)" in checked.out
     assert run("verify", "a.zarr", "--repair").code == 0

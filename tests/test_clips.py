@@ -622,7 +622,22 @@ def test_nothing_that_can_be_read_is_said(num_workers: int, tmp_path: Path) -> N
     videos = as_set([tmp_path / f"{i}.mkv" for i in range(300)])
     with pytest.raises(RunError, match="none of 100 videos in a row can be read") as error:
         next(iter(VideoLoader(videos, 2, num_workers=num_workers)))
+    with pytest.raises(RunError, match="none of 300 videos in a row can be read"):
+        next(iter(VideoLoader(videos, 2, num_workers=num_workers, shuffle=False)))
     assert "Traceback" not in str(error.value) and ".mkv cannot be read: No such file" in str(error.value)
+
+
+def test_a_list_of_which_little_is_there_is_gone_through(tmp_path: Path) -> None:
+    """As a set that is not wholly downloaded has it, in validation."""
+    there = film(tmp_path / "250.mkv", plate(25, 3, 16, 16))
+    loader = VideoLoader(
+        as_set([tmp_path / f"{i}.mkv" for i in range(300)]), 90, clip=(2, 8, 8), shuffle=False, drop_last=False
+    )
+    batches = list(loader)
+    assert [len(clips) for clips, _ in batches] == [90, 90, 90, 30] and {v for c, _ in batches for v in which(c)} == {
+        25
+    }
+    assert len(loader.failures) == 299 and there.exists()
 
 
 def test_a_damaged_clip_loops_what_is_left(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import random
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,8 +58,17 @@ FILES: dict[str, tuple[Any, ...]] = {
     "mjpeg.avi": ("-c:v", "mjpeg", "-q:v", "2", "-pix_fmt", "yuvj420p"),
     "ffv1.mkv": EXACT,
     "some.gif": (),
+    "raw.y4m": ("-pix_fmt", "yuv420p"),
+    "mpeg2.mxf": ("-c:v", "mpeg2video", "-q:v", "3", "-pix_fmt", "yuv420p", "-g", "9"),
+    "b.MTS": (*X264, "-g", "12", "-f", "mpegts"),
+    "b.f4v": (*X264, "-g", "12"),
+    "mpeg2.vob": ("-c:v", "mpeg2video", "-q:v", "3", "-g", "9"),
+    "flv1.nut": ("-c:v", "flv1", "-q:v", "3", "-g", "9"),
+    # one palette for all frames, or a header that changes within the file, is lost to who begins later
+    "palette.avi": ("-vf", "format=gray,format=pal8", "-c:v", "rawvideo", "-pix_fmt", "pal8"),
+    "palette.mov": ("-vf", "format=gray,format=pal8", "-c:v", "rawvideo", "-pix_fmt", "pal8"),
 }  # fmt: skip
-COUNTED = {"b.avi", "packed.avi", "h264.avi", "mpeg4.mp4", "some.gif"}
+COUNTED = {"b.avi", "packed.avi", "h264.avi", "mpeg4.mp4", "some.gif", "palette.avi", "palette.mov", "header.flv"}
 """Of these the packets do not tell the frames."""
 SIZE = (48, 64)
 
@@ -80,6 +90,28 @@ def read(info: VideoInfo, first: int, last: int, step: int = 1) -> Pixels:
     return np.stack([frame for _, frame in frames(info, first, last, step)])
 
 
+SEI = "h264_metadata=display_orientation=insert:"
+TURNED: dict[str, tuple[tuple[Any, ...], tuple[Any, ...]]] = {
+    **{f"turned{angle}.mp4": (("-display_rotation", angle), ()) for angle in (90, 180, -90)},
+    **{f"mirrored{angle}.mp4": (("-display_hflip", "-display_rotation", angle), ()) for angle in (0, 90, 180, -90)},
+    **{f"sei{k}.{end}": ((), ("-bsf:v", SEI + how))
+       for end in ("mp4", "mkv") for k, how in enumerate(("rotate=90", "flip=horizontal", "rotate=270:flip=vertical"))},
+}  # fmt: skip
+"""Name of a file -> what ffmpeg is told before and after its input, so that its frames are turned to be seen."""
+
+
+def _joined(one: bytes, other: bytes) -> bytes:
+    """Two FLVs, the second after the first."""
+    made, at = bytearray(one), 13
+    while at < len(other):
+        size = 15 + int.from_bytes(other[at + 1 : at + 4], "big")
+        tag, when = bytearray(other[at : at + size]), int.from_bytes(other[at + 4 : at + 7], "big") + 3000
+        tag[4:7] = when.to_bytes(3, "big")
+        made += tag if tag[0] == 9 else b""
+        at += size
+    return bytes(made)
+
+
 @pytest.fixture(scope="module")
 def films(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("films")
@@ -93,9 +125,15 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     ffmpeg(
         "-i", made["b.mp4"], "-vf", "select='not(mod(n,3))+not(mod(n,5))'", "-fps_mode", "vfr", *X264, made["rates.mp4"]
     )
-    for name, turn in (("upright.mp4", 90), ("down.mp4", 180), ("other.mp4", -90)):
+    for name, how in TURNED.items():
         made[name] = folder / name
-        ffmpeg("-display_rotation", turn, "-i", made["b.mp4"], "-c", "copy", made[name])
+        ffmpeg(*how[0], "-i", made["b.mp4"], "-c", "copy", *how[1], made[name])
+    # a file whose header changes between frames, as a stream that was interrupted leaves it
+    made["header.flv"] = folder / "header.flv"
+    ffmpeg(
+        "-i", made["b.mp4"], "-c:v", "libx264", "-g", "12", "-crf", 40, "-profile:v", "baseline", folder / "more.flv"
+    )
+    made["header.flv"].write_bytes(_joined(made["b.flv"].read_bytes(), (folder / "more.flv").read_bytes()))
     # a recording that was begun in the middle of a group of pictures
     made["begun.ts"] = folder / "begun.ts"
     content = made["open.ts"].read_bytes()
@@ -109,11 +147,10 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 EVERY = [
     *FILES,
+    "header.flv",
     "edit.mp4",
     "rates.mp4",
-    "upright.mp4",
-    "down.mp4",
-    "other.mp4",
+    *TURNED,
     "begun.ts",
     "noindex.avi",
     "sound.mp4",
@@ -406,3 +443,40 @@ def test_images_that_are_missing_or_unreadable_are_left_out(tmp_path: Path) -> N
         probe(tmp_path / "empty")
     with pytest.raises(UnreadableError, match="holds no images"):
         probe(folder, images=(1, 1))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "image_000001.jpg",
+        "img_00001.jpg",
+        "000001.jpg",
+        "7.png",
+        "frame-0001.PNG",
+        "image_00001.JPG",
+        "x2_1.jpeg",
+        "img_00099.jpg",
+    ],
+)
+def test_images_by_any_unambiguous_name(names: str, tmp_path: Path) -> None:
+    begin, digits, suffix = re.fullmatch(r"(.*?)(\d+)(\.\w+)", names).groups()  # type: ignore[union-attr]
+    pictures = scene(4)
+    for k, picture in enumerate(pictures, int(digits)):
+        path = tmp_path / f"{begin}{k:0{len(digits)}}{suffix}"
+        Image.fromarray(picture).save(path, quality=95)
+    (tmp_path / f"._{names}").write_bytes(b"of another system")
+    (tmp_path / "flow.txt").write_bytes(b"")
+    if begin == "img_":
+        Image.fromarray(pictures[0]).save(tmp_path / "flow_x_00001.jpg")
+    info, parts = probe(tmp_path), probe(tmp_path, images=(int(digits) + 1, int(digits) + 3))
+    assert (info.first, info.frames, parts.frames) == (int(digits), 4, 2)
+    assert numbers(read(info, 0, 4)) == [0, 1, 2, 3] and numbers(read(parts, 0, 2)) == [1, 2]
+    assert len(list(stream(tmp_path, []))) == 4
+
+
+@pytest.mark.parametrize("names", ["a1.jpg b1.jpg", "1.jpg 2.png", "1.jpg 01.jpg", "x.jpg cover.png"])
+def test_images_of_several_names_are_said(names: str, tmp_path: Path) -> None:
+    for name in names.split():
+        Image.fromarray(scene(1)[0]).save(tmp_path / name)
+    with pytest.raises(UnreadableError, match=f"images .*{names.split()[-1]}"):
+        probe(tmp_path)

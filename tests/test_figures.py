@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import itertools
 import sys
 from collections.abc import Callable, Mapping
@@ -315,6 +316,17 @@ def test_names_tell_runs_apart(tmp_path: Path, drawn: Figures) -> None:
     runs = [run(tmp_path / a / b) for a, b in (("vpn", "r18"), ("scratch", "r18"), ("vpn", "r50"))]
     curves([runs[0], runs[1] / "log.csv", runs[2]], tmp_path / "a.png")
     assert list(shown(drawn[0].axes[0])) == ["vpn/r18", "scratch/r18", "vpn/r50"]
+
+
+def test_names_are_text_and_no_mathematics(tmp_path: Path, drawn: Figures) -> None:
+    runs = [run(tmp_path / name) for name in (r"a$\frac$", "$x_1$ and $y$", "_b_")]
+    curves(runs, tmp_path / "a.svg"), curves(runs[0], tmp_path / "b.svg")
+    text = (tmp_path / "a.svg").read_text() + (tmp_path / "b.svg").read_text()
+    assert text.count(r">a$\frac$<") == 2 and ">$x_1$ and $y$<" in text and "> _b_<" in text
+    found = dataclasses.replace(evaluation(0.5, {}), classes=(r"$\bad{$", "_a"))
+    found.write(tmp_path / "evaluation.json")
+    confusion(tmp_path, tmp_path / "c.svg")
+    assert r">$\bad{$<" in (tmp_path / "c.svg").read_text()
 
 
 def test_more_runs_than_colours(tmp_path: Path, drawn: Figures) -> None:

@@ -374,6 +374,17 @@ def test_a_stop_in_validation_keeps_the_epoch(tmp_path: Path, whole: Whole) -> N
     assert same(weights(model), whole[0]) and table(tmp_path) == whole[1]
 
 
+def test_a_validation_that_fails_keeps_the_epoch(tmp_path: Path, whole: Whole) -> None:
+    val, phases = clips("val"), list[str]()
+    broken = type("Broken", (type(val),), {"__iter__": lambda _: iter([None])})
+    kind, val.__class__ = val.__class__, broken
+    with pytest.raises(TypeError):
+        run(tmp_path, val=val)
+    val.__class__ = kind
+    model, _ = run(tmp_path, val=val, progress=lambda p: phases.append(p.phase))
+    assert phases[0] == "val" and same(weights(model), whole[0]) and table(tmp_path) == whole[1]
+
+
 def test_a_finished_run_is_left_as_it_is_and_more_epochs_go_on(finished: Path, whole: Whole) -> None:
     longest, _ = run(None, recipe=recipe(epochs=4))
     again, rows = run(finished)

@@ -474,6 +474,8 @@ def test_broken_and_short_videos_are_told_and_counted(run: Run, tmp_path: Path, 
     failures = json.loads((tmp_path / "tuned" / "failures.json").read_text())
     assert Path(train[0]).stem in failures
     first, second = done.err.split("epoch 2/2")
+    gone = f"videos that are not there: 1 of 6 to validate, 1 of 6 to test; the first is {own / 'ucf' / test[1]}"
+    assert gone in first.split("epoch 1/2")[0]
     assert first.count("videos that could not be read, or not whole: 3; see tuned/failures.json") == 1
     assert "could not be read, or" not in second
     assert "videos read" in done.out and Path(test[0]).stem in done.out

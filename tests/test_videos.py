@@ -44,7 +44,7 @@ def ucf(tmp_path: Path) -> tuple[Path, Path]:
     for name, videos in UCF.items():
         for video in videos:
             put(root / name / f"{video}.avi")
-    put(lists / "classInd.txt", "1 ApplyEyeMakeup\r\n2 HandstandPushups\r\n3 YoYo\r\n")
+    put(lists / "classInd.txt", "1 ApplyEyeMakeup\r\n2\tHandstandPushups\r\n3 YoYo\r\n")
     for split in (1, 2, 3):
         put(
             lists / f"trainlist{split:02d}.txt",
@@ -91,7 +91,8 @@ def test_ucf101_says_what_is_wrong(ucf: tuple[Path, Path]) -> None:
         ("v_a.avi 1\n", "trainlist01.txt:1"),
         ("ApplyEyeMakeup/v_a.avi 2\n", "of a class as classInd.txt numbers it"),
         ("Archery/v_a.avi 1\n", "of a class as classInd.txt numbers it"),
-        ("YoYo/v b.avi 3\n", "trainlist01.txt:1"),
+        ("YoYo/v_a.avi three\n", "trainlist01.txt:1"),
+        ("YoYo/ 3\n", "trainlist01.txt:1"),
     ):
         put(lists / "trainlist01.txt", text)
         with pytest.raises(ConflictError, match=match):
@@ -702,9 +703,7 @@ def test_folders_without_videos_in_a_folder(tmp_path: Path) -> None:
     assert read_videos("folder", one).classes == ("run", "train")  # as there is no class in `train`, it is one
     put(two / "train" / "run" / "a.mp4"), put(two / "train" / "jump" / "b.mp4"), put(two / "val" / "run" / "c.mp4")
     litter(two), litter(two / "train"), litter(two / "val")
-    with pytest.raises(ConflictError, match="jump in the first alone, none in the second alone"):
-        read_videos("folder", two)
-    (two / "val" / "jump").mkdir()  # a class, of which there is nothing to validate with
+    # there is nothing to validate the class `jump` with
     for subset, ids in (("train", ["jump/b.mp4", "run/a.mp4"]), ("val", ["run/c.mp4"])):
         found = read_videos("folder", two, subset=subset)
         assert found.classes == ("jump", "run") and [v.id for v in found.videos] == ids
@@ -718,6 +717,108 @@ def test_a_folder_without_subsets_is_all_train(tmp_path: Path) -> None:
         read_videos("folder", tmp_path, subset="val")
     with pytest.raises(ArgumentError, match="are not for the kind `folder`"):
         read_videos("folder", tmp_path, tmp_path)
+
+
+ACCENT = ("caf\u00e9", "cafe\u0301")
+"""The same name, as one system writes it and as another does."""
+PATHS = {
+    # files of a plain folder: ids of train, ids of val
+    "a/1.MTS a/2.m2ts a/3.gif a/4.asf a/5.vob a/6.mpg2 a/7.mxf a/8.f4v a/9.y4m": (
+        "a/1.MTS a/2.m2ts a/3.gif a/4.asf a/5.vob a/6.mpg2 a/7.mxf a/8.f4v a/9.y4m", None),
+    "a/1.mp4 a/1.gif a/2.gif": ("a/1.mp4 a/2.gif", None),
+    "a/1.mp4 a/more/2.mp4 a/more/yet/3.mp4 b/x/1.mp4": ("a/1.mp4 a/more/2.mp4 a/more/yet/3.mp4 b/x/1.mp4", None),
+    "a/one/img_0001.jpg a/one/img_0002.jpg a/2.mp4 a/2/img_0001.jpg": ("a/2.mp4 a/one", None),
+    "training/a/1.mp4 validation/a/2.mp4": ("a/1.mp4", "a/2.mp4"),
+    "Train/a/1.mp4 Val/a/2.mp4 test/a/3.mp4": ("a/1.mp4", "a/2.mp4"),
+    "TRAIN/a/1.mp4 Testing/a/2.mp4 training/logs/x.txt": ("a/1.mp4", "a/2.mp4"),
+    "train/a/1.mp4 train/b/2.mp4 val/b/3.mp4": ("a/1.mp4 b/2.mp4", "b/3.mp4"),
+    "train/a/1.mp4 train/b/2.mp4 val/b/x/3.mp4": ("a/1.mp4 b/2.mp4", "b/x/3.mp4"),
+    f"train/{ACCENT[0]}/1.mp4 val/{ACCENT[1]}/2.mp4": (f"{ACCENT[0]}/1.mp4", f"{ACCENT[0]}/2.mp4"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("paths", PATHS)
+def test_a_folder_takes_what_is_unambiguous(paths: str, tmp_path: Path) -> None:
+    for path in paths.split():
+        put(tmp_path / path)
+    for subset, ids in zip(("train", "val"), PATHS[paths], strict=True):
+        if ids is not None:
+            found = read_videos("folder", tmp_path, subset=subset)
+            assert [v.id for v in found.videos] == ids.split() and all(v.path.exists() for v in found.videos)
+            assert [found.classes[v.label] for v in found.videos] == [i.split("/")[0] for i in ids.split()]
+            assert found.classes == read_videos("folder", tmp_path).classes
+
+
+@pytest.mark.parametrize(
+    ("paths", "match"),
+    [
+        (
+            "set/a/1.mp4 set/b/2.mp4",
+            "lie in folders of folders, such as set/a/1.mp4, set/b/2.mp4, .* give as `root` the folder",
+        ),
+        ("Train/a/1.mp4 training/a/2.mp4", "subset train could be in .*Train or .*training; leave one"),
+        (f"{ACCENT[0]}/1.mp4 {ACCENT[1]}/2.mp4", "two folders that are called alike"),
+        ("train/a/1.mp4 val/b/2.mp4", "a in the first alone, b in the second alone"),
+        ("a/1.mp4 a/" + "b/" * 12 + "2.mp4", "too many folders within folders"),
+    ],
+)
+def test_a_folder_names_what_is_ambiguous(paths: str, match: str, tmp_path: Path) -> None:
+    for path in paths.split():
+        put(tmp_path / path)
+    with pytest.raises(ConflictError, match=match):
+        read_videos("folder", tmp_path)
+
+
+def test_links_in_a_circle_are_not_followed(tmp_path: Path) -> None:
+    put(tmp_path / "a" / "1.mp4")
+    (tmp_path / "a" / "b").symlink_to(tmp_path / "a")
+    assert [v.id for v in read_videos("folder", tmp_path).videos] == ["a/1.mp4"]
+
+
+@pytest.mark.parametrize("kind", ["ucf101", "hmdb51"])
+@pytest.mark.parametrize("name", ["YoYo", "Apply Eye  Makeup", *ACCENT])
+@pytest.mark.parametrize(
+    "file", ["v_x_g01_c01.avi", "v_x_g01_c01.mp4", "v_x_g01_c01/image_00001.jpg", "v_x_g01_c01.MKV"]
+)
+def test_lists_of_videos_encoded_anew_and_of_names_with_blanks(kind: str, name: str, file: str, tmp_path: Path) -> None:
+    lists, there = tmp_path / "lists", tmp_path / "root" / {ACCENT[0]: ACCENT[1], ACCENT[1]: ACCENT[0]}.get(name, name)
+    put(there / file)
+    if kind == "ucf101":
+        put(lists / "classInd.txt", f"1 {name}\n")
+        (
+            put(lists / "trainlist01.txt", f"{name}/v_x_g01_c01.avi 1\n"),
+            put(lists / "testlist01.txt", f"{name}/v_x_g01_c01.avi\n"),
+        )
+    else:
+        put(lists / f"{name}_test_split1.txt", "v_x_g01_c01.avi 1 \nv_y.avi 0\n")
+    for subset in ("train", "val") if kind == "ucf101" else ("train",):
+        found = read_videos(kind, tmp_path / "root", lists, subset=subset)
+        assert found.classes == (name,) and [v.path for v in found.videos] == [there / file.split("/")[0]]
+    put(there / "v_x_g01_c01.webm")
+    if not file.endswith(("avi", "jpg")):
+        with pytest.raises(ConflictError, match=r"could be .* or .*; leave one"):
+            read_videos(kind, tmp_path / "root", lists)
+
+
+@pytest.mark.parametrize("listed", ACCENT)
+@pytest.mark.parametrize("there", ACCENT)
+def test_accents_in_names_of_classes(listed: str, there: str, tmp_path: Path) -> None:
+    put(tmp_path / "k" / there / "x_000001_000011.mp4"), put(tmp_path / "j" / there / "x" / "image_00001.jpg")
+    table = put(tmp_path / "t.csv", HEAD + f"{listed},x,1,11,train\n")
+    entry = {"subset": "training", "annotations": {"label": listed}}
+    content = put(tmp_path / "j.json", json.dumps({"labels": [listed], "database": {"x": entry}}))
+    for kind, root, path in (("kinetics", "k", table), ("json", "j", content)):
+        found = read_videos(kind, tmp_path / root, path)
+        assert found.classes == (listed,) and found.videos[0].path.exists()
+
+
+def test_kinetics_where_a_class_is_not_validated(tmp_path: Path) -> None:
+    (
+        put(tmp_path / "train.csv", HEAD + "a,x,1,11,train\nb,y,1,11,train\n"),
+        put(tmp_path / "val.csv", HEAD + "b,z,1,11,val\n"),
+    )
+    put(tmp_path / "k" / "b" / "z_000001_000011.mp4")
+    assert read_videos("kinetics", tmp_path / "k", tmp_path, subset="val").classes == ("a", "b")
 
 
 # --- arguments

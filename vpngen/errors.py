@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 from collections.abc import Iterator
 
 
@@ -26,6 +27,12 @@ _UNPRINTABLE = re.compile(r"\n(?!  )|[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u2
 def plain(text: str) -> str:
     """A message as it may go to a terminal: names of strangers in it cannot colour, move or begin a line. Ours are indented."""
     return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def quoted(path: str | os.PathLike[str]) -> str:
+    """A path as a command of the shell takes it, whatever its characters."""
+    text = os.fspath(path)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
 class VpngenError(Exception):

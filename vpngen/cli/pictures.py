@@ -9,7 +9,7 @@ import click
 
 from vpngen.cli.base import Real, Whole, backend_option, bundle, cli, digits, reader
 from vpngen.cli.dataset import dataset_options, no_dataset, take_spec, warm
-from vpngen.errors import ArgumentError, ConflictError, RunError
+from vpngen.errors import ArgumentError, ConflictError, RunError, quoted
 from vpngen.units import count_text
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def _source(store_path: str | None, backend: str, split: str, options: dict[str,
                 raise
             where = f"{store_path}/{shard}, video {index} of the {split} split"
             raise RunError(
-                f"{where}: {str(error).partition(';')[0]}; look at it with: vpngen verify {store_path}"
+                f"{where}: {str(error).partition(';')[0]}; look at it with: vpngen verify {quoted(store_path)}"
             ) from error
 
     return view.spec, stored

@@ -10,7 +10,19 @@ from pathlib import Path
 from typing import Any, Final
 
 from vpngen import files
-from vpngen.datasets.base import Layout, Listed, Video, below, find_lists, folders, malformed, only, pair, videos_in
+from vpngen.datasets.base import (
+    Layout,
+    Listed,
+    Video,
+    below,
+    find_lists,
+    folders,
+    malformed,
+    nfc,
+    only,
+    pair,
+    videos_in,
+)
 from vpngen.errors import ArgumentError, ConflictError
 
 NAMES: Final = {"train": "training", "val": "validation"}
@@ -35,7 +47,7 @@ def read(root: Path, annotations: Path | None, subset: str, split: int) -> Liste
         if entry["subset"] != NAMES[subset]:
             continue
         below(where, name)
-        found = [p / file for p in places for stem in (f"v_{name}", name) for file in look(p, False).get(stem, ())]
+        found = [p / file for p in places for stem in (f"v_{name}", name) for file in look(p, False).get(nfc(stem), ())]
         path_of = only(found, name) or root / f"v_{name}.mp4"
         given = entry.get("annotations") or []
         if not isinstance(given, list):

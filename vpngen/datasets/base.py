@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+import re
+import unicodedata
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TextIO
@@ -17,8 +19,13 @@ from vpngen.errors import ArgumentError, ConflictError, shown
 
 SUFFIXES: Final = (
     ".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".asf", ".flv", ".ts", ".vob", ".3gp", ".ogv",
+    ".mts", ".m2ts", ".m2t", ".gif", ".mpg2", ".mpeg2", ".mpe", ".m1v", ".m2v", ".mpv", ".mod", ".tod", ".mxf", ".f4v", ".y4m",
+    ".3g2", ".3gpp", ".qt", ".divx", ".xvid", ".ogg", ".ogm", ".mk3d", ".dv", ".rm", ".rmvb", ".nut", ".ivf", ".h264", ".264",
+    ".h265", ".265", ".hevc", ".wtv",
 )  # fmt: skip
 """Of video files."""
+IMAGE: Final = re.compile(r"((?!\.).*?)([0-9]{1,18})(\.(?:jpe?g|png))", re.IGNORECASE)
+"""The name of a frame: what all begin with, its number, the suffix."""
 SYSTEM: Final = ("__MACOSX", "lost+found", "@eaDir", "$RECYCLE.BIN", "System Volume Information")
 """Folders that no one put there."""
 
@@ -34,11 +41,11 @@ class Video:
 
     Attributes:
         id: unlike that of any other of its set.
-        path: a file, or a folder of JPEGs.
+        path: a file, or a folder of JPEGs or PNGs.
         label: the number of its class.
         group: what was cut from the same film has the same group, and should not be on both sides of a division.
         segment: (start, end) in seconds; None for all of it.
-        frames: of a folder of JPEGs, the number of the first image and one after the last; None for all of them.
+        frames: of such a folder, the number of the first image and one after the last; None for all of them.
     """
 
     id: str
@@ -124,12 +131,12 @@ def find_lists(root: Path, given: Path | None, pattern: str, names: Collection[s
     raise ConflictError(f"`annotations` (={str(given)!r}) has no {pattern}; it has {content(given)}")
 
 
-def lines(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """(file:line, words) of each line that is not empty. Raises ConflictError."""
+def lines(path: Path) -> Iterator[tuple[str, str]]:
+    """(file:line, text) of each line that is not empty. Raises ConflictError."""
     try:
         for number, line in enumerate(text_of(path), 1):
-            if words := line.split():
-                yield f"{path}:{number}", words
+            if text := line.strip():
+                yield f"{path}:{number}", text
     except (OSError, UnicodeDecodeError) as error:
         raise ConflictError(f"{path} cannot be read ({error}); its folder has {content(path.parent)}") from None
 
@@ -173,14 +180,54 @@ def folders(root: Path) -> list[str]:
     return sorted(e.name for e in entries(root) if e.name not in SYSTEM and e.name[0] != "." and e.is_dir())
 
 
+def nfc(name: str) -> str:
+    """A name as the same text always is: systems write letters with accents as one character or as two."""
+    return unicodedata.normalize("NFC", name)
+
+
+def located(top: Path, *names: str) -> Path:
+    """The path of names, one within the other, however their accents are written there."""
+    for name in "/".join(names).split("/"):
+        inner = top / name
+        if not name.isascii() and not os.path.exists(inner) and top.is_dir():
+            inner = next((top / e.name for e in entries(top) if nfc(e.name) == nfc(name)), inner)
+        top = inner
+    return top
+
+
 def video_files(folder: Path) -> list[str]:
-    """Names of the videos in a folder, in order."""
-    return sorted(e.name for e in entries(folder) if e.name.lower().endswith(SUFFIXES) and e.name[0] != ".")
+    """Names of the videos in a folder, in order. A GIF beside a video of its name is a picture of that."""
+    names = sorted(e.name for e in entries(folder) if e.name.lower().endswith(SUFFIXES) and e.name[0] != ".")
+    stems = {os.path.splitext(name)[0] for name in names if not name.lower().endswith(".gif")}
+    return [name for name in names if not (name.lower().endswith(".gif") and name[:-4] in stems)]
+
+
+def videos_below(folder: Path, levels: int = files.DEEPEST) -> list[str]:
+    """Names of the videos in a folder and its folders, such as `a.mp4` and `more/b.mp4`, in order.
+
+    A folder of numbered images is a video too. Raises ConflictError where there are more than `levels` of folders.
+    """
+    names = video_files(folder)
+    stems = {os.path.splitext(name)[0] for name in names}
+    for name in folders(folder):
+        inner = folder / name
+        if name in names or name in stems or folder.resolve().is_relative_to(inner.resolve()):
+            continue  # the last is a link to where we are
+        if not levels:
+            raise ConflictError(
+                f"{inner}: too many folders within folders; put the videos nearer to the folder of their class"
+            )
+        if below := videos_below(inner, levels - 1):
+            names += [f"{name}/{one}" for one in below]
+        elif any(IMAGE.fullmatch(e.name) for e in entries(inner)):
+            names.append(name)
+    return sorted(names)
 
 
 def class_folders(root: Path, known: Collection[str] = ()) -> set[str]:
-    """Names of the folders in a folder that hold a video, and of the `known` ones that may hold none."""
-    return {name for name in folders(root) if name in known or video_files(root / name)}
+    """Names, see `nfc`, of the folders in a folder that hold a video, and of the `known` ones that may hold none."""
+    names = {nfc(name) for name in known}
+    return {nfc(name) for name in folders(root) if nfc(name) in names or video_files(root / name)}
 
 
 def same_classes(
@@ -193,17 +240,25 @@ def same_classes(
 
 
 def videos_in(folder: Path, folders: bool) -> dict[str, list[str]]:
-    """Names without suffix -> the names of the videos in a folder; with `folders`, of folders of JPEGs too.
+    """Names without suffix, see `nfc` -> the names of the videos in a folder; with `folders`, of folders of images too.
 
-    A file with the suffix of a video goes before what has none.
+    A file with the suffix of a video goes before what has none, and a GIF, often a picture of a video, comes last.
     """
-    files: dict[str, list[str]] = {}
-    others: dict[str, list[str]] = {}
+    tables: tuple[dict[str, list[str]], ...] = ({}, {}, {})
     for entry in entries(folder):
         stem, suffix = os.path.splitext(entry.name)
         if suffix.lower() in ("", *SUFFIXES) and (folders or not entry.is_dir()):
-            (files if suffix else others).setdefault(stem, []).append(entry.name)
-    return others | files
+            table = tables[{".gif": 0, "": 1}.get(suffix.lower(), 2)]
+            table.setdefault(nfc(stem), []).append(entry.name)
+    return tables[0] | tables[1] | tables[2]
+
+
+def listed_file(folder: Path, name: str, look: Callable[[Path, bool], Mapping[str, Sequence[str]]]) -> Path:
+    """The path of a video that a list names; encoded anew, it has another suffix. `look` is `videos_in`. Raises ConflictError."""
+    path = located(folder, name)
+    if os.path.exists(path) or not path.parent.is_dir():
+        return path
+    return only([path.parent / file for file in look(path.parent, True).get(nfc(path.stem), ())], name) or path
 
 
 def only(paths: Sequence[Path], video: str) -> Path | None:

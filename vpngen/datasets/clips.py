@@ -37,7 +37,7 @@ X10_SCALE: Final = 7 / 8
 """What of the short side is cut where no scales are said, except from the centre. The recipe of seed 000 cuts 112 pixels; the usual
 copy of a set has a short side of 128 to cut them from."""
 MOST_IN_A_ROW: Final = 100
-"""Videos that may follow each other in the order and all be unreadable; where it is more, something else is wrong."""
+"""Videos that may follow each other in a shuffled order and all be unreadable; where it is more, something else is wrong."""
 DAMAGED: Final = "damaged: "
 """How the failure of a video begins of which something was read all the same."""
 
@@ -120,7 +120,7 @@ class VideoLoader(_Loader):
 
     Raises:
         ArgumentError: an argument out of range.
-        RunError: while iterating: a hundred videos in a row, or all there are, cannot be read.
+        RunError: while iterating: a hundred videos in a row of a shuffled order, or all there are, cannot be read.
     """
 
     def __init__(
@@ -231,11 +231,11 @@ class _Clips(Dataset[Any]):
 
     def __getitem__(self, plan: tuple[int, int, int]) -> Any:
         epoch, first, last = plan
-        clips, labels, failures = [], [], dict[str, str]()
+        clips, labels, failures, missing = [], [], dict[str, str](), set[int]()
         numbers = self.order.numbers(epoch, np.arange(first, last))
         for number, index in zip(numbers.tolist(), self.order.indices(numbers).tolist(), strict=True):
             try:
-                clip, label = self._sample(number, index, failures)
+                clip, label = self._sample(number, index, failures, missing)
             except VpngenError as error:
                 return error  # raised from a worker, it would drag its traceback into the message
             clips.append(clip)
@@ -243,20 +243,26 @@ class _Clips(Dataset[Any]):
         extra = [torch.tensor([(epoch, sample) for sample in range(first, last)])] if self.numbers else []
         return torch.stack(clips), torch.tensor(labels), *extra, failures
 
-    def _sample(self, number: int, index: int, failures: dict[str, str]) -> tuple[torch.Tensor, int]:
+    def _sample(self, number: int, index: int, failures: dict[str, str], missing: set[int]) -> tuple[torch.Tensor, int]:
         """The clip of a sample, from its video or the next of that pass that can be read, and the label of that.
 
-        Videos that cannot be read are added to `failures`. Raises RunError where none of many can be.
+        Videos that cannot be read are added to `failures`, and those that are not there to `missing`, which are not tried. Raises RunError where none of many can be.
         """
         n = len(self.videos.videos)
-        start, tried = number // n * n, min(n, MOST_IN_A_ROW)
-        for k in range(1, tried + 1):
+        # In the order of a list, what is missing may be missing in a row: then all are tried.
+        start, tried = number // n * n, min(n, MOST_IN_A_ROW) if self.order.shuffle else n
+        for k in range(tried):
+            if k == 1:
+                nexts = self.order.indices(start + (number - start + np.arange(tried)) % n).tolist()
+            if (index := nexts[k] if k else index) in missing:
+                continue
             video = self.videos.videos[index]
             try:
                 clip, notes = self.cut(video, number)
             except UnreadableError as error:
                 failures[video.id] = str(error)
-                index = int(self.order.indices(np.array([start + (number - start + k) % n]))[0])
+                if not os.path.exists(video.path):
+                    missing.add(index)
                 continue
             failures |= _damage(video, notes)
             return clip, video.label

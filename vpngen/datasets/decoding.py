@@ -1,9 +1,9 @@
-"""Frames of video files, by their numbers, and of folders of JPEGs.
+"""Frames of video files, by their numbers, and of folders of images.
 
 The frames of a file are those that decoding it from its beginning gives, in the order they are shown, numbered from 0. Headers
 are not believed about how many there are, nor about when they are shown: a pass over the packets of the file says it, without
 decoding them, and is kept. A clip is then read from the last keyframe before it. Where the packets do not tell (several frames
-in one, none in another, time stamps made up by the container), the file is decoded once to count, and always from its
+in one, none in another, time stamps made up by the container), or a keyframe needs what came before it (a palette), the file is decoded once to count, and always from its
 beginning. Either way what is read depends on the file alone; only where a file is damaged, what a decoder puts in the place of
 what is missing may depend on where decoding began.
 
@@ -18,7 +18,6 @@ import functools
 import itertools
 import math
 import os
-import re
 import struct
 import warnings
 from collections.abc import Callable, Collection, Iterator
@@ -32,7 +31,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from vpngen import files
-from vpngen.datasets.base import Video
+from vpngen.datasets.base import IMAGE, Video, content
 from vpngen.errors import MissingError, RunError
 
 Frames = npt.NDArray[np.uint8]
@@ -56,18 +55,34 @@ MOST_IMAGES: Final = 2**18
 """Of a folder: three hours."""
 MOST_MISSING: Final = 1000
 """Images at the beginning of a segment that may be missing."""
-CONTAINERS: Final = "asf,avi,flv,gif,h264,hevc,ivf,m4v,matroska,webm,mov,mp4,mpeg,mpegts,mpegvideo,ogg"
+CONTAINERS: Final = (
+    "asf,avi,flv,gif,h264,hevc,ivf,m4v,matroska,webm,mov,mp4,mpeg,mpegts,mpegvideo,ogg,mxf,yuv4mpegpipe,dv,rm,nut,wtv"
+)
 """What is taken for a video, by its content. Playlists are not: they open other files, or the network."""
 BOXES: Final = frozenset(
     (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf", b"edts", b"dinf", b"mvex", b"udta")
 )
 """Of an MP4, those that hold boxes."""
 MORE_THAN_IT_HOLDS: Final = "it lists more frames than a file of its size can hold"
-IMAGE: Final = re.compile(r"image_(\d{5,})\.jpg")
 
 
 class UnreadableError(RunError):
     """A video of which nothing, or not what was asked for, can be read."""
+
+
+class Names(NamedTuple):
+    """What the images of a folder are called: `image_00001.jpg`, ..., or `000001.PNG`, ..."""
+
+    begin: str = "image_"
+    digits: int = 5
+    suffix: str = ".jpg"
+
+    def __call__(self, number: int) -> str:
+        """The name of one."""
+        return f"{self.begin}{number:0{self.digits}}{self.suffix}"
+
+
+NAMED: Final = Names()
 
 
 @dataclass(frozen=True)
@@ -75,11 +90,12 @@ class VideoInfo:
     """What a video is made of: frames of a file or a folder.
 
     Attributes:
-        path: the file, or a folder of `image_00001.jpg`, ...
+        path: the file, or a folder of images.
         first: the number of the first frame in the file; of a folder the number in the name of its first image.
         frames: how many there are.
         height: of the frames, in pixels.
         width: likewise.
+        names: what the images of a folder are called.
     """
 
     path: Path
@@ -87,6 +103,7 @@ class VideoInfo:
     frames: int
     height: int
     width: int
+    names: Names = NAMED
 
 
 def probe(video: Video) -> VideoInfo:
@@ -98,21 +115,19 @@ def probe(video: Video) -> VideoInfo:
     """
     path = video.path
     if path.is_dir():
-        try:
-            with files.enough_files():
-                names = os.listdir(path) if video.frames is None else []
-        except OSError as error:
-            raise UnreadableError(f"{path} cannot be read: {error.strerror}") from None
-        numbers = [int(found[1]) for name in names if (found := IMAGE.fullmatch(name))]
+        names, numbers = NAMED, list[int]()
+        if video.frames is None or not (path / names(video.frames[0])).exists():
+            names, numbers = _images(path)
         first, last = video.frames or (min(numbers, default=0), max(numbers, default=-1) + 1)
         if last <= first:
-            raise UnreadableError(f"{path} holds no images image_00001.jpg, ... to take")
+            wanted = "image_00001.jpg, ..., or other names that end in numbers, .jpg or .png"
+            raise UnreadableError(f"{path} holds no images to take: {wanted}; it has {content(path)}")
         if last - first > MOST_IMAGES:
             raise UnreadableError(f"{path} is said to hold {last - first:,} images; at most {MOST_IMAGES:,} are taken")
         for number in range(first, min(last, first + MOST_MISSING)):
             with contextlib.suppress(UnreadableError):
-                height, width, _ = _image(path, number).shape
-                return VideoInfo(path, first, last - first, height, width)
+                height, width, _ = _image(path / names(number)).shape
+                return VideoInfo(path, first, last - first, height, width, names)
         raise UnreadableError(
             f"{path}: none of the images {first} to {min(last, first + MOST_MISSING) - 1} can be read"
         )
@@ -138,7 +153,7 @@ def frames(info: VideoInfo, wanted: Collection[int], notes: list[str]) -> Iterat
     if info.path.is_dir():
         for number in sorted(set(wanted)):
             try:
-                yield number, _image(info.path, info.first + number, (info.height, info.width))
+                yield number, _image(info.path / info.names(info.first + number), (info.height, info.width))
             except UnreadableError as error:
                 notes.append(str(error))
         return
@@ -156,7 +171,7 @@ def frames(info: VideoInfo, wanted: Collection[int], notes: list[str]) -> Iterat
                 mark = count if stamps is None else frame.pts
                 if (number := marks.get(mark, -1)) > before:
                     found, before = True, number
-                    yield number - info.first, convert(frame, index.size)
+                    yield number - info.first, convert(frame, index.size, index.turn)
                 if mark is not None and mark >= last:
                     break
         if found or key is None:
@@ -168,18 +183,18 @@ def stream(video: Video, notes: list[str]) -> Iterator[Frames]:
     """The frames of a video from its beginning, decoded once, one in memory at a time: uint8 (H, W, 3) of one size.
 
     Args:
-        video: a file, a segment of it, or a folder of JPEGs.
+        video: a file, a segment of it, or a folder of images.
         notes: gets a line for each thing found damaged, and where the video is shorter than it says.
 
     Raises:
         UnreadableError, MissingError: as of `probe`.
     """
     if video.segment is None and not video.path.is_dir():
-        size, convert = None, _converter()
+        seen, convert = None, _converter()
         for frame in _decoded(video.path, None, notes):
-            size = size or _upright(frame)
-            yield convert(frame, size)
-        if size is None:
+            seen = seen or _upright(frame)
+            yield convert(frame, *seen)
+        if seen is None:
             raise UnreadableError(f"{video.path}: nothing in it can be decoded")
         return
     info, found = probe(video), 0
@@ -192,12 +207,34 @@ def stream(video: Video, notes: list[str]) -> Iterator[Frames]:
         notes.append(f"{info.frames - found} of {info.frames} frames cannot be decoded")
 
 
-def _image(folder: Path, number: int, size: tuple[int, int] | None = None) -> Frames:
-    path = folder / f"image_{number:05d}.jpg"
+def _images(folder: Path) -> tuple[Names, list[int]]:
+    """What the images of a folder are called, and their numbers; `image_` and `img_` go before others. Raises UnreadableError."""
+    try:
+        with files.enough_files():
+            listed = os.listdir(folder)
+    except OSError as error:
+        raise UnreadableError(f"{folder} cannot be read: {error.strerror}") from None
+    kinds: dict[tuple[str, str], list[str]] = {}
+    for found in filter(None, map(IMAGE.fullmatch, listed)):
+        kinds.setdefault((found[1], found[3]), []).append(found[2])
+    for begin in ("image_", "img_"):
+        kinds = {kind: of for kind, of in kinds.items() if kind[0] == begin} or kinds
+    if not kinds:
+        return NAMED, []
+    ((begin, suffix), texts), *others = kinds.items()
+    names, numbers = Names(begin, min(map(len, texts)), suffix), [int(text) for text in texts]
+    if others or sorted(f"{n:0{names.digits}}" for n in numbers) != sorted(texts):
+        raise UnreadableError(
+            f"{folder} holds images of several names, {content(folder)}; leave one series, of one suffix"
+        )
+    return names, numbers
+
+
+def _image(path: Path, size: tuple[int, int] | None = None) -> Frames:
     try:
         with open(files.open_regular(path), "rb") as file, warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file, formats=("JPEG",)) as image:
+            with Image.open(file, formats=("JPEG", "PNG")) as image:
                 if math.prod(image.size) > MOST_PIXELS:
                     raise ValueError(f"{image.size} pixels are more than the {MOST_PIXELS:,} that are taken")
                 colour = image.convert("RGB")
@@ -208,11 +245,20 @@ def _image(folder: Path, number: int, size: tuple[int, int] | None = None) -> Fr
     return np.array(colour)
 
 
+class _Turn(NamedTuple):
+    """How a frame is turned to be seen, in this order: one of eight orientations."""
+
+    transposed: bool = False
+    mirrored: bool = False  # left to right
+    flipped: bool = False  # top to bottom
+
+
 class _Index(NamedTuple):
     """What a pass over a file found."""
 
     times: npt.NDArray[np.float64]  # of each frame, in seconds from the first (N,)
-    size: tuple[int, int]  # (height, width) of the first frame
+    size: tuple[int, int]  # (height, width) of the first frame as it is to be seen
+    turn: _Turn  # of the first frame
     stamps: npt.NDArray[np.int64] | None  # of each frame (N,), ascending; None where they do not tell the frames apart
     keys: tuple[tuple[int, int], ...]  # (stamp, decoding stamp) from which decoding can begin, ascending
 
@@ -238,9 +284,13 @@ def _index(path: Path) -> _Index:
 def _indexed(path: Path) -> _Index:
     left = 2 * path.stat().st_size + 2**16  # what its packets may take: one that is listed often is read as often
     with _opened(path) as (container, video):
-        shown, keys, head = list[int | None](), list[tuple[int, int]](), list[tuple[int | None, int, int]]()
+        shown, keys, head = (
+            list[int | None](),
+            list[tuple[int, int]](),
+            list[tuple[int | None, tuple[int, int], _Turn]](),
+        )
         highest: int | None = None
-        coded, joined = True, False
+        coded, joined, alone = True, False, video.codec_context.pix_fmt != "pal8"
         codec = video.codec_context.name
         with contextlib.suppress(*_av()[1]):
             for packet in container.demux(video):
@@ -251,6 +301,8 @@ def _indexed(path: Path) -> _Index:
                         head += [(f.pts, *_upright(f)) for f in packet.decode()]
                 if not packet.size:
                     continue
+                # A palette or header that is sent once is lost to who begins after it.
+                alone = alone and not any(map(packet.has_sidedata, ("palette", "new_extradata")))
                 # VP8 marks frames that only serve to predict others
                 visible = not packet.is_discard and (codec != "vp8" or bytes(packet)[0] & 0x10 != 0)
                 stamp = packet.pts
@@ -270,18 +322,26 @@ def _indexed(path: Path) -> _Index:
     stamps = sorted(stamp for stamp in shown if stamp is not None)
     apart = len(stamps) == len(shown) == len(set(stamps))
     first = [stamp for stamp, *_ in head[:HEAD]]
-    if first and codec in ONE_EACH and coded and apart and not (guessed or joined) and first == stamps[: len(first)]:
+    if (
+        first
+        and codec in ONE_EACH
+        and coded
+        and apart
+        and alone
+        and not (guessed or joined)
+        and first == stamps[: len(first)]
+    ):
         ascending = np.array(stamps, np.int64)
-        return _Index((ascending - ascending[0]) * unit, head[0][1:], ascending, tuple(keys))
-    size, times = None, []
+        return _Index((ascending - ascending[0]) * unit, head[0][1], head[0][2], ascending, tuple(keys))
+    seen, times = None, []
     for frame in _decoded(path, None, []):
-        size = size or _upright(frame)
+        seen = seen or _upright(frame)
         times.append(frame.time)
-    if size is None:
+    if seen is None:
         raise UnreadableError(f"{path}: nothing in it can be decoded")
     if any(t is None for t in times) or (np.diff(np.array(times, float)) <= 0).any():
         times = [k / float(rate or 25) for k in range(len(times))]
-    return _Index(np.array(times) - times[0], size, None, ())
+    return _Index(np.array(times) - times[0], *seen, None, ())
 
 
 def _span(path: Path, times: npt.NDArray[np.float64], segment: tuple[float, float]) -> tuple[int, int]:
@@ -416,21 +476,39 @@ def _sought(container: Any, video: Any, key: tuple[int, int]) -> Iterator[Any]:
     raise _AstrayError
 
 
-def _upright(frame: Any) -> tuple[int, int]:
-    """(height, width) of a frame as it is to be seen: a camera that was held upright says so beside the pixels."""
-    size = frame.height, frame.width
-    return size[::-1] if frame.rotation % 180 == 90 else size
+def _turn(frame: Any, usual: _Turn) -> _Turn:
+    """How a frame says, beside its pixels, that it is turned to be seen; else `usual`.
+
+    Angles are taken to the next quarter.
+    """
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return usual
+    a, b, _, c, d = struct.unpack("=5i", bytes(matrix)[:20])
+    # Column x and row y are seen in column a x + c y and row b x + d y.
+    return _Turn(True, c < 0, b < 0) if abs(b) > abs(a) else _Turn(False, a < 0, d < 0)
 
 
-def _converter() -> Callable[[Any, tuple[int, int]], Frames]:
-    """A function of a frame, and of the size (H, W) to see it in, that gives its RGB (H, W, 3)."""
+def _upright(frame: Any) -> tuple[tuple[int, int], _Turn]:
+    """(height, width) of the first frame of a file as it is to be seen, and how it is turned for that."""
+    size, turn = (frame.height, frame.width), _turn(frame, _Turn())
+    return size[::-1] if turn.transposed else size, turn
+
+
+def _converter() -> Callable[[Any, tuple[int, int], _Turn], Frames]:
+    """A function of a frame, the size (H, W) to see it in, and the turn of the first frame, that gives RGB (H, W, 3).
+
+    H.264 may say once, at the first frame, how all are turned.
+    """
     reformatter = _av()[0].video.reformatter.VideoReformatter()  # keeps its tables from frame to frame
 
-    def convert(frame: Any, size: tuple[int, int]) -> Frames:
-        turns = round(frame.rotation / 90) % 4
-        height, width = size[::-1] if turns % 2 else size
+    def convert(frame: Any, size: tuple[int, int], usual: _Turn) -> Frames:
+        turn = _turn(frame, usual)
+        height, width = size[::-1] if turn.transposed else size
         other = {} if (height, width) == (frame.height, frame.width) else {"height": height, "width": width}
         pixels: Frames = reformatter.reformat(frame, format="rgb24", threads=1, **other).to_ndarray()
-        return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
+        if turn.transposed:
+            pixels = pixels.swapaxes(0, 1)
+        return np.ascontiguousarray(pixels[:: -1 if turn.flipped else 1, :: -1 if turn.mirrored else 1])
 
     return convert

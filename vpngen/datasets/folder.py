@@ -1,37 +1,82 @@
 """A folder of folders of videos: each is a class.
 
-There are no annotations. Files are <root>/train/<class>/... and <root>/val/<class>/... (or test), or <root>/<class>/..., which is
-all `train`, and of which `hold_out` puts a part aside. Folders without a video are no classes.
+There are no annotations. Files are <root>/train/<class>/... and <root>/val/<class>/... (or training, validation, test, however
+they are capitalized), or <root>/<class>/..., which is all `train`, and of which `hold_out` puts a part aside. What lies deeper in
+the folder of a class belongs to that; a folder of numbered images is a video. Folders without a video are no classes.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
-from vpngen.datasets.base import Layout, Listed, Video, class_folders, content, same_classes, video_files
+from vpngen.datasets.base import Layout, Listed, Video, content, folders, nfc, same_classes, some, videos_below
 from vpngen.errors import ArgumentError, ConflictError
+
+NAMES: Final[dict[str, list[tuple[str, ...]]]] = {
+    "train": [("train", "training")],
+    "val": [("val", "valid", "validate", "validation"), ("test", "testing")],
+}
+"""Subset -> what its folder may be called; those of the first group that is there."""
+
+
+def parts(root: Path) -> dict[str, Path]:
+    """Subset -> the folder that is called so, where there is one. Raises ConflictError where it could be several."""
+    there, found = folders(root), dict[str, Path]()
+    for subset, names in ((subset, names) for subset, groups in NAMES.items() for names in groups):
+        could_be = [root / name for name in there if name.lower() in names]
+        if len(could_be) > 1:  # logs of training are none
+            could_be = [p for p in could_be if any(videos for _, videos in classes_in(p).values())] or could_be[:1]
+        if could_be and subset not in found:
+            found[subset] = could_be[0]
+            if len({path.resolve() for path in could_be}) > 1:
+                either = " or ".join(map(str, could_be))
+                raise ConflictError(
+                    f"the videos of the subset {subset} could be in {either}; leave one of them in the folder"
+                )
+    return found
+
+
+def classes_in(top: Path) -> dict[str, tuple[str, list[str]]]:
+    """Name of a class -> that of its folder, and its videos, of all folders in a folder. Raises ConflictError."""
+    found: dict[str, tuple[str, list[str]]] = {}
+    for name in folders(top):
+        if (other := found.setdefault(nfc(name), (name, videos_below(top / name)))[0]) != name:
+            two = f"{other!r} and {name!r}"
+            raise ConflictError(f"{top} has two folders that are called alike, {two!a}; put their videos into one")
+    return found
 
 
 def read(root: Path, annotations: Path | None, subset: str, split: int) -> Listed:
-    """The videos of a subset; the classes are in the order of their names."""
+    """The videos of a subset; the classes are in the order of their names, and those of `train` where that is there."""
     if annotations is not None:
         raise ArgumentError("are not for the kind `folder`, whose folders say all", "annotations", str(annotations))
-    val = next((path for path in (root / "val", root / "test") if path.is_dir()), root / "val")
-    parts = {"train": root / "train", "val": val}
-    divided = {name: path for name, path in parts.items() if path.is_dir() and class_folders(path)}
-    top = divided.get(subset) if divided or subset != "train" else root
-    if top is None:
+    places = parts(root)
+    found = {name: classes_in(path) for name, path in places.items()}
+    found = {name: inside for name, inside in found.items() if any(videos for _, videos in inside.values())}
+    if not found and subset == "train":
+        places, found = {"train": root}, {"train": classes_in(root)}
+    if subset not in found:
         remedy = "if all of it is `train`, give `val_fraction`, the fraction of the training videos to hold out"
         raise ConflictError(f"{root} has no videos in folders of a folder `{subset}`; it has {content(root)}; {remedy}")
-    known = set().union(*map(class_folders, divided.values() or [root]))
-    if len(divided) == 2:
-        train, other = (class_folders(path, known) for path in divided.values())
-        same_classes(f"{parts['train']} and {parts['val']}", train, other, "in the first", "in the second")
-    classes = sorted(class_folders(top, known))
+    every = {name: videos for inside in found.values() for name, (_, videos) in inside.items() if videos}
+    lists = [f"{folder}/{file}" for folder, videos in found[subset].values() for file in videos]
+    if lists and all("/" in file for inside in found.values() for _, videos in inside.values() for file in videos):
+        what = f"all videos in {places[subset]} lie in folders of folders, such as {some(lists, 2)}, so it is open which are the classes"
+        raise ConflictError(
+            f"{what}; give as `root` the folder whose folders are the classes, or put videos right into those"
+        )
+    named = {part: {name for name in inside if name in every} for part, inside in found.items()}
+    first = named.get("train", named[subset])
+    if not named[subset] <= first or not named.get("val", first) <= first:
+        between = f"{places['train']} and {places['val']}"
+        same_classes(between, first, named["val"], "in the first", "in the second")
+    classes = sorted(first)
     return classes, [
-        Video(f"{name}/{file}", top / name / file, label, f"{name}/{file}")
+        Video(f"{name}/{file}", places[subset] / folder / file, label, f"{name}/{file}")
         for label, name in enumerate(classes)
-        for file in video_files(top / name)
+        for folder, videos in [found[subset].get(name, ("", []))]
+        for file in videos
     ]
 
 

@@ -14,7 +14,19 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from vpngen.datasets import base
-from vpngen.datasets.base import Layout, Listed, Video, content, folders, malformed, only, pair, same_classes, videos_in
+from vpngen.datasets.base import (
+    Layout,
+    Listed,
+    Video,
+    content,
+    folders,
+    malformed,
+    nfc,
+    only,
+    pair,
+    same_classes,
+    videos_in,
+)
 from vpngen.errors import ArgumentError, ConflictError
 
 NAMES: Final = {"train": ("train", "training"), "val": ("val", "validate", "validation", "valid")}
@@ -47,35 +59,38 @@ def read(root: Path, annotations: Path | None, subset: str, split: int) -> Liste
     else:
         rows = {name: _rows(path, name)[name] for name, path in tables.items()}
         train, val = ({row.label for row in rows.get(name, [])} for name in NAMES)
-        if train and val:
+        if train and not val <= train:
             same_classes(sources, train, val, "to train with", "to validate with")
     classes = sorted({row.label for part in rows.values() for row in part})
     labels = {name: i for i, name in enumerate(classes)}
-    forms = {name: {name} | ({name.replace(" ", "_")} - labels.keys()) for name in classes}
+    forms = {name: {nfc(name)} | ({nfc(name.replace(" ", "_"))} - set(map(nfc, classes))) for name in classes}
     known = set().union(*forms.values())
-    parts = [name for name in folders(root) if name not in known]  # "training dog" is a class
+    parts = [name for name in folders(root) if nfc(name) not in known]  # "training dog" is a class
     tops = {name: [root, *(root / p for p in parts if PARTS[name].search(p.lower()))] for name in NAMES}
-    there = {top: set(folders(top)) for part in tops.values() for top in part}
+    there = {top: {nfc(name): name for name in folders(top)} for part in tops.values() for top in part}
     strange = {
         name
         for top in tops[subset][1:] or [root]
-        for name in there[top] - known
-        if there[top] & known and name != "test" and not any(part.search(name.lower()) for part in PARTS.values())
+        for name in there[top].keys() - known
+        if there[top].keys() & known
+        and name != "test"
+        and not any(part.search(name.lower()) for part in PARTS.values())
     }
-    missing = {name for name in classes if not any(forms[name] & there[top] for top in tops[subset])}
+    missing = {name for name in classes if not any(forms[name] & there[top].keys() for top in tops[subset])}
     if strange and missing:
         # Copies with a class missing are common, and so are folders of something else; both at once is another set.
         same_classes(f"{sources} and {root}", missing, strange)
     look = functools.cache(videos_in)
     places = {
-        (part, name): [top / form for top in some for form in sorted(forms[name] & there[top])] + some[::-1]
+        (part, name): [top / there[top][form] for top in some for form in sorted(forms[name] & there[top].keys())]
+        + some[::-1]
         for part, some in tops.items()
         for name in classes
     }
 
     def file_of(part: str, row: Row) -> Path | None:
         tops, stems = places[part, row.label], dict.fromkeys(row[1:])
-        found = [top / name for top in tops for stem in stems for name in look(top, True).get(stem, ())]
+        found = [top / name for top in tops for stem in stems for name in look(top, True).get(nfc(stem), ())]
         return only(found, f"{row.label}/{row.stem}")
 
     videos, loose = {}, False

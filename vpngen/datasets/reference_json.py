@@ -1,4 +1,4 @@
-"""The JSON files of 3D-ResNets-PyTorch, whose videos are folders of JPEGs.
+"""The JSON files of 3D-ResNets-PyTorch, whose videos are folders of images.
 
 Files are <root>/<class>/<id>/image_00001.jpg, ..., or <root>/<video_path>/... where an entry has that. Of ActivityNet with `fps`
 entered they are <root>/v_<id>/..., and each segment is a video.
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vpngen.datasets.activitynet import NAMES, database, leaves
-from vpngen.datasets.base import Layout, Listed, Video, below, malformed, only, pair
+from vpngen.datasets.base import Layout, Listed, Video, below, located, malformed, only, pair
 from vpngen.errors import ConflictError
 
 
@@ -65,9 +65,9 @@ def _image_at(where: str, entry: Mapping[str, Any]) -> Callable[[Any], int]:
 
 def _folder(root: Path, name: str, entry: Mapping[str, Any], labels: Iterable[str], flat: bool) -> Path:
     if "video_path" in entry:
-        return root / str(entry["video_path"])
+        return located(root, str(entry["video_path"]))
     places = [] if flat else [root / f"v_{name}", root / name]
-    places += [root / label / name for label in dict.fromkeys(labels)]
+    places += [located(root, label, name) for label in dict.fromkeys(labels)]
     found = [place for place in places if place.is_dir()] if len(places) > 1 else []
     return only(found, name) or places[0]
 

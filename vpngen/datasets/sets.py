@@ -13,7 +13,7 @@ from typing import Any
 
 from vpngen import rng
 from vpngen.checks import SEEDS, integer, number, one_of
-from vpngen.datasets import LAYOUTS
+from vpngen.datasets import LAYOUTS, folder
 from vpngen.datasets.base import Video, VideoSet
 from vpngen.errors import ArgumentError, ConflictError
 from vpngen.units import count_text
@@ -58,6 +58,22 @@ def read_videos(
         gone = f"none of the {count_text(len(found.videos), 'video')} that {source} lists for {subset} is there"
         raise ConflictError(f"{gone}, not even {found.videos[0].path}; is `root` the folder of the videos?")
     return found
+
+
+def missing_videos(**sets: VideoSet) -> str | None:
+    """How many of the videos of some sets, by what they are called, are not there, and one of those; None for whole sets."""
+    listed: dict[Path, set[str]] = {}
+    found, example = [], None
+    for name, videos in sets.items():
+        count = 0
+        for path in (video.path for video in videos.videos):
+            if (folder := path.parent) not in listed:  # a list of a folder is had at once, where the disk is far away
+                listed[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+            if path.name not in listed[folder] and not os.path.exists(path):
+                count, example = count + 1, example or path
+        if count:
+            found.append(f"{count:,} of {len(videos.videos):,} to {name}")
+    return f"videos that are not there: {', '.join(found)}; the first is {example}" if found else None
 
 
 def hold_out(videos: VideoSet, val_fraction: float, seed: int) -> tuple[VideoSet, VideoSet]:
@@ -138,7 +154,7 @@ class DataConfig:
         if not self.val_fraction:
             test = read(subset="val")
             return train, test, test
-        plain = self.kind == "folder" and not any((self.root / name).is_dir() for name in ("val", "test"))
+        plain = self.kind == "folder" and "val" not in folder.parts(self.root)
         rest, held = hold_out(train, self.val_fraction, 0 if plain else seed)
         return rest, held, held if plain else read(subset="val")
 

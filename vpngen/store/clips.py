@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from vpngen.errors import RunError
+from vpngen.errors import RunError, quoted
 from vpngen.files import Folder
 from vpngen.generators import Pixels
 from vpngen.store.layout import Plan, Shard, read_spec, store_plan
@@ -72,7 +72,7 @@ class ClipReader:
                 i += len(part)
         except (OSError, ValueError) as error:
             where = f"{str(self.path / key)!r}, video {video} of the {self.split} split"
-            raise RunError(f"{where}: {error}; look at it with: vpngen verify {self.path}") from error
+            raise RunError(f"{where}: {error}; look at it with: vpngen verify {quoted(self.path)}") from error
 
     def _chunk(self, fd: int, entry: npt.NDArray[np.uint64]) -> Pixels:
         """The pixels of a chunk, until this thread asks for another: in memory that is used again, since new costs more."""

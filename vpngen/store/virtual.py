@@ -25,7 +25,7 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import LocalStore, MemoryStore
 
 from vpngen import backends
-from vpngen.errors import ArgumentError
+from vpngen.errors import ArgumentError, quoted
 from vpngen.files import Folder
 from vpngen.rendering import completed
 from vpngen.spec import Spec
@@ -253,7 +253,9 @@ class StoreFiles(LocalStore):
             return data
         except (OSError, DamageError) as error:
             what = error.strerror if isinstance(error, OSError) else error
-            raise DamageError(f"{str(self.root / key)!r}: {what}; look at it with: vpngen verify {self.root}") from None
+            raise DamageError(
+                f"{str(self.root / key)!r}: {what}; look at it with: vpngen verify {quoted(self.root)}"
+            ) from None
 
     def _of_shard(self, shard: Shard, byte_range: ByteRequest | None) -> bytes | None:
         """The bytes of a shard, or None where it is neither there nor recorded. Raises DamageError, OSError."""

@@ -87,7 +87,7 @@ def curves(
     """
     paths, target = given_paths("runs", runs), picture_file(out, PLOTS)
     paths = [path / "log.csv" if path.is_dir() or not path.suffix else path for path in paths]
-    names = titles_of("labels", labels, paths)
+    names = [*map(_plain, titles_of("labels", labels, paths))]
     logs = [_read_log(path) for path in paths]
     if metric is None and len(logs) == 1:
         with _canvas(target, 11.5, 3.4) as figure:
@@ -142,11 +142,7 @@ def _read_log(path: Path) -> Log:
         lines = read(path, MOST_LOG).decode().splitlines()
         if any(line.count(",") > MOST_COLUMNS for line in lines):
             raise ValueError("it has too many columns")
-        table = (
-            np.genfromtxt(lines, delimiter=",", names=True, ndmin=1)
-            if len(lines) > 1
-            else np.empty(0, [("epoch", float)])
-        )
+        table: Any = np.genfromtxt(lines, delimiter=",", names=True, ndmin=1) if len(lines) > 1 else np.empty(0)
     except (OSError, ValueError) as error:
         raise ArgumentError(f"{str(path)!r} is no log of a run: {error}; give its folder") from None
     log = {name: table[name] for name in table.dtype.names or () if not np.isnan(table[name]).all()}
@@ -215,7 +211,7 @@ def sweep(
             others = sorted({p.size[other] for p in mine if p.size})
             for value in others or [0]:
                 label = f"{name}, {value} {other}" if len(others) > 1 else name
-                _draw_line(axes, label, [p for p in mine if p.size.get(other, value) == value], x, metric)
+                _draw_line(axes, _plain(label), [p for p in mine if p.size.get(other, value) == value], x, metric)
         _legend(axes)
 
 
@@ -294,12 +290,17 @@ def confusion(evaluation: Files, out: Files) -> None:
         figure.colorbar(drawn, label="share of the videos of a class", shrink=0.8)
         axes.grid(visible=False)
         if count <= 60:
-            axes.set_xticks(range(count), found.classes, rotation=90)
-            axes.set_yticks(range(count), found.classes)
+            axes.set_xticks(range(count), map(_plain, found.classes), rotation=90)
+            axes.set_yticks(range(count), map(_plain, found.classes))
         axes.set(xlabel="predicted class", ylabel="class")
 
 
 # --- what the pictures share
+
+
+def _plain(name: str) -> str:
+    """A name as text: to matplotlib dollars begin mathematics, and an underscore at its beginning hides it."""
+    return name.replace("$", r"\$").replace("_", " _", name[:1] == "_")
 
 
 @contextlib.contextmanager

@@ -328,12 +328,8 @@ class _Run:
         if self.agreed(not all(bool(torch.isfinite(value).all()) for value in values)):  # statistics differ by rank
             raise self.diverged(f"weights are not finite any more at step {self.state.step}")
         states = ranks.gathered(random_state(self.device) if random is None else random)
-        content = {
-            "epoch": self.state.epoch,
-            "settings": self.settings,
-            "lr": self.recipe.lr,
-            "state": vars(self.state),
-        }
+        content: dict[str, Any] = {"epoch": self.state.epoch, "settings": self.settings, "lr": self.recipe.lr}
+        content["state"] = vars(self.state)
         modules: dict[str, Any] = {"state_dict": self.module, "optimizer": self.optimizer, "scheduler": self.plateau}
         content |= {name: None if module is None else module.state_dict() for name, module in modules.items()}
         content |= {"random": states, "stream": self.train.state_dict() if self.state.steps else None}
@@ -366,9 +362,7 @@ class _Run:
 
     def load_optimizer(self, state: Mapping[str, Any]) -> None:
         """Go on from the state of an optimizer: its numbers for each parameter, and its rate. Raises ValueError for another's."""
-        groups = [
-            {k: v for k, v in group.items() if k not in ("params", "lr")} for group in self.optimizer.param_groups
-        ]
+        groups = [{k: v for k, v in g.items() if k not in ("params", "lr")} for g in self.optimizer.param_groups]
         check([group["lr"] for group in state["param_groups"]], [(int, float)], "lr")
         self.optimizer.load_state_dict(dict(state))
         for group, own in zip(self.optimizer.param_groups, groups, strict=True):
@@ -435,6 +429,8 @@ class _Run:
                 self.state.trained = True
                 if stopped:
                     self.stop()
+                if not self.state.rows:  # the first validation may fail
+                    self.save()
             self.restore_random()
             self.end_epoch()
         ranks.share_buffers(self.module)

@@ -17,7 +17,7 @@ from torch import nn
 from vpngen import __version__, store
 from vpngen.checks import SEEDS, Shape, integer, one_of
 from vpngen.datasets import VideoLoader, VideoSet, WindowLoader
-from vpngen.datasets.sets import DataConfig
+from vpngen.datasets.sets import DataConfig, missing_videos
 from vpngen.errors import ArgumentError, ConflictError, MissingError, renamed
 from vpngen.files import parse_json, read, write_json
 from vpngen.models import read_weights
@@ -157,6 +157,8 @@ def finetune(
     """
     train_set, val_set, test_set = data.sets(integer("seed", seed, 0, SEEDS))
     with ranks.joined(runtime.device) as device:
+        if log and ranks.is_main() and (gone := missing_videos(train=train_set, validate=val_set, test=test_set)):
+            log(gone)
         batch, val_batch, shares = _batch_sizes(recipe, len(train_set.videos), len(val_set.videos))
         model, made = model_init.build(len(train_set.classes), seed, recipe.freeze, recipe.clip, device)
         workers, pinned = runtime.num_workers, device.type == "cuda"
