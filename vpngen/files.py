@@ -6,13 +6,14 @@ import contextlib
 import errno
 import json
 import os
+import re
 import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from vpngen.errors import MissingError
+from vpngen.errors import ArgumentError, MissingError
 
 MOST_BYTES: Final = 2**26
 """The largest list or table that is read whole."""
@@ -24,6 +25,23 @@ MOST_VALUES: Final = 2**23
 """Values in a JSON, each of which takes tens of bytes of memory."""
 
 
+def local(path: str | Path, argument: str = "path") -> Path:
+    """`path`, if it is one of this machine. A URL is none: s3://bucket/set.zarr, or s3:/bucket, which is what `Path` makes of it.
+
+    Raises:
+        ArgumentError: a URL; where there is a folder `s3:`, only one with two slashes.
+    """
+    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):(//?)", text := os.fspath(path))
+    if found is None or (len(found[2]) == 1 and os.path.exists(f"{found[1]}:")):
+        return Path(path)
+    rest = text[found.end() :].lstrip("/")
+    if found[1].lower() == "file":
+        remedy = f"give the path alone, '/{rest.removeprefix('localhost/')}'"
+    else:
+        remedy = "object stores and web addresses are not read or written; give a local folder, and copy or mount what is there"
+    raise ArgumentError(f"is a URL: {remedy}", argument, text if found[2] == "//" else text.replace(":/", "://", 1))
+
+
 @contextlib.contextmanager
 def replace(path: Path) -> Iterator[Path]:
     """A path to write to, which takes the place of `path` once it is written, and on the disk.
@@ -31,9 +49,10 @@ def replace(path: Path) -> Iterator[Path]:
     Whatever happens meanwhile, `path` holds what it held, or all of the new.
 
     Raises:
+        ArgumentError: `path` is a URL.
         MissingError: no space is left, or too little; what was there stays.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    local(path).parent.mkdir(parents=True, exist_ok=True)
     here = "".join(c for c in socket.gethostname() if c.isalnum() or c == "-")
     for left in path.parent.glob(f".{path.name}.{here}.*.partial"):  # by a process that was killed
         if not _alive(left.name.split(".")[-2]):

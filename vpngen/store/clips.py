@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vpngen.errors import RunError
-from vpngen.files import Folder
+from vpngen.files import Folder, local
 from vpngen.generators import Pixels
 from vpngen.store.layout import Plan, Shard, read_spec, store_plan
 from vpngen.store.packing import check_record, chunk_place, decode_chunk, read_index
@@ -28,7 +28,7 @@ class ClipReader:
     """
 
     def __init__(self, path: str | Path, split: str) -> None:
-        self.path, self.split = Path(path).absolute(), split
+        self.path, self.split = local(path, "store").absolute(), split
         self.spec, self.layout = read_spec(self.path)
         self._plan = store_plan(self.spec, self.layout)
         opened = functools.partial(_OpenShard, Folder(self.path), self._plan, split)

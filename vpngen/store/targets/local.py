@@ -62,7 +62,7 @@ class LocalTarget(Target):
             raise ArgumentError("is not valid UTF-8; Zarr stores need a path that is", "path", str(path)) from None
         if "\0" in str(path):
             raise ArgumentError("must not contain a zero byte", "path", str(path))
-        self.root = Path(os.path.realpath(path))
+        self.root = Path(os.path.realpath(files.local(path)))
         self.folder = Folder(self.root)
         self._claimed: dict[Shard, int] = {}
 
