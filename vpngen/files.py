@@ -163,6 +163,23 @@ def read(path: str | Path, most: int = MOST_BYTES, dir_fd: int | None = None, fl
     return data
 
 
+def read_at(fd: int, size: int, offset: int) -> bytes:
+    """`size` bytes from a place in an open file, fewer at its end. One call of the system gives 2 GiB at most. Raises OSError."""
+    pieces = []
+    while size > 0 and (piece := os.pread(fd, size, offset)):
+        pieces.append(piece)
+        size, offset = size - len(piece), offset + len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def read_into(fd: int, data: memoryview, offset: int) -> int:
+    """Fill `data` (bytes) likewise; gives how many there were. Raises OSError."""
+    done = 0
+    while done < len(data) and (got := os.preadv(fd, [data[done:]], offset + done)):
+        done += got
+    return done
+
+
 def parse_json(data: bytes | str) -> Any:
     """The value that a JSON text stands for.
 
