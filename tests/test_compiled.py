@@ -44,7 +44,8 @@ def test_all_that_a_kernel_is_compiled_from_is_in_the_key(module: types.ModuleTy
 
 
 @pytest.mark.parametrize(
-    "name", ["rng.py", "floats.py", "generators/perlin.py", "backends/simd.py", "generators/new.py"]
+    "name",
+    ["rng.py", "floats.py", "generators/perlin.py", "backends/simd.py", "backends/compiled.py", "generators/new.py"],
 )
 def test_the_key_changes_with_each_source(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(

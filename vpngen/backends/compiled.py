@@ -31,6 +31,7 @@ SOURCES: Final = (
     "generators/*.py",
     "backends/numba_*.py",
     "backends/simd.py",
+    "backends/compiled.py",
 )
 """What kernels are compiled from, below the folder of vpngen."""
 _UNUSABLE: dict[str, str] = {}

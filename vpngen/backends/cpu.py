@@ -4,7 +4,7 @@ Tasks are a few milliseconds or less and handed out in small runs from a shared 
 whatever mix of cheap and costly categories a batch holds. No numba threading layer is used: it would be unsafe in forked
 loader workers and in several Python threads at once.
 
-The kernels of a generator are the module `numba_<generator>`. It holds:
+The kernels of a generator are the module `numba_<generator>`, compiled by `vpngen.backends.compiled.kernel`. It holds:
 
     BLOCK       frames of a task, at most
     DIVISIBLE   whether smaller tasks are worth their while: not where all of them begin with the same work
