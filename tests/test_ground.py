@@ -20,6 +20,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+import vpngen
 from vpngen import checks, files
 from vpngen.checks import Shape
 from vpngen.cli.base import field_options
@@ -139,6 +140,44 @@ def test_what_a_killed_writer_left_is_removed_and_a_living_one_is_left_alone(tmp
     partial.symlink_to(living)
     files.write(path, b"z")
     assert path.read_bytes() == b"z" and not living.read_bytes() and not path.is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("url", "remedy"),
+    [
+        ("s3://bucket/x.zarr", "local folder"),
+        ("gs://b/x.zarr", "local folder"),
+        ("https://host/x.zarr", "local folder"),
+        ("abfss://b/x", "local folder"),
+        ("file:///data/x.zarr", "'/data/x.zarr'"),
+        ("FILE://localhost/data/x.zarr", "'/data/x.zarr'"),
+    ],
+)
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_url_is_no_folder(
+    url: str, remedy: str, kind: Callable[[str], str | Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    spec = vpngen.perlin(categories=1, instances=1)
+    for use in (
+        lambda: vpngen.open(kind(url)),
+        lambda: vpngen.verify(kind(url)),
+        lambda: vpngen.write(spec, kind(url)),
+        lambda: vpngen.store.ClipReader(kind(url), "train"),
+        lambda: vpngen.store.is_complete(kind(url)),
+        lambda: files.write(Path(url), b""),
+    ):
+        with pytest.raises(vpngen.ArgumentError, match=rf"{url.partition(':')[0]}://.*is a URL: .*{remedy}"):
+            use()
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_colon_in_a_name_makes_no_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    files.write(Path("./run:1/a:b"), b"1")
+    os.mkdir("s3:")
+    files.write(Path("s3:/c"), b"2")
+    assert [files.read(p) for p in ("run:1/a:b", "s3:/c")] == [b"1", b"2"]
 
 
 def test_too_few_open_files_are_no_damage(tmp_path: Path) -> None:

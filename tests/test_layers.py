@@ -30,7 +30,7 @@ LAYERS = [
 ]
 """Modules and subpackages of vpngen, lowest first. One may import from lower layers, and from itself if it is a subpackage."""
 
-_NUMBA = ("vpngen.backends.cpu", "vpngen.backends.simd", "vpngen.backends.numba_*")
+_NUMBA = ("vpngen.backends.compiled", "vpngen.backends.cpu", "vpngen.backends.simd", "vpngen.backends.numba_*")
 HOMES = {
     "cupy": ("vpngen.backends.cuda",),
     "llvmlite": _NUMBA,

@@ -695,6 +695,51 @@ def test_accelerate_leaves_the_loader_as_it_is() -> None:
     assert accelerate.Accelerator(cpu=True).prepare(loader) is loader
 
 
+WHOLE_BATCHES = r"`batch_size` of a DataLoader must be None.*vpngen.loader"
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("options", [{}, {"batch_size": 4}, {"batch_size": 2, "drop_last": True}])
+def test_batches_of_batches_are_an_error(options: dict[str, Any], workers: int) -> None:
+    with pytest.raises(ArgumentError, match=WHOLE_BATCHES):
+        next(iter(DataLoader(stream(), num_workers=workers, **options)))
+
+
+def test_batches_that_are_taken_one_by_one_are_right() -> None:
+    one_by_one: Any = DataLoader(stream(), batch_size=1, collate_fn=lambda batches: batches[0])
+    assert seen(one_by_one) == seen(stream())
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("method", [None, "fork", "spawn"])
+@pytest.mark.parametrize("dispatch", [True, False])
+def test_what_is_shared_among_ranks_is_not_shared_again(
+    dispatch: bool, method: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Accelerate does it on two ranks: one takes batches for all, or each takes every second of its own."""
+    from accelerate import data_loader
+
+    def prepared(**ranks: int) -> Any:
+        workers = {} if method is None else {"num_workers": 1, "multiprocessing_context": method}
+        if dispatch:
+            return data_loader.DataLoaderDispatcher(stream(**ranks), batch_size=None, **workers)
+        shard: Any = data_loader.IterableDatasetShard(stream(**ranks), batch_size=1, num_processes=2)
+        return DataLoader(shard, batch_size=None, **workers)
+
+    with pytest.raises(ArgumentError, match=r"shared among 2 ranks already.*vpngen.loader"):
+        list(prepared(rank=0, world_size=2))
+    if method != "spawn":
+        assert len(list(prepared(rank=0, world_size=1))) > 1
+
+
+def test_the_channels_of_grey_are_three_once_they_are_cloned() -> None:
+    clips = next(iter(stream(dtype="float32")))[0]
+    grey, own = clips[:, 1].clone(), clips.clone()
+    own[:, 0] += 1
+    assert torch.equal(own[:, 1], grey) and not torch.equal(own[:, 0], grey)
+    assert "in all; `clone()`" in str(vpngen.ClipStream.__doc__)
+
+
 # --- nothing leaks
 
 

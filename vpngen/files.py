@@ -6,13 +6,14 @@ import contextlib
 import errno
 import json
 import os
+import re
 import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from vpngen.errors import MissingError
+from vpngen.errors import ArgumentError, MissingError
 
 MOST_BYTES: Final = 2**26
 """The largest list or table that is read whole."""
@@ -24,6 +25,23 @@ MOST_VALUES: Final = 2**23
 """Values in a JSON, each of which takes tens of bytes of memory."""
 
 
+def local(path: str | Path, argument: str = "path") -> Path:
+    """`path`, if it is one of this machine. A URL is none: s3://bucket/set.zarr, or s3:/bucket, which is what `Path` makes of it.
+
+    Raises:
+        ArgumentError: a URL; where there is a folder `s3:`, only one with two slashes.
+    """
+    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):(//?)", text := os.fspath(path))
+    if found is None or (len(found[2]) == 1 and os.path.exists(f"{found[1]}:")):
+        return Path(path)
+    rest = text[found.end() :].lstrip("/")
+    if found[1].lower() == "file":
+        remedy = f"give the path alone, '/{rest.removeprefix('localhost/')}'"
+    else:
+        remedy = "object stores and web addresses are not read or written; give a local folder, and copy or mount what is there"
+    raise ArgumentError(f"is a URL: {remedy}", argument, text if found[2] == "//" else text.replace(":/", "://", 1))
+
+
 @contextlib.contextmanager
 def replace(path: Path) -> Iterator[Path]:
     """A path to write to, which takes the place of `path` once it is written, and on the disk.
@@ -31,9 +49,10 @@ def replace(path: Path) -> Iterator[Path]:
     Whatever happens meanwhile, `path` holds what it held, or all of the new.
 
     Raises:
+        ArgumentError: `path` is a URL.
         MissingError: no space is left, or too little; what was there stays.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    local(path).parent.mkdir(parents=True, exist_ok=True)
     here = "".join(c for c in socket.gethostname() if c.isalnum() or c == "-")
     for left in path.parent.glob(f".{path.name}.{here}.*.partial"):  # by a process that was killed
         if not _alive(left.name.split(".")[-2]):
@@ -142,6 +161,23 @@ def read(path: str | Path, most: int = MOST_BYTES, dir_fd: int | None = None, fl
     if max(size, len(data)) > most:
         raise OSError(errno.EFBIG, f"Larger than the {most:,} bytes that such a file may have", str(path))
     return data
+
+
+def read_at(fd: int, size: int, offset: int) -> bytes:
+    """`size` bytes from a place in an open file, fewer at its end. One call of the system gives 2 GiB at most. Raises OSError."""
+    pieces = []
+    while size > 0 and (piece := os.pread(fd, size, offset)):
+        pieces.append(piece)
+        size, offset = size - len(piece), offset + len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def read_into(fd: int, data: memoryview, offset: int) -> int:
+    """Fill `data` (bytes) likewise; gives how many there were. Raises OSError."""
+    done = 0
+    while done < len(data) and (got := os.preadv(fd, [data[done:]], offset + done)):
+        done += got
+    return done
 
 
 def parse_json(data: bytes | str) -> Any:

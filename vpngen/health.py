@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import os
 import platform
 import shutil
 import subprocess
@@ -123,13 +122,18 @@ def _backends() -> Iterator[Finding]:
 
 
 def _kernel_cache() -> Finding:
+    """Asked after `_backends`, which has used it."""
     try:
         kernels = backends.kernels("numba", kinds()[0].name)
-    except MissingError:
-        return Finding("kernel cache", "none", False, "pip install numba")
-    folder = kernels.run.stats.cache_path or ""
-    good = bool(folder) and os.access(folder, os.W_OK)
-    return Finding("kernel cache", str(folder) or "none", good, "set NUMBA_CACHE_DIR to a folder that can be written")
+    except MissingError as error:
+        return Finding("kernel cache", "none", False, str(error))
+    from vpngen.backends.compiled import cache_state
+
+    folder, problem = cache_state(kernels.run)
+    remedy = (
+        f"{problem}; kernels are compiled anew in each process: set NUMBA_CACHE_DIR to a folder with 64 MB to write in"
+    )
+    return Finding("kernel cache", folder or "none", not problem, remedy)
 
 
 def _ffmpeg() -> Finding:

@@ -362,7 +362,7 @@ def check(path: str | os.PathLike[str], fps: float = 25) -> Path:
     Raises:
         ArgumentError: an unknown suffix, a folder that is missing or closed to writing, `fps` out of range.
     """
-    name, path = os.fspath(path), Path(path)
+    name, path = os.fspath(path), files.local(os.fspath(path))
     suffix = path.suffix.lower()
     if suffix not in FORMATS or name.endswith(os.sep):
         what = "names a folder; it " if suffix in FORMATS else ""

@@ -4,7 +4,7 @@ Tasks are a few milliseconds or less and handed out in small runs from a shared 
 whatever mix of cheap and costly categories a batch holds. No numba threading layer is used: it would be unsafe in forked
 loader workers and in several Python threads at once.
 
-The kernels of a generator are the module `numba_<generator>`. It holds:
+The kernels of a generator are the module `numba_<generator>`, compiled by `vpngen.backends.compiled.kernel`. It holds:
 
     BLOCK       frames of a task, at most
     DIVISIBLE   whether smaller tasks are worth their while: not where all of them begin with the same work
@@ -26,12 +26,15 @@ from typing import Any, ClassVar
 import numpy as np
 from llvmlite import binding
 
+from vpngen.backends import compiled  # noqa: F401  # which says where nothing can be compiled
 from vpngen.backends.base import WHOLE, Backend, Windows, kernels
 from vpngen.floats import F32
 from vpngen.generators import Params, Pixels, Shape
 from vpngen.units import usable_cpus
 
 GRABS_A_THREAD = 8
+MOST_AT_ONCE = 64
+"""Tasks of one call of a kernel, during which no signal is heard: tenths of a second."""
 
 
 def processor() -> tuple[str, bool]:
@@ -71,17 +74,24 @@ class Numba(Backend):
 
 
 def _share(work: Callable[[int, int], None], tasks: int, threads: int) -> None:
-    """work(first, last) for runs of `tasks`, by up to so many threads."""
+    """work(first, last) for runs of `tasks`, by up to so many threads. An error or a signal ends it after the runs at hand."""
     threads = min(threads, tasks)
-    if threads <= 1:
-        work(0, tasks)
-        return
-    grab = max(1, tasks // (threads * GRABS_A_THREAD))
+    grab = min(max(1, tasks // (max(threads, 1) * GRABS_A_THREAD)), MOST_AT_ONCE) if threads > 1 else MOST_AT_ONCE
     starts = iter(range(0, tasks, grab))  # one for all threads: the interpreter lock makes its steps atomic
+    stopped = False
 
     def loop(_: int) -> None:
         for start in starts:
+            if stopped:
+                return
             work(start, min(start + grab, tasks))
 
+    if threads <= 1:
+        loop(0)
+        return
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(loop, range(threads)))
+        try:
+            list(pool.map(loop, range(threads)))
+        except BaseException:
+            stopped = True
+            raise

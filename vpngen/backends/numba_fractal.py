@@ -7,19 +7,15 @@ to the first, so that each simply writes over what comes later. Then every frame
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from vpngen import rng
 from vpngen.backends import simd
+from vpngen.backends.compiled import kernel
 from vpngen.backends.numba_perlin import aligned, philox, put_row
 from vpngen.backends.simd import LANES, iadd, iand, iless, imul_low, isplat, isub, splat, vfma, vless, vselect, vstore
 from vpngen.generators import Params, fractal
-
-_OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
 
 f32, i64, u8, u32 = np.float32, np.int64, np.uint8, np.uint32
 BLOCK = 254
@@ -35,12 +31,12 @@ SPREAD = np.array([sum(0xFF << 8 * b for b in range(3) if m >> b & 1) for m in r
 """The bytes of three pixels whose bits are set."""
 
 
-@njit(**_OPTIONS)
+@kernel
 def within(values):  # type: ignore[no-untyped-def]
     return iand(vless(values, splat(BOUND)), vless(splat(-BOUND), values))
 
 
-@njit(**_OPTIONS)
+@kernel
 def orbit(row, xs, ys, ends, impatient):  # type: ignore[no-untyped-def]
     """Points into xs and ys, at [(chunk // 16 * CHUNK + i) * 16 + chunk % 16]; the least and greatest x and y into `ends`.
 
@@ -106,13 +102,13 @@ def orbit(row, xs, ys, ends, impatient):  # type: ignore[no-untyped-def]
     return left
 
 
-@njit(**_OPTIONS)
+@kernel
 def scale(low, high, pad, size):  # type: ignore[no-untyped-def]
     extent = high - low
     return f32(size - 2 * pad) / extent if extent > LEAST_EXTENT else f32(0)
 
 
-@njit(**_OPTIONS)
+@kernel
 def place(row, xs, ys, ends, places):  # type: ignore[no-untyped-def]
     """X | Y << 16 of every point, after the flips."""
     n = len(xs)
@@ -131,7 +127,7 @@ def place(row, xs, ys, ends, places):  # type: ignore[no-untyped-def]
         vstore(places, i, iadd(x, imul_low(y, half)))
 
 
-@njit(**_OPTIONS)
+@kernel
 def patches(row, masks):  # type: ignore[no-untyped-def]
     """The 9 bits of the patch of every point."""
     points = i64(row.frames) * i64(row.points_per_frame)
@@ -148,7 +144,7 @@ def patches(row, masks):  # type: ignore[no-untyped-def]
                 vstore(masks, at + LANES, iadd(one, simd.ishr(imul_low(simd.ishr(word, shift), most), shift)))
 
 
-@njit(**_OPTIONS)
+@kernel
 def draw(row, places, masks, hits, x0, y0, width, height, frame, value):  # type: ignore[no-untyped-def]
     """The points of a frame into `hits`, the window with its margin: `value` at each pixel that they draw."""
     stride, frames = width + 2 * MARGIN, u32(value * 0x010101)
@@ -169,7 +165,7 @@ def draw(row, places, masks, hits, x0, y0, width, height, frame, value):  # type
             hits[corner + stride + 1] = u8(value)
 
 
-@njit(**_OPTIONS)
+@kernel
 def compact(hits, width, height, flip):  # type: ignore[no-untyped-def]
     """The window without its margin, at the front of `hits`, mirrored if `flip`."""
     for y in range(height):
@@ -182,7 +178,7 @@ def compact(hits, width, height, flip):  # type: ignore[no-untyped-def]
                 hits[target + x], hits[other] = hits[other], hits[target + x]
 
 
-@njit(**_OPTIONS)
+@kernel
 def longest(rows):  # type: ignore[no-untyped-def]
     """Places for the points of the longest orbit, in whole groups of chunks."""
     most = i64(0)
@@ -191,7 +187,7 @@ def longest(rows):  # type: ignore[no-untyped-def]
     return (most + CHUNK * LANES - 1) // (CHUNK * LANES) * (CHUNK * LANES)
 
 
-@njit(**_OPTIONS)
+@kernel
 def render(rows, windows, out, extent, size, first_task, last_task):  # type: ignore[no-untyped-def]
     """See `vpngen.backends.cpu`."""
     frames, height, width = extent
@@ -252,7 +248,7 @@ def render(rows, windows, out, extent, size, first_task, last_task):  # type: ig
                 at += width
 
 
-@njit(**_OPTIONS)
+@kernel
 def _fill(rows, found, enough):  # type: ignore[no-untyped-def]
     most = longest(rows)
     xs, ys = aligned(most), aligned(most)

@@ -11,14 +11,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from vpngen import floats, rng
 from vpngen.backends import simd
+from vpngen.backends.compiled import kernel
 from vpngen.backends.simd import LANES, iand, isplat, ixor, splat, spread, vfma, vload, vmul, vselect, vstore, vsub
 from vpngen.generators import Params, perlin
-
-_OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
 
 f32, i64, u32 = np.float32, np.int64, np.uint32
 BLOCK = 48
@@ -40,7 +38,7 @@ S0, S1, S2, S3 = floats.SIN
 C0, C1, C2, C3, C4 = floats.COS
 
 
-@njit(**_OPTIONS)
+@kernel
 def philox(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
     """See `vpngen.rng.philox4x32`; the counter in lanes, the key in numbers."""
     m0, m1 = isplat(M0), isplat(M1)
@@ -52,24 +50,24 @@ def philox(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
     return c0, c1, c2, c3
 
 
-@njit(**_OPTIONS)
+@kernel
 def lerp(a, b, s):  # type: ignore[no-untyped-def]
     return vfma(s, vsub(b, a), a)
 
 
-@njit(**_OPTIONS)
+@kernel
 def fraction(phase, i, size):  # type: ignore[no-untyped-def]
     return (f32(i % size) + phase) / f32(size)
 
 
-@njit(**_OPTIONS)
+@kernel
 def fade(kind, f):  # type: ignore[no-untyped-def]
     if kind == LINEAR:
         return f
     return f * f * f * simd.fma(f, simd.fma(f, f32(6), f32(-15)), f32(10))
 
 
-@njit(**_OPTIONS)
+@kernel
 def sine_cosine(angle):  # type: ignore[no-untyped-def]
     f = vmul(vsub(simd.vfloat(iand(angle, isplat(u32(16383)))), splat(f32(8192))), splat(f32(1 / 16384)))
     z = vmul(f, f)
@@ -80,7 +78,7 @@ def sine_cosine(angle):  # type: ignore[no-untyped-def]
     return vselect(half, simd.vneg(s), s), vselect(half, simd.vneg(c), c)
 
 
-@njit(**_OPTIONS)
+@kernel
 def gradients(row, k, group, groups, q, r, words, line, stride):  # type: ignore[no-untyped-def]
     """gx, gy, gt of 4 * groups lattice columns from 4 * group on, into line[0:], line[stride:], line[2 * stride:]."""
     lattice, k0, k1, sphere = isplat(u32(LATTICE | k)), row.key[0], row.key[1], row.gradients == SPHERE
@@ -102,7 +100,7 @@ def gradients(row, k, group, groups, q, r, words, line, stride):  # type: ignore
         vstore(line, 2 * stride + i, cos_phi)
 
 
-@njit(**_OPTIONS)
+@kernel
 def aligned(n):  # type: ignore[no-untyped-def]
     """Scratch that starts on a cache line: unaligned, the frame stage measured up to 1.5 times as long."""
     raw = np.empty(n + LANES, np.float32)
@@ -110,7 +108,7 @@ def aligned(n):  # type: ignore[no-untyped-def]
     return raw[skip : skip + n]
 
 
-@njit(**_OPTIONS)
+@kernel
 def along_y(lines, low, high, stride, columns, fy, v, coefficients):  # type: ignore[no-untyped-def]
     """A, B, C of a row of pixels for each lattice column, then A1 - A0, B1 - A1 - B0, C1 - C0 for each cell.
 
@@ -136,7 +134,7 @@ def along_y(lines, low, high, stride, columns, fy, v, coefficients):  # type: ig
 def _cells_along_x(load, cells):  # type: ignore[no-untyped-def]
     """A variant of along_x for cells that fit into the lanes: `cells` at a time, whose coefficients `load` spreads."""
 
-    @njit(**_OPTIONS)
+    @kernel
     def along(coefficients, stride, c, at, end, sx, table, out, with_q, q_at):  # type: ignore[no-untyped-def]
         fx, u = vload(table, 0), vload(table, len(table) // 2)
         while at < end:
@@ -161,7 +159,7 @@ _cells_8 = _cells_along_x(simd.vload_cells(8), LANES // 8)
 _cells_n = _cells_along_x(spread, 1)
 
 
-@njit(**_OPTIONS)
+@kernel
 def along_x(coefficients, stride, first, x0, width, sx, table, out, with_q, q_at):  # type: ignore[no-untyped-def]
     """P, and Q where it is wanted, of `width` pixels from x0 on; `first` is the lattice column of coefficients[0].
 
@@ -202,7 +200,7 @@ def along_x(coefficients, stride, first, x0, width, sx, table, out, with_q, q_at
             c, at = c + 1, at + sx
 
 
-@njit(**_OPTIONS)
+@kernel
 def along_t(n, planes, starts, weights, first, bias, out, at, width):  # type: ignore[no-untyped-def]
     """One row of one frame: bias plus the weighted sum of n rows of planes, as bytes; `width` a multiple of 16.
 
@@ -229,7 +227,7 @@ def along_t(n, planes, starts, weights, first, bias, out, at, width):  # type: i
             simd.vstore_bytes(out, at + x, total)
 
 
-@njit(**_OPTIONS)
+@kernel
 def along_t_mirrored(n, planes, starts, weights, first, bias, out, at, width):  # type: ignore[no-untyped-def]
     """The same row from right to left. Returns whether there is code for n rows; else nothing is written."""
     if n == 12:
@@ -252,7 +250,7 @@ def along_t_mirrored(n, planes, starts, weights, first, bias, out, at, width):  
 _copy, _mirror = simd.vcopy_bytes(False), simd.vcopy_bytes(True)
 
 
-@njit(**_OPTIONS)
+@kernel
 def put_row(row, out, at, width, flip):  # type: ignore[no-untyped-def]
     """The first `width` bytes of a row to out[at:], mirrored if `flip`; the last 16 lanes overlap those before."""
     if width < LANES:
@@ -269,7 +267,7 @@ def put_row(row, out, at, width, flip):  # type: ignore[no-untyped-def]
         x += LANES
 
 
-@njit(**_OPTIONS)
+@kernel
 def extremes_along_t(n, planes, starts, weights, first, low, high, width):  # type: ignore[no-untyped-def]
     """The least and greatest value of one row of one frame, folded into `low` and `high`."""
     for x in range(width):
@@ -280,7 +278,7 @@ def extremes_along_t(n, planes, starts, weights, first, low, high, width):  # ty
     return low, high
 
 
-@njit(**_OPTIONS)
+@kernel
 def run(rows, windows, out, extent, extremes, size, first_task, last_task):  # type: ignore[no-untyped-def]
     """Tasks [first_task, last_task) of a batch; where `out` is empty, `extremes` takes the least and greatest value of each."""
     frames, height, width = extent

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import os
+import resource
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -12,13 +14,15 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from vpngen.errors import RunError, quoted
-from vpngen.files import Folder
+from vpngen.errors import MissingError, RunError, quoted
+from vpngen.files import Folder, local, read_into
 from vpngen.generators import Pixels
 from vpngen.store.layout import Plan, Shard, read_spec, store_plan
 from vpngen.store.packing import check_record, chunk_place, decode_chunk, read_index
 
 OPEN_SHARDS: Final = 128
+"""Shards that a reader holds open, at most; fewer where they would be more than an eighth of the files that a process may open."""
+_READERS: weakref.WeakSet[ClipReader] = weakref.WeakSet()
 
 
 class ClipReader:
@@ -28,12 +32,15 @@ class ClipReader:
     """
 
     def __init__(self, path: str | Path, split: str) -> None:
-        self.path, self.split = Path(path).absolute(), split
+        self.path, self.split = local(path, "store").absolute(), split
         self.spec, self.layout = read_spec(self.path)
         self._plan = store_plan(self.spec, self.layout)
         opened = functools.partial(_OpenShard, Folder(self.path), self._plan, split)
-        self._shard = functools.lru_cache(OPEN_SHARDS)(opened)
+        may = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        few = OPEN_SHARDS if may == resource.RLIM_INFINITY else max(may // 8, 1)
+        self._shard = functools.lru_cache(min(few, OPEN_SHARDS))(opened)
         self._mine = threading.local()
+        _READERS.add(self)
 
     def __reduce__(self) -> tuple[type[ClipReader], tuple[Path, str]]:
         return ClipReader, (self.path, self.split)
@@ -44,6 +51,7 @@ class ClipReader:
         """Fill `out` (N, T, Y, X) with packed windows (N, 5) of the videos `indices` (N,), as `Backend.render` does.
 
         Raises:
+            MissingError: this process may open too few files.
             RunError: a shard is damaged or cannot be read.
         """
         if threads == 1 or len(indices) == 1:
@@ -61,7 +69,14 @@ class ClipReader:
         number, at = divmod(video, self.layout.shard_videos)
         key = Shard(self.split, number, 0, 0).key
         try:
-            shard = self._shard(number)
+            try:
+                shard = self._shard(number)
+            except (
+                MissingError
+            ):  # too many open files: those of all readers are closed, and opened again when they are read
+                for reader in list(_READERS):
+                    reader._shard.cache_clear()
+                shard = self._shard(number)
             i = 0
             while i < len(out):
                 chunk, t = divmod(t0 + i * step, chunk_frames)
@@ -81,7 +96,7 @@ class ClipReader:
         if getattr(mine, "packed", None) is None or len(mine.packed) < size:
             mine.packed, mine.pixels = np.empty(size, np.uint8), np.empty(self._plan.chunk_bytes, np.uint8)
         packed = memoryview(mine.packed)[:size]
-        if os.preadv(fd, [packed], offset) != size:
+        if read_into(fd, packed, offset) != size:
             raise ValueError("the chunk is cut short")
         return decode_chunk(packed, self.layout.codec, self._plan.chunk_bytes, mine.pixels)
 

@@ -31,7 +31,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
 
 from vpngen.checks import MAX_SIDE, integer, is_integer, one_of
 from vpngen.errors import ArgumentError, ConflictError
-from vpngen.files import Folder, parse_json
+from vpngen.files import Folder, local, parse_json
 from vpngen.generators import Parameter
 from vpngen.spec import Spec
 from vpngen.store.formula import CRC_BYTES, FormulaCodec, crc32c, params_bytes
@@ -472,10 +472,10 @@ def read_spec(path: str | Path) -> tuple[Spec, Layout]:
     """The spec and layout of the store at `path`.
 
     Raises:
-        ArgumentError: there is nothing at `path`.
+        ArgumentError: there is nothing at `path`, or it is a URL.
         ConflictError: what is there is no store of ours, a damaged one, or one of a newer format version.
     """
-    root = Path(path)
+    root = local(path, "store")
     if not root.exists():
         raise ArgumentError(f"there is nothing at {str(root)!r}")
     damaged = f"{str(root / 'zarr.json')!r} is damaged"

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from numcodecs import zstd
 
 from vpngen.backends import Backend
-from vpngen.files import Folder
+from vpngen.files import Folder, read_at
 from vpngen.generators import Params, Pixels
 from vpngen.rendering import completed, videos
 from vpngen.store.formula import CRC_BYTES, DamageError, crc32c, decode_params, encode_params, params_bytes
@@ -229,7 +229,7 @@ def read_index(fd: int, plan: Plan) -> tuple[npt.NDArray[np.uint64], bytes]:
     size = os.fstat(fd).st_size
     if size < length:
         raise DamageError(f"the file has {size} bytes, fewer than its index")
-    data = os.pread(fd, length, size - length)
+    data = read_at(fd, length, size - length)
     if crc32c(data[:-CRC_BYTES]) != data[-CRC_BYTES:]:
         raise DamageError("the index is damaged")
     index = np.frombuffer(data[:-CRC_BYTES], "<u8").reshape(plan.index_shape)
@@ -243,7 +243,7 @@ def read_index(fd: int, plan: Plan) -> tuple[npt.NDArray[np.uint64], bytes]:
 def read_chunk(fd: int, entry: npt.NDArray[np.uint64], most: int) -> bytes:
     """A stored chunk with its checksum, see `chunk_place`."""
     offset, size = chunk_place(fd, entry, most)
-    return os.pread(fd, size, offset)
+    return read_at(fd, size, offset)
 
 
 def chunk_place(fd: int, entry: npt.NDArray[np.uint64], most: int) -> tuple[int, int]:

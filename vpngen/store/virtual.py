@@ -26,7 +26,7 @@ from zarr.storage import LocalStore, MemoryStore
 
 from vpngen import backends
 from vpngen.errors import ArgumentError, quoted
-from vpngen.files import Folder
+from vpngen.files import Folder, read_at
 from vpngen.rendering import completed
 from vpngen.spec import Spec
 from vpngen.store.formula import BACKEND, CRC_BYTES, DamageError, encode_params
@@ -277,7 +277,7 @@ class StoreFiles(LocalStore):
                 first = max(0, size - byte_range.suffix)
             if last - first > self._plan.most_shard:
                 raise DamageError(f"the file has {size:,} bytes, and such a shard {self._plan.most_shard:,} at most")
-            return os.pread(fd, max(0, last - first), first)
+            return read_at(fd, last - first, first)
         finally:
             os.close(fd)
 
@@ -296,7 +296,7 @@ def _check_shard(folder: Folder, plan: Plan, shard: Shard, size: int) -> None:
         for entry in index[: shard.count].reshape(-1, 2):
             offset, length = chunk_place(fd, entry, plan.most_chunk)
             if plan.layout.codec == "zstd":
-                claimed = zstd_content(os.pread(fd, min(length, ZSTD_HEADER), offset))
+                claimed = zstd_content(read_at(fd, min(length, ZSTD_HEADER), offset))
                 if claimed != plan.chunk_bytes:
                     raise DamageError(f"a zstd frame says {claimed} bytes in place of {plan.chunk_bytes}")
 

@@ -22,7 +22,7 @@ from vpngen.spec import Spec
 from vpngen.store import ClipReader
 from vpngen.stream.makers import PLANNED_CPU, PLANNED_GPU, Content, CpuMaker, GpuMaker
 from vpngen.stream.memory import Ring
-from vpngen.stream.place import MOST_EPOCHS, Control, Owner, Position, same_process, watched
+from vpngen.stream.place import MOST_EPOCHS, Control, Owner, Position, check_consumer, same_process, watched
 from vpngen.stream.tensors import device_of
 
 DTYPES: Final = {str(d).removeprefix("torch."): d for d in (torch.uint8, torch.float16, torch.bfloat16, torch.float32)}
@@ -56,7 +56,8 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
         length: samples of an epoch, over all ranks: `epoch` for as many as the split has videos, `infinite`, or a number.
         shuffle: each pass over the videos in an order of its own; else in the order of the set.
         drop_last: leave out the end of an epoch that does not fill a batch on every rank; else it makes smaller batches.
-        channels: 1, or 3 for the grey repeated, which takes no memory unless `mean` or `std` differ between channels.
+        channels: 1, or 3 for the grey repeated, which takes no memory unless `mean` or `std` differ between channels: the
+            three are one in memory, and what is written into one of them is in all; `clone()` makes three of them.
         dtype: `uint8`, or `float16`, `bfloat16`, `float32` for (grey / 255 - mean) / std, computed in float32.
         mean: of grey in [0, 1], a number or one for each channel.
         std: likewise.
@@ -250,13 +251,17 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
 
     def __getstate__(self) -> dict[str, Any]:
         sent = self._ranks() if self._given is None else None
-        ring = self._ring if get_spawning_popen() is not None else None
+        ring = None
+        if get_spawning_popen() is not None:  # on its way to a worker, which does not see who asked for it
+            check_consumer(self, self._ranks()[1])
+            ring = self._ring
         return {**self.__dict__, "_sent": sent, "_at": None, "_ring": ring}
 
     # --- iteration
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         """Batches of the next epoch; it begins with the first that is asked for."""
+        check_consumer(self, self._ranks()[1])
         self._at = None
         return self._epoch()
 

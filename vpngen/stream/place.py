@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import weakref
 import zlib
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
-from torch.utils.data import DataLoader, get_worker_info
+from torch.utils.data import DataLoader, default_collate, get_worker_info
 
 from vpngen.checks import integer, is_integer
 from vpngen.errors import ArgumentError, ConflictError, shown
@@ -50,6 +51,33 @@ def same_process(began: int) -> None:
             f"this iteration began in process {began}, whose threads and workers a forked child does not have; begin another "
             f"in this process, with iter(...)"
         )
+
+
+SPLITTERS: Final = ("DataLoaderDispatcher", "IterableDatasetShard")
+"""Classes of Accelerate and Transformers that deal out to all ranks what they take from a data set on one, or on each."""
+
+
+def check_consumer(stream: Any, ranks: int) -> None:
+    """That who asks for the batches of a stream takes them as they are. Nothing but the call itself tells who asks.
+
+    Raises:
+        ArgumentError: they would be stacked to batches of batches, or shared among the ranks a second time.
+    """
+    frame = sys._getframe(1)
+    while frame is not None:
+        local = frame.f_locals
+        stacks = local.get("auto_collation") is True and local.get("collate_fn") is default_collate
+        if stacks and local.get("dataset") is stream:
+            how = "DataLoader(stream, batch_size=None), or vpngen.loader(stream)"
+            raise ArgumentError(
+                f"of a DataLoader must be None, since every batch of a stream is whole: {how}", "batch_size"
+            )
+        if ranks > 1 and (name := type(local.get("self")).__name__) in SPLITTERS:
+            raise ArgumentError(
+                f"this stream is shared among {ranks} ranks already, and {name} would share what one rank has among them "
+                f"again: give vpngen.loader(...) in place of a DataLoader, or rank=0 and world_size=1 to the stream"
+            )
+        frame = frame.f_back  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)

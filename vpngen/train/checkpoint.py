@@ -68,7 +68,7 @@ class Folder:
             raise ArgumentError(f"must be plain JSON: {error}", "metadata") from None
         if importlib.util.find_spec("safetensors") is None:
             raise MissingError("weights are written by safetensors; install it with: pip install 'vpngen[train]'")
-        self.path.mkdir(parents=True, exist_ok=True)
+        files.local(self.path).mkdir(parents=True, exist_ok=True)
         ranks.on_main(partial(self._open.enter_context, alone(self.path)))
 
     def __exit__(self, *_: object) -> None:

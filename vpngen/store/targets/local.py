@@ -23,7 +23,7 @@ from typing import Final
 from vpngen import files
 from vpngen.errors import ArgumentError, ConflictError, MissingError, RunError
 from vpngen.files import Folder
-from vpngen.spec import Spec
+from vpngen.spec import SPLITS, Spec
 from vpngen.store.layout import (
     Layout,
     Plan,
@@ -42,6 +42,8 @@ PARTIAL: Final = ".partial"
 _NO_LOCKS: Final = (errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 IN_THE_WAY: Final = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.EEXIST, errno.ENOTEMPTY, errno.ENXIO)
 """What the system says where a link, a folder or the like is in the place of a file."""
+_NOT_BESIDE: Final = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EXDEV)
+"""What the system says where nothing can be made beside a folder or put in its place: another's parent, a mount point, an overlay."""
 SPARE_BYTES: Final = 64 * 2**20
 """Disk space that a run leaves free."""
 PATIENCE: Final = 10.0
@@ -62,7 +64,7 @@ class LocalTarget(Target):
             raise ArgumentError("is not valid UTF-8; Zarr stores need a path that is", "path", str(path)) from None
         if "\0" in str(path):
             raise ArgumentError("must not contain a zero byte", "path", str(path))
-        self.root = Path(os.path.realpath(path))
+        self.root = Path(os.path.realpath(files.local(path)))
         self.folder = Folder(self.root)
         self._claimed: dict[Shard, int] = {}
 
@@ -73,7 +75,7 @@ class LocalTarget(Target):
         """See `Target.check`."""
         root = self.root
         try:
-            empty = not root.exists() or (root.is_dir() and not any(root.iterdir()))
+            empty = not root.exists() or (root.is_dir() and self._is_empty())
             spec, layout = (plan.spec, plan.layout) if empty else self._held(plan)
         except OSError as error:
             raise MissingError(f"`path` (={str(root)!r}) cannot be used: {error.strerror}") from None
@@ -113,10 +115,17 @@ class LocalTarget(Target):
     def prepare(self, plan: Plan, overwrite: bool = False) -> None:
         """See `Target.prepare`. The store is built beside its place and renamed into it; damaged root metadata is mended."""
         with disk_errors(self.root):
-            self._sweep()
-            exists = self.root.is_dir() and any(self.root.iterdir())
+            self._sweep(self.root.parent)
+            exists = self.root.is_dir() and not self._is_empty()
             if overwrite or not exists:
-                self._build(plan, exists)
+                inside = self.root.is_dir() and not exists and any(self.root.iterdir())
+                try:
+                    self._build(plan, exists, self.root if inside else self.root.parent)
+                except OSError as error:
+                    if inside or error.errno not in _NOT_BESIDE or not self.root.is_dir():
+                        raise
+                    self._build(plan, exists, self.root)
+                self._sweep(self.root)
                 return
             try:
                 read_spec(self.root)
@@ -124,52 +133,95 @@ class LocalTarget(Target):
                 self.check(plan)
                 write_file(self.folder, "zarr.json", skeleton(plan.spec, plan.layout)[0]["zarr.json"])
 
-    def _build(self, plan: Plan, exists: bool) -> None:
+    def _is_empty(self) -> bool:
+        """Whether the folder holds nothing but what a run left that was killed while it built a store there."""
+        names = os.listdir(self.root)
+        begun = any(self._ours(name) for name in names)
+        return all(self._ours(name) or (begun and name in SPLITS) for name in names)
+
+    def _ours(self, name: str) -> bool:
+        """Whether a folder beside the store, or in it, is one that a store is built in, or one that was replaced."""
+        return re.fullmatch(rf"\.{re.escape(self.root.name)}\.[0-9a-f]{{8}}\.vpngen(\.old)?", name) is not None
+
+    def _build(self, plan: Plan, exists: bool, parent: Path) -> None:
+        """Build the store in `parent`, which is beside it, or itself; then it is in its place, or what it holds is."""
         root = self.root
-        root.parent.mkdir(parents=True, exist_ok=True)
+        parent.mkdir(parents=True, exist_ok=True)
         while True:
-            beside = root.parent / f".{root.name}.{uuid.uuid4().hex[:8]}.vpngen"
-            beside.mkdir()
-            lock = lock_folder(beside)  # where the system can: so `_sweep` knows it from a killed run's
-            if beside.exists():  # else another process swept it before it was locked, and `lock` is None
+            built = parent / f".{root.name}.{uuid.uuid4().hex[:8]}.vpngen"
+            built.mkdir()
+            lock = lock_folder(built)  # where the system can: so `_sweep` knows it from a killed run's
+            if built.exists():  # else another process swept it before it was locked, and `lock` is None
                 break
-        old, old_lock = beside.with_name(beside.name + ".old"), None
         try:
             documents = skeleton(plan.spec, plan.layout)[0]
             for name, data in itertools.chain(documents.items(), table_files(plan.spec)):
-                (beside / name).parent.mkdir(parents=True, exist_ok=True)
-                with (beside / name).open("wb") as file:
+                (built / name).parent.mkdir(parents=True, exist_ok=True)
+                with (built / name).open("wb") as file:
                     file.write(data)
                     file.flush()
                     os.fsync(file.fileno())
-            for folder in (*filter(Path.is_dir, beside.rglob("*")), beside):
+            for folder in (*filter(Path.is_dir, built.rglob("*")), built):
                 files.sync_folder(folder)
+            if parent == root:
+                self._move_in(plan, built, exists)
+            else:
+                self._move_there(plan, built, exists)
+            files.sync_folder(parent)
+        finally:
+            shutil.rmtree(built, ignore_errors=True)
+            if lock is not None:
+                os.close(lock)
+
+    def _move_there(self, plan: Plan, built: Path, exists: bool) -> None:
+        """Give what was built beside the store its name, and remove what had it."""
+        root, old, old_lock = self.root, built.with_name(built.name + ".old"), None
+        try:
             if exists:
                 old_lock = lock_folder(root)
                 os.rename(root, old)
             try:
-                os.rename(beside, root)
+                os.rename(built, root)
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     if exists:
                         os.rename(old, root)
                     raise
                 self.check(plan)  # another process made the store since we looked
-            files.sync_folder(root.parent)
             if exists:
                 shutil.rmtree(old)
         finally:
-            shutil.rmtree(beside, ignore_errors=True)
-            for fd in (lock, old_lock):
-                if fd is not None:
-                    os.close(fd)
+            if old_lock is not None:
+                os.close(old_lock)
 
-    def _sweep(self) -> None:
-        """Remove what killed runs left beside the store: half-made skeletons, and stores that were being replaced."""
-        ours = re.compile(rf"\.{re.escape(self.root.name)}\.[0-9a-f]{{8}}\.vpngen(\.old)?")
+    def _move_in(self, plan: Plan, built: Path, exists: bool) -> None:
+        """Move what was built in the folder of the store to its place, the root metadata last: until then it is no store.
+
+        Where there was a store, its root metadata stays to that moment, so that whatever happens --overwrite finds one.
+        """
+        root, end = self.root, time.monotonic() + PATIENCE
+        while (lock := lock_folder(root)) is None and time.monotonic() < end:  # several runs may begin at once
+            time.sleep(0.01)
+        try:
+            if not exists and (root / "zarr.json").exists():
+                self.check(plan)  # another process made the store since we looked
+                return
+            for path in (root / name for name in os.listdir(root) if not self._ours(name)):
+                if path.is_dir() and not path.is_symlink() and (exists or path.name in SPLITS):
+                    shutil.rmtree(path)
+                elif exists and path.name != "zarr.json":
+                    path.unlink()
+            for path in sorted(built.iterdir(), key=lambda path: path.name == "zarr.json"):
+                os.replace(path, root / path.name)
+        finally:
+            if lock is not None:
+                os.close(lock)
+
+    def _sweep(self, parent: Path) -> None:
+        """Remove what killed runs left beside the store, or in it: half-made skeletons, and stores that were being replaced."""
         with contextlib.suppress(OSError):
-            for folder in self.root.parent.iterdir():
-                if ours.fullmatch(folder.name) and (lock := lock_folder(folder)) is not None:
+            for folder in parent.iterdir():
+                if self._ours(folder.name) and (lock := lock_folder(folder)) is not None:
                     shutil.rmtree(folder, ignore_errors=True)
                     os.close(lock)
 
