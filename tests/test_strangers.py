@@ -9,6 +9,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from io import BytesIO
@@ -247,6 +249,22 @@ def add_special_files() -> None:
 
 
 add_special_files()
+
+
+def test_settings_in_the_current_folder_are_nobodys(tmp_path: Path) -> None:
+    (tmp_path / ".numba_config.yaml").write_text("cache_dir: ./nb\ndisable_jit: 1\n")
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\n")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/log.csv").write_text("epoch,train_loss,val_top1\n1,1,.5\n2,1,.6\n")
+    code = (
+        "import vpngen; from vpngen.train.figures import curves\n"
+        "vpngen.render(vpngen.perlin(4, 1, shape=(2, 16, 16)), 0, threads=1, backend='numba')\n"
+        "curves('run', 'a.png')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", "")
+    assert not (tmp_path / "nb").exists() and (tmp_path / "a.png").exists()
+
 
 # --- stores
 

@@ -10,15 +10,29 @@ import contextlib
 import functools
 import hashlib
 import os
+import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from numba import config, njit
-from numba.core.caching import FunctionCache
-from numba.core.compiler_lock import global_compiler_lock
-
 from vpngen.errors import MissingError
+
+# numba takes settings from a file in the current folder where it can read YAML: whoever made that folder would say where compiled
+# kernels, which are unpickled, come from.
+_yaml = sys.modules.get("yaml")
+if "numba" not in sys.modules:
+    sys.modules["yaml"] = None  # type: ignore[assignment]
+try:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that there is such a file
+        from numba import config, njit
+        from numba.core.caching import FunctionCache
+        from numba.core.compiler_lock import global_compiler_lock
+finally:
+    sys.modules.pop("yaml", None)
+    if _yaml is not None:
+        sys.modules["yaml"] = _yaml
 
 if config.DISABLE_JIT:
     raise MissingError("backend 'numba' cannot run with NUMBA_DISABLE_JIT=1; unset it, or use backend='reference'")

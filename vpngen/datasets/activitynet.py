@@ -5,7 +5,6 @@ Annotations are the JSON file of version 1.3. Files are v_<id>.mp4 and the like 
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,7 +38,11 @@ def read(root: Path, annotations: Path | None, subset: str, split: int) -> Liste
     places = [root]
     for place in (root, *(root / name for name in folders(root) if name not in stems)):
         places += [place / name for name in folders(place) if name not in stems]
-    look, videos = functools.cache(videos_in), []
+    there: dict[str, list[Path]] = {}
+    for place in places:
+        for stem, names in videos_in(place, False).items():
+            there.setdefault(stem, []).extend(place / name for name in names)
+    videos = []
     for name, entry in content["database"].items():
         where = f"{path}, video {name}"
         if not isinstance(entry, dict) or entry.get("subset") not in (*NAMES.values(), "testing"):
@@ -47,7 +50,7 @@ def read(root: Path, annotations: Path | None, subset: str, split: int) -> Liste
         if entry["subset"] != NAMES[subset]:
             continue
         below(where, name)
-        found = [p / file for p in places for stem in (f"v_{name}", name) for file in look(p, False).get(nfc(stem), ())]
+        found = [file for stem in (f"v_{name}", name) for file in there.get(nfc(stem), ())]
         path_of = only(found, name) or root / f"v_{name}.mp4"
         given = entry.get("annotations") or []
         if not isinstance(given, list):

@@ -37,6 +37,10 @@ TABLES: Final = re.compile(r"(^|[_-])(train|val)|kinetics|annot|csv|list|[467]00
 """What folders of annotations are called: others, which may be hundreds of classes, are not looked into."""
 
 
+MOST_TOPS: Final = 64
+"""Folders of videos of one subset: each is looked into for each class."""
+
+
 class Row(NamedTuple):
     """A clip that is listed: its class, and its names: with times of six digits, with times of fewest, and the id of its film."""
 
@@ -67,6 +71,10 @@ def read(root: Path, annotations: Path | None, subset: str, split: int) -> Liste
     known = set().union(*forms.values())
     parts = [name for name in folders(root) if nfc(name) not in known]  # "training dog" is a class
     tops = {name: [root, *(root / p for p in parts if PARTS[name].search(p.lower()))] for name in NAMES}
+    if max(map(len, tops.values())) > MOST_TOPS:
+        raise ConflictError(
+            f"{root} has more than {MOST_TOPS} folders that could be those of a subset; it has {content(root)}"
+        )
     there = {top: {nfc(name): name for name in folders(top)} for part in tops.values() for top in part}
     strange = {
         name

@@ -313,7 +313,9 @@ def _canvas(target: Path, width: float, height: float) -> Iterator[Figure]:
         raise MissingError("curves and sweeps need matplotlib; install it with: pip install 'vpngen[train]'") from None
     kind = target.suffix.lower().removeprefix(".")
     undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind, {})  # the same numbers, the same file
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # not what a matplotlibrc in the current folder says
+        matplotlib.rcParams.update(STYLE)
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure
         with replace(target) as partial:
