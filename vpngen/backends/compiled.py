@@ -34,6 +34,8 @@ finally:
     if _yaml is not None:
         sys.modules["yaml"] = _yaml
 
+config._config_fname = os.devnull  # it is looked for again at each compilation
+config.reload_config()
 if config.DISABLE_JIT:
     raise MissingError("backend 'numba' cannot run with NUMBA_DISABLE_JIT=1; unset it, or use backend='reference'")
 
