@@ -211,6 +211,18 @@ def weights_of_an_empty_kernel(folder: Path) -> None:
     weights(folder / "w.safetensors", {}, {"conv1.weight": np.zeros((0, 3, 3, 7, 7), np.float32)})
 
 
+@row("figure curves run -o f.png", 0, "")
+def a_log_of_numbers_that_cannot_be_drawn(folder: Path) -> None:
+    (folder / "run").mkdir()
+    (folder / "run/log.csv").write_text("epoch,train_loss,val_top1,lr\n1,1e308,inf,-1\n2,-1e308,-inf,0\n")
+
+
+@row("figure confusion e.json -o f.png", 2, "e.json")
+def an_evaluation_of_a_class_of_no_text(folder: Path) -> None:
+    about = {"videos": {}, "windows": [0, 0, 0], "short": [], "metadata": {}}
+    (folder / "e.json").write_text(json.dumps({"classes": ["\ud800", "a\nb"], **about}))
+
+
 @row("figure confusion e.json -o f.png", 2, "e.json")
 @row("evaluate e.json", 3, "e.json")
 def an_evaluation_of_a_class_with_a_long_name(folder: Path) -> None:

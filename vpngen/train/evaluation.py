@@ -34,7 +34,7 @@ MOST_CLASSES: Final = 2**12
 """Of an evaluation that is read: what is computed of it takes their square."""
 COUNT: Final = within(0, 2**40)
 FIELDS: Final[dict[str, Any]] = {
-    "classes": lambda classes: len(classes) <= MOST_CLASSES and all(isinstance(name, str) and len(name) <= 200 for name in classes),
+    "classes": lambda classes: len(classes) <= MOST_CLASSES and all(isinstance(name, str) and len(name) <= 200 and name.isprintable() for name in classes),
     "videos": Every({"windows": COUNT, "top": [(list, tuple)], "rank": COUNT, "problem": str}),
     "windows": [COUNT], "short": [str],
 }  # fmt: skip

@@ -145,7 +145,8 @@ def _read_log(path: Path) -> Log:
         table: Any = np.genfromtxt(lines, delimiter=",", names=True, ndmin=1) if len(lines) > 1 else np.empty(0)
     except (OSError, ValueError) as error:
         raise ArgumentError(f"{str(path)!r} is no log of a run: {error}; give its folder") from None
-    log = {name: table[name] for name in table.dtype.names or () if not np.isnan(table[name]).all()}
+    log = {name: np.where(abs(table[name]) < 1e30, table[name], np.nan) for name in table.dtype.names or ()}
+    log = {name: values for name, values in log.items() if not np.isnan(values).all()}
     if "epoch" not in log:
         raise ArgumentError(f"{str(path)!r} holds no column `epoch`, or no epoch yet; give the folder of a run")
     return log
