@@ -27,8 +27,10 @@ settings.register_profile(
 )  # pytest --hypothesis-profile=explore
 settings.load_profile("ci")
 
-# A shell starts background jobs with SIGINT ignored, programs inherit that, and `vpngen` respects it. The tests send signals.
+# A shell starts background jobs with SIGINT ignored, nohup with SIGHUP, programs inherit that, and `vpngen` respects it. The tests
+# send signals.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture

@@ -612,7 +612,7 @@ def test_another_dataset_is_a_conflict_until_overwrite_is_asked_for(run: Run, sm
         result = run("render", small, *SMALL, *SHARDS, *change)
         assert (result.code, result.out) == (3, "")
         assert result.err.splitlines()[1:] == [
-            f"  {difference}", "Choose another path, or give --overwrite to replace it",
+            f"  {difference}", "  Choose another path, or give --overwrite to replace it",
         ]  # fmt: skip
         planned = run("render", small, *SMALL, *SHARDS, *change, "--dry-run")
         assert (planned.code, planned.out) == (3, "") and "give --overwrite" in planned.err

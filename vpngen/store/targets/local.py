@@ -188,6 +188,7 @@ class LocalTarget(Target):
                         os.rename(old, root)
                     raise
                 self.check(plan)  # another process made the store since we looked
+            files.sync_folder(root.parent)  # before what was there is gone
             if exists:
                 shutil.rmtree(old)
         finally:
@@ -212,6 +213,7 @@ class LocalTarget(Target):
                 elif exists and path.name != "zarr.json":
                     path.unlink()
             for path in sorted(built.iterdir(), key=lambda path: path.name == "zarr.json"):
+                files.sync_folder(root)
                 os.replace(path, root / path.name)
         finally:
             if lock is not None:
