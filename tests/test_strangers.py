@@ -488,7 +488,10 @@ def lists_that_lead_elsewhere(folder: Path) -> None:
 @row("render s.zarr --categories 4 --instances 1 --backend nonsense --codec formula", 2, "backend")
 @row("preview --categories 4 --instances 1 --frames 0 -o p.png", 2, "")
 @row("mosaic --categories 4 -o p.png/", 2, "")
-@row("preview --categories 4 -o p.png/", 2, "")
+@row("preview --categories 4 -o p.png/", 2, "names a folder")
+@row("figure curves run -o c.png/", 2, "names a folder")
+@row("evaluate w -o m.json/", 2, "names a folder")
+@row("evaluate w --results m.json/", 2, "names a folder")
 def nothing(folder: Path) -> None: ...
 
 

@@ -15,6 +15,7 @@ import signal
 import sys
 import termios
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -294,6 +295,19 @@ class Whole(click.types.IntParamType):
             limits = f"x>={least}" if most is None else f"{least}<=x<={most}"
             self.fail(f"{shown(number, 40)} is not in the range {limits}.", param, ctx)
         return number
+
+
+class OutFile(click.Path):
+    """The type of an option that takes a file to write."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path. Raises BadParameter."""
+        if isinstance(value, str) and value.endswith(os.sep):
+            self.fail(f"{shown(value)} names a folder; give a file.", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class Real(click.types.FloatParamType):

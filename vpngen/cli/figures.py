@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from vpngen.cli.base import Group, cli, numbers
+from vpngen.cli.base import Group, OutFile, cli, numbers
 from vpngen.cli.training import weights_of
 
 _path = click.Path(path_type=Path)
@@ -28,7 +28,7 @@ def figure() -> None:
 
 
 def _out(name: str, help: str = ".png, .svg or .pdf.") -> Callable[[Any], Any]:
-    return click.option("-o", "--out", type=_path, default=name, show_default=True, help=help)
+    return click.option("-o", "--out", type=OutFile(), default=name, show_default=True, help=help)
 
 
 @figure.command()

@@ -236,8 +236,8 @@ def finetune(
 @click.option("--splits", "split", callback=_integers, metavar="N,...", help="Of which split the test videos are, for each of WEIGHTS.  [default: that it was trained on]")  # fmt: skip
 @click.option("--clip", callback=shape_of, metavar="TxHxW", help="Frames, height, width.  [default: those it was trained on]")  # fmt: skip
 @click.option("--batch-size", type=Whole(1, 2**20), default=32, show_default=True, help="Windows that go through the network at once.")  # fmt: skip
-@click.option("-o", "--out", type=_path, metavar="FILE", help="Write the metrics as JSON.")
-@click.option("--results", type=_path, metavar="FILE", help="Write the scores of one of WEIGHTS as 3D-ResNets-PyTorch does.")  # fmt: skip
+@click.option("-o", "--out", type=base.OutFile(), metavar="FILE", help="Write the metrics as JSON.")
+@click.option("--results", type=base.OutFile(), metavar="FILE", help="Write the scores of one of WEIGHTS as 3D-ResNets-PyTorch does.")  # fmt: skip
 @runtime_options
 def evaluate(
     weights: tuple[Path, ...], split: tuple[int, ...] | None, clip: tuple[int, int, int] | None, batch_size: int,
