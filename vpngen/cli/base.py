@@ -125,7 +125,7 @@ def main() -> NoReturn:
 
 
 def _unraisable(what: Any) -> None:
-    """Of what Python can only print, for want of memory is told already, by what could not be done."""
+    """Python can only print some errors. One for want of memory is left out: the error of what failed says it already."""
     if not isinstance(what.exc_value, MemoryError):
         sys.__unraisablehook__(what)
 

@@ -186,7 +186,7 @@ _PYTHON: Any = pickle.__dict__["_Unpickler"]
 
 
 class _Unpickler(_PYTHON):  # type: ignore[misc]
-    """Python's own, in Python: the one in C sets memory aside for whatever number it is told to remember things by."""
+    """Python's own, in Python: the one in C allocates memory for whatever memo index a file names."""
 
     dispatch: ClassVar[dict[int, Any]] = {opcode[0]: _PYTHON.dispatch[opcode[0]] for opcode in OPCODES}
 
@@ -219,7 +219,7 @@ class _Unpickler(_PYTHON):  # type: ignore[misc]
             or count < 0
             or any(v is not None for v in view)
         ):
-            raise ValueError("a tensor of no numbers")
+            raise ValueError("a tensor without a storage")
         if not isinstance(dtype, torch.dtype):
             raise TypeError("a tensor of no type")
         if key not in self._storages:

@@ -113,7 +113,7 @@ class LocalTarget(Target):
         return next(p for p in (self.root, *self.root.parents) if p.exists())
 
     def prepare(self, plan: Plan, overwrite: bool = False) -> None:
-        """See `Target.prepare`. The store is built beside its place and renamed into it; damaged root metadata is mended."""
+        """See `Target.prepare`. The store is built beside its place and renamed into it; damaged root metadata is repaired."""
         with disk_errors(self.root):
             self._sweep(self.root.parent)
             exists = self.root.is_dir() and not self._is_empty()
