@@ -240,16 +240,6 @@ def test_splitting_takes_about_as_many_parameters() -> None:
 # --- gradients
 
 
-@small
-def test_every_parameter_learns(name: str, options: dict[str, Any]) -> None:
-    """DistributedDataParallel waits for ever for one that does not."""
-    model = formula_model(name, **options).train()
-    F.cross_entropy(model(clips(2, 3, 8, 32, 32)), torch.tensor([0, 3])).backward()
-    for key, parameter in model.named_parameters():
-        assert parameter.grad is not None and parameter.grad.isfinite().all(), key
-        assert parameter.grad.abs().max() > 0, key
-
-
 @pytest.mark.parametrize("shortcut", ["A", "B"])
 def test_gradients_are_those_of_the_function(shortcut: str) -> None:
     """Against differences, in float64: where a shortcut cuts the gradient, the two are far apart."""
@@ -295,24 +285,6 @@ def test_clips_of_any_size(small: tuple[str, dict[str, Any]], shape: tuple[int, 
     with torch.no_grad():
         logits = formula_model(name, **options)(clips(n, 3, *shape))
     assert logits.shape == (n, 5) and logits.isfinite().all()
-
-
-@pytest.mark.parametrize(("name", "options"), [SMALL[1], SMALL[4], SMALL[8], SMALL[-1]])
-def test_the_layout_changes_nothing(name: str, options: dict[str, Any]) -> None:
-    model, x = formula_model(name, **options), clips(1, 3, 8, 32, 32)
-    with torch.no_grad():
-        expected = model(x)
-        last = model.to(memory_format=torch.channels_last_3d)(x.to(memory_format=torch.channels_last_3d))
-    assert (last - expected).abs().max() <= 1e-4 * expected.abs().max()
-
-
-@pytest.mark.parametrize("name", ["r2p1d10", "preact10"])
-def test_a_network_is_one_graph(name: str) -> None:
-    """For torch.compile. What its compilers make of the graph is not ours to test."""
-    model, x = formula_model(name, width=0.125, shortcut="A"), clips(1, 3, 8, 32, 32)
-    torch._dynamo.reset()
-    with torch.no_grad():
-        assert torch.equal(torch.compile(model, backend="eager", fullgraph=True)(x), model(x))
 
 
 @pytest.mark.parametrize("name", ["r3d10", "r2p1d10", "preact10", "densenet121"])

@@ -38,22 +38,17 @@ State = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Options:
-    """What can be chosen of the networks of 3D-ResNets-PyTorch. Another network may have other options.
+    """What can be chosen of a network. A family adds fields of its own, each with its default and its help.
 
     Raises:
         ArgumentError: a value that is not allowed.
     """
 
     in_channels: int = field(3, "Channels of a clip.")
-    stem_frames: int = field(7, "Frames that the first kernel spans. Even numbers lengthen the clip by one frame.")
-    stem_stride: int = field(1, "Frames from one place of the first kernel to the next.")
-    max_pool: bool = field(True, "Whether the stem ends with the pooling that halves frames, height and width.")
     width: float = field(1.0, "What all channels are multiplied by, rounded down.")
 
     def __post_init__(self) -> None:
-        for name in ("in_channels", "stem_frames", "stem_stride"):
-            checks.integer(name, getattr(self, name), 1, MOST)
-        checks.flag("max_pool", self.max_pool)
+        checks.integer("in_channels", self.in_channels, 1, MOST)
         checks.number("width", self.width, lambda v: 0 < v <= STEM, f"above 0 and up to {STEM}")
 
     def channels(self, count: int, groups: int = 1) -> int:
@@ -62,6 +57,21 @@ class Options:
         if channels < groups:
             raise ArgumentError(f"must be at least {groups / count:g} for this model", "width", self.width)
         return channels
+
+
+@dataclass(frozen=True)
+class StemOptions(Options):
+    """What can be chosen of the networks of 3D-ResNets-PyTorch."""
+
+    stem_frames: int = field(7, "Frames that the first kernel spans. Even numbers lengthen the clip by one frame.")
+    stem_stride: int = field(1, "Frames from one place of the first kernel to the next.")
+    max_pool: bool = field(True, "Whether the stem ends with the pooling that halves frames, height and width.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("stem_frames", "stem_stride"):
+            checks.integer(name, getattr(self, name), 1, MOST)
+        checks.flag("max_pool", self.max_pool)
 
 
 class Network(nn.Module):
@@ -83,10 +93,31 @@ class Network(nn.Module):
     """What 3D-ResNets-PyTorch calls the family; empty where it has none."""
     inflates: ClassVar[bool] = False
     """Whether the weights of a 2-D network can be repeated along time; `own_name` knows its names."""
+    least: Shape = (1, 1, 1)
+    """Frames, height and width of the smallest clip that it takes; may depend on the options."""
+    exact: ClassVar[bool] = False
+    """Whether it takes clips of the size `least` alone."""
 
     def forward(self, clips: Tensor) -> Tensor:
-        """Clips (N, C, T, Y, X) to logits (N, num_classes)."""
-        return cast(Tensor, self.get_submodule(self.head)(self.features(clips)))
+        """Clips (N, C, T, Y, X) to logits (N, num_classes). Raises ArgumentError for clips that are too small."""
+        self.check_clip(clips.shape[2:])
+        features, head = self.features(clips), self.get_submodule(self.head)
+        if isinstance(head, nn.Conv3d):
+            return cast(Tensor, head(features[:, :, None, None, None])).flatten(1)
+        return cast(Tensor, head(features))
+
+    def check_clip(self, clip: Sequence[int]) -> None:
+        """Raises ArgumentError unless it takes clips of so many frames, of such a height and width."""
+        if any(have < need or (self.exact and have != need) for have, need in zip(clip, self.least, strict=True)):
+            wanted = f"{'' if self.exact else 'at least '}{'x'.join(map(str, self.least))} for {type(self).__name__}"
+            raise ArgumentError(f"must be {wanted}", "clip", "x".join(map(str, clip)))
+
+    def initialize(self) -> None:
+        """Draw fresh weights: of convolutions as He et al., ICCV 2015, for as many channels as leave; of other layers as torch does."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv3d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        self.initialize_head(self.get_submodule(self.head))
 
     def stages(self) -> Sequence[str]:
         """Names of the layers that freezing counts, in order. What comes before the first is the stem."""
@@ -129,7 +160,7 @@ def create_model(name: str, num_classes: int = 400, **options: Any) -> nn.Module
         ArgumentError: there is no such model or option, or a value is not allowed.
         MissingError: the package of `package.module:callable` cannot be imported.
 
-    Weights of convolutions are drawn as He et al., ICCV 2015, have it, for as many channels as leave.
+    Weights are drawn as `Network.initialize` says.
     """
     return make(name, num_classes, options)
 
@@ -142,10 +173,7 @@ def make(name: str, num_classes: int, options: Mapping[str, Any]) -> nn.Module:
     outline(name, num_classes, options)
     network, arguments = find(name)
     model = network(num_classes=num_classes, options=network.options(**options), **arguments)
-    for module in model.modules():
-        if isinstance(module, nn.Conv3d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    model.initialize_head(model.get_submodule(model.head))
+    model.initialize()
     return model
 
 
@@ -343,10 +371,10 @@ def convolution(inputs: int, outputs: int, kernel: Shape, stride: Shape = (1, 1,
 def guess_options(
     state: State, stages: Iterable[str], blocks: tuple[int, ...], first: Tensor, last: Tensor
 ) -> dict[str, Any] | None:
-    """The `Options` that the first and last kernel of a stem show, but defaults; None where stages have other than `blocks`."""
+    """The `StemOptions` that the first and last kernel of a stem show, but defaults; None where stages have other than `blocks`."""
     if blocks != tuple(len({n[len(s) :].split(".")[1] for n in state if n.startswith(f"{s}.")}) for s in stages):
         return None
     found = {"in_channels": first.shape[1], "width": len(last) / STEM}
     if last.ndim == 5:
         found["stem_frames"] = last.shape[2]
-    return {name: value for name, value in found.items() if value != getattr(Options, name)}
+    return {name: value for name, value in found.items() if value != getattr(StemOptions, name)}

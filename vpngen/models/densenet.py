@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vpngen.models.base import STEM, Network, Options, State, convolution, guess_options
+from vpngen.models.base import STEM, Network, State, StemOptions, convolution, guess_options
 
 BLOCKS: Final = {121: (6, 12, 24, 16), 169: (6, 12, 32, 32), 201: (6, 12, 48, 32), 264: (6, 12, 64, 48)}
 """Depth -> layers of each block: Huang et al., CVPR 2017, table 1."""
@@ -60,9 +60,10 @@ class DenseNet(Network):
 
     head = "classifier"
     stem = "features.conv1"
+    options = StemOptions
     reference = "densenet"
 
-    def __init__(self, num_classes: int, options: Options, depth: int) -> None:
+    def __init__(self, num_classes: int, options: StemOptions, depth: int) -> None:
         super().__init__()
         channels, growth = options.channels(STEM), options.channels(GROWTH)
         kernel, stride = (options.stem_frames, 7, 7), (options.stem_stride, 2, 2)

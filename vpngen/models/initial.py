@@ -19,7 +19,7 @@ from vpngen.checks import Shape
 from vpngen.errors import ArgumentError, ConflictError, renamed
 from vpngen.files import open_regular
 from vpngen.models import MODELS
-from vpngen.models.base import freeze, make
+from vpngen.models.base import Network, freeze, make
 from vpngen.models.weights import inflate, make_with, read_weights, recognize
 from vpngen.sampling import NORMALIZATIONS
 
@@ -142,8 +142,9 @@ def said_by(path: Path, file: bool) -> Iterator[None]:
 
 
 def try_clip(model: nn.Module, about: Mapping[str, Any], clip: Shape, device: torch.device) -> None:
-    """Raises ArgumentError unless a network takes such clips; our own take any."""
-    if about["name"] in MODELS:
+    """Raises ArgumentError unless a network takes such clips."""
+    if isinstance(model, Network):
+        model.check_clip(clip)
         return
     name, shape, mode = about["name"], "x".join(map(str, clip)), model.training
     try:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vpngen import checks
 from vpngen.checks import Shape
 from vpngen.fields import field
-from vpngen.models.base import STEM, Network, Options, State, convolution, guess_options
+from vpngen.models.base import STEM, Network, State, StemOptions, convolution, guess_options
 
 BLOCKS: Final = {
     10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3),
@@ -30,7 +30,7 @@ Convolutions = dict[str, nn.Conv3d]
 
 
 @dataclass(frozen=True)
-class ResNetOptions(Options):
+class ResNetOptions(StemOptions):
     """What can be chosen of a ResNet."""
 
     # Hara et al. use A for R3D-18 and 34 in table 1, B elsewhere.
