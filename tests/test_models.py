@@ -79,7 +79,6 @@ SMALL = [
     ("densenet121", {"width": 0.125}),
 ]
 """One of every kind of block, narrow."""
-small = pytest.mark.parametrize(("name", "options"), SMALL, ids=[f"{n}-{o.get('shortcut', 'B')}" for n, o in SMALL])
 
 
 # --- the reference
