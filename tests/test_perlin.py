@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -13,6 +15,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 import pytest
+from commands import Run
 from hypothesis import given
 from hypothesis import strategies as st
 from perlin_numpy import generate_perlin_noise_3d
@@ -360,6 +363,33 @@ def test_lattice_nodes_are_middle_grey() -> None:
         video = rendered(spec, index, t=(0, 48))
         assert (video[::d, :: 240 // h, :: 240 // w] == 128).all()
         assert not (video[d // 2, :: 240 // h, :: 240 // w] == 128).all()
+
+
+FLICKER = (
+    "--noise-terms 0", "--noise-terms 0 --phase centre", "--noise-terms 0 --fade linear --grey stretch --gradients sphere",
+    "--noise-terms 0 --temporal-unit divisions", "--noise-terms 0 --temporal-unit divisions --loop",
+    "--noise-terms 0 --loop", "--noise-terms 0 --loop --fade linear", "--noise-terms 0 --divisions-y 1,4",
+    "--noise-terms 2 --noise-frequencies 1,2",
+)  # fmt: skip
+"""Of which some have categories that flicker, on frames of 12 x 8."""
+
+
+@pytest.mark.parametrize("options", FLICKER)
+def test_info_names_the_categories_that_flicker(run: Run, options: str) -> None:
+    """Those, and only those, of which whole frames are one grey, to a level; with random noises, frames of those alone."""
+    options = f"--instances 1 --divisions-x 1,4,8 --divisions-y 1,4,12 --temporal 1,3,4,8 --shape 24x12x8 {options}"
+    said = re.search(r"^flicker +(.*): such frames (.*), as", run("info", *options.split()).out, re.MULTILINE)
+    named = re.findall(r"W=(\d+) H=(\d+) D=(\d+) every (?:(\d+) )?frames?(?:, |$)", said[1] if said else "")
+    spec = Spec.from_dict(run("info", "--format", "json", *options.split()).json["spec"])
+    assert isinstance(spec.generator, Perlin)
+    if spec.generator.noise_terms:
+        assert said and said[2] == "show the random noises alone"
+        spec = replace(spec, generator=replace(spec.generator, noise_terms=0))
+    videos = vpngen.render(spec, range(spec.n_categories), backend="reference")
+    flat = {spec.category(i): np.flatnonzero(np.ptp(v, axis=(1, 2)) <= 1).tolist() for i, v in enumerate(videos)}
+    expected = {(int(w), int(h), int(d)): [*range(0, 24, int(n or 1))] for w, h, d, n in named}
+    assert {category: frames for category, frames in flat.items() if frames} == expected
+    assert bool(expected) is not options.endswith(("centre", "--divisions-y 1,4"))
 
 
 def test_lattice_nodes_of_all_terms_are_middle_grey() -> None:

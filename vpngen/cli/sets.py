@@ -94,9 +94,12 @@ def render(
             ("on disk", f"about {size_text(nbytes)}; {size_text(free)} are free{replaced}", disk),
             ("fits", f"NO: {problem}" if problem else "yes", {"fits": not problem, "problem": problem}),
             ("time", time, {"estimated_seconds": round(seconds, 1), "threads": threads}),
+            *_advice(spec),
         ]
         report(form, rows)
         return
+    for name, text, _ in _advice(spec):
+        click.echo(f"{name}: {text}", err=True)
     try:
         with counted("videos") as count:
             done = write(
@@ -199,7 +202,14 @@ def _facts(spec: Spec) -> list[Row]:
         ("bytes", f"{size_text(spec.nbytes)} of pixels ({spec.nbytes:,})", {"bytes": spec.nbytes}),
         ("fingerprint", spec.fingerprint, {"fingerprint": spec.fingerprint, "spec": spec.to_dict()}),
         *((name, text, {}) for name, text in spec.generator.facts(spec.shape)),
+        *_advice(spec),
     ]
+
+
+def _advice(spec: Spec) -> list[Row]:
+    """What of the options is probably not meant."""
+    said = spec.generator.advice(spec.shape)
+    return [("advice", "; ".join(said), {"advice": said})] if said else []
 
 
 @cli.command(epilog=EXIT_CODES)
