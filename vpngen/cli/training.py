@@ -18,6 +18,7 @@ from vpngen import files
 from vpngen.cli import base
 from vpngen.cli.base import (
     EXIT_CODES,
+    LocalPath,
     OptionsOf,
     Real,
     SectionOption,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from vpngen.train import DataConfig, Evaluation, ModelInit, Recipe, Runtime
 
 RESUMES = " It goes on from its last checkpoint when the same command is given again."
-_path = click.Path(path_type=Path)
+_path = LocalPath(path_type=Path)
 _integers = numbers(whole, "whole numbers")
 
 
