@@ -299,14 +299,16 @@ def test_what_grows_no_more_is_said(run: Run, shape: str, options: dict[str, int
     words += [word for name, n in options.items() for word in (f"--{name.replace('_', '-')}", str(n))]
     said = run("info", "--format", "json", *words).json
     assert ("advice" in said) is (each is not None)
-    assert run("render", "--dry-run", "--format", "json", *words).json.get("advice") == said.get("advice")
     if each is not None:
         assert f"--points-per-frame {each} (" in said["advice"][0] in run("info", *words).out.replace("\n", " ")
-        assert f"advice: {said['advice'][0]}\n" in run("render", "set.zarr", "--codec", "formula", *words).err
         assert "advice" not in run("info", "--format", "json", *words, "--points-per-frame", str(each)).json
         spec = Spec.from_dict(said["spec"])
         both = vpngen.mixed(vpngen.perlin(4, 1, shape=spec.shape, noise_terms=0), spec, spec)
         assert both.generator.advice(both.shape) == said["advice"]
+    if shape == "240x48x48":
+        assert run("render", "--dry-run", "--format", "json", *words).json.get("advice") == said.get("advice")
+        written = run("render", "set.zarr", "--codec", "formula", *words).err
+        assert (f"advice: {said['advice'][0]}\n" in written) if each is not None else ("advice" not in written)
 
 
 @pytest.mark.parametrize("side", [48, 120])

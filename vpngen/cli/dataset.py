@@ -165,6 +165,12 @@ def read_spec_file(path: str) -> Spec:
         raise ArgumentError(f"holds no spec as JSON: {error}", "spec", path) from None
 
 
+def advise(spec: Spec) -> None:
+    """Say on stderr what of the options is probably not meant."""
+    for said in spec.generator.advice(spec.shape):
+        click.echo(f"advice: {said}", err=True)
+
+
 def warm(spec: Spec, backend: str) -> Backend:
     """The backend, its kernels compiled or loaded."""
     import numpy as np

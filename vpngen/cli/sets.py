@@ -23,7 +23,7 @@ from vpngen.cli.base import (
     table,
     threads_option,
 )
-from vpngen.cli.dataset import dataset_options, no_dataset, read_spec_file, take_spec, warm
+from vpngen.cli.dataset import advise, dataset_options, no_dataset, read_spec_file, take_spec, warm
 from vpngen.errors import ArgumentError, MissingError, RunError, plain
 from vpngen.units import count_text, duration_text, number_text, size_text
 
@@ -109,8 +109,7 @@ def render(
         ]
         report(form, rows)
         return
-    for name, text, _ in _advice(spec):
-        click.echo(f"{name}: {text}", err=True)
+    advise(spec)
     try:
         with counted("videos") as count:
             done = write(

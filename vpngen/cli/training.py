@@ -33,7 +33,7 @@ from vpngen.cli.base import (
     show,
     whole,
 )
-from vpngen.cli.dataset import no_dataset, take_spec, training_dataset_options, warm
+from vpngen.cli.dataset import advise, no_dataset, take_spec, training_dataset_options, warm
 from vpngen.errors import ArgumentError, ConflictError, MissingError, plain
 from vpngen.units import count_text
 
@@ -155,6 +155,7 @@ def train(
     source: Any = path
     if path is None:
         source, name = take_spec(options)
+        advise(source)
         _warm(source, runtime)
     else:
         no_dataset(options, "`--store`")
