@@ -10,7 +10,7 @@ def main() -> None:
     size = {"instances": 100, "shape": (64, 240, 240), "seed": 0}
     spec = vpngen.mixed(
         vpngen.perlin(categories=4, **size),  # labels 0 to 3
-        vpngen.fractal(categories=6, **size),  # labels 4 to 9: fractals that grow
+        vpngen.fractal(categories=6, points_per_frame=686, **size),  # labels 4 to 9: fractals that grow to the end
         vpngen.fractal(categories=6, trail=8, draw="point", **size),  # labels 10 to 15: their last points, that dance
     )
     for label in (0, 4, 10):

@@ -639,6 +639,46 @@ def test_what_is_no_store_is_never_touched(run: Run, tmp_path: Path, options: tu
         assert stores.tree(tmp_path) == before
 
 
+def test_what_a_system_puts_into_a_mount_point_counts_for_nothing(run: Run, tmp_path: Path) -> None:
+    """A store begins beside it, is whole, and is replaced without it."""
+    kept = tmp_path / "mount" / "lost+found" / "#12"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("a file that fsck found")
+    for options in (("--dry-run",), (), ("--seed", "1", "--overwrite", "--dry-run"), ("--seed", "1", "--overwrite")):
+        assert run("render", "mount", *SMALL, *options).code == 0
+    assert run("verify", "mount").code == 0
+    assert run("render", "alone", *SMALL, "--seed", "1").code == 0
+    there, alone = stores.tree(tmp_path / "mount"), stores.tree(tmp_path / "alone")
+    assert there.keys() - alone.keys() >= {"lost+found/#12"} and {**alone, **there} == there
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/x", "https://host/x.zip", "file:///data/x"])
+def test_a_url_is_refused_wherever_a_path_is_taken(run: Run, url: str) -> None:
+    """By the name that the command has for it, before anything is looked for."""
+    found = set()
+    for name in (*COMMANDS, *NESTED):
+        with click.Context(parser_of(name), info_name=name) as context:
+            params = parser_of(name).get_params(context)
+        for param in (p for p in params if isinstance(p.type, click.Path)):
+            word = base.word_of(param)
+            given = (param.opts[0], url) if isinstance(param, click.Option) else (url,)
+            result = run(*name.split(), *given)
+            assert result.code == 2 and f"Error: `{word}` (='{url}') is a URL: " in result.err, (name, word, result)
+            found.add(word)
+    assert found >= {
+        "OUT",
+        "STORE",
+        "WEIGHTS",
+        "RUNS",
+        "--root",
+        "--annotations",
+        "--init-from",
+        "--ifs-dir",
+        "--spec",
+        "--out",
+    }
+
+
 def test_an_empty_path_is_not_the_default_one(run: Run, tmp_path: Path) -> None:
     """As of an unset variable in a script."""
     Path("file").write_text("precious")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from commands import Run
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
@@ -282,6 +283,45 @@ def test_candidates_are_functions_of_seed_category_and_attempt() -> None:
 
 
 # --- a video and its frames
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "each"),
+    [
+        ("240x362x362", {}, 416), ("101x362x362", {}, 990), ("100x362x362", {}, None), ("100x240x240", {}, 439),
+        ("240x48x48", {}, 7), ("240x48x48", {"points_per_frame": 7}, None), ("240x48x48", {"trail": 8}, None),
+        ("101x364x364", {}, None), ("1x48x48", {}, None), ("99x3x3", {"pad": 0, "points_per_frame": 1}, None),
+    ],
+)  # fmt: skip
+def test_what_grows_no_more_is_said(run: Run, shape: str, options: dict[str, int], each: int | None) -> None:
+    """By `info`, before `render`, and of parts of a mixture; what is advised needs no advice."""
+    words = ["--generator", "fractal", "--categories", "2", "--instances", "1", "--shape", shape]
+    words += [word for name, n in options.items() for word in (f"--{name.replace('_', '-')}", str(n))]
+    said = run("info", "--format", "json", *words).json
+    assert ("advice" in said) is (each is not None)
+    if each is not None:
+        assert f"--points-per-frame {each} (" in said["advice"][0] in run("info", *words).out.replace("\n", " ")
+        assert "advice" not in run("info", "--format", "json", *words, "--points-per-frame", str(each)).json
+        spec = Spec.from_dict(said["spec"])
+        both = vpngen.mixed(vpngen.perlin(4, 1, shape=spec.shape, noise_terms=0), spec, spec)
+        assert both.generator.advice(both.shape) == said["advice"]
+    if shape == "240x48x48":
+        assert run("render", "--dry-run", "--format", "json", *words).json.get("advice") == said.get("advice")
+        written = run("render", "set.zarr", "--codec", "formula", *words).err
+        assert (f"advice: {said['advice'][0]}\n" in written) if each is not None else ("advice" not in written)
+
+
+@pytest.mark.parametrize("side", [48, 120])
+def test_growth_depends_on_the_points_a_pixel(side: int) -> None:
+    """The second half of a video draws about 12 % of its pixels with the points that are advised, and hardly any with more."""
+    usual = vpngen.fractal(4, 1, shape=(120, side, side))
+    each = fractal.FULL[0] * side**2 // fractal.FULL[1] // 120
+    shares = []
+    for spec in (usual, vpngen.fractal(4, 1, shape=usual.shape, points_per_frame=each)):
+        halfway, end = ((vpngen.render(spec, range(4), Window(t=(t, t + 1))) > 0).sum() for t in (59, 119))
+        shares.append(1 - halfway / end)
+    assert f"points_per_frame={each})" in usual.generator.advice(usual.shape)[0]
+    assert shares[0] < 0.04 and 0.08 < shares[1] < 0.16
 
 
 def test_growth_a_trail_and_single_frames_are_one_set_of_points() -> None:

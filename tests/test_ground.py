@@ -24,6 +24,7 @@ import vpngen
 from vpngen import checks, files
 from vpngen.checks import Shape
 from vpngen.cli.base import field_options
+from vpngen.datasets import read_videos
 from vpngen.errors import ArgumentError, MissingError
 from vpngen.fields import described, field
 
@@ -166,6 +167,8 @@ def test_a_url_is_no_folder(
         lambda: vpngen.store.ClipReader(kind(url), "train"),
         lambda: vpngen.store.is_complete(kind(url)),
         lambda: files.write(Path(url), b""),
+        lambda: read_videos("folder", kind(url)),
+        lambda: read_videos("ucf101", tmp_path, kind(url)),
     ):
         with pytest.raises(vpngen.ArgumentError, match=rf"{url.partition(':')[0]}://.*is a URL: .*{remedy}"):
             use()

@@ -5,14 +5,18 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
 import numpy.typing as npt
 import pytest
+from commands import Run
 from hypothesis import given
 from hypothesis import strategies as st
 from perlin_numpy import generate_perlin_noise_3d
@@ -360,6 +364,53 @@ def test_lattice_nodes_are_middle_grey() -> None:
         video = rendered(spec, index, t=(0, 48))
         assert (video[::d, :: 240 // h, :: 240 // w] == 128).all()
         assert not (video[d // 2, :: 240 // h, :: 240 // w] == 128).all()
+
+
+def test_the_readme_says_what_frames_of_other_sizes_hold() -> None:
+    table = (
+        (Path(__file__).parents[1] / "README.md").read_text().partition("| width and height |")[2].partition("\n\n")[0]
+    )
+    rows = [
+        [[int(n) for n in cell.split(",")] for cell in line.strip("| ").split("|")] for line in table.splitlines()[2:]
+    ]
+    assert {112, 128, 160, 171, 224, 240, 256, 320} <= {size for sizes, *_ in rows for size in sizes}
+    for sizes, divisions, (categories,), noise in rows:
+        for size in sizes:
+            spec = vpngen.perlin(categories, 1, shape=(16, size, size), noise_frequencies=noise)
+            assert isinstance(spec.generator, Perlin)
+            assert list(spec.generator.divisions_x) == list(spec.generator.divisions_y) == divisions
+            assert noise == [n for n in Perlin.noise_frequencies if size % n == 0]
+            with pytest.raises(
+                vpngen.ArgumentError, match=f"only {', '.join(map(str, divisions))} divide|both up to 20"
+            ):
+                vpngen.perlin((len(divisions) + 1) ** 2, 1, shape=(16, size, size), noise_frequencies=noise)
+
+
+FLICKER = (
+    "--noise-terms 0", "--noise-terms 0 --phase centre", "--noise-terms 0 --fade linear --grey stretch --gradients sphere",
+    "--noise-terms 0 --temporal-unit divisions", "--noise-terms 0 --temporal-unit divisions --loop",
+    "--noise-terms 0 --loop", "--noise-terms 0 --loop --fade linear", "--noise-terms 0 --divisions-y 1,4 --divisions-x 4,8",
+    "--noise-terms 2 --noise-frequencies 1,2",
+)  # fmt: skip
+"""Of which some have categories that flicker, on frames of 12 x 8."""
+
+
+@pytest.mark.parametrize("options", FLICKER)
+def test_info_names_the_categories_that_flicker(run: Run, options: str) -> None:
+    """Those, and only those, of which whole frames are one grey, to a level; with random noises, frames of those alone."""
+    options = f"--instances 1 --divisions-x 1,8 --divisions-y 1,12 --temporal 1,3,4 --shape 24x12x8 {options}"
+    said = re.search(r"^flicker +(.*): such frames (.*), as", run("info", *options.split()).out, re.MULTILINE)
+    named = re.findall(r"W=(\d+) H=(\d+) D=(\d+) every (?:(\d+) )?frames?(?:, |$)", said[1] if said else "")
+    spec = Spec.from_dict(run("info", "--format", "json", *options.split()).json["spec"])
+    assert isinstance(spec.generator, Perlin)
+    if spec.generator.noise_terms:
+        assert said and said[2] == "show the random noises alone"
+        spec = replace(spec, generator=replace(spec.generator, noise_terms=0))
+    videos = vpngen.render(spec, range(spec.n_categories), backend="reference")
+    flat = {spec.category(i): np.flatnonzero(np.ptp(v, axis=(1, 2)) <= 1).tolist() for i, v in enumerate(videos)}
+    expected = {(int(w), int(h), int(d)): [*range(0, 24, int(n or 1))] for w, h, d, n in named}
+    assert {category: frames for category, frames in flat.items() if frames} == expected
+    assert bool(expected) is not options.endswith(("centre", "--divisions-x 4,8"))
 
 
 def test_lattice_nodes_of_all_terms_are_middle_grey() -> None:

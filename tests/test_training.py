@@ -534,6 +534,12 @@ def test_a_folder_of_something_else_is_left_alone(run: Run, tmp_path: Path) -> N
     assert [p.name for p in (tmp_path / "thesis").iterdir()] == ["chapter.tex"]
 
 
+def test_what_a_system_puts_into_a_mount_point_is_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "lost+found").mkdir()
+    runs._describe(tmp_path, {})
+    assert (tmp_path / "run.json").exists()
+
+
 def test_another_run_in_the_folder_is_left_alone(run: Run, tmp_path: Path, initialized: Path) -> None:
     shutil.copytree(initialized, tmp_path / "vpn")
     before = {p.name: p.read_bytes() for p in (tmp_path / "vpn").iterdir() if p.is_file()}

@@ -17,6 +17,8 @@ from vpngen.errors import ArgumentError, MissingError
 
 MOST_BYTES: Final = 2**26
 """The largest list or table that is read whole."""
+SYSTEM: Final = ("__MACOSX", "lost+found", "@eaDir", "$RECYCLE.BIN", "System Volume Information")
+"""What no one put into a folder: systems do, into mount points and the like."""
 DEEPEST: Final = 8
 """Folders within folders that are looked into."""
 MOST_JSON_BYTES: Final = 2**27
@@ -40,6 +42,11 @@ def local(path: str | Path, argument: str = "path") -> Path:
     else:
         remedy = "object stores and web addresses are not read or written; give a local folder, and copy or mount what is there"
     raise ArgumentError(f"is a URL: {remedy}", argument, text if found[2] == "//" else text.replace(":/", "://", 1))
+
+
+def names_in(folder: str | Path) -> list[str]:
+    """Names of what is in a folder, in no order, but for those of the system. Raises OSError."""
+    return [name for name in os.listdir(folder) if name not in SYSTEM]
 
 
 @contextlib.contextmanager
@@ -272,11 +279,11 @@ class Folder:
             return os.listdir(fd)
 
     def walk(self, name: str = "") -> Iterator[tuple[str, os.stat_result]]:
-        """All that lies below a folder, in no order, and what it is; no deeper than `DEEPEST`."""
+        """All that lies below a folder, in no order, and what it is; no deeper than `DEEPEST`, and nothing of the system."""
         inside = f"{name}/" if name else ""
         found = []
         with self._at(f"{inside}.") as (fd, _), os.scandir(fd) as entries:
-            for entry in entries:
+            for entry in (entry for entry in entries if entry.name not in SYSTEM):
                 with contextlib.suppress(FileNotFoundError):  # renamed or removed meanwhile
                     found.append((f"{inside}{entry.name}", entry.stat(follow_symlinks=False)))
         for path, status in found:

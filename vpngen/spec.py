@@ -288,6 +288,9 @@ def mixed(*specs: Spec) -> Spec:
     >>> both.n_categories, both.category(4)
     (13, (1, 1, 1, 16))
 
+    Fractals that have the shape of noise, which is longer and smaller than theirs, hardly grow in the end unless they are made with
+    fewer `points_per_frame`; their generator's `advice(shape)` says how many.
+
     Raises:
         ArgumentError: specs that differ in anything but their generators.
     """

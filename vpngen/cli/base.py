@@ -23,7 +23,7 @@ import click
 from vpngen import __version__
 from vpngen.errors import ArgumentError, MissingError, RunError, VpngenError, renamed, shown
 from vpngen.fields import WORD_OR_INTEGERS, Field
-from vpngen.files import FEW_FILES
+from vpngen.files import FEW_FILES, local
 
 EXIT_CODES = (
     "Exit codes: 0 done, 1 failed, 2 bad argument, 3 conflict with what is on disk, 4 something is missing here."
@@ -158,6 +158,13 @@ TRAINING = ("av", "matplotlib", "safetensors", "tensorboard", "torch")
 """Packages that come with the extra `train`."""
 
 
+def word_of(param: click.Parameter) -> str:
+    """What a command calls an argument or an option."""
+    return (
+        param.opts[-1] if isinstance(param, click.Option) else (param.metavar or str(param.name).upper()).strip("[].")
+    )
+
+
 class _Help:
     """The examples of a docstring are shown line by line, as they stand."""
 
@@ -208,8 +215,7 @@ class Command(_Help, click.Command):
         except ArgumentError as error:
             typed: dict[str | None, str] = {}  # what the library calls an argument -> what the command calls it
             for p in self.get_params(ctx):
-                word = p.opts[-1] if isinstance(p, click.Option) else (p.metavar or str(p.name).upper()).strip("[].")
-                typed |= {p.name: word, p.opts[-1].lstrip("-").replace("-", "_"): word}
+                typed |= dict.fromkeys((p.name, p.opts[-1].lstrip("-").replace("-", "_")), word_of(p))
             typed.setdefault("path", typed.get("out") or typed.get("store_path", "path"))
             if ctx.params.get("show_d") is not None:
                 typed["temporal"] = "--show-d"
@@ -297,7 +303,17 @@ class Whole(click.types.IntParamType):
         return number
 
 
-class OutFile(click.Path):
+class LocalPath(click.Path):
+    """The type of an option that takes a path of this machine."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path. Raises BadParameter, and ArgumentError for a URL."""
+        if isinstance(value, str):
+            local(value, "path" if param is None else word_of(param))
+        return super().convert(value, param, ctx)
+
+
+class OutFile(LocalPath):
     """The type of an option that takes a file to write."""
 
     def __init__(self) -> None:
@@ -356,7 +372,7 @@ def _word_or_integers(value: str) -> str | tuple[int, ...]:
 _KINDS: dict[str, dict[str, Any]] = {
     "int": {"type": Whole()},
     "float": {"type": Real()},
-    "Path": {"type": click.Path(), "metavar": "FOLDER"},
+    "Path": {"type": LocalPath(), "metavar": "FOLDER"},
     "Shape": {"callback": shape_of, "metavar": "TxHxW"},
     "tuple[int, ...]": {"callback": numbers(whole, "whole numbers"), "metavar": "N,..."},
     "tuple[float, ...]": {"callback": numbers(real, "numbers"), "metavar": "X,..."},

@@ -11,8 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vpngen.cli.base import EXIT_CODES, Stop, Whole, backend_option, cli, format_option, show, table, threads_option
-from vpngen.cli.dataset import dataset_options, no_dataset, read_spec_file, take_spec, warm
+from vpngen.cli.base import (
+    EXIT_CODES,
+    LocalPath,
+    Stop,
+    Whole,
+    backend_option,
+    cli,
+    format_option,
+    show,
+    table,
+    threads_option,
+)
+from vpngen.cli.dataset import advise, dataset_options, no_dataset, read_spec_file, take_spec, warm
 from vpngen.errors import ArgumentError, MissingError, RunError, plain
 from vpngen.units import count_text, duration_text, number_text, size_text
 
@@ -25,7 +36,7 @@ Row = tuple[str, str, dict[str, Any]]
 
 
 @cli.command(epilog=EXIT_CODES)
-@click.argument("out", type=click.Path(), required=False)
+@click.argument("out", type=LocalPath(), required=False)
 @dataset_options
 @click.option(
     "--codec",
@@ -94,9 +105,11 @@ def render(
             ("on disk", f"about {size_text(nbytes)}; {size_text(free)} are free{replaced}", disk),
             ("fits", f"NO: {problem}" if problem else "yes", {"fits": not problem, "problem": problem}),
             ("time", time, {"estimated_seconds": round(seconds, 1), "threads": threads}),
+            *_advice(spec),
         ]
         report(form, rows)
         return
+    advise(spec)
     try:
         with counted("videos") as count:
             done = write(
@@ -133,7 +146,7 @@ def fields_of(rows: list[Row]) -> dict[str, Any]:
 
 
 @cli.command()
-@click.argument("store_path", metavar="[STORE]", required=False, type=click.Path())
+@click.argument("store_path", metavar="[STORE]", required=False, type=LocalPath())
 @dataset_options
 @click.option("--presets", is_flag=True, help="List the presets.")
 @format_option
@@ -199,17 +212,24 @@ def _facts(spec: Spec) -> list[Row]:
         ("bytes", f"{size_text(spec.nbytes)} of pixels ({spec.nbytes:,})", {"bytes": spec.nbytes}),
         ("fingerprint", spec.fingerprint, {"fingerprint": spec.fingerprint, "spec": spec.to_dict()}),
         *((name, text, {}) for name, text in spec.generator.facts(spec.shape)),
+        *_advice(spec),
     ]
 
 
+def _advice(spec: Spec) -> list[Row]:
+    """What of the options is probably not meant."""
+    said = spec.generator.advice(spec.shape)
+    return [("advice", "; ".join(said), {"advice": said})] if said else []
+
+
 @cli.command(epilog=EXIT_CODES)
-@click.argument("store_path", metavar="STORE", type=click.Path())
+@click.argument("store_path", metavar="STORE", type=LocalPath())
 @click.option("--render", "compare", is_flag=True, help="Also render every video and compare the pixels.")
 @click.option("--repair", is_flag=True, help="Render the damaged videos again and repair the files.")
 @click.option(
     "--spec",
     "spec_file",
-    type=click.Path(allow_dash=True),
+    type=LocalPath(allow_dash=True),
     help="What it holds, as JSON, where its root zarr.json is damaged.",
 )
 @backend_option

@@ -18,6 +18,7 @@ from vpngen import files
 from vpngen.cli import base
 from vpngen.cli.base import (
     EXIT_CODES,
+    LocalPath,
     OptionsOf,
     Real,
     SectionOption,
@@ -32,7 +33,7 @@ from vpngen.cli.base import (
     show,
     whole,
 )
-from vpngen.cli.dataset import no_dataset, take_spec, training_dataset_options, warm
+from vpngen.cli.dataset import advise, no_dataset, take_spec, training_dataset_options, warm
 from vpngen.errors import ArgumentError, ConflictError, MissingError, plain
 from vpngen.units import count_text
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from vpngen.train import DataConfig, Evaluation, ModelInit, Recipe, Runtime
 
 RESUMES = " It goes on from its last checkpoint when the same command is given again."
-_path = click.Path(path_type=Path)
+_path = LocalPath(path_type=Path)
 _integers = numbers(whole, "whole numbers")
 
 
@@ -154,6 +155,7 @@ def train(
     source: Any = path
     if path is None:
         source, name = take_spec(options)
+        advise(source)
         _warm(source, runtime)
     else:
         no_dataset(options, "`--store`")

@@ -26,9 +26,6 @@ SUFFIXES: Final = (
 """Of video files."""
 IMAGE: Final = re.compile(r"((?!\.).*?)([0-9]{1,18})(\.(?:jpe?g|png))", re.IGNORECASE)
 """The name of a frame: what all begin with, its number, the suffix."""
-SYSTEM: Final = ("__MACOSX", "lost+found", "@eaDir", "$RECYCLE.BIN", "System Volume Information")
-"""Folders that no one put there."""
-
 
 MOST_PART: Final = 200
 """Bytes of a name, or of a part between slashes; systems take 255, and a suffix may be added."""
@@ -177,7 +174,7 @@ def some(names: Iterable[str], most: int = 5, nothing: str = "none") -> str:
 
 def folders(root: Path) -> list[str]:
     """Names of the folders in a folder, but for those of the system."""
-    return sorted(e.name for e in entries(root) if e.name not in SYSTEM and e.name[0] != "." and e.is_dir())
+    return sorted(e.name for e in entries(root) if e.name not in files.SYSTEM and e.name[0] != "." and e.is_dir())
 
 
 def nfc(name: str) -> str:

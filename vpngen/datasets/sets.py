@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vpngen import rng
+from vpngen import files, rng
 from vpngen.checks import SEEDS, integer, number, one_of
 from vpngen.datasets import LAYOUTS, folder
 from vpngen.datasets.base import Video, VideoSet
@@ -33,17 +33,17 @@ def read_videos(
         split: which of the three of `ucf101` and `hmdb51`; of others 1.
 
     Raises:
-        ArgumentError: a kind, subset or split that there is not; no `annotations` where they cannot be found.
+        ArgumentError: a kind, subset or split that there is not; a URL; no `annotations` where they cannot be found.
         ConflictError: annotations that are not there, malformed or contradict the folder; none of the videos is there; two
             files that could be the same video, or two videos that could be the same file.
     """
     layout = LAYOUTS[one_of("kind", kind, LAYOUTS)]
     one_of("subset", subset, ("train", "val"))
     split = integer("split", split, 1, layout.splits)
-    root = Path(root)
+    root = files.local(root, "root")
     if not root.is_dir():
         raise ConflictError(f"`root` (={str(root)!r}) is not a folder; give the one that holds the videos")
-    given = None if annotations is None else Path(annotations)
+    given = None if annotations is None else files.local(annotations, "annotations")
     if given is not None and not given.exists():
         raise ConflictError(f"`annotations` (={str(given)!r}) is not there")
     classes, videos = layout.read(root, given, subset, split)

@@ -202,6 +202,10 @@ class Generator(ABC):
         fields = self.to_dict().items()
         return [(name, ", ".join(map(str, v)) if isinstance(v, list) else str(v)) for name, v in fields]
 
+    def advice(self, shape: Shape) -> list[str]:
+        """What of the options is probably not meant for videos of `shape` (t, y, x), and what to give instead."""
+        return []
+
     def caption(self, category_id: int, params: np.void) -> str:
         """What a video shows: its category, or more than that."""
         return str(self.category(category_id))

@@ -56,6 +56,9 @@ BOUND: Final = np.float32(1024)
 MOST_CATEGORIES: Final = 100_000
 MOST_PARAMETER: Final = 16
 """Of systems from elsewhere, beside at most 1 here; twice as much where it is weighted. No number can overflow."""
+FULL: Final = (100_000, 362 * 362)
+"""Points of a video of section 5.4, and pixels of its frames. Its second half draws 12 % of what it draws in all. That share
+depends on points a pixel alone: with twice as many it is 8 %, with six times 4 %."""
 LEAST_EXTENT: Final = np.float32(2**-100)
 """Of the points in x or y: below it their places could not be computed, and they are all one."""
 MOST_POINTS: Final = 2**24
@@ -151,7 +154,8 @@ class Fractal(Generator):
         weight: the weights of an instance are 1 - 2 w, 1 - w, 1 + w, 1 + 2 w; FractalDB's best set has 0.4.
         flips: whether instances are also turned over, left to right, top to bottom and both.
         draw: `patch`, random 3 x 3 pixels around each point, or `point`.
-        points_per_frame: section 5.4: 1,000.
+        points_per_frame: section 5.4: 1,000, for 100 frames of 362 x 362. More frames, or smaller ones, with as many hardly grow in
+            the end. `advice` has the number for those, and nothing else does: a spec is what it was given.
         trail: the frames whose points a frame shows: 0 for all until then (section 5.4), or the last few, itself included.
         pad: pixels between the fractal and the edge.
         level: the grey level of what is drawn, from 1 to 255; FractalDB's is 127.
@@ -191,7 +195,9 @@ class Fractal(Generator):
     weight: float = field(0.4, "Instances multiply a parameter by 1 - 2w, 1 - w, 1 + w or 1 + 2w.")
     flips: bool = field(True, "Instances are also mirrored.")
     draw: str = field("patch", "Random 3 x 3 pixels around each point, or the point.", choices=DRAWS)
-    points_per_frame: int = field(1000, "How fast it grows.")
+    points_per_frame: int = field(
+        1000, "How fast it grows; for more frames, or smaller ones, give fewer, or it stands still in the end."
+    )
     trail: int = field(0, "A frame shows the points of the last so many; 0 for all until then.")
     pad: int = field(6, "Pixels between the fractal and the edge.")
     level: int = field(127, "The grey level of what is drawn.")
@@ -333,6 +339,23 @@ class Fractal(Generator):
             ("flips", f"{'yes' if self.flips else 'no'}: {flipped}"),
             ("draw", f"{self.draw}: {pattern}, grey {self.level} on 0, with a margin of {self.pad}"),
             ("points", f"{every:,} a frame, {points:,} a video; a frame shows those of {shown}"),
+        ]
+
+    def advice(self, shape: Shape) -> list[str]:
+        """How many points a frame let videos grow to the end, where they have more points a pixel than those of section 5.4.
+
+        Videos with a trail move to the end anyway.
+        """
+        frames, height, width = shape
+        points, pixels = FULL
+        full = points * height * width // pixels
+        each = max(full // frames, 1)
+        if self.trail or frames == 1 or self.points_per_frame <= each:
+            return []
+        filled = f"when {full:,} points fill {height} x {width} pixels as densely as those of the paper"
+        return [
+            f"fractals hardly grow after frame {max(full // self.points_per_frame, 1):,} of {frames:,}, {filled}; "
+            f"--points-per-frame {each} (in Python points_per_frame={each}) lets them grow to the end"
         ]
 
     def caption(self, category_id: int, params: np.void) -> str:

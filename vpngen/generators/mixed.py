@@ -147,6 +147,10 @@ class Mixed(Generator):
             found += [(f"  {name}", value) for name, value in part.facts(shape)]
         return found
 
+    def advice(self, shape: Shape) -> list[str]:
+        """That of each part, once."""
+        return list(dict.fromkeys(said for part in self.parts for said in part.advice(shape)))
+
     def caption(self, category_id: int, params: np.void) -> str:
         """The generator, its own label, and what it says of it."""
         number, label = self.part(category_id)

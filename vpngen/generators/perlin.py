@@ -136,7 +136,9 @@ class Perlin(Generator):
         noise_amplitudes: a_2 and a_3 are drawn from these; a_1 = 1 - a_2 - a_3 by equation (2).
         gradients: `angles`: theta and phi uniform, as perlin-numpy, with cos(phi) along t; `sphere`: uniform on it.
         fade: `quintic` (Perlin 2002, as perlin-numpy) or `linear` (the wording of section 3.2).
-        phase: where a pixel samples its cell: `corner`, as perlin-numpy, or `centre`.
+        phase: where a pixel samples its cell: `corner`, as perlin-numpy, or `centre`. At the corner a category whose W and H are
+            the width and height of its frames flickers: every D frames all its pixels lie on lattice points, where noise is 0.
+            See `flat_frames`.
         grey: `fixed`: floor(128 + 127.5 v); `stretch`: the least and greatest v of each video become 0 and 255, which
             makes any window of it cost a pass over the whole video.
 
@@ -176,7 +178,11 @@ class Perlin(Generator):
     noise_amplitudes: tuple[float, ...] = field((0.01, 0.02, 0.05, 0.1, 0.2), "What their amplitudes are drawn from.")
     gradients: str = field("angles", "Gradients with uniform angles, or uniform on the sphere.", choices=GRADIENTS)
     fade: str = field("quintic", "How lattice cells are interpolated.", choices=FADES)
-    phase: str = field("corner", "Where a pixel samples its cell.", choices=PHASES)
+    phase: str = field(
+        "corner",
+        "Where a pixel samples its cell; at the corner, W = width and H = height flicker to grey every D frames.",
+        choices=PHASES,
+    )
     grey: str = field("fixed", "Grey levels of all videos alike, or each stretched to 0 to 255.", choices=GREYS)
 
     def __post_init__(self) -> None:
@@ -362,6 +368,36 @@ class Perlin(Generator):
         out["gain"] = gain
         out["bias"] = np.where(flat, np.float32(128), np.float32(0.5) - low * gain)
         return out
+
+    def flat_frames(self, shape: Shape) -> dict[tuple[int, int, int], int]:
+        """The categories (W, H, D) whose primal noise is 0 in whole frames: n for frames 0, n, 2 n, ... of a video.
+
+        In such a frame all pixels lie on lattice points, along x, y and t; what is left are the random noises. That takes the
+        phase `corner`, one cell a pixel (W = width, H = height), and a frame on a lattice plane. Where a loop has a single plane,
+        the temporal gradients also cancel half a cell later, with the linear fade in all frames; up to rounding, one grey level.
+        """
+        frames, height, width = shape
+        if self.phase != "corner" or width not in self.divisions_x or height not in self.divisions_y:
+            return {}
+        found = {}
+        for d in self.temporal:
+            cell, planes = (d, 1) if self.temporal_unit == "period" else (frames // d, d)
+            if self.loop and planes == 1:
+                cell = 1 if self.fade == "linear" else cell // 2 if cell % 2 == 0 else cell
+            found[width, height, d] = cell
+        return found
+
+    def facts(self, shape: Shape) -> list[tuple[str, str]]:
+        """The fields, and which categories flicker."""
+        flat = [
+            f"W={w} H={h} D={d} every {'frame' if n == 1 else f'{n} frames'}"
+            for (w, h, d), n in self.flat_frames(shape).items()
+        ]
+        if not flat:
+            return super().facts(shape)
+        left = "show the random noises alone" if self.noise_terms else "are flat grey"
+        why = "all pixels lie on lattice points, where the primal noise is 0; phase centre has none"
+        return [*super().facts(shape), ("flicker", f"{', '.join(flat)}: such frames {left}, as {why}")]
 
     def caption(self, category_id: int, params: np.void) -> str:
         """W, H and D."""

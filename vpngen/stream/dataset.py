@@ -41,6 +41,9 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
     >>> clips.shape, clips.dtype, labels.shape
     (torch.Size([8, 3, 16, 112, 112]), torch.uint8, torch.Size([8]))
 
+    Clips are grey, not colour: the three channels are equal, and views of one memory. Transforms of torchvision, which take
+    (..., T, C, H, W), get `clips.transpose(1, 2)`; see examples/transforms.py.
+
     Each iteration is an epoch: the first is epoch 0, the next one 1; `set_epoch` says which comes next. Every batch is
     whole, so give it to a DataLoader with `batch_size=None`, or use `vpngen.loader`. Ranks are read when an iteration
     begins, from torch.distributed or from what torchrun sets, and share an epoch without overlap, in equal numbers of
@@ -380,6 +383,9 @@ def loader(
     On a GPU the batches are born there and made ahead on a CUDA stream of their own; on the CPU a thread makes them ahead
     with all cores, straight into the memory that is yielded; clips of a store, too, are read ahead by a thread. Worker
     processes are for those who need them: each of their batches goes through memory that the system has to make anew.
+
+    Clips are (N, C, T, H, W) and grey, not colour: the three channels are equal, and views of one memory. `clone()` a batch before
+    anything that writes into it.
 
     Accelerate's `prepare` gives the loader back as it is, and Lightning saves its state with its checkpoints; there give
     `length` a number, since it asks endless loaders for a batch more than it uses.

@@ -19,7 +19,7 @@ from vpngen.checks import SEEDS, Shape, integer, one_of
 from vpngen.datasets import VideoLoader, VideoSet, WindowLoader
 from vpngen.datasets.sets import DataConfig, missing_videos
 from vpngen.errors import ArgumentError, ConflictError, MissingError, renamed
-from vpngen.files import parse_json, read, write_json
+from vpngen.files import names_in, parse_json, read, write_json
 from vpngen.models import read_weights
 from vpngen.models.initial import ModelInit, origin, said_by, trusted, try_clip
 from vpngen.models.weights import make_with
@@ -335,7 +335,7 @@ def _fit(
 def _describe(out: Path, about: Mapping[str, Any]) -> None:
     """Write run.json, unless another run lives there. Raises ConflictError."""
     described = out / "run.json"
-    if out.exists() and not described.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and not described.exists() and (not out.is_dir() or names_in(out)):
         raise ConflictError(f"{str(out)!r} is a file, or holds other things than a run; give a folder of its own")
     if not (described.exists() and (out / CHECKPOINT).exists()):  # a checkpoint decides whether it is this run
         versions = {"python": platform.python_version(), "torch": torch.__version__, "vpngen": __version__}

@@ -118,7 +118,8 @@ class LocalTarget(Target):
             self._sweep(self.root.parent)
             exists = self.root.is_dir() and not self._is_empty()
             if overwrite or not exists:
-                inside = self.root.is_dir() and not exists and any(self.root.iterdir())
+                names = set(os.listdir(self.root)) if self.root.is_dir() else set()
+                inside = bool(names.intersection(files.SYSTEM) if exists else names)  # so that what is no store's stays
                 try:
                     self._build(plan, exists, self.root if inside else self.root.parent)
                 except OSError as error:
@@ -134,8 +135,8 @@ class LocalTarget(Target):
                 write_file(self.folder, "zarr.json", skeleton(plan.spec, plan.layout)[0]["zarr.json"])
 
     def _is_empty(self) -> bool:
-        """Whether the folder holds nothing but what a run left that was killed while it built a store there."""
-        names = os.listdir(self.root)
+        """Whether the folder holds nothing but what the system put there, or a run that was killed while it built a store there."""
+        names = files.names_in(self.root)
         begun = any(self._ours(name) for name in names)
         return all(self._ours(name) or (begun and name in SPLITS) for name in names)
 
@@ -207,7 +208,7 @@ class LocalTarget(Target):
             if not exists and (root / "zarr.json").exists():
                 self.check(plan)  # another process made the store since we looked
                 return
-            for path in (root / name for name in os.listdir(root) if not self._ours(name)):
+            for path in (root / name for name in files.names_in(root) if not self._ours(name)):
                 if path.is_dir() and not path.is_symlink() and (exists or path.name in SPLITS):
                     shutil.rmtree(path)
                 elif exists and path.name != "zarr.json":
