@@ -99,7 +99,7 @@ class ModelInit:
             else:
                 model = make(name, num_classes, options)
             if self.inflate is not None:
-                inflate(model, read_weights(self.inflate)[0])
+                inflate(model, read_weights(self.inflate)[0], self.inflate)
                 parent = {"stage": "inflation", **origin(self.inflate)}
             freeze(model, stages)
         model.to(device)
