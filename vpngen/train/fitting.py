@@ -19,6 +19,7 @@ from vpngen.checks import integer, one_of
 from vpngen.datasets.workers import lost_worker
 from vpngen.errors import ArgumentError, MissingError, RunError
 from vpngen.models import freeze
+from vpngen.models.initial import LONE, lone_clip, parts
 from vpngen.models.metadata import check
 from vpngen.stream import tensors
 from vpngen.tasks import Classify, Task
@@ -236,8 +237,11 @@ def fit(
     try:
         with folder:
             return run.all_epochs()
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         why, text = str(error).partition("\n")[0], " ".join(str(error).split())
+        if LONE in text and not isinstance(error, ArgumentError):
+            rest = run.size * ranks.world()[1] < recipe.batch_size
+            raise lone_clip(recipe, run.size, grad_accum_steps, rest) from error
         if isinstance(error, torch.OutOfMemoryError):
             size = f"{recipe.batch_size} clips of {recipe.clip} at once"
             remedy = f"give more `grad_accum_steps` (={grad_accum_steps}), or a smaller `batch_size`"
@@ -298,6 +302,7 @@ class _Run:
         self.state = _State(rates=[{"step": 0, "lr": recipe.lr}])
         self.settings: dict[str, Any] = {}
         self.random: Mapping[str, torch.Tensor] = {}
+        self.size = 0  # of the batch under way
 
     @property
     def lr(self) -> float:
@@ -534,10 +539,10 @@ class _Run:
             )
         if labels is not None:
             labels = labels.to(self.device, non_blocking=True)
-        chunks = clips.chunk(self.grad_accum_steps)
-        none = (None,) * len(chunks)
-        rest = (none if part is None else part.chunk(self.grad_accum_steps) for part in (labels, numbers))
-        return list(zip(chunks, *rest, strict=True))
+        whole = max(self.recipe.batch_size // ranks.world()[1], len(clips))
+        count = parts(len(clips), whole, self.grad_accum_steps)
+        each = ((None,) * count if part is None else part.tensor_split(count) for part in (clips, labels, numbers))
+        return list(zip(*each, strict=True))
 
     def forward(self, module: nn.Module, part: tuple[Any, Any, Any]) -> tuple[Any, torch.Tensor, torch.Tensor]:
         """Outputs, and the sums of the loss and of each metric."""
@@ -553,10 +558,11 @@ class _Run:
     def one_step(self, batch: Any, *wishes: bool) -> tuple[torch.Tensor, _Moment]:
         """One step; sums of loss, metric, clips and of wishes to save and to stop, of all ranks, and when they have landed."""
         self.optimizer.zero_grad(set_to_none=True)
-        size, sums = len(batch[0]), torch.zeros(2, device=self.device)
-        parts = self.parts("train", batch)
-        for i, part in enumerate(parts):
-            net, last = self.wrapped, i == len(parts) - 1
+        self.size = size = len(batch[0])
+        sums = torch.zeros(2, device=self.device)
+        pieces = self.parts("train", batch)
+        for i, part in enumerate(pieces):
+            net, last = self.wrapped, i == len(pieces) - 1
             waits = isinstance(net, DistributedDataParallel) and not last  # gradients travel once a step
             with net.no_sync() if waits else contextlib.nullcontext():  # type: ignore[operator]
                 outputs, loss, score = self.forward(net, part)
