@@ -30,10 +30,11 @@ import vpngen
 from vpngen.errors import ArgumentError, ConflictError, MissingError, RunError
 from vpngen.models import freeze, read_weights
 from vpngen.models.initial import try_parts
+from vpngen.stream.waiting import arrived
 from vpngen.tasks import Classify
 from vpngen.train import Progress, Recipe, StoppedError, fit
 from vpngen.train.checkpoint import CHECKPOINT, alone
-from vpngen.train.fitting import arrived, columns, normalised
+from vpngen.train.fitting import columns, normalised
 
 CLIP = (4, 16, 16)
 SPEC = vpngen.perlin(categories=4, instances=12, val_instances=2, shape=(24, 48, 48), divisions=[1, 12])
