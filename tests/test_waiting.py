@@ -22,8 +22,8 @@ from vpngen.datasets import Video, VideoLoader, VideoSet, WindowLoader, clips, d
 from vpngen.datasets.workers import lost_worker
 from vpngen.errors import MissingError, RunError
 from vpngen.stream import memory
-from vpngen.train import Recipe, StoppedError, fit
-from vpngen.train.checkpoint import CHECKPOINT
+from vpngen.train import Progress, Recipe, StoppedError, fit
+from vpngen.train.checkpoint import CHECKPOINT, Folder
 from vpngen.train.evaluation import score
 
 CLIP = (4, 64, 64)
@@ -99,9 +99,10 @@ def test_what_is_used_up_meanwhile_is_said_and_not_waited_for(kind: str, full: N
 
 def test_a_dataloader_of_ones_own_over_a_stream_says_it_too(full: None) -> None:
     stream = vpngen.ClipStream(SPEC, 32, clip=CLIP, device="cpu")
-    with pytest.raises(MissingError, match=r"1 x 524 kB, which takes .* MB, and /dev/shm has") as said:
-        list(DataLoader(stream, batch_size=None, num_workers=1))
-    said.value.__traceback__ = None  # which holds the workers
+    batches: Any = iter(DataLoader(stream, batch_size=None, num_workers=1))
+    with pytest.raises(MissingError, match=r"1 x 524 kB, which takes .* MB, and /dev/shm has"):
+        next(batches)
+    batches._shutdown_workers()  # which torch would do when garbage is collected
 
 
 def test_a_stream_without_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,20 +128,6 @@ def test_workers_that_are_lost(error: RuntimeError, kind: type) -> None:
 # --- an end that is asked for
 
 
-class Asked:
-    """`should_stop` that says yes from a moment on."""
-
-    def __init__(self, seconds: float) -> None:
-        self.at = time.monotonic() + seconds
-
-    def __call__(self) -> bool:
-        return time.monotonic() >= self.at
-
-    def progress(self, *_: Any) -> None:
-        if self():
-            raise StoppedError("evaluation")
-
-
 @pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.parametrize(("phase", "where"), [("train", "step 1"), ("val", "step 8"), ("evaluate", "evaluation")])
 def test_an_end_is_heard_while_there_is_no_batch(
@@ -161,19 +148,27 @@ def test_an_end_is_heard_while_there_is_no_batch(
 
     monkeypatch.setattr(clips._Clips, "cut", slow)
     monkeypatch.setattr(decoding, "stream", frames)
+    monkeypatch.setattr(Folder, "open_board", lambda *_: None)  # which takes seconds to import
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * math.prod(CLIP), 2))
-    stop = Asked(0.3)
+    asked: list[bool] = []
+
+    def progress(p: Progress) -> None:
+        if p.step == {"train": 1, "val": 8}[phase]:  # from now on
+            asked.append(True)
+
+    def scored(*_: int) -> None:
+        raise StoppedError("evaluation")
 
     def run() -> None:
         if phase == "evaluate":
             windows, grey = WindowLoader(VIDEOS, 4, clip=(999, 8, 8), num_workers=num_workers), (0.5, 0.5, 0.5)
-            score(model, windows, device="cpu", mean=grey, std=grey, progress=stop.progress)
+            score(model, windows, device="cpu", mean=grey, std=grey, progress=scored)
         train, val = (
             VideoLoader(dataclasses.replace(VIDEOS, subset=name), 4, clip=CLIP, shuffle=False, num_workers=num_workers)
             for name in ("train", "val")
         )
         how = Recipe(batch_size=4, epochs=1, clip=CLIP, lr=1e-4)
-        fit(model, train, val, how, device="cpu", out=tmp_path, should_stop=stop)
+        fit(model, train, val, how, device="cpu", out=tmp_path, progress=progress, should_stop=lambda: bool(asked))
 
     begun = time.monotonic()
     with pytest.raises(StoppedError, match=rf"{where}\b"):
