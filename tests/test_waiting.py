@@ -90,11 +90,9 @@ def full(read: None) -> Iterator[None]:
 
 @pytest.mark.parametrize("kind", LOADERS)
 def test_what_is_used_up_meanwhile_is_said_and_not_waited_for(kind: str, full: None) -> None:
-    with pytest.raises(
-        MissingError, match=r"through shared memory, \d x .*give fewer `num_workers` \(=1\) or 0"
-    ) as said:
+    said = r"^[^\n]* through shared memory, \d x [^\n]*; give fewer `num_workers` \(=1\) or 0, [^\n]*$"
+    with pytest.raises(MissingError, match=said):
         list(LOADERS[kind](1, 32))
-    assert "\n" not in str(said.value)
 
 
 def test_a_dataloader_of_ones_own_over_a_stream_says_it_too(full: None) -> None:
