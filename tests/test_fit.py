@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import json
@@ -27,11 +28,13 @@ from torch import nn
 
 import vpngen
 from vpngen.errors import ArgumentError, ConflictError, MissingError, RunError
-from vpngen.models import read_weights
+from vpngen.models import freeze, read_weights
+from vpngen.models.initial import try_parts
+from vpngen.stream.waiting import arrived
 from vpngen.tasks import Classify
 from vpngen.train import Progress, Recipe, StoppedError, fit
 from vpngen.train.checkpoint import CHECKPOINT, alone
-from vpngen.train.fitting import arrived, columns, normalised
+from vpngen.train.fitting import columns, normalised
 
 CLIP = (4, 16, 16)
 SPEC = vpngen.perlin(categories=4, instances=12, val_instances=2, shape=(24, 48, 48), divisions=[1, 12])
@@ -188,6 +191,44 @@ def test_a_batch_in_parts_is_the_batch(parts: int) -> None:
     model, again = run(None, grad_accum_steps=parts, model=net(norm=nn.GroupNorm, dropout=0))
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(whole.parameters(), model.parameters(), strict=True))
     assert [r["train_top1"] for r in rows] == [r["train_top1"] for r in again]
+
+
+@pytest.mark.parametrize(
+    ("size", "parts", "last", "match"),
+    [
+        (
+            1,
+            1,
+            1,
+            r"^`batch_size` \(=1\) leaves each rank one clip: of one clip of 8x32x32 batch normalization has a single",
+        ),
+        (1, 5, 1, r"^`batch_size` \(=1\) leaves each rank one clip"),
+        (
+            4,
+            4,
+            4,
+            r"^`grad_accum_steps` \(=4\) cuts the 4 clips of a batch into parts of one.*; give 3 or less, or a larger",
+        ),
+        (4, 9, 4, r"^`grad_accum_steps` \(=9\) cuts the 4 clips of a batch into parts of one"),
+        (5, 3, 5, r"^`grad_accum_steps` \(=3\) cuts the 5 clips of a batch into parts of one.*; give 2 or less"),
+        (4, 1, 1, "^`train` ends an epoch with a batch of 1: of one clip.*; make it with drop_last=True$"),
+        (4, 2, 2, ""),
+        (7, 3, 7, ""),  # 3, 2, 2
+        (10, 6, 10, ""),  # five of 2
+    ],
+)
+def test_a_part_of_one_clip_is_too_small_for_batch_normalization(size: int, parts: int, last: int, match: str) -> None:
+    shown, labels = torch.zeros((size, 3, 8, 32, 32), dtype=torch.uint8), torch.arange(size) % 4
+    given = Batches((shown, labels), (shown[:last], labels[:last]))
+    model, how = vpngen.create_model("r3d10", 4, width=0.125), recipe(epochs=1, batch_size=size, clip=(8, 32, 32))
+    before, random = weights(model), torch.get_rng_state()
+    freeze(model, 1)
+    said = contextlib.nullcontext() if not match else pytest.raises(ArgumentError, match=match)
+    with said if size == last else contextlib.nullcontext():  # before there is a first batch
+        try_parts(model, how, size, parts, torch.device("cpu"))
+    assert same(weights(model), before) and torch.equal(torch.get_rng_state(), random)
+    with said:
+        fit(model, given, None, how, device="cpu", grad_accum_steps=parts)
 
 
 @pytest.mark.parametrize("patience", [1, 2, 3])

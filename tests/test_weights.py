@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import os
 import pickle
 import resource
@@ -33,6 +34,7 @@ from vpngen.models import (
     weights,
 )
 from vpngen.models.base import find_head
+from vpngen.models.initial import ModelInit
 from vpngen.models.weights import recognize
 
 NETS: dict[str, dict[str, Any]] = {
@@ -310,6 +312,67 @@ def test_a_model_may_have_these_names_itself(tmp_path: Path) -> None:
     dense.features = nn.Sequential(OrderedDict(conv0=nn.Conv2d(1, 1, 1), norm0=nn.BatchNorm2d(1)))
     torch.save(dense.state_dict(), tmp_path / "2d.pth")
     load_weights(dense, tmp_path / "2d.pth")
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix"),
+    [
+        *(("r3d10", prefix) for prefix in ("model.", "net.module.", "backbone.", "a.b.c.", "but for the head")),
+        ("densenet121", "features."),
+    ],
+)
+def test_what_stands_before_all_names_is_left_out(name: str, prefix: str, tmp_path: Path) -> None:
+    model = formula_model(name, **NETS[name])
+    state, (top, _) = model.state_dict(), find_head(model)
+    before = (
+        {n: "" if n.startswith(top) else "encoder." for n in state} if " " in prefix else dict.fromkeys(state, prefix)
+    )
+    torch.save({before[n] + n: v for n, v in state.items()}, tmp_path / "part.pth")
+    other = fresh(name)
+    load_weights(other, tmp_path / "part.pth")
+    assert same(other.state_dict(), state)
+    found = recognize(*read_weights(tmp_path / "part.pth"))
+    assert found is not None and (found["name"], found["num_classes"]) == (name, 5)
+    if name == "r3d10":
+        flat = create_model(name, 5, **NETS[name])
+        inflate(flat, {before[n] + n: v[:, :, 0] if v.ndim == 5 else v for n, v in state.items()})
+        assert torch.equal(flat.conv1.weight[:, :, 3], state["conv1.weight"][:, :, 0] / 7)
+
+
+def test_a_model_whose_own_names_begin_alike_keeps_them(tmp_path: Path) -> None:
+    inner = formula_model("r3d10", **NETS["r3d10"])
+    around = nn.Module()
+    around.model = inner
+    other = nn.Module()
+    other.model = fresh()
+    torch.save(around.state_dict(), tmp_path / "around.pth")
+    load_weights(other, tmp_path / "around.pth")
+    assert same(other.state_dict(), around.state_dict())
+    both = {**around.state_dict(), **{n: v + 1 for n, v in inner.state_dict().items() if n.startswith("fc.")}}
+    torch.save(both, tmp_path / "two.pth")  # two classifiers: neither is taken in silence
+    with pytest.raises(ConflictError, match="does not fit this model"):
+        load_weights(fresh(), tmp_path / "two.pth")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e40])
+def test_weights_that_are_not_finite_are_said(value: float, tmp_path: Path) -> None:
+    state = dict(formula_model("r3d10", **NETS["r3d10"]).state_dict())
+    state["fc.weight"] = torch.full_like(state["fc.weight"], math.nan)
+    state["layer1.0.conv1.weight"] = state["layer1.0.conv1.weight"].double().index_fill_(0, torch.tensor(2), value)
+    torch.save(state, path := tmp_path / "bad.pth")
+    model = fresh()
+    as_before = untouched(model)
+    text = "holds weights that are not finite .*, in `layer1.0.conv1.weight`"
+    with pytest.raises(ConflictError, match=f"bad.pth' {text} and 1 more tensor: their"):
+        load_weights(model, path)
+    with pytest.raises(ConflictError, match=f"bad.pth' {text}: their"):
+        load_weights(model, path, head="replace")  # NaN in what is left out does no harm
+    flat = {n: v[:, :, 0] if v.ndim == 5 else v for n, v in state.items() if not n.startswith("fc.")}
+    torch.save(flat, path := tmp_path / "flat.pth")
+    begin = ModelInit("r3d10", {"width": 0.125}, inflate=path)
+    with pytest.raises(ArgumentError, match=rf"`inflate` \(=.*flat.pth'?\) {text}"):
+        begin.build(5, 0, 0, (16, 32, 32), torch.device("cpu"))
+    assert as_before()
 
 
 # --- what does not fit

@@ -28,10 +28,12 @@ from vpngen.checks import MAX_SIDE, SEEDS, Shape, flag, integer, one_of
 from vpngen.datasets import decoding, workers
 from vpngen.datasets.base import Video, VideoSet
 from vpngen.datasets.decoding import Frames, UnreadableError
-from vpngen.errors import ArgumentError, RunError, VpngenError
+from vpngen.errors import ArgumentError, MissingError, RunError, VpngenError
 from vpngen.sampling import Augment, Deal, Sampling, augmentation
 from vpngen.stream.dataset import given_ranks, ranks_here
+from vpngen.stream.memory import Sharing, lacks_shm, shared
 from vpngen.stream.place import MOST_EPOCHS, Owner, same_process
+from vpngen.stream.waiting import ask
 
 X10_SCALE: Final = 7 / 8
 """What of the short side is cut where no scales are said, except from the centre. The recipe of seed 000 cuts 112 pixels; the usual
@@ -53,6 +55,7 @@ class _Loader:
         self.batch_size = integer("batch_size", batch_size, 1, 2**20)
         self.failures: dict[str, str] = {}
         self._given = given_ranks(rank, world_size)
+        self._sharing = Sharing(num_workers)
         if multiprocessing_context is not None:
             one_of("multiprocessing_context", multiprocessing_context, torch.multiprocessing.get_all_start_methods())
         self._reader = functools.partial(
@@ -61,6 +64,7 @@ class _Loader:
             num_workers=integer("num_workers", num_workers, 0, 4096),
             multiprocessing_context=multiprocessing_context if num_workers else None,
             worker_init_fn=workers.begin,
+            collate_fn=shared,
             # Of large clips a batch is a gigabyte, and there are two loaders: several workers are ahead enough with one each.
             prefetch_factor={0: None, 1: 2}.get(num_workers, 1),
             pin_memory=flag("pin_memory", pin_memory),
@@ -72,6 +76,8 @@ class _Loader:
         """The entries of each batch; the failures that come with it are kept, and errors are raised here."""
         process = os.getpid()
         for batch in workers.iteration(reader):
+            if isinstance(batch, MissingError) and lacks_shm(batch):
+                raise self._sharing.error()
             if isinstance(batch, VpngenError):
                 try:
                     raise batch
@@ -120,6 +126,7 @@ class VideoLoader(_Loader):
 
     Raises:
         ArgumentError: an argument out of range.
+        MissingError: too little shared memory for the batches of the workers.
         RunError: while iterating: a hundred videos in a row of a shuffled order, or all there are, cannot be read.
     """
 
@@ -158,7 +165,10 @@ class VideoLoader(_Loader):
         self._kept = self._reader(self._clips, sampler=self._plans, persistent_workers=num_workers > 0)
         self._next = (0, 0)  # epoch and first sample of the next iteration
         self._at: tuple[int, int] | None = None  # of the one that runs
-        self._deal(0, (self._given or (0, 1))[1])
+        deal = self._deal(0, (self._given or (0, 1))[1])
+        nbytes = self.batch_size * 3 * math.prod(shape)
+        self._sharing = Sharing.of(num_workers, self._kept.prefetch_factor, deal.steps, nbytes)
+        self._sharing.check()
 
     def __len__(self) -> int:
         """The batches of a whole epoch on this rank."""
@@ -234,6 +244,7 @@ class _Clips(Dataset[Any]):
         clips, labels, failures, missing = [], [], dict[str, str](), set[int]()
         numbers = self.order.numbers(epoch, np.arange(first, last))
         for number, index in zip(numbers.tolist(), self.order.indices(numbers).tolist(), strict=True):
+            ask()
             try:
                 clip, label = self._sample(number, index, failures, missing)
             except VpngenError as error:
@@ -347,6 +358,9 @@ class WindowLoader(_Loader):
         self.short: set[str] = set()
         shape = checks.shape("clip", clip)
         stride = shape[0] if stride is None else integer("stride", stride, 1, MAX_SIDE)
+        Sharing(num_workers).check()  # how many windows there are is not known
+        ahead = num_workers * (self._reader.keywords["prefetch_factor"] or 2) + 1
+        self._sharing = Sharing(num_workers, ahead, self.batch_size * 3 * math.prod(shape))
         self._windows = _Windows(videos, self.batch_size, shape, stride)
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -399,6 +413,7 @@ class _Windows(IterableDataset[Any]):
         held: deque[torch.Tensor] = deque(maxlen=frames)  # (3, 1, H, W) each
         seen = begin = 0
         for frame in decoding.stream(video, notes):
+            ask()
             seen += 1
             if seen > begin:
                 held.append(_resized(_centre(frame, size)[None], size))

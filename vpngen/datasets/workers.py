@@ -8,11 +8,12 @@ parent ends is killed: they only read.
 from __future__ import annotations
 
 import atexit
+import functools
 import multiprocessing
 import os
 import signal
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from typing import Any, Final
@@ -20,9 +21,13 @@ from typing import Any, Final
 import torch
 from torch.utils.data import DataLoader
 
+from vpngen.errors import RunError, VpngenError
+from vpngen.stream.memory import Sharing, lacks_shm
 from vpngen.stream.place import watched
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+LAST_WAIT: Final = 0.1
+"""Seconds that a worker has to end by itself; it only reads."""
 
 _STARTED: weakref.WeakKeyDictionary[BaseProcess, int] = weakref.WeakKeyDictionary()
 """Workers of this module -> the process that started them."""
@@ -43,8 +48,14 @@ def iteration(loader: DataLoader[Any]) -> Iterator[Any]:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     for worker in set(multiprocessing.active_children()) - before:
         _STARTED[worker] = os.getpid()
+        worker.join = functools.partial(_join, worker.join)  # type: ignore[method-assign]
         worker.terminate = worker.kill  # type: ignore[method-assign]  # what torch does to one that hangs
     return made
+
+
+def _join(join: Callable[[float | None], None], timeout: float | None = None) -> None:
+    """Wait for a worker that was told to end: torch would wait five seconds for each that is in the middle of a batch."""
+    join(None if timeout is None else min(timeout, LAST_WAIT))
 
 
 def begin(_: int) -> None:
@@ -53,13 +64,15 @@ def begin(_: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def lost_worker(error: BaseException) -> str | None:
-    """The message for an error that means a worker ended; None for any other. Torch raises it wherever the parent happens to be."""
+def lost_worker(error: BaseException) -> VpngenError | None:
+    """What an error that means a worker ended should be; None for any other. Torch raises it wherever the parent happens to be."""
     text = str(error)
     if not (isinstance(error, RuntimeError) and "DataLoader worker" in text):
         return None
+    if lacks_shm(error):  # a bus error
+        return Sharing(max(1, len(_STARTED))).error()
     less = "a worker process ended, often for lack of memory; fewer workers, or smaller batches, need less"
-    return f"{less}: {text.splitlines()[0]}"
+    return RunError(f"{less}: {text.splitlines()[0]}")
 
 
 def _end() -> None:

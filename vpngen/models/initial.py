@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import hashlib
 import json
@@ -23,6 +24,8 @@ from vpngen.models.base import Network, freeze, make
 from vpngen.models.weights import inflate, make_with, read_weights, recognize
 from vpngen.sampling import NORMALIZATIONS
 
+LONE: Final = "Expected more than 1 value per channel"
+"""How torch begins what it says where batch normalization has a single value to train on."""
 DEFAULT_MODEL: Final = "r3d50"
 """That of Kataoka et al., WACV 2022, section 4."""
 
@@ -99,7 +102,7 @@ class ModelInit:
             else:
                 model = make(name, num_classes, options)
             if self.inflate is not None:
-                inflate(model, read_weights(self.inflate)[0])
+                inflate(model, read_weights(self.inflate)[0], self.inflate)
                 parent = {"stage": "inflation", **origin(self.inflate)}
             freeze(model, stages)
         model.to(device)
@@ -141,6 +144,18 @@ def said_by(path: Path, file: bool) -> Iterator[None]:
         raise ConflictError(f"the network that {str(path)!r} names cannot be made: {error}") from error
 
 
+def placed(model: nn.Module, device: torch.device) -> nn.Module:
+    """The model on the device, on a GPU with its kernels in the order in which cuDNN is fastest."""
+    model.to(device)
+    if device.type == "cuda":
+        for parameter in model.parameters():
+            if parameter.ndim == 5:
+                # contiguous() would leave the strides of 1 x 1 x 1 kernels, and DDP copy their gradients
+                parameter.data = torch.empty_like(parameter, memory_format=torch.channels_last_3d).copy_(parameter.data)
+        torch.backends.cudnn.benchmark = True
+    return model
+
+
 def try_clip(model: nn.Module, about: Mapping[str, Any], clip: Shape, device: torch.device) -> None:
     """Raises ArgumentError unless a network takes such clips."""
     if isinstance(model, Network):
@@ -159,6 +174,37 @@ def try_clip(model: nn.Module, about: Mapping[str, Any], clip: Shape, device: to
     found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else f"a {type(logits).__name__}"
     if found != wanted:
         raise ArgumentError(f"must give logits {wanted} for a clip of {shape}, and gives {found}", "model", name)
+
+
+def parts(size: int, whole: int, grad_accum_steps: int) -> int:
+    """In how many parts, as even as can be, a batch goes through a network that takes a `whole` one in `grad_accum_steps`."""
+    return -(-size // -(-whole // grad_accum_steps))
+
+
+def try_parts(model: nn.Module, recipe: Any, size: int, grad_accum_steps: int, device: torch.device) -> None:
+    """Raises ArgumentError where parts of a batch of `size` on each rank are one clip, and too small for batch normalization."""
+    if size // parts(size, size, grad_accum_steps) > 1:
+        return
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
+        try:
+            copy.deepcopy(model).train()(torch.zeros(1, 3, *recipe.clip, device=device))
+        except Exception as error:  # any other is met in training
+            if LONE in str(error):
+                raise lone_clip(recipe, size, grad_accum_steps) from error
+
+
+def lone_clip(recipe: Any, size: int, grad_accum_steps: int, last: bool = False) -> ArgumentError:
+    """The error for a batch of `size` on each rank of which a part is one clip; `last` where it is the rest of an epoch."""
+    clip = "x".join(map(str, recipe.clip))
+    why = f"of one clip of {clip} batch normalization has a single value to train on, and needs two"
+    if last:
+        return ArgumentError(f"ends an epoch with a batch of {size}: {why}; make it with drop_last=True", "train")
+    if size == 1:
+        problem = f"leaves each rank one clip: {why}; give at least two for each, or a larger `clip`"
+        return ArgumentError(problem, "batch_size", recipe.batch_size)
+    most = max(k for k in range(1, size) if size // parts(size, size, k) > 1)
+    problem = f"cuts the {size} clips of a batch into parts of one: {why}; give {most} or less, or a larger `clip`"
+    return ArgumentError(problem, "grad_accum_steps", grad_accum_steps)
 
 
 def origin(path: Path) -> dict[str, str]:

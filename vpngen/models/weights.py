@@ -11,7 +11,7 @@ import itertools
 import json
 import os
 from collections import OrderedDict
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,6 +38,7 @@ from vpngen.models.base import (
     within,
 )
 from vpngen.models.metadata import checked
+from vpngen.units import count_text
 
 METADATA: Final = "vpngen"
 """The key that our metadata is under, in the header of a .safetensors file and in a .pth file."""
@@ -52,6 +53,8 @@ DTYPES: Final = (
 )  # fmt: skip
 SHOWN: Final = 9
 """Differences that an error lists."""
+MOST_PREFIXES: Final = 4
+"""Names of modules that may stand before all names of a file."""
 
 
 def save_weights(path: str | Path, model: nn.Module, metadata: Mapping[str, Any]) -> None:
@@ -233,8 +236,8 @@ def load_weights(model: nn.Module, path: str | Path, *, head: str = "keep") -> d
 
     Args:
         model: changed in place; left as it was when an error is raised.
-        path: see `read_weights`. Files without `num_batches_tracked` are understood, and the names under which others publish
-            the weights of a `Network`.
+        path: see `read_weights`. Files without `num_batches_tracked` are understood, the names under which others publish
+            the weights of a `Network`, and those of a module that the network was part of, as `model.` or `net.backbone.`.
         head: `keep` loads the classifier with the rest; `replace` leaves that of the file out, and that of `model` as it is.
 
     Returns:
@@ -242,7 +245,7 @@ def load_weights(model: nn.Module, path: str | Path, *, head: str = "keep") -> d
 
     Raises:
         ArgumentError: `head` is neither, or as `read_weights`.
-        ConflictError: the weights are those of another model or class count, or as `read_weights`.
+        ConflictError: the weights are those of another model or class count, or not finite, or as `read_weights`.
         MissingError: as `read_weights`.
     """
     checks.one_of("head", head, ("keep", "replace"))
@@ -253,7 +256,10 @@ def load_weights(model: nn.Module, path: str | Path, *, head: str = "keep") -> d
 
 def _load(model: nn.Module, state: State, metadata: Mapping[str, Any], path: str | Path, head: str) -> None:
     found, model = _fitted(model, state, metadata, path, head), bare(model)
-    names = dict(zip(_plain(model.state_dict()), model.state_dict(), strict=True))
+    own = model.state_dict()
+    names = dict(zip(_plain(own), own, strict=True))
+    if problem := _not_finite(found, {name: own[names[name]] for name in found}):
+        raise ConflictError(f"{str(path)!r} {problem}")
     # Not strict, for the head may be left out; that nothing else is missing has been seen to.
     model.load_state_dict({names[name]: value for name, value in found.items()}, strict=False)
 
@@ -261,8 +267,8 @@ def _load(model: nn.Module, state: State, metadata: Mapping[str, Any], path: str
 def _fitted(model: nn.Module, state: State, metadata: Mapping[str, Any], path: str | Path, head: str) -> State:
     """The weights that go into a model, by its names. Raises ConflictError where they are those of another."""
     model = bare(model)
-    found = {model.own_name(n): v for n, v in state.items()} if isinstance(model, Network) else state
     wanted = _plain(model.state_dict())
+    found = _named(model, state, wanted)
     if not any(name.endswith(COUNTED) for name in found):  # torch below 0.4.1 did not count
         found = found | {n: torch.zeros_like(v, device="cpu") for n, v in wanted.items() if n.endswith(COUNTED)}
     top = head_name(model) or ""
@@ -291,7 +297,7 @@ def _printable(text: str) -> str:
     return text if text.isprintable() else repr(text)
 
 
-def inflate(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+def inflate(model: nn.Module, state: Mapping[str, Tensor], path: str | Path | None = None) -> None:
     """Begin a 3-D network with the weights of a 2-D one for images: Carreira & Zisserman, CVPR 2017, section 2.4.
 
     Each kernel is repeated along time and divided by how often, so that a video that does not move gives what its image gave.
@@ -301,25 +307,27 @@ def inflate(model: nn.Module, state: Mapping[str, Tensor]) -> None:
         model: a `Network` that `inflates`, as a ResNet whose convolutions are whole, or one of another package that has the names of the
             2-D network. It is changed in place, and left as it was when an error is raised.
         state: name -> tensor of that network, as `read_weights` gives it; for a ResNet one of torchvision or timm of the same depth.
+        path: the file it is of, for errors.
 
     Raises:
-        ArgumentError: the two do not go together.
+        ArgumentError: the two do not go together, or weights are not finite.
     """
+    given_as = ... if path is None else Path(path)
     model = bare(model)
     flat, own = _plain(state), model.state_dict()
     head = find_head(model)[0]
     if any(v.ndim == 5 for v in flat.values()):
-        raise ArgumentError("has kernels in time already; give it as `init_from` (`--init-from`)", "state")
+        raise ArgumentError("has kernels in time already; give it as `init_from` (`--init-from`)", "state", given_as)
     if isinstance(model, Network) and not model.inflates:
         raise ArgumentError(f"({type(model).__name__}) takes no weights of images; inflate into one of r3d", "model")
-    found = {model.own_name(n): v for n, v in flat.items()} if isinstance(model, Network) else flat
+    found = _named(model, flat, own)
     given, wanted = ({n: v for n, v in s.items() if not (within(n, head) or n.endswith(COUNTED))} for s in (found, own))
     differing, text = _differences(given, _flattened(wanted))
     if differing:
         made, other = _fitting(flat, flat=True), ""
         if made is not None:
             other = f"; it would fit {made['name']}" + "".join(f", {k}={v}" for k, v in made["options"].items())
-        raise ArgumentError(f"does not fit `model`{other}. Time aside:{text}", "state")
+        raise ArgumentError(f"does not fit `model`{other}. Time aside:{text}", "state", given_as)
     for name, target in wanted.items():
         if target.ndim == 5:
             given[name] = (given[name] / target.shape[2]).unsqueeze(2).expand(target.shape)
@@ -327,7 +335,40 @@ def inflate(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     if {n: v.shape for n, v in ours.items()} == {n: v.shape for n, v in theirs.items()}:
         given |= theirs
     given |= {n: found.get(n, torch.zeros_like(v)) for n, v in own.items() if n.endswith(COUNTED)}
+    if problem := _not_finite(given, own):
+        raise ArgumentError(problem, "state", given_as)
     model.load_state_dict(given, strict=False)
+
+
+def _not_finite(found: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str | None:
+    """What is wrong with weights of which a model, whose tensors are `own`, would get NaN or infinity; None where all is well."""
+    bad = [n for n, v in found.items() if v.is_floating_point() and not v.to(own[n].dtype).isfinite().all()]
+    if not bad:
+        return None
+    more = f" and {count_text(len(bad) - 1, 'more tensor')}" if len(bad) > 1 else ""
+    why = "their training diverged, or the file is damaged; give those of an earlier epoch, or others"
+    return f"holds weights that are not finite (NaN or infinity), in `{_printable(bad[0])}`{more}: {why}"
+
+
+def _named(model: nn.Module, state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> State:
+    """A state by the names of a bare model, `wanted`: without the prefix that leaves most of them."""
+    own_name = model.own_name if isinstance(model, Network) else str
+    return max(_readings(state, own_name, head_name(model)), key=lambda found: len(found.keys() & wanted.keys()))
+
+
+def _readings(state: Mapping[str, Tensor], own_name: Callable[[str], str], head: str | None) -> list[State]:
+    """A state by the names it has, then without each of the modules that it was part of, as `model.` or `net.backbone.`.
+
+    All names begin with them, but perhaps those of the classifier, `head`. What is left of them are names of `own_name`.
+    """
+    body = [name for name in state if head is None or not within(own_name(name), head)]
+    ends = zip(min(body).split("."), max(body).split("."), strict=False) if body else ()
+    common = (part for part, _ in itertools.takewhile(lambda both: both[0] == both[1], ends))
+    prefixes = ["", *itertools.accumulate(f"{part}." for part in common)]
+    found = [
+        {own_name(n.removeprefix(prefix)): v for n, v in state.items()} for prefix in prefixes[: MOST_PREFIXES + 1]
+    ]
+    return [found[0], *(each for each in found[1:] if len(each) == len(found[0]))]  # no two names become one
 
 
 def _plain(state: Mapping[str, Tensor]) -> State:
@@ -381,17 +422,17 @@ def _fitting(state: State, flat: bool = False) -> dict[str, Any] | None:
     """
     for name in MODELS:
         network, arguments = find(name)
-        own = {network.own_name(n): v for n, v in state.items()}
-        stem, num_classes = own.get(f"{network.stem}.weight"), _classes(own, network.head)
-        if stem is None or stem.ndim != (4 if flat else 5) or not num_classes or (flat and not network.inflates):
-            continue
-        # No model may have such options, or no layer such tensors.
-        with contextlib.suppress(ArgumentError, LookupError, TypeError):
-            if (options := network.guess(own, **arguments)) is None:
+        for own in _readings(state, network.own_name, network.head):
+            stem, num_classes = own.get(f"{network.stem}.weight"), _classes(own, network.head)
+            if stem is None or stem.ndim != (4 if flat else 5) or not num_classes or (flat and not network.inflates):
                 continue
-            made = outline(name, num_classes, options).state_dict()
-            if all(name.endswith(COUNTED) for name in _differences(own, _flattened(made) if flat else made)[0]):
-                return {"name": name, "options": options, "num_classes": num_classes}
+            # No model may have such options, or no layer such tensors.
+            with contextlib.suppress(ArgumentError, LookupError, TypeError):
+                if (options := network.guess(own, **arguments)) is None:
+                    continue
+                made = outline(name, num_classes, options).state_dict()
+                if all(name.endswith(COUNTED) for name in _differences(own, _flattened(made) if flat else made)[0]):
+                    return {"name": name, "options": options, "num_classes": num_classes}
     return None
 
 

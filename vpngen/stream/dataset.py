@@ -21,7 +21,7 @@ from vpngen.sampling import MOST_SAMPLES, Augment, Deal, Sampling, augmentation
 from vpngen.spec import Spec
 from vpngen.store import ClipReader
 from vpngen.stream.makers import PLANNED_CPU, PLANNED_GPU, Content, CpuMaker, GpuMaker
-from vpngen.stream.memory import Ring
+from vpngen.stream.memory import MOST_BYTES, SPARE_BYTES, Ring, Sharing, has_room, lacks_shm, shared
 from vpngen.stream.place import MOST_EPOCHS, Control, Owner, Position, check_consumer, same_process, watched
 from vpngen.stream.tensors import device_of
 
@@ -321,7 +321,7 @@ class ClipLoader(DataLoader[tuple[torch.Tensor, ...]]):
     use_stateful_dataloader = True
 
     def __init__(self, dataset: ClipStream, **options: Any) -> None:
-        super().__init__(dataset, **{**options, "batch_size": None})
+        super().__init__(dataset, **{"collate_fn": shared, **options, "batch_size": None})
         self.sampler.set_epoch = functools.partial(_on_set_epoch, dataset)  # type: ignore[attr-defined]
 
     def __len__(self) -> int:
@@ -337,12 +337,15 @@ class ClipLoader(DataLoader[tuple[torch.Tensor, ...]]):
         at = stream._control.peek()
         stream._place(at.epoch, at.sample)
         deal = stream._deal(at.sample, stream._ranks()[1])
-        process = os.getpid()
+        process, prefetch = os.getpid(), self.prefetch_factor
+        sharing = Sharing.of(self.num_workers, prefetch, deal.steps, stream.content.batch_bytes)
         if stream._ring is None or stream._ring.process != process:
-            with contextlib.suppress(RuntimeError):  # too little shared memory: then batches go as any tensor goes
-                slots = (self.prefetch_factor or 2) + SPARE_SLOTS
-                stream._ring = Ring(self.num_workers, slots, stream.content.batch_bytes)
-        for done, batch in enumerate(watched(self, super().__iter__()), start=1):
+            sharing.check()
+            slots, nbytes = (self.prefetch_factor or 2) + SPARE_SLOTS, stream.content.batch_bytes
+            if has_room(min(self.num_workers * slots * nbytes, MOST_BYTES) + SPARE_BYTES):  # else as any tensor goes
+                with contextlib.suppress(RuntimeError):
+                    stream._ring = Ring(self.num_workers, slots, nbytes)
+        for done, batch in enumerate(self._sent(sharing), start=1):
             stream._at = Position(at.epoch, deal.bound(done))
             yield batch
             same_process(process)
@@ -350,6 +353,19 @@ class ClipLoader(DataLoader[tuple[torch.Tensor, ...]]):
             stream._at = None
         else:
             stream._place(at.epoch + 1, 0)
+
+    def _sent(self, sharing: Sharing) -> Iterator[Any]:
+        """What the workers send. Raises MissingError where shared memory is too small for it."""
+        try:
+            for batch in watched(self, super().__iter__()):
+                if isinstance(batch, MissingError):
+                    raise sharing.error()
+                yield batch
+        except (MissingError, RuntimeError) as error:
+            if not lacks_shm(error):
+                raise
+            error.__traceback__ = None  # else it and a frame of torch hold each other, and the workers
+            raise sharing.error() from None
 
     def set_epoch(self, epoch: int) -> None:
         """As `ClipStream.set_epoch`."""

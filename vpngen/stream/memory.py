@@ -10,16 +10,26 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import uuid
 import weakref
 from collections import defaultdict, deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.utils.data import default_convert, get_worker_info
 
+from vpngen.errors import MissingError
+from vpngen.units import size_text
+
+SHM: Final = "/dev/shm"
+"""Where Linux keeps the memory that processes share."""
+SPARE_BYTES: Final = 2**20
+"""Of shared memory beside the clips: what comes with them takes a page or two."""
 MOST_BYTES: Final = 2**30
 """Memory of a ring, at most; with less, some batches go the way of any tensor."""
 FREE_BUFFERS: Final = 8
@@ -73,7 +83,11 @@ class Shared:
                 ring.busy[slot] = 1
                 self._taken[ring.memory[slot].data_ptr()] = slot
                 return ring.memory[slot][:nbytes].view(dtype).view(shape)
-        return shared_bytes(nbytes).view(dtype).view(shape)
+        try:
+            return shared_bytes(nbytes).view(dtype).view(shape)
+        except RuntimeError as error:
+            info = get_worker_info()
+            raise Sharing(1 if info is None else info.num_workers, 1, nbytes).error() from error
 
     def parcel(self, made: torch.Tensor) -> torch.Tensor | Parcel:
         """What is sent for a tensor over memory taken here."""
@@ -103,6 +117,92 @@ def _arrive(key: str, slot: int, shape: tuple[int, ...], dtype: torch.dtype, cha
 def _free(ring: Ring, slot: int, process: int) -> None:
     if process == os.getpid():  # a forked child has no say in what its parent lent
         ring.busy[slot] = 0
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """What the workers of a DataLoader may have in shared memory at once: `batches` of `nbytes`; None where it is not known."""
+
+    num_workers: int
+    batches: int | None = None
+    nbytes: int | None = None
+
+    @classmethod
+    def of(cls, num_workers: int, prefetch_factor: int | None, steps: int | None, nbytes: int) -> Sharing:
+        """That of a DataLoader with so many batches in an epoch: those that are made ahead, and the one in use."""
+        ahead = num_workers * (prefetch_factor or 2) + 1
+        return cls(num_workers, ahead if steps is None else min(ahead, steps), nbytes)
+
+    @property
+    def needed(self) -> int:
+        """Bytes, over the ranks of this machine, each of which has as many workers."""
+        each = (self.batches or 0) * (self.nbytes or 0) + SPARE_BYTES
+        return each * int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+    def check(self) -> None:
+        """That there is as much. Raises MissingError."""
+        if self.num_workers and not has_room(self.needed):
+            raise self.error()
+
+    def error(self) -> MissingError:
+        """What there is, what is needed, and what to do."""
+        room, what = shm_room(), "worker processes send batches through shared memory"
+        if self.batches and self.nbytes:
+            what += f", {self.batches} x {size_text(self.nbytes)}, which takes {size_text(self.needed)}"
+        there = room if isinstance(room, str) else f"has {size_text(room[0])} free of {size_text(room[1])}"
+        size = f"{max(1, -(-self.needed // 2**30))}g"
+        remedies = f"fewer `num_workers` (={self.num_workers}) or 0, a smaller `batch_size`, or a larger {SHM}"
+        return MissingError(f"{what}, and {SHM} {there}; give {remedies}, as with docker run --shm-size={size}")
+
+
+def shm_room() -> tuple[float, float] | str:
+    """Bytes of shared memory that are free, and that there are; or why there are none."""
+    if not sys.platform.startswith("linux"):
+        return math.inf, math.inf
+    try:
+        found = os.statvfs(SHM)
+    except OSError as error:
+        return f"cannot be used ({error.strerror})"
+    if found.f_flag & os.ST_RDONLY or not os.access(SHM, os.W_OK):
+        return "cannot be written"
+    if not found.f_blocks:  # without a limit
+        return math.inf, math.inf
+    return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+
+
+def has_room(nbytes: int) -> bool:
+    """Whether so much shared memory is free."""
+    room = shm_room()
+    return not isinstance(room, str) and room[0] >= nbytes
+
+
+_NO_SHM: Final = ("shared memory", "unable to resize file </torch", "Bus error")
+
+
+def lacks_shm(error: object) -> bool:
+    """Whether an error of torch, here or from a worker, means that there is too little shared memory."""
+    text = str(error)
+    return any(words in text for words in _NO_SHM) and "Too many open files" not in text
+
+
+def shared(batch: Any) -> Any:
+    """What a worker sends, put into shared memory, or the error that there is none; anywhere else, as it is.
+
+    Torch would do so in a thread, which can only print that error, and whoever waits for the batch would wait for ever.
+    """
+    batch = default_convert(batch)  # type: ignore[no-untyped-call]
+    if get_worker_info() is None or not isinstance(batch, (list, tuple)):
+        return batch
+    try:
+        for part in batch:
+            for each in part.values() if isinstance(part, dict) else (part,):
+                if isinstance(each, torch.Tensor) and each.numel():
+                    each.share_memory_()  # type: ignore[no-untyped-call]
+    except RuntimeError as error:
+        if not lacks_shm(error):
+            raise
+        return MissingError(str(error))
+    return batch
 
 
 def shared_bytes(nbytes: int) -> torch.Tensor:

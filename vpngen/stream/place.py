@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader, default_collate, get_worker_info
 
 from vpngen.checks import integer, is_integer
 from vpngen.errors import ArgumentError, ConflictError, shown
+from vpngen.stream.waiting import polled
 
 STATE_FORM: Final = 1
 MOST_WORKERS: Final = 1024
@@ -31,7 +33,7 @@ def watched(loader: DataLoader[Any], iterator: Iterator[Any]) -> Iterator[Any]:
     """`iterator` of a DataLoader, whose workers stay those of this process: a forked child neither asks nor ends them."""
     _LOADERS.add(loader)
     _ITERATORS.add(iterator)
-    return iterator
+    return polled(iterator) if not loader.timeout else iterator
 
 
 def _leave_to_parent() -> None:
@@ -161,8 +163,8 @@ class Control:
     def __init__(self) -> None:
         # word, epoch and sample of the place that was set; the same three before the last `place`; the last beginning of
         # each worker
-        shared = torch.zeros(6 + MOST_WORKERS, dtype=torch.int64, device="cpu")
-        self._shared = shared.share_memory_()  # type: ignore[no-untyped-call]
+        self._shared = torch.zeros(6 + MOST_WORKERS, dtype=torch.int64, device="cpu")
+        self._share()
         self.process = os.getpid()
         self.resume: Position | None = None
 
@@ -177,8 +179,12 @@ class Control:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        if not self._shared.is_shared():  # unpickled elsewhere than in a worker
-            self._shared.share_memory_()
+        self._share()  # if it was unpickled elsewhere than in a worker
+
+    def _share(self) -> None:
+        shared: Any = self._shared
+        with contextlib.suppress(RuntimeError):  # without shared memory there are no workers
+            shared.share_memory_()
 
     @staticmethod
     def tag(seed: int) -> int:

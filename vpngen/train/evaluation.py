@@ -22,9 +22,11 @@ from vpngen.datasets.clips import DAMAGED, WindowLoader
 from vpngen.datasets.workers import lost_worker
 from vpngen.errors import ArgumentError, MissingError, RunError
 from vpngen.files import parse_json, read, write_json
+from vpngen.models.initial import placed
 from vpngen.models.metadata import Every, check, check_about, within
+from vpngen.stream.waiting import asking
 from vpngen.train import ranks
-from vpngen.train.fitting import PRECISIONS, bfloat16, normalised, placed
+from vpngen.train.fitting import PRECISIONS, bfloat16, normalised
 
 FORM: Final = 1
 SHOWN: Final = 5
@@ -230,7 +232,7 @@ def score(
         mean: of red, green and blue in [0, 1]: the network sees (x / 255 - mean) / std.
         std: likewise.
         precision: `bf16`, `fp32`, or `auto`: bf16 on a GPU that has it. Scores are float32 all the same.
-        progress: called with the videos of this rank that have been scored, and how many it has, about.
+        progress: called with the videos of this rank that were scored, and about how many it has; also while it waits.
         metadata: kept with the metrics, as JSON.
 
     Raises:
@@ -254,7 +256,7 @@ def score(
         why = f"give a smaller batch: {str(error).splitlines()[0]}"
         failure = MissingError(f"the GPU has too little memory for so many windows; {why}")
     except Exception as error:
-        failure = RunError(killed) if (killed := lost_worker(error)) else error
+        failure = lost_worker(error) or error
     try:
         # A rank that fails must say so: the others would wait for its sums.
         message = failure and f"{type(failure).__name__}: {failure}"
@@ -313,9 +315,10 @@ class _Sums:
         device, modes = self.labels.device, {module: module.training for module in model.modules()}
         seen: set[int] = set()
         count = -(-len(self.names) // ranks.world()[1])
+        tell: Callable[[], object] = lambda: progress and progress(min(len(seen), count), count)  # noqa: E731
         try:
             placed(model, device).eval()
-            with torch.inference_mode():
+            with torch.inference_mode(), asking(tell):
                 for clips, numbers in windows:
                     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                         logits = model(normalised(clips, device, *levels))
@@ -326,8 +329,7 @@ class _Sums:
                     among = (found < min(SHOWN, scores.shape[1])).sum()
                     self.hits += torch.stack([among.new_tensor(len(found)), (found == 0).sum(), among])
                     seen.update(numbers.tolist())
-                    if progress is not None:
-                        progress(min(len(seen), count), count)
+                    tell()
             good = self.scores.isfinite().all(1).tolist()
         finally:
             for module, training in modes.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,8 +20,10 @@ from vpngen.checks import integer, one_of
 from vpngen.datasets.workers import lost_worker
 from vpngen.errors import ArgumentError, MissingError, RunError
 from vpngen.models import freeze
+from vpngen.models.initial import LONE, lone_clip, parts, placed
 from vpngen.models.metadata import check
 from vpngen.stream import tensors
+from vpngen.stream.waiting import arrived, asking
 from vpngen.tasks import Classify, Task
 from vpngen.train import ranks
 from vpngen.train.checkpoint import Folder, Row, identity, of_stream, random_state, set_random_state
@@ -31,6 +34,8 @@ ABSURD: Final = (10_000, 1_000)
 """Losses that nothing comes back from, of a step and in the mean of an epoch: so many times that of a guess."""
 TIMES: Final = ("clips_per_second", "data_wait", "seconds")
 """Columns of log.csv that differ from run to run."""
+LAST_WAIT: Final = 10.0
+"""Seconds that a rank which is to stop waits for a batch, so that all stop after the same step."""
 SETTLED: Final = 20
 """Steps from which on the mean of an epoch says something."""
 
@@ -196,7 +201,7 @@ def fit(
         precision: `bf16` or `fp32`, in which the network computes; `auto` for bf16 on a GPU that has it.
         metadata: what weights.safetensors says beside the recipe, the task and the metrics. How long it took stands in log.csv alone.
         progress: called after every step.
-        should_stop: asked after every step, of validation too; once it says yes on any rank the run is saved and ended.
+        should_stop: asked after every step, of validation too, and while there is no batch; once it says yes on any rank the run is saved and ended.
         log: gets messages for people: what is trained, from where a run goes on, what is missing. On the first rank.
         checkpoint_minutes: between two checkpoints inside an epoch.
 
@@ -219,9 +224,7 @@ def fit(
     for name, batches in (("train", train), ("val", val)):
         wanted = ("__len__", "__iter__", "set_epoch", "state_dict", "load_state_dict")
         if batches is not None and (lacking := [each for each in wanted if not hasattr(batches, each)]):
-            problem = (
-                f"({type(batches).__name__}) has no {', '.join(lacking)}, by which a run goes on where it was stopped"
-            )
+            problem = f"({type(batches).__name__}) has no {', '.join(lacking)}, by which a stopped run goes on"
             raise ArgumentError(f"{problem}; see `vpngen.train.fitting.Batches`", name)
     where, mode = ranks.choose_device(device), model.training
     main_log = log if log is not None and ranks.is_main() else lambda _: None
@@ -236,14 +239,18 @@ def fit(
     try:
         with folder:
             return run.all_epochs()
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         why, text = str(error).partition("\n")[0], " ".join(str(error).split())
+        if LONE in text and not isinstance(error, ArgumentError):
+            raise lone_clip(
+                recipe, run.size, grad_accum_steps, run.size * ranks.world()[1] < recipe.batch_size
+            ) from error
         if isinstance(error, torch.OutOfMemoryError):
             size = f"{recipe.batch_size} clips of {recipe.clip} at once"
             remedy = f"give more `grad_accum_steps` (={grad_accum_steps}), or a smaller `batch_size`"
             raise MissingError(f"the GPU has too little memory for {size}; {remedy}: {why}") from error
         if (killed := lost_worker(error)) is not None:
-            raise RunError(f"{killed}; {folder.remedy}") from error
+            raise type(killed)(f"{killed}; {folder.remedy}") from error
         if "Expected to have finished reduction" in text:
             problem = "some weights play no part in the outputs, so that ranks cannot share their gradients"
             raise ArgumentError(f"{problem}; freeze or remove them: {text}") from error
@@ -298,6 +305,7 @@ class _Run:
         self.state = _State(rates=[{"step": 0, "lr": recipe.lr}])
         self.settings: dict[str, Any] = {}
         self.random: Mapping[str, torch.Tensor] = {}
+        self.wished = math.inf  # when an end was first asked for while there was no batch
 
     @property
     def lr(self) -> float:
@@ -376,9 +384,17 @@ class _Run:
         set_random_state(self.random, self.device)
         self.random = {}
 
-    def stop(self, random: dict[str, torch.Tensor] | None = None) -> NoReturn:
+    def waiting(self, stop: Callable[[], object]) -> None:
+        """While there is no batch: `stop` once an end is asked for. Of several ranks the others may wait for this one, and cannot save."""
+        if self.wished == math.inf and self.should_stop():
+            self.wished = time.monotonic()
+        if time.monotonic() - self.wished >= (0 if (alone := ranks.world()[1] == 1) else LAST_WAIT):
+            stop() if alone else self.stop(saves=False)
+
+    def stop(self, random: dict[str, torch.Tensor] | None = None, saves: bool = True) -> NoReturn:
         """Save, and end as `should_stop` asked."""
-        self.save(random)
+        if saves:
+            self.save(random)
         remedy = f"; {self.folder.remedy}" if self.folder.saved else ""
         raise StoppedError(f"stopped after step {self.state.step}{remedy}")
 
@@ -459,13 +475,20 @@ class _Run:
         saved = time.perf_counter()
         begun = saved - state.seconds  # as if no time was spent outside of training
         flying: _Seen | None = None
+        first = state.step
+
+        def stop() -> None:
+            self.read(flying)
+            state.seconds = time.perf_counter() - begun
+            self.stop(saves=state.step > first)  # what was saved before is whole
+
         if not state.steps:
             self.restore_random()
-        for batch, asked, given in self.fed():
+        for batch, asked, given in self.fed(stop):
             self.restore_random()  # a DataLoader drew a number to begin with, which in the middle of an epoch it had before
-            size, wanted = len(batch[0]), self.recipe.batch_size
-            if not state.steps and size * ranks.world()[1] != wanted:
-                held = f"gives batches of {size} on each of {ranks.world()[1]} ranks"
+            self.size, wanted = len(batch[0]), self.recipe.batch_size
+            if not state.steps and self.size * ranks.world()[1] != wanted:
+                held = f"gives batches of {self.size} on each of {ranks.world()[1]} ranks"
                 raise ArgumentError(f"{held}, and the `batch_size` of the recipe is {wanted} over all", "train")
             if (rate := self.recipe.rate(state.epoch + state.steps / steps)) is not None:
                 self.lr = rate
@@ -494,13 +517,14 @@ class _Run:
         self.check_mean()
         return stopped
 
-    def fed(self) -> Iterator[tuple[Any, _Moment, _Moment]]:
+    def fed(self, stop: Callable[[], object]) -> Iterator[tuple[Any, _Moment, _Moment]]:
         """Batches, each with the moments when it was asked for and there.
 
         Here and not in a variable of whoever trains: an error would hold that, and so the threads that make batches.
         """
         batches, asked = iter(self.train), self.moment()
-        while (batch := next(batches, None)) is not None:
+        pull: Callable[[], Any] = asking(lambda: self.waiting(stop))(functools.partial(next, batches, None))
+        while (batch := pull()) is not None:
             yield batch, asked, self.moment()
             asked = self.moment()
 
@@ -534,10 +558,10 @@ class _Run:
             )
         if labels is not None:
             labels = labels.to(self.device, non_blocking=True)
-        chunks = clips.chunk(self.grad_accum_steps)
-        none = (None,) * len(chunks)
-        rest = (none if part is None else part.chunk(self.grad_accum_steps) for part in (labels, numbers))
-        return list(zip(chunks, *rest, strict=True))
+        whole = max(self.recipe.batch_size // ranks.world()[1], len(clips))
+        count = parts(len(clips), whole, self.grad_accum_steps)
+        each = ((None,) * count if part is None else part.tensor_split(count) for part in (clips, labels, numbers))
+        return list(zip(*each, strict=True))
 
     def forward(self, module: nn.Module, part: tuple[Any, Any, Any]) -> tuple[Any, torch.Tensor, torch.Tensor]:
         """Outputs, and the sums of the loss and of each metric."""
@@ -554,9 +578,9 @@ class _Run:
         """One step; sums of loss, metric, clips and of wishes to save and to stop, of all ranks, and when they have landed."""
         self.optimizer.zero_grad(set_to_none=True)
         size, sums = len(batch[0]), torch.zeros(2, device=self.device)
-        parts = self.parts("train", batch)
-        for i, part in enumerate(parts):
-            net, last = self.wrapped, i == len(parts) - 1
+        pieces = self.parts("train", batch)
+        for i, part in enumerate(pieces):
+            net, last = self.wrapped, i == len(pieces) - 1
             waits = isinstance(net, DistributedDataParallel) and not last  # gradients travel once a step
             with net.no_sync() if waits else contextlib.nullcontext():  # type: ignore[operator]
                 outputs, loss, score = self.forward(net, part)
@@ -604,7 +628,7 @@ class _Run:
         sums, clips = torch.zeros(1 + len(self.task.metrics), dtype=torch.float64, device=self.device), 0
         self.val.set_epoch(0)
         steps = len(self.val)
-        with torch.inference_mode():
+        with torch.inference_mode(), asking(lambda: self.waiting(lambda: self.stop(random))):
             for i, batch in enumerate(self.val):
                 for part in self.parts("val", batch):
                     _, loss, score = self.forward(self.module, part)
@@ -627,18 +651,6 @@ class _Run:
         return bool(ranks.total(torch.tensor(float(wish), device=self.device)).item())
 
 
-def placed(model: nn.Module, device: torch.device) -> nn.Module:
-    """The model on the device, on a GPU with its kernels in the order in which cuDNN is fastest."""
-    model.to(device)
-    if device.type == "cuda":
-        for parameter in model.parameters():
-            if parameter.ndim == 5:
-                # contiguous() would leave the strides of 1 x 1 x 1 kernels, and DDP copy their gradients
-                parameter.data = torch.empty_like(parameter, memory_format=torch.channels_last_3d).copy_(parameter.data)
-        torch.backends.cudnn.benchmark = True
-    return model
-
-
 def normalised(
     clips: torch.Tensor, device: torch.device, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> torch.Tensor:
@@ -654,19 +666,3 @@ def normalised(
 def bfloat16(device: torch.device) -> bool:
     """Whether a device computes in bfloat16 of its own."""
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-
-
-def arrived(there: Callable[[], bool], stop: Callable[[], bool], timeout: float = 60.0) -> bool:
-    """Wait until `there`; once `stop` says yes, `timeout` seconds at most.
-
-    The GPU is polled: a wait in its driver would hear no signal, and would not end if another rank is gone.
-    """
-    wished = math.inf
-    while not there():
-        now = time.monotonic()
-        if wished == math.inf and stop():
-            wished = now
-        if now - wished > timeout:
-            return False
-        time.sleep(0.0005)
-    return True

@@ -21,7 +21,7 @@ from vpngen.datasets.sets import DataConfig, missing_videos
 from vpngen.errors import ArgumentError, ConflictError, MissingError, renamed
 from vpngen.files import names_in, parse_json, read, write_json
 from vpngen.models import read_weights
-from vpngen.models.initial import ModelInit, origin, said_by, trusted, try_clip
+from vpngen.models.initial import ModelInit, origin, said_by, trusted, try_clip, try_parts
 from vpngen.models.weights import make_with
 from vpngen.sampling import AUGMENTATIONS, Augment
 from vpngen.spec import Spec
@@ -108,6 +108,7 @@ def initialize(
     with ranks.joined(runtime.device) as device:
         batch, val_batch, shares = _batch_sizes(recipe, samples_per_epoch or spec.n_videos(), seen.n_videos("val"))
         model, made = model_init.build(spec.n_categories, seed, recipe.freeze, recipe.clip, device)
+        try_parts(model, recipe, batch, runtime.grad_accum_steps, device)
         clips = functools.partial(loader, clip=recipe.clip, seed=seed, threads=threads, device=device)
         augment, none = (_augmentation(name, recipe.clip, spec) for name in (recipe.augment, "none"))
         train = clips(source, batch, augment=augment, length=samples_per_epoch or "epoch", drop_last=True)
@@ -161,6 +162,7 @@ def finetune(
             log(gone)
         batch, val_batch, shares = _batch_sizes(recipe, len(train_set.videos), len(val_set.videos))
         model, made = model_init.build(len(train_set.classes), seed, recipe.freeze, recipe.clip, device)
+        try_parts(model, recipe, batch, runtime.grad_accum_steps, device)
         workers, pinned = runtime.num_workers, device.type == "cuda"
         videos = functools.partial(VideoLoader, clip=recipe.clip, seed=seed, num_workers=workers, pin_memory=pinned)
         train = videos(train_set, batch, augment=recipe.augment)
