@@ -798,6 +798,35 @@ def test_verify_finds_and_repairs(run: Run, small: Path) -> None:
     assert Path("small.zarr/stranger").exists()
 
 
+def test_verify_of_a_store_that_is_not_finished(run: Run, small: Path) -> None:
+    """What is not rendered yet is no damage; the exit code is that of a store that is not whole."""
+    shards = stores.store_plan(*vpngen.store.read_spec(small)).shards
+    for shard in shards[1:]:
+        (small / shard.key).unlink()
+        (small / shard.record).unlink()
+
+    def look() -> tuple[str, dict[str, Any]]:
+        text, found = run("verify", "small.zarr"), run("verify", "small.zarr", "--format", "json")
+        assert (text.code, found.code) == (1, 1)
+        assert not any(line.startswith("damaged") for line in text.out.splitlines())
+        keys = ("whole", "damaged", "damaged_videos", "pending_videos", "being_written")
+        return text.out.splitlines()[-1], {key: found.json[key] for key in keys}
+
+    counts = {"whole": False, "damaged": False, "damaged_videos": 0, "pending_videos": 12, "being_written": False}
+    verdict, found = look()
+    assert verdict.endswith("12 videos not rendered yet; not complete; give `vpngen render` again") and found == counts
+    with stores.hold(small, shards[2]):
+        verdict, found = look()
+        assert verdict.endswith("not complete; it is being written") and found == {**counts, "being_written": True}
+    (small / f"{shards[2].key}.partial").write_bytes(b"of a run that was killed")
+    (small / shards[1].key).write_bytes(b"killed before it had its record")
+    assert look()[1] == counts
+    (small / shards[0].key).unlink()  # its record says that it was there
+    damaged = run("verify", "small.zarr", "--format", "json").json
+    assert (damaged["damaged"], damaged["damaged_videos"], damaged["pending_videos"]) == (True, 4, 12)
+    assert run("render", "small.zarr", *SMALL, *SHARDS).code == run("verify", "small.zarr").code == 0
+
+
 @pytest.mark.parametrize(
     ("numbers", "text"),
     [((), ""), ((3,), "3"), ((1, 2), "1-2"), ((1, 2, 3, 7), "1-3, 7"), ((0, 2, 4, 5), "0, 2, 4-5")],

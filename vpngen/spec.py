@@ -187,6 +187,16 @@ class Spec:
         """0 for train, 1 for val. Raises ArgumentError for any other."""
         return SPLITS.index(checks.one_of("split", split, SPLITS))
 
+    @functools.cached_property
+    def family(self) -> str:
+        """The fingerprint of this set with one instance: that of all sets of which one is the beginning of another."""
+        return dataclasses.replace(self, instances=1, val_instances=0).fingerprint
+
+    def begins(self, other: Spec) -> bool:
+        """Whether the videos of this set are the first ones of another, in each split; so are all of them of the set itself."""
+        fewer = self.instances <= other.instances and self.val_instances <= other.val_instances
+        return fewer and self.family == other.family
+
     @property
     def video_bytes(self) -> int:
         """Bytes of one video: one a pixel."""
