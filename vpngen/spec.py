@@ -7,7 +7,7 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self, TypeVar
 
@@ -195,7 +195,7 @@ class Spec:
     def begins(self, other: Spec) -> bool:
         """Whether the videos of this set are the first ones of another, in each split; so are all of them of the set itself."""
         fewer = self.instances <= other.instances and self.val_instances <= other.val_instances
-        return fewer and self.family == other.family
+        return self == other or (fewer and self.family == other.family)
 
     @property
     def video_bytes(self) -> int:
@@ -291,15 +291,19 @@ def fractal(
     return Spec.make("fractal", **counts, seed=seed, **options)
 
 
-def mixed(*specs: Spec) -> Spec:
+def mixed(*specs: Spec, names: Sequence[str] | None = None) -> Spec:
     """The categories of several specs in one label space: those of the first, then those of the next.
 
     >>> both = mixed(perlin(4, 10, shape=(96, 240, 240)), perlin(9, 10, shape=(96, 240, 240), temporal="slow"))
     >>> both.n_categories, both.category(4)
     (13, (1, 1, 1, 16))
 
+    Args:
+        specs: one or more, which differ in nothing but their generators.
+        names: what errors call each of them, such as its file; None for its place among them.
+
     Raises:
-        ArgumentError: specs that differ in anything but their generators.
+        ArgumentError: specs that differ in anything else.
     """
     if not specs or not all(isinstance(spec, Spec) for spec in specs):
         raise ArgumentError("must be one spec or more", "specs")
@@ -308,6 +312,8 @@ def mixed(*specs: Spec) -> Spec:
         for field in ("instances", "val_instances", "shape", "seed", "format_version"):
             here, first = getattr(spec, field), getattr(specs[0], field)
             if here != first:
-                raise ArgumentError(f"the specs must have one `{field}`, and spec {number} has {here}, spec 0 {first}")
+                this, that = (names[i] if names is not None else f"spec {i}" for i in (number, 0))
+                what = f"the specs must have one `{field}`, and {this} has {here}, {that} {first}"
+                raise ArgumentError(f"{what}; make them with the same")
         parts += spec.generator.parts if isinstance(spec.generator, Mixed) else [spec.generator]
     return dataclasses.replace(specs[0], generator=Mixed(tuple(parts)))

@@ -48,7 +48,7 @@ def render(
     """Write a labelled dataset as sharded Zarr, or complete it.
 
     OUT is the store, by default named after the dataset, in the current folder. A stopped or killed run goes on where
-    it was when the same command is given again.
+    it was when the same command is given again. More instances over a store of fewer add what is new.
 
     Examples:
       vpngen render                                     the paper's main set

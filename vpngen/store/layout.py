@@ -516,12 +516,12 @@ def read_store(path: str | Path) -> tuple[Spec, Layout, tuple[Spec, ...]]:
     """The spec and layout of the store at `path`; and of a set that is being grown the smaller ones whose files may still be there.
 
     Raises:
-        ArgumentError: there is nothing at `path`, or it is a URL.
+        ArgumentError: `path` is not there, or a URL.
         ConflictError: what is there is no store of ours, a damaged one, or one of a newer format version.
     """
     root = local(path, "store")
     if not root.exists():
-        raise ArgumentError(f"there is nothing at {str(root)!r}")
+        raise ArgumentError("is not there", "store", root)
     damaged = f"{str(root / 'zarr.json')!r} is damaged"
     try:
         data = Folder(root).read("zarr.json")

@@ -132,7 +132,7 @@ def verify(
         progress: called with (shards done, shards).
 
     Raises:
-        ArgumentError: there is nothing at `path`, no such backend, or `threads` is out of range.
+        ArgumentError: `path` is not there, no such backend, or `threads` is out of range.
         ConflictError: it is no store of ours, its root metadata is damaged, it holds another set than `spec`, or a shard
             to be repaired is being written.
         MissingError: the backend cannot run here.
