@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import stores
 from commands import Run
 from stores import pixels, plan_of, tiny, tree, write
 
 import vpngen
-from vpngen import ConflictError, Spec
-from vpngen.store import CODECS, ClipReader, is_complete
+from vpngen import ConflictError, RunError, Spec
+from vpngen.store import ClipReader, is_complete
 from vpngen.store.layout import GROWN, read_store
 
 KINDS = {
@@ -32,7 +34,7 @@ def fewer(spec: Spec, instances: int, val_instances: int) -> Spec:
 
 @pytest.mark.parametrize(
     ("kind", "codec"),
-    [("perlin", "none"), ("perlin", "zstd"), ("perlin", "formula"), ("fractal", "formula"), ("mixed", "none")],
+    [("perlin", "none"), ("perlin", "formula"), ("fractal", "formula"), ("mixed", "zstd")],
 )
 def test_a_grown_store_is_the_one_that_is_rendered_at_once(kind: str, codec: str, tmp_path: Path) -> None:
     """Step by step, from shards that are full and not, with a split that was not there; unfinished in between, too."""
@@ -79,7 +81,7 @@ def test_two_runs_grow_it_to_different_sizes(tmp_path: Path) -> None:
     assert tree(path) == tree(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("codec", ["zstd", "formula"])
 def test_who_reads_the_smaller_set_goes_on(codec: str, tmp_path: Path) -> None:
     """Opened before it grew, and first read when it is half grown, and when it is grown."""
     spec, path = KINDS["perlin"], tmp_path / "set.zarr"
@@ -97,6 +99,23 @@ def test_who_reads_the_smaller_set_goes_on(codec: str, tmp_path: Path) -> None:
             np.testing.assert_array_equal(out, pixels(small))
         assert vpngen.open(path).finished() is (slices == (1, 1))
         np.testing.assert_array_equal(vpngen.open(path).video[:6], pixels(small))
+
+
+def test_a_reader_waits_for_a_shard_that_is_between_two_records(tmp_path: Path) -> None:
+    spec, path = KINDS["perlin"], tmp_path / "set.zarr"
+    write(fewer(spec, 3, 0), path)
+    record = stores.record_file(path, plan_of(spec).shards[1])
+    data = record.read_bytes()
+    record.unlink()
+    with pytest.raises(RunError, match="completion record"):
+        vpngen.open(path).video[4]
+    record.write_bytes(data)
+    write(spec, path, slice=(99, 99))
+    record.unlink()
+    timer = threading.Timer(0.05, record.write_bytes, [data])
+    timer.start()
+    np.testing.assert_array_equal(vpngen.open(path).video[4], pixels(spec)[4])
+    timer.join()
 
 
 def test_while_it_grows_what_is_missing_is_pending_and_damage_is_damage(tmp_path: Path) -> None:

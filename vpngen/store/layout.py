@@ -16,13 +16,14 @@ import json
 import math
 import re
 import stat
+import time
 import warnings
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final, overload
+from typing import Any, Final, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -35,8 +36,9 @@ from vpngen.errors import ArgumentError, ConflictError
 from vpngen.files import Folder, local, parse_json
 from vpngen.generators import Parameter
 from vpngen.spec import Spec
-from vpngen.store.formula import CRC_BYTES, FormulaCodec, crc32c, params_bytes
+from vpngen.store.formula import CRC_BYTES, DamageError, FormulaCodec, crc32c, params_bytes
 
+T = TypeVar("T")
 ZSTD_LEVEL: Final = 1
 CHUNK_FRAMES: Final = 16
 SHARD_VIDEOS: Final = 32
@@ -424,6 +426,25 @@ def _grown(folder: Folder, plan: Plan) -> Iterator[Spec]:
         return
     if layout == plan.layout:
         yield from (each for each in (spec, *earlier) if each.family == plan.spec.family and each != plan.spec)
+
+
+def patiently(folder: Folder, read: Callable[[], T]) -> T:
+    """What `read` gives. While a set grows, a shard is for moments between its old record and its new one: then it is asked again."""
+    for pause in (0.02, 0.1, 0.5, 2.0):
+        try:
+            return read()
+        except DamageError:
+            if not _is_growing(folder):
+                break
+            time.sleep(pause)
+    return read()  # it may have come to its end since
+
+
+def _is_growing(folder: Folder) -> bool:
+    try:
+        return bool(read_store(folder.path)[2])
+    except (ArgumentError, ConflictError):
+        return False
 
 
 def is_finished(folder: Folder, plan: Plan, shard: Shard) -> bool:
