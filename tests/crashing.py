@@ -11,6 +11,7 @@ whose folder was not synced since are undone; those of completion records are no
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import json
 import os
@@ -36,6 +37,8 @@ from vpngen.store.packing import render_shard
 
 ALIKE = re.compile(r"write |.*\.vpngen(\.old)?/|os\.mkdir .*\.vpngen$")
 """Steps of which there are many: the chunks of a shard, and what is made before the store has its name."""
+ALIKE_GROWN = re.compile(rf"{ALIKE.pattern}|open |os\.(mkdir|truncate) |\S+ set\.zarr/(train|val)(/(?!video/c)|$)")
+"""The same where a set grows: metadata and tables, each written anew in its place."""
 
 
 class Deadly:
@@ -111,7 +114,8 @@ class Deadly:
             path = f"{self._path(dir_fd, None, ())}/{name}"
             if path.startswith(self.home):
                 self._step("open", path)
-                self._stale(path)
+                if flags & os.O_CREAT:  # else it is only looked whether its writer lives
+                    self._stale(path)
         return self.open(name, flags, mode, dir_fd=dir_fd)
 
     def _fsync(self, fd: int) -> None:
@@ -159,6 +163,11 @@ class Scene:
     def write(self, path: Path, **options: Any) -> None:
         stores.write(self.spec, path, codec=self.codec, threads=self.threads, **options)
 
+    @property
+    def smaller(self) -> Spec:
+        """What the set is grown from."""
+        return dataclasses.replace(self.spec, instances=self.spec.instances - 1, val_instances=0)
+
     def prepare(self) -> None:
         """Make the uninterrupted store, and what is there when the work begins; runs in a child."""
         plan = stores.plan_of(self.spec, self.codec)
@@ -170,6 +179,8 @@ class Scene:
                 (self.start_path / shard.key).write_bytes(bytes(size))
             stale = self.start_path / f"{plan.shards[0].key}{RECORD}"
             stale.write_bytes((self.whole_path / f"{plan.shards[1].key}{RECORD}").read_bytes())
+        elif self.name == "grow":
+            stores.write(self.smaller, self.start_path, codec=self.codec)
         elif self.name == "overwrite":
             stores.write(stores.tiny(seed=99), self.start_path, codec=self.codec)
         elif self.name == "repair":
@@ -184,16 +195,20 @@ class Scene:
     def warm(self) -> None:
         """Have what all children make alike: they spend their time on the disk. Starts no thread."""
         plan = stores.plan_of(self.spec, self.codec)
-        files = {name: data for name, data in self.whole.items() if name.endswith("zarr.json")}
-        arrays = {name.rpartition("/")[0]: json.loads(data) for name, data in files.items()}
-        counts = {
-            name: tuple(
-                -(-n // k) for n, k in zip(a["shape"], a["chunk_grid"]["configuration"]["chunk_shape"], strict=True)
-            )
-            for name, a in arrays.items()
-            if a["node_type"] == "array"
-        }
-        stores.SKELETONS[plan.spec, plan.layout] = files, counts
+        made = {self.spec: self.whole}
+        if self.name == "grow":
+            made[self.smaller] = self.begun
+        for spec, tree in made.items():
+            files = {name: data for name, data in tree.items() if name.endswith("zarr.json")}
+            arrays = {name.rpartition("/")[0]: json.loads(data) for name, data in files.items()}
+            counts = {
+                name: tuple(
+                    -(-n // k) for n, k in zip(a["shape"], a["chunk_grid"]["configuration"]["chunk_shape"], strict=True)
+                )
+                for name, a in arrays.items()
+                if a["node_type"] == "array"
+            }
+            stores.SKELETONS[spec, plan.layout] = files, counts
         Reference.render = remembering(Reference.render)
         for shard in plan.shards:
             list(render_shard(plan, shard, Reference()))
@@ -219,8 +234,11 @@ class Scene:
             assert self.name in ("fresh", "overwrite")
             return
         spec, _ = vpngen.store.read_spec(self.path)
+        if self.name == "grow":
+            self.look_at_growth(spec)
+            verify = False
         if spec != self.spec:
-            assert self.name == "overwrite"
+            assert self.name in ("overwrite", "grow")
             return
         plan = stores.plan_of(self.spec, self.codec)
         left = set(stores.pending(self.path, plan))
@@ -232,9 +250,17 @@ class Scene:
             assert right or shard.key in damaged or not verify, f"{shard.key} is not right, and verify finds nothing"
             assert right or shard in left or self.name == "repair", f"{shard.key} is not right, and counts as finished"
         if self.name in ("fresh", "overwrite"):
-            known = {shard.key for shard in left}
-            strange = [p for p in problems if p.path not in known and not p.path.endswith(".partial")]
-            assert not strange, strange
+            damage = [p for p in problems if not p.pending]
+            assert not damage, damage
+
+    def look_at_growth(self, spec: Spec) -> None:
+        """Nothing is damaged, and all that was there can be read: as what it was, or as part of what it becomes."""
+        found = vpngen.verify(self.path, backend="reference", threads=1)
+        assert not found.damaged and (spec == self.spec or not found.videos_of(pending=True)), found.problems
+        plan = stores.plan_of(self.smaller, self.codec)
+        for shard in plan.shards:
+            data = (self.path / shard.key).read_bytes()
+            assert data in (self.whole[shard.key], self.begun[shard.key]), f"{shard.key} is neither the old nor the new"
 
     def look_and_go_on(self, verify: bool) -> None:
         self.look(verify)
@@ -248,6 +274,10 @@ class Scene:
     @functools.cached_property
     def whole(self) -> dict[str, bytes]:
         return stores.tree(self.whole_path)
+
+    @functools.cached_property
+    def begun(self) -> dict[str, bytes]:
+        return stores.tree(self.start_path)
 
 
 def remembering(render: Callable[..., None]) -> Callable[..., None]:
@@ -302,11 +332,11 @@ def steps(scene: Scene, folder: Path) -> list[str]:
     return events
 
 
-def moments(events: list[str], thin: int) -> list[int]:
-    """The steps at which to die: all, of those that are many and alike one in `thin`."""
+def moments(events: list[str], many: re.Pattern[str], thin: int) -> list[int]:
+    """The steps at which to die: all, of those that are `many` and alike one in `thin`."""
     alike, chosen = 0, []
     for n, event in enumerate(events, start=1):
-        if ALIKE.match(event):
+        if many.match(event):
             alike += 1
             if alike % thin:
                 continue
@@ -317,7 +347,7 @@ def moments(events: list[str], thin: int) -> list[int]:
 def at_each_step(scene: Scene, config: dict[str, Any]) -> dict[str, Any]:
     events = steps(scene, Path(config["folder"]))
     killed = 0
-    trials = moments(events, config["thin"])
+    trials = moments(events, ALIKE_GROWN if scene.name == "grow" else ALIKE, config["thin"])
     for at in trials:
         scene.begin()
         killed += in_child(functools.partial(deadly, scene, at)) == signal.SIGKILL

@@ -323,7 +323,21 @@ def test_several_spec_files_are_mixed(run: Run, tmp_path: Path) -> None:
     Path("other.json").write_text(run("info", *FRACTALS, "--seed", "3", "--format", "json").out)
     wrong = run("info", *mix, "--spec", "other.json")
     assert wrong.code == 2
-    assert "the specs must have one `seed`, and spec 2 has 3, spec 0 0" in wrong.err
+    assert "the specs must have one `seed`, and 'other.json' has 3, 'noise.json' 0" in wrong.err
+
+
+def test_the_mixture_of_the_readme(run: Run) -> None:
+    """Its lines, as they are printed, in an empty folder."""
+    lines = (Path(__file__).parents[1] / "README.md").read_text().splitlines()
+    (last,) = (number for number, line in enumerate(lines) if line.startswith("vpngen render both.zarr"))
+    for line in lines[last - 2 : last + 1]:
+        words = shlex.split(line, comments=True)
+        *command, _, file = words if ">" in words else [*words, "", ""]
+        done = run(*command[1:])
+        assert done.code == 0, done.err
+        if file:
+            Path(file).write_text(done.out)
+    assert run("info", "both.zarr", "--format", "json").json["categories"] == 32
 
 
 def test_spec_file_is_what_info_prints(run: Run, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -421,16 +435,16 @@ BAD: list[tuple[str, str]] = [
     ("render --spec newer.json --seed 3", "`--seed` cannot be given beside --spec, which names the whole dataset"),
     ("info --spec newer.json --generator perlin", "`--generator` cannot be given beside --spec"),
     ("info --spec newer.json --preset vpn-fast", "`--preset` cannot be given beside --spec"),
-    ("info absent.zarr", "there is nothing at 'absent.zarr'"),
+    ("info absent.zarr", "`STORE` (='absent.zarr') is not there"),
     ("info small.zarr --seed 1", "`--seed` cannot be given beside STORE"),
     ("info small.zarr --spec newer.json", "`--spec` cannot be given beside STORE"),
     ("info --presets --seed 1", "`--seed` cannot be given beside --presets"),
     ("info --presets small.zarr", "STORE cannot be given beside --presets"),
     ("verify", "Missing argument 'STORE'"),
-    ("verify absent.zarr", "there is nothing at 'absent.zarr'"),
+    ("verify absent.zarr", "`STORE` (='absent.zarr') is not there"),
     ("verify small.zarr --threads -1", "`--threads` (=-1) must be an integer from 1 to"),
     ("verify small.zarr --render --backend nope", "`--backend` (='nope') must be auto or one of; numba, reference"),
-    ("preview absent.zarr", "there is nothing at 'absent.zarr'"),
+    ("preview absent.zarr", "`STORE` (='absent.zarr') is not there"),
     ("preview small.zarr -o x.jpg", "`--out` (='x.jpg') must end in one of .mp4, .mkv, .gif, .png"),
     ("preview small.zarr -o absent/x.png", "`--out` (='absent/x.png') lies in a folder that does not exist"),
     ("preview small.zarr --indices 12", "video index 12 is outside the train split of 12 videos (0 to 11)"),
@@ -456,6 +470,14 @@ BAD: list[tuple[str, str]] = [
     ("mosaic --generator fractal --page 4", "`--page` (=4) must be from 1 to 3: 400 categories fit on one"),
     ("mosaic --generator fractal --per-page 0", "`--per-page` (=0) must be an integer of at least 1"),
     ("mosaic --generator fractal --columns -1", "`--columns` (=-1) must be an integer of at least 1"),
+    ("train new --store absent.zarr", "`--store` (='absent.zarr') is not there"),
+    ("finetune new --dataset folder --root absent", "`--root` (='absent') is not a folder"),
+    ("finetune new --dataset ucf101 --root . --annotations absent", "`--annotations` (='absent') is not there"),
+    ("evaluate absent", "`WEIGHTS` (='absent') cannot be read: No such file"),
+    ("figure filters absent", "`WEIGHTS` (='absent') cannot be read: No such file"),
+    ("figure curves absent", "'absent/log.csv' is no log of a run; No such file"),
+    ("figure sweep absent", "'absent' is no evaluation; No such file"),
+    ("figure confusion absent", "'absent' is no evaluation; No such file"),
     ("doctor now", "unexpected extra argument (now)"),
     ("completion tcsh", "'tcsh' is not one of 'bash', 'zsh', 'fish'"),
 ]  # fmt: skip
@@ -493,6 +515,33 @@ def test_bad_argument(run: Run, small: Path, tmp_path: Path, line: str, says: st
         assert part.replace("nearest:", "the nearest that are:") in message
     assert result.err.count("Error: ") == 1
     assert stores.tree(tmp_path) == before
+
+
+ERRORS: list[tuple[str, int, str, str | None]] = [
+    ("verify absent.zarr", 2, "argument", "STORE"),
+    ("verify", 2, "argument", "STORE"),
+    ("verify small.zarr --spec absent.json", 2, "argument", "--spec"),
+    ("info small.zarr --nope", 2, "argument", "--nope"),
+    ("render --threads x", 2, "argument", "--threads"),
+    ("render --slice 9/3", 2, "argument", "--slice"),
+    ("render new.zarr more.zarr", 2, "argument", None),
+    ("render small.zarr --categories 9 --instances 1 --backend reference", 3, "conflict", None),
+    ("render new.zarr --backend cuda:9", 4, "missing", None),
+    ("train new --store absent.zarr", 2, "argument", "--store"),
+]
+"""A command line, and the exit code, kind and argument of its error."""
+
+
+@pytest.mark.parametrize(("line", "code", "kind", "argument"), ERRORS, ids=[line for line, *_ in ERRORS])
+def test_errors_for_machines(run: Run, small: Path, line: str, code: int, kind: str, argument: str | None) -> None:
+    """The last line of stderr, whatever is wrong; stdout stays empty. The message is the one that people get."""
+    for given in (("--format", "json"), ("--format=json",)):
+        found = run(*line.split(), *given)
+        assert (found.code, found.out) == (code, ""), found
+        error = json.loads(found.err.splitlines()[-1])["error"]
+        assert (error["exit_code"], error["kind"], error["argument"]) == (code, kind, argument)
+        said = run(*line.split()).err
+        assert re.sub(r"\s+", " ", error["message"]) in re.sub(r"\s+", " ", said) and not said.startswith("{")
 
 
 # --- render
@@ -605,7 +654,7 @@ def test_slices_make_one_store(run: Run, finished: Path, tmp_path: Path) -> None
 def test_another_dataset_is_a_conflict_until_overwrite_is_asked_for(run: Run, small: Path) -> None:
     before = stores.tree(small)
     for change, difference in (
-        (("--instances", "4"), "instances: 3 on disk, 4 asked for"),
+        (("--instances", "2"), "instances: 3 on disk, 2 asked for"),
         (("--divisions-x", "2"), "generator.divisions_x: [2, 4] on disk, [2] asked for"),
         (("--codec", "zstd"), "codec: none on disk, zstd asked for"),
     ):
@@ -836,6 +885,35 @@ def test_verify_finds_and_repairs(run: Run, small: Path) -> None:
     assert hopeless.code == 1
     assert hopeless.out.splitlines()[-1].endswith("; NOT whole")
     assert Path("small.zarr/stranger").exists()
+
+
+def test_verify_of_a_store_that_is_not_finished(run: Run, small: Path) -> None:
+    """What is not rendered yet is no damage; the exit code is that of a store that is not whole."""
+    shards = vpngen.store.store_plan(*vpngen.store.read_spec(small)).shards
+    for shard in shards[1:]:
+        (small / shard.key).unlink()
+        (small / shard.record).unlink()
+
+    def look() -> tuple[str, dict[str, Any]]:
+        text, found = run("verify", "small.zarr"), run("verify", "small.zarr", "--format", "json")
+        assert (text.code, found.code) == (1, 1)
+        assert not any(line.startswith("damaged") for line in text.out.splitlines())
+        keys = ("whole", "damaged", "damaged_videos", "pending_videos", "being_written")
+        return text.out.splitlines()[-1], {key: found.json[key] for key in keys}
+
+    counts = {"whole": False, "damaged": False, "damaged_videos": 0, "pending_videos": 12, "being_written": False}
+    verdict, found = look()
+    assert verdict.endswith("12 videos not rendered yet; not complete; give `vpngen render` again") and found == counts
+    with stores.hold(small, shards[2]):
+        verdict, found = look()
+        assert verdict.endswith("not complete; it is being written") and found == {**counts, "being_written": True}
+    (small / f"{shards[2].key}.partial").write_bytes(b"of a run that was killed")
+    (small / shards[1].key).write_bytes(b"killed before it had its record")
+    assert look()[1] == counts
+    (small / shards[0].key).unlink()  # its record says that it was there
+    damaged = run("verify", "small.zarr", "--format", "json").json
+    assert (damaged["damaged"], damaged["damaged_videos"], damaged["pending_videos"]) == (True, 4, 12)
+    assert run("render", "small.zarr", *SMALL, *SHARDS).code == run("verify", "small.zarr").code == 0
 
 
 @pytest.mark.parametrize(

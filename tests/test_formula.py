@@ -604,13 +604,28 @@ def test_pixels_cannot_be_written(own: Path) -> None:
     before = tree(own)
     array = zarr.open_array(own / "train" / "video", mode="r+")
     for selection, value in (((0,), 0), ((0,), 7), ((slice(0, 4),), 0), ((..., 0), 1), ((0, 0, 0, 0), 0), ((...,), 0)):
-        with pytest.raises(ArgumentError, match=r"cannot be written.*codec='formula'.*another codec"):
+        with pytest.raises(
+            ArgumentError, match=r"cannot be written.*drop_encoding\(\)\.to_zarr.*any other codec.*codec='formula'"
+        ):
             array[selection] = value
     with pytest.raises(ValueError, match="cannot be written"):
         vpngen.open(SPEC).video[0] = 0
     with pytest.raises(ValueError, match="cannot be changed"):
         vpngen.open(SPEC).label[0] = 0
     assert tree(own) == before
+
+
+@pytest.mark.filterwarnings("ignore::zarr.errors.ZarrUserWarning", "ignore:Consolidated metadata")
+def test_a_crop_that_xarray_stores_needs_another_codec(path: Path, tmp_path: Path) -> None:
+    """Its encoding carries the codec of what it was cut from; the error names the way out, which works as it says."""
+    for source in (path, SpecStore(SPEC)):
+        crop = xarray.open_zarr(source, group="train", chunks=None).isel(sample=slice(1, 3), t=slice(0, 8))
+        with pytest.raises(ArgumentError, match="drop_encoding") as told:
+            crop.to_zarr(tmp_path / "refused.zarr", mode="w")
+        assert "\n" not in str(told.value)
+        crop.drop_encoding().to_zarr(tmp_path / "crop.zarr", mode="w")
+        stored = xarray.open_zarr(tmp_path / "crop.zarr", chunks=None)
+        np.testing.assert_array_equal(stored.video, pixels(SPEC)[1:3, :8])
 
 
 # --- the store as a whole

@@ -227,7 +227,7 @@ def test_open(stored: tuple[Spec, str, Path]) -> None:
             vpngen.open(path, "val")
     with pytest.raises(ArgumentError, match="`split`"):
         vpngen.open(path, "test")
-    with pytest.raises(ArgumentError, match="nothing at"):
+    with pytest.raises(ArgumentError, match="is not there"):
         vpngen.open(path / "nothing")
 
 

@@ -46,7 +46,9 @@ def store(whole: Path, tmp_path: Path) -> Path:
     ("changes", "options", "lines"),
     [
         ({"seed": 7}, {}, ["seed: 0 on disk, 7 asked for"]),
-        ({"instances": 4}, {}, ["instances: 3 on disk, 4 asked for"]),
+        ({"instances": 2}, {}, ["instances: 3 on disk, 2 asked for"]),
+        ({"instances": 4, "val_instances": 0}, {}, ["instances: 3 on disk, 4 asked for", "val_instances: 1 on disk, 0 asked for"]),
+        ({"instances": 4}, {"codec": "zstd"}, ["instances: 3 on disk, 4 asked for", "codec: none on disk, zstd asked for"]),
         ({"val_instances": 0}, {}, ["val_instances: 1 on disk, 0 asked for"]),
         ({}, {"codec": "zstd"}, ["codec: none on disk, zstd asked for"]),
         ({}, {"shard_videos": 5}, ["shard_videos: 4 on disk, 5 asked for"]),
@@ -69,6 +71,8 @@ def test_another_set_is_refused_with_the_difference(
         write(tiny(**changes), store, **options)
     shown = [line.strip() for line in str(told.value).splitlines() if " on disk, " in line]
     assert sorted(shown) == sorted(lines)
+    fewer = changes in ({"instances": 2}, {"val_instances": 0})
+    assert ("a set grows, but does not shrink" in str(told.value)) is fewer
     assert "--overwrite" in str(told.value) and "untouched" in str(told.value) and str(store) in str(told.value)
     assert (tree(store), stores.mtimes(store)) == (before, times)
     assert list(store.parent.iterdir()) == [store]
@@ -344,7 +348,7 @@ def test_a_path_that_is_not_utf8(tmp_path: Path) -> None:
         with pytest.raises(ArgumentError, match=r"`path`.*not valid UTF-8") as told:
             write(SPEC, tmp_path / name)
         str(told.value).encode()  # can be printed
-        with pytest.raises(ArgumentError, match="nothing at"):
+        with pytest.raises(ArgumentError, match="is not there"):
             vpngen.verify(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 
@@ -352,7 +356,7 @@ def test_a_path_that_is_not_utf8(tmp_path: Path) -> None:
 def test_a_path_with_a_zero_byte(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="`path`"):
         write(SPEC, tmp_path / "a\0b")
-    with pytest.raises(ArgumentError, match="nothing at"):
+    with pytest.raises(ArgumentError, match="is not there"):
         vpngen.open(tmp_path / "a\0b")
 
 

@@ -222,7 +222,7 @@ ALL = videos_of(SHARD)
 DAMAGES: dict[str, tuple[Damage, str, tuple[int, ...]]] = {
     "missing shard": (lambda p, _: (p / SHARD.key).unlink(), "missing", ALL),
     "missing record": (lambda p, _: record_file(p, SHARD).unlink(), "record", ALL),
-    "both missing": (lambda p, _: both_missing(p), "missing", ALL),
+    "both missing": (lambda p, _: both_missing(p), "not rendered yet", ALL),
     "empty shard": (lambda p, _: cut(p / SHARD.key, 0), "0 bytes", ALL),
     "cut by a byte": (lambda p, _: cut(p / SHARD.key, -1), "index", ALL),
     "cut in half": (lambda p, _: cut(p / SHARD.key, 2000), "", ALL),
@@ -255,7 +255,7 @@ def test_damaged_files(damage: str, store: Path, other: Path, whole: tuple[str, 
     do(store, other)
     (problem,) = check(store).problems
     assert (problem.path, problem.split, problem.videos, problem.repaired) == (SHARD.key, "train", videos, False)
-    assert message in problem.what
+    assert message in problem.what and problem.pending is (damage in ("missing record", "both missing"))
     rendered.clear()
     found = check(store, repair=True)
     assert found.whole and [p.videos for p in found.problems] == [videos]
@@ -305,10 +305,10 @@ def test_an_unfinished_store(tmp_path: Path, rendered: list[bytes]) -> None:
     write(SPEC, path, slice=(2, 3))
     found = check(path)
     shards = [s for s in plan_of(SPEC).shards if s.number != 1]
-    assert [(p.path, p.what, p.videos) for p in found.problems] == [
-        (s.key, "the shard is missing", videos_of(s)) for s in shards
+    assert [(p.path, p.what, p.videos, p.pending) for p in found.problems] == [
+        (s.key, "not rendered yet", videos_of(s), True) for s in shards
     ]
-    assert not found.whole
+    assert not found.whole and not found.damaged and found.videos_of(pending=True) == sum(s.count for s in shards)
     rendered.clear()
     assert check(path, repair=True).whole
     assert len(rendered) == sum(s.count for s in shards)

@@ -41,6 +41,9 @@ class Dictionary(Target):
             **({} if overwrite else self.files),
         }
 
+    def settle(self, plan: Plan) -> None:
+        pass
+
     def pending(self, plan: Plan) -> list[Shard]:
         def finished(shard: Shard) -> bool:
             fields = parse_record(plan, shard, self.files.get(shard.record, b""))

@@ -538,7 +538,7 @@ def test_kinetics_linked_under_two_names(tmp_path: Path) -> None:
 def test_kinetics_says_what_is_wrong(tmp_path: Path) -> None:
     root, tables = tmp_path / "k", tmp_path / "csv"
     put(root / "zumba" / "aaaaaaaaaaa_000001_000011.mp4")
-    with pytest.raises(ConflictError, match=r"`annotations` .* is not there"):
+    with pytest.raises(ArgumentError, match=r"`annotations` .* is not there"):
         read_videos("kinetics", root, tables)
     put(tables / "val.csv", VAL)
     with pytest.raises(ConflictError, match=r"there is no train.csv or training.csv in .*; it has val.csv"):
@@ -869,7 +869,7 @@ def test_another_layout_is_a_line_in_the_list(tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_root_that_is_not_there(kind: str, tmp_path: Path) -> None:
-    with pytest.raises(ConflictError, match="is not a folder"):
+    with pytest.raises(ArgumentError, match="is not a folder"):
         read_videos(kind, tmp_path / "gone")
     with pytest.raises((ConflictError, ArgumentError)):
         read_videos(kind, tmp_path)

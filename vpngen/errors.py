@@ -36,9 +36,10 @@ def quoted(path: str | os.PathLike[str]) -> str:
 
 
 class VpngenError(Exception):
-    """Base of all errors raised on purpose by vpngen; `exit_code` is what the command line exits with."""
+    """Base of all errors raised on purpose by vpngen; `exit_code` is what the command line exits with, `kind` a word for it."""
 
     exit_code = 1
+    kind = "run"
 
     def __str__(self) -> str:
         return plain(super().__str__())
@@ -57,6 +58,7 @@ class ArgumentError(VpngenError, ValueError):
     """
 
     exit_code = 2
+    kind = "argument"
 
     def __init__(self, problem: str, argument: str | None = None, value: object = ...) -> None:
         super().__init__(problem, argument, value)
@@ -84,12 +86,14 @@ class ConflictError(VpngenError):
     """What is on disk contradicts what was asked for; nothing on disk was changed."""
 
     exit_code = 3
+    kind = "conflict"
 
 
 class MissingError(VpngenError):
     """A part of the machine is missing: a backend, an optional package, or disk space."""
 
     exit_code = 4
+    kind = "missing"
 
 
 class RunError(VpngenError):

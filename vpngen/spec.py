@@ -7,7 +7,7 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self, TypeVar
 
@@ -187,6 +187,16 @@ class Spec:
         """0 for train, 1 for val. Raises ArgumentError for any other."""
         return SPLITS.index(checks.one_of("split", split, SPLITS))
 
+    @functools.cached_property
+    def family(self) -> str:
+        """The fingerprint of this set with one instance: that of all sets of which one is the beginning of another."""
+        return dataclasses.replace(self, instances=1, val_instances=0).fingerprint
+
+    def begins(self, other: Spec) -> bool:
+        """Whether the videos of this set are the first ones of another, in each split; so are all of them of the set itself."""
+        fewer = self.instances <= other.instances and self.val_instances <= other.val_instances
+        return self == other or (fewer and self.family == other.family)
+
     @property
     def video_bytes(self) -> int:
         """Bytes of one video: one a pixel."""
@@ -281,7 +291,7 @@ def fractal(
     return Spec.make("fractal", **counts, seed=seed, **options)
 
 
-def mixed(*specs: Spec) -> Spec:
+def mixed(*specs: Spec, names: Sequence[str] | None = None) -> Spec:
     """The categories of several specs in one label space: those of the first, then those of the next.
 
     >>> both = mixed(perlin(4, 10, shape=(96, 240, 240)), perlin(9, 10, shape=(96, 240, 240), temporal="slow"))
@@ -291,8 +301,12 @@ def mixed(*specs: Spec) -> Spec:
     Fractals that have the shape of noise, which is longer and smaller than theirs, hardly grow in the end unless they are made with
     fewer `points_per_frame`; their generator's `advice(shape)` says how many.
 
+    Args:
+        specs: one or more, which differ in nothing but their generators.
+        names: what errors call each of them, such as its file; None for its place among them.
+
     Raises:
-        ArgumentError: specs that differ in anything but their generators.
+        ArgumentError: specs that differ in anything else.
     """
     if not specs or not all(isinstance(spec, Spec) for spec in specs):
         raise ArgumentError("must be one spec or more", "specs")
@@ -301,6 +315,8 @@ def mixed(*specs: Spec) -> Spec:
         for field in ("instances", "val_instances", "shape", "seed", "format_version"):
             here, first = getattr(spec, field), getattr(specs[0], field)
             if here != first:
-                raise ArgumentError(f"the specs must have one `{field}`, and spec {number} has {here}, spec 0 {first}")
+                this, that = (names[i] if names is not None else f"spec {i}" for i in (number, 0))
+                what = f"the specs must have one `{field}`, and {this} has {here}, {that} {first}"
+                raise ArgumentError(f"{what}; make them with the same")
         parts += spec.generator.parts if isinstance(spec.generator, Mixed) else [spec.generator]
     return dataclasses.replace(specs[0], generator=Mixed(tuple(parts)))

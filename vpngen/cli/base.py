@@ -97,7 +97,7 @@ def noted_signals() -> Iterator[list[int]]:
 
 
 def main() -> NoReturn:
-    """Run the command line; every expected error is one message and an exit code."""
+    """Run the command line; every expected error is one message and an exit code, see `_fail`."""
     sys.unraisablehook = _unraisable
     try:
         for number in _SIGNALS:
@@ -105,23 +105,36 @@ def main() -> NoReturn:
                 signal.signal(number, _stop)
         sys.exit(cli.main(prog_name="vpngen", standalone_mode=False) or 0)
     except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+        param = getattr(error, "param", None)
+        at_fault = getattr(error, "option_name", None) or (param and (param.metavar or param.opts[-1]).strip("[]"))
+        _fail(ArgumentError.kind, error.format_message(), error.exit_code, at_fault, error.show)
     except VpngenError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(error.exit_code)
+        _fail(error.kind, str(error), error.exit_code, getattr(error, "argument", None))
     except Stop as stop:
-        click.echo(f"{_SIGNALS[signal.Signals(stop.number)]}.{stop.advice}", err=True)
-        sys.exit(128 + stop.number)
+        said = f"{_SIGNALS[signal.Signals(stop.number)]}.{stop.advice}"
+        _fail("stopped", said, 128 + stop.number, show=lambda: click.echo(said, err=True))
     except Exception as error:
         if (short := scarce(error)) is not None:
-            click.echo(f"Error: {short}", err=True)
-            sys.exit(MissingError.exit_code)
+            _fail(MissingError.kind, short, MissingError.exit_code)
         if not isinstance(error, OSError):
             raise
         where = f"{error.filename!r}: " if error.filename is not None else ""  # of a disk or a path that nobody foresaw
-        click.echo(f"Error: {where}{error.strerror or error}", err=True)
-        sys.exit(RunError.exit_code)
+        _fail(RunError.kind, f"{where}{error.strerror or error}", RunError.exit_code)
+
+
+def _fail(
+    kind: str, message: str, code: int, argument: str | None = None, show: Callable[[], object] | None = None
+) -> NoReturn:
+    """End with an error. stderr gets its message; where --format json is given, one line of JSON, and nothing else is shown of it."""
+    given = itertools.takewhile(lambda word: word != "--", sys.argv[1:])
+    if re.search(r"(?<!\S)--format[ =]json(?!\S)", " ".join(given)):
+        fields = {"kind": kind, "message": message, "argument": argument, "exit_code": code}
+        click.echo(json.dumps({"error": fields}), err=True)
+    elif show is not None:
+        show()
+    else:
+        click.echo(f"Error: {message}", err=True)
+    sys.exit(code)
 
 
 def _unraisable(what: Any) -> None:
@@ -217,6 +230,7 @@ class Command(_Help, click.Command):
             for p in self.get_params(ctx):
                 typed |= dict.fromkeys((p.name, p.opts[-1].lstrip("-").replace("-", "_")), word_of(p))
             typed.setdefault("path", typed.get("out") or typed.get("store_path", "path"))
+            typed.setdefault("store", typed.get("store_path", "store"))
             if ctx.params.get("show_d") is not None:
                 typed["temporal"] = "--show-d"
             raise ArgumentError(error.problem, typed.get(error.argument, error.argument), error.value) from error
@@ -435,7 +449,7 @@ def bundle(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 format_option = click.option(
-    "--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True, help="For people or machines."
+    "--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True, help="For people or machines: an error, too, is a line of JSON then, on stderr."
 )  # fmt: skip
 backend_option = click.option(
     "--backend", metavar="NAME", default="auto", show_default=True, shell_complete=_backends, callback=_backend,

@@ -102,7 +102,7 @@ def take_spec(options: dict[str, Any]) -> tuple[Spec, str]:
             other = "preset" if preset is not None else _named(next(iter(given)))
             raise ArgumentError("cannot be given beside --spec, which names the whole dataset", other)
         specs = [read_spec_file(file) for file in files]
-        spec = mixed(*specs) if len(specs) > 1 else specs[0]
+        spec = mixed(*specs, names=[repr(file) for file in files]) if len(specs) > 1 else specs[0]
         return spec, f"{spec.generator.name}-{spec.fingerprint[:8]}"
     generator = _generator(preset, given)
     make = functools.partial(Spec.preset, preset) if preset is not None else functools.partial(Spec.make, generator)

@@ -59,7 +59,7 @@ def render(
     """Write a labelled dataset as sharded Zarr, or complete it.
 
     OUT is the store, by default named after the dataset, in the current folder. A stopped or killed run goes on where
-    it was when the same command is given again.
+    it was when the same command is given again. More instances over a store of fewer add what is new.
 
     Examples:
       vpngen render                                     the paper's main set
@@ -98,9 +98,11 @@ def render(
         there = f", {kept:,} are there" if kept else ""
         replaced = f", {size_text(reclaimed)} are replaced" if reclaimed else ""
         time = f"about {duration_text(seconds)} with {threads} threads, if the disk keeps up"
+        there_now = None if overwrite else target.beginning(plan)
         rows: list[Row] = [
             ("store", click.format_filename(path), {"path": str(path), "fingerprint": spec.fingerprint}),
             ("videos", f"{videos:,} to render{there}", {"videos": videos, "kept": kept}),
+            *_growth(there_now, spec),
             ("pixels", size_text(raw), {"raw_bytes": raw}),
             ("on disk", f"about {size_text(nbytes)}; {size_text(free)} are free{replaced}", disk),
             ("fits", f"NO: {problem}" if problem else "yes", {"fits": not problem, "problem": problem}),
@@ -135,9 +137,20 @@ def render(
     show(form, fields, f"{click.format_filename(path)}: {text}")
 
 
+def _growth(there: Spec | None, spec: Spec) -> list[Row]:
+    """What a run adds to a store that holds the beginning of a set; for people nothing where it holds all of it, or none."""
+    if there is None or there == spec:
+        return [("", "", {"grows_from": None, "new_videos": 0})]
+    counts = [(name, getattr(there, name), getattr(spec, name)) for name in ("instances", "val_instances")]
+    new = sum(spec.n_videos(split) - there.n_videos(split) for split in spec.splits)
+    text = ", ".join(f"from {before:,} to {now:,} {name}" for name, before, now in counts if before != now)
+    text += f": {count_text(new, 'video')} more; a last shard that was not full is rendered again"
+    return [("grows", text, {"grows_from": {name: before for name, before, _ in counts}, "new_videos": new})]
+
+
 def report(form: str, rows: list[Row]) -> None:
     """Print what was found, for people or machines."""
-    show(form, fields_of(rows), table([(name, text) for name, text, _ in rows]))
+    show(form, fields_of(rows), table([(name, text) for name, text, _ in rows if name]))
 
 
 def fields_of(rows: list[Row]) -> dict[str, Any]:
@@ -241,7 +254,8 @@ def verify(
     """Check every file of a store, and repair what is damaged.
 
     Metadata, labels, completion records, digests, and the checksum of each chunk; with --render every pixel. Without it
-    a shard of other pixels passes where somebody made a record for it.
+    a shard of other pixels passes where somebody made a record for it. What is not rendered yet is pending, not damaged;
+    the exit code is 1 until the store is whole.
 
     Examples:
       vpngen verify vpn-256x512.zarr
@@ -256,13 +270,20 @@ def verify(
         found = store.verify(
             store_path, render=compare, repair=repair, backend=backend, threads=threads, spec=spec, progress=bar
         )
+    damaged, pending = found.videos_of(pending=False), found.videos_of(pending=True)
     fields = {"path": store_path, "videos": found.videos, "bytes": found.nbytes, "whole": found.whole}
-    fields |= {"problems": [_problem(p) for p in found.problems]}
+    fields |= {"damaged": found.damaged, "damaged_videos": damaged, "pending_videos": pending}
+    fields |= {"being_written": found.being_written, "problems": [_problem(p) for p in found.problems]}
     lines = []
     for p in found.problems:
         videos = f" (videos {ranges(p.videos)} of {p.split})" if p.videos else ""
-        lines.append(plain(f"{'repaired' if p.repaired else 'damaged '}  {p.path}: {p.what}{videos}"))
+        state = "repaired" if p.repaired else "pending " if p.pending else "damaged "
+        lines.append(plain(f"{state}  {p.path}: {p.what}{videos}"))
     verdict = "whole" if found.whole else "NOT whole" if repair else "NOT whole; --repair renders what is damaged again"
+    if not found.whole and not found.damaged:
+        verdict = "not complete; " + ("it is being written" if found.being_written else "give `vpngen render` again")
+    if pending:
+        verdict = f"{count_text(pending, 'video')} not rendered yet; {verdict}"
     path = click.format_filename(store_path)
     lines.append(f"{path}: {count_text(found.videos, 'video')}, {size_text(found.nbytes)} read; {verdict}")
     show(form, fields, "\n".join(lines))

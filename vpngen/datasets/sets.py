@@ -33,8 +33,8 @@ def read_videos(
         split: which of the three of `ucf101` and `hmdb51`; of others 1.
 
     Raises:
-        ArgumentError: a kind, subset or split that there is not; a URL; no `annotations` where they cannot be found.
-        ConflictError: annotations that are not there, malformed or contradict the folder; none of the videos is there; two
+        ArgumentError: a kind, subset, split, `root` or `annotations` that there is not; a URL; no `annotations` where they cannot be found.
+        ConflictError: annotations that are malformed or contradict the folder; none of the videos is there; two
             files that could be the same video, or two videos that could be the same file.
     """
     layout = LAYOUTS[one_of("kind", kind, LAYOUTS)]
@@ -42,10 +42,10 @@ def read_videos(
     split = integer("split", split, 1, layout.splits)
     root = files.local(root, "root")
     if not root.is_dir():
-        raise ConflictError(f"`root` (={str(root)!r}) is not a folder; give the one that holds the videos")
+        raise ArgumentError("is not a folder; give the one that holds the videos", "root", root)
     given = None if annotations is None else files.local(annotations, "annotations")
     if given is not None and not given.exists():
-        raise ConflictError(f"`annotations` (={str(given)!r}) is not there")
+        raise ArgumentError("is not there", "annotations", given)
     classes, videos = layout.read(root, given, subset, split)
     found = VideoSet(kind, subset, split, tuple(classes), tuple(videos))
     source, known = given or root, dict[str, Video]()

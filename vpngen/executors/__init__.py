@@ -55,6 +55,9 @@ def write(
 ) -> Written:
     """Write the videos of `spec` as a sharded Zarr v3 store, or complete the one that is there.
 
+    A store of fewer instances, all else equal, is the beginning of this one, and is grown to it. What it holds stays readable, and shards
+    that were full are kept; the last one of a split is rendered again. Meanwhile it is a store that is not finished.
+
     Args:
         spec: the dataset.
         path: the store, a folder.
@@ -93,6 +96,7 @@ def write(
         check_space(target, plan, pending, estimate(plan, pending, executor.backend)[0], reclaimed)
     target.prepare(plan, overwrite)
     done = executor.run(plan, target, progress)
+    target.settle(plan)
     if done.missing:
         raise busy(f"{target}/{done.missing[0].key}")
     elsewhere = plan.videos - done.rendered - done.kept

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from vpngen.errors import MissingError, RunError, quoted
 from vpngen.files import Folder, local, read_into
 from vpngen.generators import Pixels
-from vpngen.store.layout import Plan, Shard, read_spec, store_plan
+from vpngen.store.layout import Plan, Shard, patiently, read_spec, store_plan
 from vpngen.store.packing import check_record, chunk_place, decode_chunk, read_index
 
 OPEN_SHARDS: Final = 128
@@ -35,7 +35,11 @@ class ClipReader:
         self.path, self.split = local(path, "store").absolute(), split
         self.spec, self.layout = read_spec(self.path)
         self._plan = store_plan(self.spec, self.layout)
-        opened = functools.partial(_OpenShard, Folder(self.path), self._plan, split)
+        folder = Folder(self.path)
+
+        def opened(number: int) -> _OpenShard:
+            return patiently(folder, functools.partial(_OpenShard, folder, self._plan, split, number))
+
         may = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         few = OPEN_SHARDS if may == resource.RLIM_INFINITY else max(may // 8, 1)
         self._shard = functools.lru_cache(min(few, OPEN_SHARDS))(opened)

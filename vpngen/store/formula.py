@@ -198,9 +198,10 @@ class FormulaCodec(ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin, ArrayByte
         return chunk_spec.prototype.nd_buffer.from_numpy_array(pixels[rest])
 
     async def _encode_single(self, *_: Any, **__: Any) -> NoReturn:
+        remedy = "with xarray by dataset.drop_encoding().to_zarr(path), with zarr by any other codec"
         makers = "vpngen.write(spec, path, codec='formula') and `vpngen render --codec formula`"
-        what = f"the codec {NAME}: its chunks are parameters, which {makers} make"
-        raise ArgumentError(f"pixels cannot be written with {what}. To store other pixels, take another codec")
+        what = f"pixels cannot be written with the codec {NAME}, whose chunks are parameters: store them {remedy}"
+        raise ArgumentError(f"{what}. Parameters are written by {makers}")
 
     # Without this, zarr would take zeros that are written for the fill value, and remove the parameters.
     _encode_partial_single = _encode_single

@@ -9,19 +9,21 @@ set.zarr/train/label, frequency, ...      what is known of each video, small arr
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import json
 import math
 import re
 import stat
+import time
 import warnings
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final, overload
+from typing import Any, Final, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -34,8 +36,9 @@ from vpngen.errors import ArgumentError, ConflictError
 from vpngen.files import Folder, local, parse_json
 from vpngen.generators import Parameter
 from vpngen.spec import Spec
-from vpngen.store.formula import CRC_BYTES, FormulaCodec, crc32c, params_bytes
+from vpngen.store.formula import CRC_BYTES, DamageError, FormulaCodec, crc32c, params_bytes
 
+T = TypeVar("T")
 ZSTD_LEVEL: Final = 1
 CHUNK_FRAMES: Final = 16
 SHARD_VIDEOS: Final = 32
@@ -51,6 +54,10 @@ MOST_RECORD: Final = 2**16
 """Bytes of a completion record; one has some hundreds."""
 RECORD: Final = ".done"
 """What the name of a completion record adds to that of its shard."""
+GROWN: Final = "grown_from"
+"""What the root metadata says beside the spec while a set is being grown: `instances` and `val_instances` of what was there."""
+MOST_GROWN: Final = 256
+"""Sets that it names, at most."""
 TABLE_CHUNK: Final = 65536
 """Samples in a chunk of the small arrays."""
 FRESH_CHUNK: Final = 1024
@@ -273,9 +280,18 @@ def store_plan(spec: Spec, layout: Layout, slice: tuple[int, int] = (1, 1)) -> P
     return plan
 
 
-def _checksum(spec: Spec, layout: Layout) -> str:
+def _checksum(spec: Spec, layout: Layout, grown: Sequence[Any] = ()) -> str:
     """sha256 of what a plan is made from: a damaged digit of the layout must not pass for another layout."""
-    return hashlib.sha256(json.dumps([spec.to_dict(), asdict(layout)], sort_keys=True).encode()).hexdigest()
+    made_from = [spec.to_dict(), asdict(layout), *([grown] if grown else [])]
+    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
+
+
+def growing(document: bytes, plan: Plan, earlier: Sequence[Spec]) -> bytes:
+    """The root metadata `document` of a plan while files of smaller sets are still there, which it was grown from."""
+    fields = parse_json(document)
+    grown = [[spec.instances, spec.val_instances] for spec in earlier]
+    fields["attributes"]["vpngen"] |= {GROWN: grown, "checksum": _checksum(plan.spec, plan.layout, grown)}
+    return json.dumps(fields, indent=2).encode()
 
 
 def skeleton(spec: Spec, layout: Layout, files: bool = True) -> tuple[dict[str, bytes], dict[str, tuple[int, ...]]]:
@@ -319,11 +335,15 @@ def table_chunk(spec: Spec, split: str, number: int, rows: int, parameters: bool
     return chunks
 
 
-def table_files(spec: Spec) -> Iterator[tuple[str, bytes]]:
-    """The files of all tables of a store, one chunk after the other, as zarr would write them."""
+def table_files(spec: Spec, earlier: Sequence[Spec] = ()) -> Iterator[tuple[str, bytes]]:
+    """The files of all tables of a store, one chunk after the other, as zarr would write them.
+
+    Those that are the same in a store of each set in `earlier`, beginnings of this one, are left out.
+    """
     for split in spec.splits:
         axes = {name: table.values.ndim for name, table in tables(spec, split, [0]).items()}
-        for number in range(-(-spec.n_videos(split) // TABLE_CHUNK)):
+        same = min((each.n_videos(split) for each in earlier), default=0) // TABLE_CHUNK
+        for number in range(same, -(-spec.n_videos(split) // TABLE_CHUNK)):
             for name, data in packed_tables(spec, split, number).items():
                 yield f"{split}/{name}/c.{number}" + ".0" * (axes[name] - 1), data
 
@@ -382,21 +402,61 @@ def parse_record(plan: Plan, shard: Shard, data: bytes) -> dict[str, Any] | None
 
 
 def read_record(folder: Folder, plan: Plan, shard: Shard) -> dict[str, Any] | None:
-    """The completion record of a shard of the store in a folder, as `parse_record` gives it."""
+    """The completion record of a shard of the store in a folder, as `parse_record` gives it.
+
+    It may be that of the same shard before the set was grown to this plan, or after it was grown from it: then it has another
+    fingerprint, and maybe another `count` of videos.
+    """
     try:
-        return parse_record(plan, shard, folder.read(shard.record, MOST_RECORD))
+        data = folder.read(shard.record, MOST_RECORD)
     except OSError:
         return None
+    if (fields := parse_record(plan, shard, data)) is not None:
+        return fields
+    others = (replace(plan, spec=spec) for spec in _grown(folder, plan))
+    found = (parse_record(other, other.shard(shard.split, shard.number), data) for other in others)
+    return next((fields for fields in found if fields is not None), None)
+
+
+def _grown(folder: Folder, plan: Plan) -> Iterator[Spec]:
+    """What the store in a folder held before it was grown to a plan, and what it holds since it was grown from it."""
+    try:
+        spec, layout, earlier = _parse_root(folder.read("zarr.json"))
+    except (OSError, _Mismatch, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return
+    if layout == plan.layout:
+        yield from (each for each in (spec, *earlier) if each.family == plan.spec.family and each != plan.spec)
+
+
+def patiently(folder: Folder, read: Callable[[], T]) -> T:
+    """What `read` gives. While a set grows, a shard is for moments between its old record and its new one: then it is asked again."""
+    for pause in (0.02, 0.1, 0.5, 2.0):
+        try:
+            return read()
+        except DamageError:
+            if not _is_growing(folder):
+                break
+            time.sleep(pause)
+    return read()  # it may have come to its end since
+
+
+def _is_growing(folder: Folder) -> bool:
+    try:
+        return bool(read_store(folder.path)[2])
+    except (ArgumentError, ConflictError):
+        return False
 
 
 def is_finished(folder: Folder, plan: Plan, shard: Shard) -> bool:
-    """Whether a shard has a valid record and a file of the recorded size."""
+    """Whether a shard has a valid record, of no fewer videos, and a file of the recorded size."""
     fields = read_record(folder, plan, shard)
     try:
         status = folder.stat(shard.key)
     except OSError:
         return False
-    return fields is not None and stat.S_ISREG(status.st_mode) and status.st_size == fields["size"]
+    if fields is None or fields["shard"]["count"] < shard.count:
+        return False
+    return stat.S_ISREG(status.st_mode) and bool(status.st_size == fields["size"])
 
 
 _SHARD = re.compile(r"c\.(0|[1-9][0-9]{0,11})\.0\.0\.0")
@@ -469,33 +529,55 @@ def recorded_layout(path: str | Path, spec: Spec) -> Layout | None:
 
 
 def read_spec(path: str | Path) -> tuple[Spec, Layout]:
-    """The spec and layout of the store at `path`.
+    """The spec and layout of the store at `path`. Raises as `read_store`."""
+    return read_store(path)[:2]
+
+
+def read_store(path: str | Path) -> tuple[Spec, Layout, tuple[Spec, ...]]:
+    """The spec and layout of the store at `path`; and of a set that is being grown the smaller ones whose files may still be there.
 
     Raises:
-        ArgumentError: there is nothing at `path`, or it is a URL.
+        ArgumentError: `path` is not there, or a URL.
         ConflictError: what is there is no store of ours, a damaged one, or one of a newer format version.
     """
     root = local(path, "store")
     if not root.exists():
-        raise ArgumentError(f"there is nothing at {str(root)!r}")
+        raise ArgumentError("is not there", "store", root)
     damaged = f"{str(root / 'zarr.json')!r} is damaged"
     try:
-        fields = parse_json(Folder(root).read("zarr.json"))["attributes"]
+        data = Folder(root).read("zarr.json")
+        parse_json(data)["attributes"]
     except OSError as error:
         what = f"is not a Zarr v3 store: zarr.json cannot be read ({error.strerror})"
         raise ConflictError(f"{str(root)!r} {what}") from None
     except (ValueError, KeyError, TypeError, RecursionError):
         raise ConflictError(f"{damaged}, or not that of a Zarr v3 group") from None
     try:
-        ours = fields["vpngen"]
-        spec, layout = Spec.from_dict(ours["spec"]), Layout(**ours["layout"])
+        return _parse_root(data)
+    except _Mismatch:
+        raise ConflictError(f"{damaged}: its spec or layout does not match its fingerprint or checksum") from None
     except (KeyError, TypeError, AttributeError, RecursionError):
         raise ConflictError(f"{str(root)!r} is a Zarr store, but vpngen did not make it or it is damaged") from None
     except ValueError as error:  # ArgumentError, and what a damaged value makes Python say
         raise ConflictError(f"the spec of {str(root)!r} cannot be used: {error}") from None
-    if (ours.get("fingerprint"), ours.get("checksum")) != (spec.fingerprint, _checksum(spec, layout)):
-        raise ConflictError(f"{damaged}: its spec or layout does not match its fingerprint or checksum")
-    return spec, layout
+
+
+class _Mismatch(Exception):
+    """Root metadata whose fingerprint or checksum is not that of what it says."""
+
+
+@functools.lru_cache(8)
+def _parse_root(data: bytes) -> tuple[Spec, Layout, tuple[Spec, ...]]:
+    """What the root metadata of a store says, see `read_store`.
+
+    Raises:
+        _Mismatch, ValueError, KeyError, TypeError, AttributeError, RecursionError: it is damaged, or no metadata of ours.
+    """
+    ours = parse_json(data)["attributes"]["vpngen"]
+    spec, layout, grown = Spec.from_dict(ours["spec"]), Layout(**ours["layout"]), ours.get(GROWN, ())
+    if (ours.get("fingerprint"), ours.get("checksum")) != (spec.fingerprint, _checksum(spec, layout, grown)):
+        raise _Mismatch
+    return spec, layout, tuple(replace(spec, instances=n, val_instances=val) for n, val in grown[-MOST_GROWN:])
 
 
 def differences(there: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = "") -> list[str]:

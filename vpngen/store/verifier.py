@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from vpngen import backends
 from vpngen.backends import Backend
@@ -22,21 +23,24 @@ from vpngen.spec import SPLITS, Spec
 from vpngen.store.formula import CRC_BYTES, DamageError
 from vpngen.store.layout import (
     RECORD,
+    TABLE_CHUNK,
     Layout,
     Plan,
     Shard,
     Shards,
     all_shards,
     differences,
+    growing,
     packed_tables,
     read_record,
-    read_spec,
+    read_store,
     recorded_layout,
     shards_there,
     skeleton,
     store_plan,
 )
 from vpngen.store.packing import (
+    MISSING,
     Chunk,
     ShardData,
     check_record,
@@ -48,6 +52,7 @@ from vpngen.store.packing import (
 )
 from vpngen.store.targets.local import IN_THE_WAY, PARTIAL, LocalTarget, disk_errors, is_live, write_file
 
+WRITING: Final = "is being written by a process that is running"
 _Found = tuple["Problem | None", int]
 """What is wrong with a shard, and the bytes of its file."""
 
@@ -62,6 +67,7 @@ class Problem:
         split: of the videos it concerns; empty where it concerns none.
         videos: the indices of the damaged videos: a tuple, or the range of several missing shards.
         repaired: whether it was repaired.
+        pending: whether it is no damage: what is not rendered yet, which the next run does, or is being written.
     """
 
     path: str
@@ -69,6 +75,7 @@ class Problem:
     split: str = ""
     videos: Sequence[int] = ()
     repaired: bool = False
+    pending: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,20 @@ class Verified:
     def whole(self) -> bool:
         """No problem is left."""
         return all(p.repaired for p in self.problems)
+
+    @property
+    def damaged(self) -> bool:
+        """A problem is left that another run does not end."""
+        return not all(p.repaired or p.pending for p in self.problems)
+
+    @property
+    def being_written(self) -> bool:
+        """A process is writing it."""
+        return any(p.what == WRITING for p in self.problems)
+
+    def videos_of(self, pending: bool) -> int:
+        """The number of videos that are not there: damaged, or pending."""
+        return sum(len(p.videos) for p in self.problems if p.pending is pending and not p.repaired)
 
 
 def verify(
@@ -111,17 +132,21 @@ def verify(
         progress: called with (shards done, shards).
 
     Raises:
-        ArgumentError: there is nothing at `path`, no such backend, or `threads` is out of range.
+        ArgumentError: `path` is not there, no such backend, or `threads` is out of range.
         ConflictError: it is no store of ours, its root metadata is damaged, it holds another set than `spec`, or a shard
             to be repaired is being written.
         MissingError: the backend cannot run here.
         RunError: the disk failed during a repair.
     """
     root, backend = Path(path), backends.known(backend)
-    plan = store_plan(*_held(root, spec))
+    spec, layout, earlier = _held(root, spec)
+    plan, target = store_plan(spec, layout), LocalTarget(root)
+    if earlier and repair:
+        target.prepare(plan)
+        earlier = read_store(root)[2]
     renderer = backends.choose(backend, plan.spec.generator) if render or repair else None
     threads = thread_count(threads)
-    work = _Work(plan, LocalTarget(root), renderer if render else None, renderer if repair else None)
+    work = _Work(plan, target, renderer if render else None, renderer if repair else None, earlier)
     problems = [*work.metadata(), *work.tables(), *work.strangers()]
     nbytes, done = 0, 0
     with ThreadPoolExecutor(threads) as pool:
@@ -132,16 +157,27 @@ def verify(
             done += len(shards)
             if progress is not None:
                 progress(done, len(plan.shards))
+    if earlier:
+        if repair:
+            target.settle(plan)
+        repaired = repair and not read_store(root)[2]
+        problems.insert(0, Problem("zarr.json", _growth(plan.spec, earlier), repaired=repaired, pending=True))
     return Verified(plan.videos, nbytes, tuple(problems))
 
 
-def _held(root: Path, spec: Spec | None) -> tuple[Spec, Layout]:
-    """What a store holds; where its root metadata is damaged, what `spec` and the records say. Raises as `verify`."""
+def _growth(spec: Spec, earlier: Sequence[Spec]) -> str:
+    """What is said of a set that is being grown."""
+    name = "instances" if earlier[-1].instances != spec.instances else "val_instances"
+    return f"the set is being grown from {getattr(earlier[-1], name):,} to {getattr(spec, name):,} {name}"
+
+
+def _held(root: Path, spec: Spec | None) -> tuple[Spec, Layout, tuple[Spec, ...]]:
+    """What a store holds, see `read_store`; where its root metadata is damaged, what `spec` and the records say. Raises as `verify`."""
     try:
-        found, layout = read_spec(root)
+        found, layout, earlier = read_store(root)
     except ConflictError as error:
         if spec is not None and (recorded := recorded_layout(root, spec)) is not None:
-            return spec, recorded
+            return spec, recorded, ()
         if not any(_numbers(Folder(root), split, RECORD) for split in SPLITS):
             raise
         remedy = "`vpngen render` with the options that made it mends it, and `vpngen verify --repair --spec FILE`"
@@ -150,7 +186,7 @@ def _held(root: Path, spec: Spec | None) -> tuple[Spec, Layout]:
     if spec is not None and spec != found:
         lines = "\n  ".join(differences(found.to_dict(), spec.to_dict()))
         raise ConflictError(f"{str(root)!r} holds another dataset than `spec`. The difference:\n  {lines}")
-    return found, layout
+    return found, layout, earlier
 
 
 def _numbers(folder: Folder, split: str, suffix: str = "") -> set[int]:
@@ -177,12 +213,16 @@ def _in_order(
 
 @dataclass(frozen=True)
 class _Work:
-    """A store that is checked: compared with `renderer` where there is one, and repaired with `repairer`."""
+    """A store that is checked: compared with `renderer` where there is one, and repaired with `repairer`.
+
+    Of the sets in `earlier`, which it is being grown from, metadata and tables may still be there.
+    """
 
     plan: Plan
     target: LocalTarget
     renderer: Backend | None
     repairer: Backend | None
+    earlier: tuple[Spec, ...] = ()
 
     @property
     def folder(self) -> Folder:
@@ -190,14 +230,20 @@ class _Work:
 
     def metadata(self) -> Iterator[Problem]:
         """What is wrong with the `zarr.json` files."""
+        before = [skeleton(spec, self.plan.layout)[0] for spec in self.earlier]
         for name, fresh in sorted(skeleton(self.plan.spec, self.plan.layout)[0].items()):
+            right = [fresh, *(documents[name] for documents in before if name in documents)]
+            if name == "zarr.json" and self.earlier:
+                right.append(growing(fresh, self.plan, self.earlier))
             try:
                 data = self.folder.read(name)
                 # Other versions of zarr may space their JSON otherwise: that is no damage.
-                if data == fresh or parse_json(data) == parse_json(fresh):
+                if data in right or parse_json(data) in map(parse_json, right):
                     continue
                 what = "the metadata is damaged"
             except (OSError, ValueError, RecursionError) as error:
+                if isinstance(error, FileNotFoundError) and len(right) <= len(before) and name != "zarr.json":
+                    continue  # it comes with a split that was not there
                 what = f"cannot be read: {getattr(error, 'strerror', error)}"
             yield self.written(Problem(name, what), fresh)
 
@@ -227,9 +273,10 @@ class _Work:
                 rest = ".0" * (len(count) - 1)
                 there[table] = {int(m[1]) for m in found if m and m[2] == rest and int(m[1]) < count[0]}
             chunks = next(iter(counts.values()))[0]
+            begun = min((-(-s.n_videos(split) // TABLE_CHUNK) for s in self.earlier), default=chunks)
             if self.repairer is None:
                 for table, numbers in there.items():
-                    for first, last in _gaps(sorted(numbers), chunks):
+                    for first, last in _gaps([n for n in sorted(numbers) if n < begun], begun):
                         name, until = (
                             f"{split}/{table}/c.{n}" + ".0" * (len(counts[table]) - 1) for n in (first, last)
                         )
@@ -240,8 +287,13 @@ class _Work:
                     if number not in there[table] and self.repairer is None:
                         continue
                     name = f"{split}/{table}/c.{number}" + ".0" * (len(counts[table]) - 1)
+                    before = [
+                        packed_tables(s, split, number)[table]
+                        for s in self.earlier
+                        if number * TABLE_CHUNK < s.n_videos(split)
+                    ]
                     try:
-                        if self.folder.read(name, len(fresh)) == fresh:
+                        if self.folder.read(name, max(map(len, (fresh, *before)))) in (fresh, *before):
                             continue
                         problem = Problem(name, what)
                     except OSError as error:
@@ -282,7 +334,7 @@ class _Work:
         for name, status in sorted(self.folder.walk(), key=lambda found: found[0]):
             if belongs(name) or (name in folders and stat.S_ISDIR(status.st_mode)):
                 continue  # what it holds, or that it is no file, is found elsewhere
-            what, repaired = "does not belong to this store; remove it by hand", False
+            what, repaired, pending = "does not belong to this store; remove it by hand", False, False
             if name in folders:
                 what = "a link or a file in the place of a folder; remove it by hand"
             elif stat.S_ISDIR(status.st_mode):
@@ -291,21 +343,27 @@ class _Work:
                 what = f"a folder that {what}"
             elif name.endswith(PARTIAL) and belongs(name.removesuffix(PARTIAL)) and stat.S_ISREG(status.st_mode):
                 what, repaired = "left by a writer that was killed", self.repairer is not None
+                pending = self._goes_on(name.removesuffix(PARTIAL))
                 with disk_errors(self.target.root / name):
                     try:
                         if is_live(self.folder, name, remove=repaired):
-                            what, repaired = "is being written by a process that is running", False
+                            what, repaired, pending = WRITING, False, True
                     except FileNotFoundError:
                         continue  # its writer ended meanwhile
                     except OSError:
                         if repaired:
                             raise
-            yield Problem(name, what, repaired=repaired)
+            yield Problem(name, what, repaired=repaired, pending=pending)
+
+    def _goes_on(self, name: str) -> bool:
+        """Whether a run that goes on writes a file: a shard without a record, or what belongs to a set that grows."""
+        unrecorded = "/video/c." in name and not _is_there(self.folder, name.removesuffix(RECORD) + RECORD)
+        return unrecorded or bool(self.earlier) or name == "zarr.json"
 
     def runs(self) -> Iterator[Shards]:
         """The shards: those that are there, or to be repaired, one by one, the others as they follow each other."""
         shards = all_shards(self.plan.spec, self.plan.layout)
-        there = {split: _numbers(self.folder, split) for split in self.plan.spec.splits}
+        there = {s: _numbers(self.folder, s) | _numbers(self.folder, s, RECORD) for s in self.plan.spec.splits}
         for found, run in shards.runs(there):
             if found or self.repairer is None:
                 yield run
@@ -317,8 +375,8 @@ class _Work:
         first, last = shards[0], shards[-1]
         if len(shards) == 1:
             return _check_shard(self.folder, self.plan, first, self.renderer)
-        what = f"{len(shards):,} shards are missing, up to {last.key}"
-        return Problem(first.key, what, first.split, range(first.first, last.videos.stop)), 0
+        what = f"{len(shards):,} shards are not rendered yet, up to {last.key}"
+        return Problem(first.key, what, first.split, range(first.first, last.videos.stop), pending=True), 0
 
     def repaired(self, shard: Shard, problem: Problem) -> Problem:
         """A problem of a shard, repaired where it may be. Raises ConflictError, RunError."""
@@ -351,17 +409,21 @@ def _gaps(numbers: Sequence[int], end: int) -> Iterator[tuple[int, int]]:
 
 
 def _check_shard(folder: Folder, plan: Plan, shard: Shard, renderer: Backend | None) -> _Found:
-    """What is wrong with a shard, and the bytes of its file."""
+    """What is wrong with a shard, and the bytes of its file. Without a record it is no shard yet, whatever the file is."""
     size, damaged = 0, []
+    pending = not _is_there(folder, shard.record)
     try:
         with open(folder.open(shard.key), "rb") as file:
             fd = file.fileno()
             size = os.fstat(fd).st_size
+            if pending:
+                raise DamageError("not rendered to its end: it has no completion record")
             index, index_bytes = read_index(fd, plan)
             fields = check_record(folder, plan, shard, size)
+            there = shard.videos[: fields["shard"]["count"]]
             how, sums = encoding(plan), []
-            expected = iter(()) if renderer is None else how.contents(shard.split, shard.videos, renderer)
-            for i, video in enumerate(shard.videos):
+            expected = iter(()) if renderer is None else how.contents(shard.split, there, renderer)
+            for i, video in enumerate(there):
                 content = next(expected, None)
                 try:
                     stored = [read_chunk(fd, entry, plan.most_chunk) for entry in index[i]]
@@ -375,15 +437,28 @@ def _check_shard(folder: Folder, plan: Plan, shard: Shard, renderer: Backend | N
                 raise DamageError("damaged videos")
             if fields["digest"] != shard_digest(sums, index_bytes):
                 raise DamageError("the digest does not match the record: a shard of another place or dataset")
+            if len(there) < shard.count:
+                pending, damaged = True, list(shard.videos[len(there) :])
+                raise DamageError("not rendered to its end yet: it is that of a smaller set")
     except FileNotFoundError:
-        what = "the shard is missing"
+        what = "not rendered yet" if pending else "the shard is missing"
     except OSError as error:
         what = f"the shard cannot be read: {error.strerror}"
     except DamageError as error:
         what = str(error)
     else:
         return None, size
-    return Problem(shard.key, what, shard.split, tuple(damaged or shard.videos)), size
+    return Problem(shard.key, what, shard.split, tuple(damaged or shard.videos), pending=pending), size
+
+
+def _is_there(folder: Folder, name: str) -> bool:
+    try:
+        folder.stat(name)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def _repair_shard(
@@ -421,7 +496,7 @@ def _refilled(folder: Folder, plan: Plan, shard: Shard, renderer: Backend, keep:
     with open(folder.open(shard.key), "rb") as file:
         index, _ = read_index(file.fileno(), plan)
         for i, video in enumerate(shard.videos):
-            if video in keep:
+            if video in keep and index[i, 0, 0] != MISSING:  # as in a shard of a smaller set
                 stored = [read_chunk(file.fileno(), entry, plan.most_chunk) for entry in index[i]]
                 yield [(data[:-CRC_BYTES], data[-CRC_BYTES:]) for data in stored]
             else:

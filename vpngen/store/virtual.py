@@ -37,6 +37,7 @@ from vpngen.store.layout import (
     Plan,
     Shard,
     is_complete,
+    patiently,
     read_record,
     read_spec,
     skeleton,
@@ -244,7 +245,8 @@ class StoreFiles(LocalStore):
         split, _, array = folder.partition("/")
         try:
             if array == "video":
-                return self._of_shard(self._plan.shard(split, int(found[1])), byte_range)
+                shard = self._plan.shard(split, int(found[1]))
+                return patiently(self._folder, functools.partial(self._of_shard, shard, byte_range))
             size = TABLE_CHUNK * tables(self.spec, split, [0])[array].values.nbytes
             data = self._folder.read(key, size + size // 256 + 128)
             decode_chunk(data, "none", len(data) - CRC_BYTES)
@@ -291,9 +293,9 @@ def _check_shard(folder: Folder, plan: Plan, shard: Shard, size: int) -> None:
     """
     with os.fdopen(folder.open(shard.key), "rb") as file:
         fd = file.fileno()
-        check_record(folder, plan, shard, size)
+        fields = check_record(folder, plan, shard, size)
         index, _ = read_index(fd, plan)
-        for entry in index[: shard.count].reshape(-1, 2):
+        for entry in index[: min(shard.count, fields["shard"]["count"])].reshape(-1, 2):  # fewer before it was grown
             offset, length = chunk_place(fd, entry, plan.most_chunk)
             if plan.layout.codec == "zstd":
                 claimed = zstd_content(read_at(fd, min(length, ZSTD_HEADER), offset))

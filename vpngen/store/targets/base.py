@@ -29,8 +29,18 @@ class Target(ABC):
     def prepare(self, plan: Plan, overwrite: bool = False) -> None:
         """Make the store without its shards, in one step, where it is not there; `overwrite` replaces what is there.
 
+        A store of fewer instances becomes one of the plan that is not finished: its shards stay.
+
         Raises:
             ConflictError: another process made another store meanwhile.
+            RunError: the place failed.
+        """
+
+    @abstractmethod
+    def settle(self, plan: Plan) -> None:
+        """End a run of a plan: once nothing is left of the smaller set that a store was grown from, it is as if there had been none.
+
+        Raises:
             RunError: the place failed.
         """
 

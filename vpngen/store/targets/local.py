@@ -25,13 +25,19 @@ from vpngen.errors import ArgumentError, ConflictError, MissingError, RunError
 from vpngen.files import Folder
 from vpngen.spec import SPLITS, Spec
 from vpngen.store.layout import (
+    RECORD,
     Layout,
     Plan,
     Shard,
     differences,
+    growing,
     pending,
+    read_record,
     read_spec,
+    read_store,
+    record,
     recorded_layout,
+    shards_there,
     skeleton,
     table_files,
 )
@@ -88,10 +94,14 @@ class LocalTarget(Target):
                         if is_live(self.folder, name):
                             raise ConflictError(f"another process is writing {root / name}; it was left untouched")
             return
-        there, wanted = ({**s.to_dict(), **asdict(how)} for s, how in ((spec, layout), (plan.spec, plan.layout)))
-        if lines := "\n  ".join(differences(there, wanted)):
+        if not spec.begins(plan.spec) or layout != plan.layout:
+            there, wanted = ({**s.to_dict(), **asdict(how)} for s, how in ((spec, layout), (plan.spec, plan.layout)))
+            lines = "\n  ".join(differences(there, wanted))
             what = f"{str(root)!r} holds another dataset; it was left untouched. The difference:\n  {lines}"
-            raise ConflictError(f"{what}\n  Choose another path, or give --overwrite to replace it")
+            more = layout == plan.layout and plan.spec.begins(spec)
+            larger = "It has all that is asked for, and more: a set grows, but does not shrink. " if more else ""
+            remedy = "Choose another path, or give --overwrite to replace it"
+            raise ConflictError(f"{what}\n  {larger}{remedy}")
         folder = self._existing()
         if not folder.is_dir():
             raise ArgumentError(f"cannot be made: {str(folder)!r} is a file, not a folder", "path", self.root)
@@ -133,6 +143,82 @@ class LocalTarget(Target):
             except ConflictError:
                 self.check(plan)
                 write_file(self.folder, "zarr.json", skeleton(plan.spec, plan.layout)[0]["zarr.json"])
+            self._grow(plan)
+
+    def settle(self, plan: Plan) -> None:
+        """See `Target.settle`."""
+        with disk_errors(self.root):
+            if self.beginning(plan) == plan.spec:  # else another run grew it further
+                self._grow(plan)
+
+    def beginning(self, plan: Plan) -> Spec | None:
+        """What the store holds of the set of a plan, if it holds any of it."""
+        try:
+            spec, layout = read_spec(self.root)
+        except (ArgumentError, ConflictError):
+            return None
+        return spec if spec.begins(plan.spec) and layout == plan.layout else None
+
+    def _grow(self, plan: Plan) -> None:
+        """Make an unfinished store of the plan from one of a smaller set, or go on where that was stopped.
+
+        The root metadata comes first: it says what the store holds from now on, and of which smaller sets there may still be files
+        (`grown_from`), until the last of them is gone. Shards that stay get their new record; the last one of a split, if it was not
+        full, keeps the old one until it is rendered anew.
+        """
+        spec, _, earlier = read_store(self.root)
+        if spec == plan.spec and not earlier:
+            with contextlib.suppress(OSError):  # of a run that was killed before it began to grow it
+                if self.folder.stat(left := f"zarr.json{PARTIAL}"):
+                    is_live(self.folder, left, remove=True)
+            return
+        end = time.monotonic() + PATIENCE
+        while (lock := lock_folder(self.root)) is None and time.monotonic() < end:  # slices begin at once
+            time.sleep(0.01)
+        try:
+            spec, _, earlier = read_store(self.root)
+            if spec == plan.spec and not earlier:
+                return
+            documents = dict(skeleton(plan.spec, plan.layout)[0])
+            root = documents.pop("zarr.json")
+            if spec != plan.spec:
+                self.check(plan)
+                if earlier and lock is None:
+                    what = f"{str(self.root)!r} is being grown to other counts by another process, or was by one that was killed"
+                    raise ConflictError(f"{what}: complete that with `--instances {spec.instances}` first")
+                earlier = (*earlier, spec)
+                write_file(self.folder, "zarr.json", growing(root, plan, earlier))
+            for name, data in itertools.chain(documents.items(), table_files(plan.spec, earlier)):
+                self._renew(name, data)
+            if self._renew_records(plan):
+                for folder in {self.root, *((self.root / name).parent for name in documents)}:
+                    files.sync_folder(folder)
+                write_file(self.folder, "zarr.json", root)
+        finally:
+            if lock is not None:
+                os.close(lock)
+
+    def _renew(self, name: str, data: bytes) -> None:
+        """Write a small file where it is not there, or another."""
+        with contextlib.suppress(OSError):
+            if self.folder.read(name, len(data)) == data:
+                return
+        self.folder.make_way(name)
+        write_file(self.folder, name, data)
+
+    def _renew_records(self, plan: Plan) -> bool:
+        """Give shards that are the same in a smaller set the records of a plan. Whether that is all that is left of that set."""
+        every = True
+        for split in plan.spec.splits:
+            for number in sorted(shards_there(self.folder, split, RECORD)):
+                shard = plan.shard(split, number)
+                if (fields := read_record(self.folder, plan, shard)) is None:
+                    continue  # it counts for nothing
+                if fields["shard"]["count"] == shard.count:
+                    self._renew(shard.record, record(plan, shard, fields["size"], fields["digest"]))
+                else:
+                    every = False
+        return every
 
     def _is_empty(self) -> bool:
         """Whether the folder holds nothing but what the system put there, or a run that was killed while it built a store there."""
