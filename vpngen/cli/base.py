@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 import click
 
 from vpngen import __version__
-from vpngen.errors import ArgumentError, MissingError, RunError, VpngenError, renamed, shown
+from vpngen.errors import ArgumentError, MissingError, RunError, VpngenError, quoted, renamed, shown
 from vpngen.fields import WORD_OR_INTEGERS, Field
 from vpngen.files import FEW_FILES
 
@@ -297,7 +297,29 @@ class Whole(click.types.IntParamType):
         return number
 
 
-class OutFile(click.Path):
+class FilePath(click.Path):
+    """The type of whatever takes a path.
+
+    `~` and `~user` are home folders, in quotes and behind `=` too, where shells leave them as they are; a folder of that name is
+    `./~`. In Python a path is what it says.
+    """
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path. Raises BadParameter."""
+        if isinstance(value, str) and value.startswith("~"):
+            given, value = value, os.path.expanduser(value)
+            if value == given:
+                user = given.partition(os.sep)[0][1:]
+                whose = f"there is no user {shown(user, 40)} here" if user else "nothing says where your home folder is"
+                self.fail(
+                    f"{shown(given)}: {whose}; give the whole path, or {quoted(f'./{given}')} for what is called so.",
+                    param,
+                    ctx,
+                )
+        return super().convert(value, param, ctx)
+
+
+class OutFile(FilePath):
     """The type of an option that takes a file to write."""
 
     def __init__(self) -> None:
@@ -356,7 +378,7 @@ def _word_or_integers(value: str) -> str | tuple[int, ...]:
 _KINDS: dict[str, dict[str, Any]] = {
     "int": {"type": Whole()},
     "float": {"type": Real()},
-    "Path": {"type": click.Path(), "metavar": "FOLDER"},
+    "Path": {"type": FilePath(), "metavar": "FOLDER"},
     "Shape": {"callback": shape_of, "metavar": "TxHxW"},
     "tuple[int, ...]": {"callback": numbers(whole, "whole numbers"), "metavar": "N,..."},
     "tuple[float, ...]": {"callback": numbers(real, "numbers"), "metavar": "X,..."},

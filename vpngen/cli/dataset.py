@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vpngen.cli.base import OptionsOf, SectionOption, complete, field_options
+from vpngen.cli.base import FilePath, OptionsOf, SectionOption, complete, field_options
 from vpngen.errors import ArgumentError, renamed
 from vpngen.fields import described
 
@@ -41,7 +41,7 @@ def _made(typed: tuple[str, ...], train: bool = False) -> list[click.Parameter]:
     more = "`vpngen render --generator NAME --help`" if train else "--generator NAME --help"
     options: list[click.Parameter] = [
         DatasetOption(["--preset"], metavar="NAME", shell_complete=complete(*presets), help="A set of the paper, see `vpngen info --presets`; options beside it override it."),
-        DatasetOption(["--spec", "spec_files"], multiple=True, type=click.Path(allow_dash=True), metavar="FILE", help="A spec as JSON, as `vpngen info --format json` prints it; - for stdin. Several are mixed: the labels of the first, then those of the next."),
+        DatasetOption(["--spec", "spec_files"], multiple=True, type=FilePath(allow_dash=True), metavar="FILE", help="A spec as JSON, as `vpngen info --format json` prints it; - for stdin. Several are mixed: the labels of the first, then those of the next."),
         DatasetOption(["--generator"], type=click.Choice(list(kinds)), help=f"The formula. Its options: {more}.  [default: {first.name}]"),
     ]  # fmt: skip
     common = {f.name for f in kind.counts}

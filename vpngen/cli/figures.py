@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from vpngen.cli.base import Group, OutFile, cli, numbers
+from vpngen.cli.base import FilePath, Group, OutFile, cli, numbers
 from vpngen.cli.training import weights_of
 
-_path = click.Path(path_type=Path)
+_path = FilePath(path_type=Path)
 _words = numbers(str, "words")
 
 

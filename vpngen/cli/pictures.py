@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vpngen.cli.base import Real, Whole, backend_option, bundle, cli, digits, reader
+from vpngen.cli.base import FilePath, Real, Whole, backend_option, bundle, cli, digits, reader
 from vpngen.cli.dataset import dataset_options, no_dataset, take_spec, warm
 from vpngen.errors import ArgumentError, ConflictError, RunError, quoted
 from vpngen.units import count_text
@@ -63,7 +63,7 @@ def _ranges(value: str) -> tuple[range, ...]:
 
 
 picture_options = bundle(
-    click.argument("store_path", metavar="[STORE]", required=False, type=click.Path()),
+    click.argument("store_path", metavar="[STORE]", required=False, type=FilePath()),
     click.option("--frames", callback=reader(lambda value: digits(value, ":", 2), "START:STOP, such as 0:64"), metavar="START:STOP", help="Which frames.  [default: all; mosaic: what shows the motion]"),
     click.option("--fps", type=Real(), default=25, show_default=True, help="Frames a second."),
     click.option("--split", type=click.Choice(["train", "val"]), default="train", show_default=True, help="Of which split."),
@@ -73,12 +73,12 @@ picture_options = bundle(
 
 
 preview_options = bundle(
-    click.option("-o", "--out", default="preview.png", show_default=True, type=click.Path(), help=".png contact sheet, .mp4, .gif, or .mkv: lossless FFV1."),
+    click.option("-o", "--out", default="preview.png", show_default=True, type=FilePath(), help=".png contact sheet, .mp4, .gif, or .mkv: lossless FFV1."),
     click.option("--indices", callback=reader(_ranges, "numbers and rising ranges, such as 0,5,8-11"), metavar="I,J-K,...", help="Which videos, such as 0,5,8-11.  [default: 8 over the set]"),
     click.option("--columns", type=Whole(), help="Frames in a strip of a sheet, or videos in a row."),
 )  # fmt: skip
 mosaic_options = bundle(
-    click.option("-o", "--out", default="mosaic.png", show_default=True, type=click.Path(), help=".png still, .mp4, .gif or .mkv."),
+    click.option("-o", "--out", default="mosaic.png", show_default=True, type=FilePath(), help=".png still, .mp4, .gif or .mkv."),
     click.option("--instance", type=Whole(), default=0, show_default=True, help="Which instance of each category."),
     click.option("--show-d", type=Whole(), help="Which D, where a plane has several."),
     click.option("--tile", type=Whole(), help="Pixels of a tile.  [default: 60; on pages alone what fills them]"),

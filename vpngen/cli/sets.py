@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vpngen.cli.base import EXIT_CODES, Stop, Whole, backend_option, cli, format_option, show, table, threads_option
+from vpngen.cli.base import (
+    EXIT_CODES,
+    FilePath,
+    Stop,
+    Whole,
+    backend_option,
+    cli,
+    format_option,
+    show,
+    table,
+    threads_option,
+)
 from vpngen.cli.dataset import dataset_options, no_dataset, read_spec_file, take_spec, warm
 from vpngen.errors import ArgumentError, MissingError, RunError, plain
 from vpngen.units import count_text, duration_text, number_text, size_text
@@ -25,7 +36,7 @@ Row = tuple[str, str, dict[str, Any]]
 
 
 @cli.command(epilog=EXIT_CODES)
-@click.argument("out", type=click.Path(), required=False)
+@click.argument("out", type=FilePath(), required=False)
 @dataset_options
 @click.option(
     "--codec",
@@ -133,7 +144,7 @@ def fields_of(rows: list[Row]) -> dict[str, Any]:
 
 
 @cli.command()
-@click.argument("store_path", metavar="[STORE]", required=False, type=click.Path())
+@click.argument("store_path", metavar="[STORE]", required=False, type=FilePath())
 @dataset_options
 @click.option("--presets", is_flag=True, help="List the presets.")
 @format_option
@@ -203,13 +214,13 @@ def _facts(spec: Spec) -> list[Row]:
 
 
 @cli.command(epilog=EXIT_CODES)
-@click.argument("store_path", metavar="STORE", type=click.Path())
+@click.argument("store_path", metavar="STORE", type=FilePath())
 @click.option("--render", "compare", is_flag=True, help="Also render every video and compare the pixels.")
 @click.option("--repair", is_flag=True, help="Render the damaged videos again and repair the files.")
 @click.option(
     "--spec",
     "spec_file",
-    type=click.Path(allow_dash=True),
+    type=FilePath(allow_dash=True),
     help="What it holds, as JSON, where its root zarr.json is damaged.",
 )
 @backend_option

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from vpngen.train import DataConfig, Evaluation, ModelInit, Recipe, Runtime
 
 RESUMES = " It goes on from its last checkpoint when the same command is given again."
-_path = click.Path(path_type=Path)
+_path = base.FilePath(path_type=Path)
 _integers = numbers(whole, "whole numbers")
 
 
