@@ -153,7 +153,7 @@ _NO_MEMORY = (
 )  # fmt: skip
 
 
-_TYPED, _PARAMS = "vpngen.typed", "vpngen.params"
+TYPED, _PARAMS = "vpngen.typed", "vpngen.params"
 TRAINING = ("av", "matplotlib", "safetensors", "tensorboard", "torch")
 """Packages that come with the extra `train`."""
 
@@ -174,13 +174,13 @@ class Command(_Help, click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the arguments; they also say which options there are."""
-        ctx.meta[_TYPED] = tuple(args)
+        ctx.meta[TYPED] = tuple(args)
         return super().parse_args(ctx, args)
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Its arguments and options, those that `OptionsOf` stands for among them."""
         if _PARAMS not in ctx.meta:
-            typed = ctx.meta.get(_TYPED, ())
+            typed = ctx.meta.get(TYPED, ())
             own = [p.made(typed) if isinstance(p, OptionsOf) else [p] for p in super().get_params(ctx)]
             ctx.meta[_PARAMS] = list(itertools.chain.from_iterable(own))
         found: list[click.Parameter] = ctx.meta[_PARAMS]
