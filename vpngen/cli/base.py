@@ -154,6 +154,8 @@ _NO_MEMORY = (
 
 
 TYPED, _PARAMS = "vpngen.typed", "vpngen.params"
+MEANT = {"--videos": ("--root", "--indices"), "--workers": ("--num-workers", "--threads")}
+"""What people type, whose nearest word is another -> the options that may be meant."""
 TRAINING = ("av", "matplotlib", "safetensors", "tensorboard", "torch")
 """Packages that come with the extra `train`."""
 
@@ -175,7 +177,15 @@ class Command(_Help, click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the arguments; they also say which options there are."""
         ctx.meta[TYPED] = tuple(args)
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            known = {word for p in self.get_params(ctx) for word in p.opts}
+            meant = " or ".join(repr(word) for word in MEANT.get(error.option_name, ()) if word in known)
+            if not meant:
+                raise
+            text = f"No such option {error.option_name!r}. Did you mean {meant}?"
+            raise click.NoSuchOption(error.option_name, text, ctx=ctx) from None
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Its arguments and options, those that `OptionsOf` stands for among them."""

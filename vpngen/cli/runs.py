@@ -92,7 +92,10 @@ class RunCommand(base.Command):
         ctx.meta[base.TYPED] = tuple(args)
         if ctx.resilient_parsing or {"-h", "--help"} & {*args}:
             return super().parse_args(ctx, args)
-        given = self._typed(ctx, args)
+        try:
+            given = self._typed(ctx, args)
+        except click.UsageError:
+            return super().parse_args(ctx, args)  # which says so
         told = {}
         if "out" in given:
             param = next(p for p in self.get_params(ctx) if p.name == "out")
