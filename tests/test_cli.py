@@ -447,6 +447,12 @@ BAD: list[tuple[str, str]] = [
     ("preview absent.zarr", "`STORE` (='absent.zarr') is not there"),
     ("preview small.zarr -o x.jpg", "`--out` (='x.jpg') must end in one of .mp4, .mkv, .gif, .png"),
     ("preview small.zarr -o absent/x.png", "`--out` (='absent/x.png') lies in a folder that does not exist"),
+    ("preview 0-3", "`STORE` (='0-3') is no store; for the videos of these numbers give --indices 0-3"),
+    ("mosaic 0-3", "there is nothing at '0-3'"),
+    ("preview --videos 0-3", "No such option '--videos'. Did you mean '--indices'?"),
+    ("preview small.zarr --indices small.zarr", "'--indices': 'small.zarr' must be numbers and rising ranges"),
+    ("finetune --videos 0-3", "No such option '--videos'. Did you mean '--root'?"),
+    ("train x --workers 0-3", "No such option '--workers'. Did you mean '--threads'?"),
     ("preview small.zarr --indices 12", "video index 12 is outside the train split of 12 videos (0 to 11)"),
     ("preview small.zarr --indices 0,-1", "'--indices': '0,-1' must be numbers and rising ranges, such as 0,5,8-11"),
     ("preview small.zarr --indices 0,x", "'--indices': '0,x' must be numbers and rising ranges"),
@@ -733,6 +739,38 @@ def test_an_empty_path_is_not_the_default_one(run: Run, tmp_path: Path) -> None:
     Path("file").write_text("precious")
     assert run("render", "", *SMALL).code == 3
     assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, *NESTED])
+def test_every_path_knows_the_home_folder(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """In quotes, and behind `=` without, a shell leaves `~` to us."""
+    monkeypatch.setenv("HOME", "/home/me")
+    places = {
+        "~": "/home/me",
+        "~/x": "/home/me/x",
+        "~root/x": os.path.expanduser("~root/x"),
+        "./~": "~",
+        "a/~": "a/~",
+        "a~": "a~",
+    }
+    with parser_of(name).make_context(name, [], resilient_parsing=True) as context:
+        for param in parser_of(name).get_params(context):
+            if isinstance(param.type, click.Path):
+                found = {text: os.path.normpath(param.type.convert(text, param, context)) for text in places}
+                assert found == places, param.name
+                with pytest.raises(click.BadParameter, match=r"no user 'n\.body' here.* or '\./~n\.body/x"):
+                    param.type.convert("~n.body/x", param, context)
+
+
+def test_a_store_in_the_home_folder(run: Run, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path.parent)
+    Path(tmp_path, "s.json").write_text(small_spec().to_json())
+    written = run(
+        "render", "~/new.zarr", "--spec=~/s.json", "--codec", "formula", "--backend", "reference", "--threads", "1"
+    )
+    assert (written.code, run("info", "~/new.zarr").code, run("info", "./~/new.zarr").code) == (0, 0, 2)
+    assert (tmp_path / "new.zarr").is_dir() and not Path("~").exists()
 
 
 # --- dry run

@@ -84,6 +84,7 @@ def weights_that_name_a_repository(folder: Path) -> None:
 
 @row("evaluate w.safetensors", 3, TRUST)
 @row("train out --init-from w.safetensors --categories 4 --instances 2 --batch-size 2", 3, TRUST)
+@row("train out --init-from w.safetensors --model-option a=1 --categories 4 --instances 2 --batch-size 2", 3, TRUST)
 def weights_beside_a_module(folder: Path) -> None:
     (folder / "evil.py").write_text("open('ran', 'w').write('x')\nclass Net: ...\n")
     weights(folder / "w.safetensors", fine_tuned({"name": "evil:Net", "options": {}, "num_classes": 2}))
@@ -185,8 +186,52 @@ def a_header_that_is_longer_than_the_file(folder: Path) -> None:
 )
 def a_run_with_a_link_for_events(folder: Path) -> None:
     (folder / "out").mkdir()
-    (folder / "out/run.json").write_text("{}")
+    odd = [5, {"command": 7}, {"command": "vpngen train mine/x --shape 8x8x8", "folder": []}]
+    (folder / "out/run.json").write_text(json.dumps({"command": [], "commands": odd}))
     (folder / "out/tensorboard").symlink_to(folder / "mine")
+
+
+def a_run_of(folder: Path, options: str, stage: str = "train") -> None:
+    """A run.json that tells of a command."""
+    (folder / "evil.py").write_text("open('ran', 'w').write('x')\nclass Net: ...\n")
+    weights(folder / "w.safetensors", fine_tuned({"name": "evil:Net", "options": {}, "num_classes": 2}))
+    begun = {
+        "command": f"vpngen {stage} mine/x --categories 4 --instances 2 --batch-size 2 {options}",
+        "folder": str(folder),
+    }
+    (folder / "out").mkdir()
+    (folder / "out/run.json").write_text(json.dumps({"command": stage, "commands": [begun]}))
+
+
+@row("train out", 3, "--model evil:Net if you trust it")
+def a_run_of_a_module(folder: Path) -> None:
+    a_run_of(folder, "--model evil:Net")
+
+
+@row("train out --model evil:Net", 3, "give --model-option 'a=\"rm -rf\"' if you trust it")
+def a_run_of_options_of_a_module(folder: Path) -> None:
+    a_run_of(folder, "--model r3d10 --model-option 'a=\"rm -rf\"'")
+
+
+@row("train out", 3, TRUST)
+def a_run_that_begins_with_weights_of_a_module(folder: Path) -> None:
+    a_run_of(folder, "--init-from w.safetensors --model-option a=1 --mean half")
+
+
+@row("train out", 3, r"run.json.* is damaged: Invalid value for '--lr'")
+@row("finetune out", 3, "go on with: vpngen train out")
+def a_run_of_a_rate_that_is_none(folder: Path) -> None:
+    a_run_of(folder, "--lr fast")
+
+
+@row("train out", 3, r"run.json.* is damaged, or of another vpngen: No such option '--help-me'")
+def a_run_of_an_option_that_is_none(folder: Path) -> None:
+    a_run_of(folder, "--help-me")
+
+
+@row("train out", 2, "--spec.* came from stdin; give it again")
+def a_run_of_what_nobody_has(folder: Path) -> None:
+    a_run_of(folder, "--spec -")
 
 
 @row("evaluate w.safetensors", 3, r"--model 'a:b; touch ran #'")

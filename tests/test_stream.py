@@ -30,6 +30,7 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 
 import vpngen
 from vpngen import ArgumentError, ClipStream, ConflictError, MissingError, RunError, Spec, Window
+from vpngen.datasets import Video, VideoLoader, VideoSet, WindowLoader
 from vpngen.sampling import Augment
 from vpngen.stream import ClipLoader
 
@@ -67,6 +68,45 @@ def same(a: Any, b: Any) -> bool:
 def videos(split: str) -> Any:
     """All videos of a split, as the reference renders them."""
     return vpngen.render(SPEC, list(range(SPEC.n_videos(split))), split=split, backend="reference")
+
+
+# --- what it says of itself
+
+
+SHOWN = f"Spec(perlin: 6 categories, train 30 videos, val 6 of (20, 48, 48), seed {SPEC.seed}, fingerprint {SPEC.fingerprint[:8]})"
+FILMS = VideoSet("folder", "val", 1, ("a", "b"), (Video("v", Path("v"), 0, "g"),) * 1200)
+
+
+@pytest.mark.parametrize(
+    ("made", "text"),
+    [
+        (lambda: SPEC, SHOWN),
+        (lambda: small(val_instances=200), ", train 18 videos, val 1,200 of (20, 48, 48), seed "),
+        (stream, "ClipStream(perlin train, 30 videos of 6 categories: clips uint8 (4, 3, 6, 20, 24) on cpu, epochs of 30 samples)"),
+        (
+            lambda: vpngen.loader(stream(channels=1, dtype="float16", length="infinite"), num_workers=2),
+            "ClipLoader(ClipStream(perlin train, 30 videos of 6 categories: clips float16 (4, 1, 6, 20, 24) on cpu, endless), num_workers=2)",
+        ),
+        (lambda: vpngen.open(SPEC), f"View(train of {SHOWN} in no store: video uint8 (30, 20, 48, 48), label, "),
+        (lambda: FILMS, "VideoSet(folder val, split 1: 1,200 videos of 2 classes)"),
+        (lambda: VideoLoader(FILMS, 8), "VideoLoader(VideoSet(folder val, split 1: 1,200 videos of 2 classes): clips uint8 (8, 3, 16, 112, 112), num_workers=0)"),
+        (lambda: WindowLoader(FILMS, 8, num_workers=2), "clips uint8 (8, 3, 16, 112, 112), num_workers=2)"),
+    ],
+)  # fmt: skip
+def test_what_users_hold_says_what_it_is(
+    made: Callable[[], object], text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "nonsense")  # it never fails
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert text in repr(made()) and len(repr(made())) < 250
+
+
+@pytest.mark.parametrize(("name", "value"), [("pin_memory", True), ("workers", 2), ("collate_fn", None)])
+def test_a_loader_names_what_it_does_not_take(name: str, value: Any) -> None:
+    with pytest.raises(
+        ArgumentError, match=f"`{name}` is no argument of vpngen.loader; it has .*num_workers, .*threads"
+    ):
+        vpngen.loader(SPEC, 4, device="cpu", **{name: value})
 
 
 # --- pixels

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -191,12 +192,20 @@ def test_splits_and_seeds_are_runs_and_a_summary(run: Run, tmp_path: Path, ucf: 
         "n": 2,
     }
     assert "mean ± sample standard deviation" in done.out
-    both = run("evaluate", *(tmp_path / "many" / name for name in folders), "--format", "json")
-    assert both.code == 0 and both.json["metrics"]["top1"] == metrics
+    both = run("evaluate", *(tmp_path / "many" / name for name in folders[:2]), "--format", "json")
+    assert both.code == 0 and both.json["runs"] == json.loads(Path("many/summary.json").read_text())["runs"][::2]
+    of_all = run("evaluate", "many")
+    assert (of_all.code, of_all.out) == (0, done.out), of_all.err
+    again = run("finetune", "many")  # with its own options
+    assert (again.code, again.out) == (0, done.out) and "--splits 1,2 --seeds 3,4" in again.err, again.err
+    one = run("finetune", "many/split2-seed4")
+    assert one.code == 0 and "--splits 2 --seeds 4" in one.err and not list(Path("many/split2-seed4").glob("split*")), (
+        one.err
+    )
     assert not equal(*(state_of(tmp_path / "many" / f"split1-seed{seed}" / "weights.pth") for seed in (3, 4)))
 
     for command in (
-        ("curves", "many/split1-seed3", "many/split1-seed4", "-o", "curves.png"),
+        ("curves", "many", "-o", "curves.png"),
         ("filters", "many/split1-seed3", "-o", "filters.gif"),
         ("sweep", "many", "-o", "sweep.png"),
     ):
@@ -204,6 +213,24 @@ def test_splits_and_seeds_are_runs_and_a_summary(run: Run, tmp_path: Path, ucf: 
         assert (drawn.code, drawn.out.strip()) == (0, command[-1]), drawn.err
         with Image.open(command[-1]) as picture:
             assert min(picture.size) > 50 and len(np.unique(np.asarray(picture.convert("L")))) > 10
+
+    words: tuple[str | Path, ...]
+    for words, says in (
+        (("figure", "confusion", "many"), "of several splits or seeds; give one of them, such as many/split1-seed3"),
+        (("finetune", "x", "--init-from", "many", *ucf), "such as many/split1-seed3"),
+        (("evaluate", "many", "--results", "r.json"), "are those of one network, and 4 are given"),
+        (
+            ("evaluate", "many"),
+            "the run in 'many/split2-seed4' has not ended; go on with: vpngen finetune many/split2-seed4",
+        ),
+        (("evaluate", "many"), "many lacks split2-seed4; go on with: vpngen finetune many, or"),
+    ):
+        wrong = run(*words)
+        assert wrong.code == 2 and says in wrong.err, wrong.err
+        if "--results" in words:
+            Path("many/split2-seed4/weights.safetensors").unlink()
+        elif "ended" in says:
+            shutil.rmtree("many/split2-seed4")
 
 
 # --- where weights come from
@@ -421,10 +448,37 @@ def test_a_terminated_run_goes_on_with_the_same_command(tmp_path: Path, initiali
     ended = end_of(running)
     assert ended.code in (0, 143), ended.err
     if ended.code:
-        assert "Terminated. It goes on from its last checkpoint when the same command is given again." in ended.err
-    again = end_of(process("train", "vpn", *NOISE, cwd=tmp_path, env=environment()))
-    assert again.code == 0, again.err
+        advice = ended.err.strip().partition("Terminated. Go on from the last checkpoint with: ")[2]
+        again = end_of(
+            subprocess.Popen(advice, shell=True, text=True, cwd=tmp_path, env=environment(), stdout=-1, stderr=-1)
+        )
+        assert again.code == 0, again.err
     assert equal(state_of(tmp_path / "vpn" / "weights.pth"), state_of(initialized / "weights.pth"))
+
+
+def test_a_run_goes_on_with_its_own_options(run: Run, tmp_path: Path, initialized: Path) -> None:
+    shutil.copytree(initialized, tmp_path / "vpn")
+    before = (tmp_path / "vpn" / "weights.pth").read_bytes()
+    for epochs, given in ((2, ("--batch-size", "8")), (3, ("--epochs", "3", "--lr", "0.01")), (4, ("--epochs", "4"))):
+        done = run("train", "vpn", *given)
+        assert (done.code, done.out.split()[1]) == (0, str(epochs)), done.err
+        assert done.err.startswith("vpn goes on with --model r3d10 --model-option width=0.125"), done.err
+        assert ((tmp_path / "vpn" / "weights.pth").read_bytes() == before) == (epochs == 2)
+        about = json.loads((tmp_path / "vpn" / "run.json").read_text())
+        assert about["recipe"]["epochs"] == epochs and about["recipe"]["lr"] == (0.05 if epochs == 2 else 0.01)
+    assert [(each["epochs"], each["lr"]) for each in about["commands"]] == [(2, 0.05), (3, 0.01), (4, 0.01)]
+    assert about["commands"][-1]["command"].endswith("vpngen train vpn --epochs 4")
+    kept = (tmp_path / "vpn" / "run.json").read_bytes()
+    other = run("train", "vpn", "--data-seed", "5", "--epochs", "9")
+    assert other.code == 3 and "train.set: " in other.err
+    assert (tmp_path / "vpn" / "run.json").read_bytes() == kept
+
+
+def test_a_run_that_fails_says_what_was_asked(run: Run, tmp_path: Path) -> None:
+    done = run("train", "it's", *NOISE, "--lr", "1e30")
+    assert done.code == 1 and "may be too high" in done.err
+    command = done.err.partition("The command was: ")[2].partition("\n")[0]
+    assert shlex.split(command)[-len(NOISE) - 4 :] == ["train", "it's", *NOISE, "--lr", "1e30"]
 
 
 def test_ranks_share_a_run_and_speak_once(tmp_path: Path) -> None:
@@ -637,7 +691,7 @@ def test_the_same_weights_by_another_path_are_the_same_run(
     assert run("finetune", "tuned", *ucf, *BRIEF, "--epochs", "1", "--init-from", initialized).code == 0
     roundabout = initialized / ".." / initialized.name / "weights.safetensors"
     assert run("finetune", "tuned", *ucf, *BRIEF, "--epochs", "1", "--init-from", roundabout).code == 0
-    done = run("finetune", "tuned", *TINY[:4], *ucf, *BRIEF, "--epochs", "1")
+    done = run("finetune", "tuned", *ucf, *BRIEF, "--epochs", "1", "--init-from", "tuned")
     assert done.code == 3 and "initialized from: " in done.err
 
 

@@ -201,6 +201,14 @@ def parse_json(data: bytes | str) -> Any:
         raise ValueError("too many levels of lists and objects") from None
 
 
+def read_object(path: str | Path) -> dict[str, Any]:
+    """The object that a JSON file holds; an empty one where there is none, or none that can be read."""
+    with contextlib.suppress(OSError, ValueError):
+        if isinstance(found := parse_json(read(path)), dict):
+            return found
+    return {}
+
+
 class Folder:
     """What lies below a folder, by names such as `train/video/c.0.0.0.0`. The folder may be a link; below it none is followed.
 

@@ -19,6 +19,7 @@ from vpngen.errors import ArgumentError, shown
 from vpngen.fields import keep
 from vpngen.generators import GENERATORS, Generator, Mixed, Parameter, Params, Progress, Shape
 from vpngen.generators.base import named
+from vpngen.units import count_text
 
 FORMAT_VERSION: Final = 1
 """The version of the byte contract. A change of any golden digest is a new version; old ones keep rendering."""
@@ -80,6 +81,11 @@ class Spec:
         version, shape = check_version(self.format_version), checks.shape("shape", self.shape)
         keep(self, format_version=version, shape=shape, **checked)
         self.generator.check(self.shape)
+
+    def __repr__(self) -> str:
+        counts = f"{count_text(self.n_categories, 'category')}, train {count_text(self.n_videos(), 'video')}"
+        val = f", val {self.n_videos('val'):,}" if self.val_instances else ""
+        return f"Spec({self.generator.name}: {counts}{val} of {self.shape}, seed {self.seed}, fingerprint {self.fingerprint[:8]})"
 
     # --- JSON both ways
 

@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 import click
 
 from vpngen import __version__
-from vpngen.errors import ArgumentError, MissingError, RunError, VpngenError, renamed, shown
+from vpngen.errors import ArgumentError, MissingError, RunError, VpngenError, quoted, renamed, shown
 from vpngen.fields import WORD_OR_INTEGERS, Field
 from vpngen.files import FEW_FILES, local
 
@@ -166,7 +166,9 @@ _NO_MEMORY = (
 )  # fmt: skip
 
 
-_TYPED, _PARAMS = "vpngen.typed", "vpngen.params"
+TYPED, _PARAMS = "vpngen.typed", "vpngen.params"
+MEANT = {"--videos": ("--root", "--indices"), "--workers": ("--num-workers", "--threads")}
+"""What people type, whose nearest word is another -> the options that may be meant."""
 TRAINING = ("av", "matplotlib", "safetensors", "tensorboard", "torch")
 """Packages that come with the extra `train`."""
 
@@ -194,13 +196,21 @@ class Command(_Help, click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the arguments; they also say which options there are."""
-        ctx.meta[_TYPED] = tuple(args)
-        return super().parse_args(ctx, args)
+        ctx.meta[TYPED] = tuple(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            known = {word for p in self.get_params(ctx) for word in p.opts}
+            meant = " or ".join(repr(word) for word in MEANT.get(error.option_name, ()) if word in known)
+            if not meant:
+                raise
+            text = f"No such option {error.option_name!r}. Did you mean {meant}?"
+            raise click.NoSuchOption(error.option_name, text, ctx=ctx) from None
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Its arguments and options, those that `OptionsOf` stands for among them."""
         if _PARAMS not in ctx.meta:
-            typed = ctx.meta.get(_TYPED, ())
+            typed = ctx.meta.get(TYPED, ())
             own = [p.made(typed) if isinstance(p, OptionsOf) else [p] for p in super().get_params(ctx)]
             ctx.meta[_PARAMS] = list(itertools.chain.from_iterable(own))
         found: list[click.Parameter] = ctx.meta[_PARAMS]
@@ -318,12 +328,26 @@ class Whole(click.types.IntParamType):
 
 
 class LocalPath(click.Path):
-    """The type of an option that takes a path of this machine."""
+    """The type of whatever takes a path of this machine.
+
+    `~` and `~user` are home folders, in quotes and behind `=` too, where shells leave them as they are; a folder of that name is
+    `./~`. In Python a path is what it says.
+    """
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The path. Raises BadParameter, and ArgumentError for a URL."""
         if isinstance(value, str):
             local(value, "path" if param is None else word_of(param))
+        if isinstance(value, str) and value.startswith("~"):
+            given, value = value, os.path.expanduser(value)
+            if value == given:
+                user = given.partition(os.sep)[0][1:]
+                whose = f"there is no user {shown(user, 40)} here" if user else "nothing says where your home folder is"
+                self.fail(
+                    f"{shown(given)}: {whose}; give the whole path, or {quoted(f'./{given}')} for what is called so.",
+                    param,
+                    ctx,
+                )
         return super().convert(value, param, ctx)
 
 

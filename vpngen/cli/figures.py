@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from vpngen.cli.base import Group, LocalPath, OutFile, cli, numbers
-from vpngen.cli.training import weights_of
+from vpngen.cli.runs import one_run, runs_of, weights_of
 
 _path = LocalPath(path_type=Path)
 _words = numbers(str, "words")
@@ -45,7 +45,7 @@ def filters(weights: tuple[Path, ...], out: Path, titles: tuple[str, ...] | None
     """
     from vpngen.models.filters import filters
 
-    filters([weights_of(path) for path in weights], out, titles=titles, layer=layer)
+    filters([weights_of(path) for path in runs_of(weights)], out, titles=titles, layer=layer)
     click.echo(click.format_filename(out))
 
 
@@ -63,7 +63,7 @@ def curves(runs: tuple[Path, ...], out: Path, metric: str | None, labels: tuple[
     """
     from vpngen.train import figures
 
-    figures.curves(runs, out, metric, labels=labels)
+    figures.curves(runs_of(runs), out, metric, labels=labels)
     click.echo(click.format_filename(out))
 
 
@@ -101,5 +101,5 @@ def confusion(evaluation: Path, out: Path) -> None:
     """
     from vpngen.train import figures
 
-    figures.confusion(evaluation, out)
+    figures.confusion(one_run(evaluation), out)
     click.echo(click.format_filename(out))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import os
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -105,6 +107,10 @@ def preview(
     from vpngen import preview as pictures
 
     pictures.check(out, fps)
+    if re.fullmatch("[0-9]+([-,][0-9]+)*", store_path or "") and not os.path.exists(store_path or ""):
+        raise ArgumentError(
+            f"is no store; for the videos of these numbers give --indices {store_path}", "store_path", store_path
+        )
     spec, source = _source(store_path, backend, split, options)
     n = spec.n_videos(split)
     if indices is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import itertools
 import os
 import signal
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from vpngen import files
 from vpngen.cli import base
@@ -34,13 +36,13 @@ from vpngen.cli.base import (
     whole,
 )
 from vpngen.cli.dataset import advise, no_dataset, take_spec, training_dataset_options, warm
-from vpngen.errors import ArgumentError, ConflictError, MissingError, plain
+from vpngen.cli.runs import RunCommand, advice, command_line, run_name, runs_of, weights_of
+from vpngen.errors import ArgumentError, ConflictError, MissingError, RunError, plain, quoted
 from vpngen.units import count_text
 
 if TYPE_CHECKING:
     from vpngen.train import DataConfig, Evaluation, ModelInit, Recipe, Runtime
 
-RESUMES = " It goes on from its last checkpoint when the same command is given again."
 _path = LocalPath(path_type=Path)
 _integers = numbers(whole, "whole numbers")
 
@@ -94,11 +96,6 @@ def _data_options() -> list[click.Parameter]:
     ]  # fmt: skip
 
 
-def weights_of(path: Path) -> Path:
-    """The file of weights that is given, by itself or by the folder of its run."""
-    return path / "weights.safetensors" if path.is_dir() else path
-
-
 _network = functools.partial(click.option, cls=SectionOption, section="Which network")
 option_option = _network("--model-option", "options", multiple=True, callback=_settings, metavar="NAME=VALUE", help="An option of the network: shortcut=A, width=0.5, max_pool=false ...")  # fmt: skip
 _runtime = functools.partial(click.option, cls=SectionOption, section="Where it runs")
@@ -123,7 +120,7 @@ data_options = base.bundle(
 )  # fmt: skip
 
 
-@cli.command(epilog=EXIT_CODES)
+@cli.command(cls=RunCommand, epilog=EXIT_CODES)
 @click.argument("out", type=_path, required=False)
 @click.option("--store", "path", type=_path, metavar="STORE", help="Read the clips of a rendered set.")
 @run_options
@@ -141,7 +138,8 @@ def train(
 
     OUT is the folder of the run, by default runs/SET-MODEL, with -from-... or -inflated behind it where it begins with
     weights. It holds weights.safetensors, weights.pth in the form of 3D-ResNets-PyTorch, log.csv, curves.png, tensorboard/
-    and the checkpoint that a stopped or killed run goes on from when the same command is given again. On several GPUs:
+    and the checkpoint that a stopped or killed run goes on from when the same command is given again, or OUT alone, which
+    takes the options of the run. On several GPUs:
     torchrun --nproc-per-node 8 -m vpngen train ..., where every rank takes its share of each batch.
 
     Examples:
@@ -163,10 +161,10 @@ def train(
     from vpngen.train import runs
 
     out = _run_folder(name, begin) if out is None else out
-    with _watched(RESUMES) as (progress, _, stop):
+    with _watched(advice()) as (progress, _, stop):
         rows = runs.initialize(
             source, out, begin, recipe, runtime, seed=seed, samples_per_epoch=samples_per_epoch, threads=threads,
-            progress=progress, should_stop=lambda: bool(stop), log=_log,
+            progress=progress, should_stop=lambda: bool(stop), log=_log, command=command_line(),
         )  # fmt: skip
     if _main_rank():
         last, where = rows[-1], "weights.safetensors and weights.pth hold the network"
@@ -176,7 +174,7 @@ def train(
         show(form, {"path": str(out), **last}, f"{click.format_filename(out)}: {text}")
 
 
-@cli.command(epilog=EXIT_CODES)
+@cli.command(cls=RunCommand, epilog=EXIT_CODES)
 @click.argument("out", type=_path, required=False)
 @data_options
 @click.option("--splits", "split", callback=_integers, default="1", show_default=True, metavar="N,...", help="Official splits; each is a run of its own.")  # fmt: skip
@@ -190,7 +188,7 @@ def finetune(
 
     OUT is the folder of the run, or of one folder for each split and seed; by default runs/ucf101-r3d50, say, or
     runs/ucf101-r3d50-from-vpn with --init-from vpn, runs/ucf101-r3d50-inflated with --inflate. A stopped run goes on when
-    the same command is given again. The procedures of Table 1 are one such command each, or several, each from the weights
+    the same command is given again, or OUT alone, which takes the options of the run. The procedures of Table 1 are one such command each, or several, each from the weights
     of the one before.
 
     Examples:
@@ -216,15 +214,15 @@ def finetune(
         data.sets(number)
     found: dict[tuple[int, int], Evaluation] = {}
     for data, number in planned:
-        folder = out if len(planned) == 1 else out / f"split{data.split}-seed{number}"
+        folder = out if len(planned) == 1 else out / run_name(data.split, number)
         if folder != out and folder.is_symlink():
             raise ConflictError(f"{str(folder)!r} is a link, which is not followed; remove it, or give another folder")
         if folder != out:
             _log(f"split {data.split}, seed {number}: {click.format_filename(folder)}")
-        with _watched(RESUMES) as (progress, scored, stop):
+        with _watched(advice()) as (progress, scored, stop):
             found[data.split, number] = runs.finetune(
                 data, folder, begin, recipe, runtime, seed=number, progress=progress, scored=scored, should_stop=lambda: bool(stop),
-                log=_log,
+                log=_log, command=command_line(),
             )  # fmt: skip
     if _main_rank():
         _show_evaluations(form, out / "summary.json" if len(planned) > 1 else None, found)
@@ -249,17 +247,19 @@ def evaluate(
 
     Windows side by side, the centre of each, scores averaged over a video.
 
-    WEIGHTS are files that `vpngen finetune` wrote, or folders of its runs. Of several splits and seeds mean and std are
-    shown; other networks of one split and seed stand side by side.
+    WEIGHTS are files that `vpngen finetune` wrote, folders of its runs, or what holds those of its --splits and --seeds. Of
+    several splits and seeds mean and std are shown; other networks of one split and seed stand side by side.
 
     Examples:
       vpngen evaluate vpn-ucf
+      vpngen evaluate ucf                 all its splits and seeds
       vpngen evaluate ucf/split1-seed0 ucf/split2-seed0 ucf/split3-seed0
       vpngen evaluate vpn-ucf -o metrics.json --results scores.json
     """
     runtime = _take_runtime(options)
     network: dict[str, Any] = {name: options.pop(name) for name in ("model", "options")}
     asked = _take_data(options) if any(options[name] is not None for name in ("kind", "root", "annotations")) else None
+    folders, weights = weights, tuple(runs_of(weights))
     if split is not None and len(split) not in (1, len(weights)):
         raise ArgumentError(f"must be one for all, or one for each of {len(weights)} WEIGHTS", "split", split)
     if results is not None and len(weights) > 1:
@@ -276,6 +276,12 @@ def evaluate(
             there = f"{click.format_filename(given)} was trained on split {trained.split}"
             _log(f"{there}, and has seen many of the videos that split {data.split} tests")
         wanted.append((data, (data.split, about.get("seed") or 0)))
+    grid = itertools.product(*({key[i] for _, key in wanted} for i in (0, 1)))
+    if (whole := next((f for f in folders if f not in weights), None)) and (
+        gone := {*grid} - {key for _, key in wanted}
+    ):
+        there = f"{click.format_filename(whole)} lacks {', '.join(run_name(*key) for key in sorted(gone))}"
+        raise ArgumentError(f"{there}; go on with: vpngen finetune {quoted(whole)}, or give the runs to compare")
     found = []
     for given, (data, _) in zip(weights, wanted, strict=True):
         with _watched() as (_, progress, _):
@@ -342,6 +348,7 @@ def _take_run(options: dict[str, Any]) -> tuple[ModelInit, Recipe, Runtime]:
     from vpngen.sampling import NORMALIZATIONS
     from vpngen.train import RECIPES, ModelInit, Recipe
 
+    _trust(options)
     runtime = _take_runtime(options)
     begin = ModelInit(**{f.name: options.pop(f.name) for f in dataclasses.fields(ModelInit)})
     given = {f.name: value for f in dataclasses.fields(Recipe) if (value := options.pop(f.name)) is not None}
@@ -356,6 +363,18 @@ def _take_run(options: dict[str, Any]) -> tuple[ModelInit, Recipe, Runtime]:
         why = f"does not say which mean and std it was trained with: {shown} are taken"
         _log(f"{click.format_filename(begin.init_from)} {why}; give others, as with --mean kinetics")
     return begin, recipe, runtime
+
+
+def _trust(options: Mapping[str, Any]) -> None:
+    """Raise ConflictError where a network that is code is named by the run that goes on, and not by who gives the command."""
+    from vpngen.models.initial import trusted
+
+    ctx = click.get_current_context()
+    told = [name for name in ("model", "options") if ctx.get_parameter_source(name) is ParameterSource.DEFAULT_MAP]
+    if told and options["model"] is not None:
+        model, extra = (None if name in told else options[name] for name in ("model", "options"))
+        known = {"name": options["model"], "options": options["options"]}
+        trusted(known, model, extra, ctx.params["out"] / "run.json")
 
 
 def _take_data(options: dict[str, Any], val_fraction: float = 0.0) -> DataConfig:
@@ -424,3 +443,7 @@ def _watched(advice: str = "") -> Iterator[tuple[Callable[..., None], Callable[.
             end = error if isinstance(error, base.Stop) else base.Stop(stop[0] if stop else signal.SIGTERM)
             end.advice = advice
             raise end from None
+        except (MissingError, RunError):
+            if advice:
+                _log(f"The command was: {command_line()}")
+            raise

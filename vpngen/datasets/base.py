@@ -16,6 +16,7 @@ from typing import Any, Final, TextIO
 
 from vpngen import files
 from vpngen.errors import ArgumentError, ConflictError, shown
+from vpngen.units import count_text
 
 SUFFIXES: Final = (
     ".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".asf", ".flv", ".ts", ".vob", ".3gp", ".ogv",
@@ -70,6 +71,10 @@ class VideoSet:
     split: int
     classes: tuple[str, ...]
     videos: tuple[Video, ...]
+
+    def __repr__(self) -> str:
+        counts = f"{count_text(len(self.videos), 'video')} of {count_text(len(self.classes), 'class')}"
+        return f"VideoSet({self.kind} {self.subset}, split {self.split}: {counts})"
 
 
 Listed = tuple[Sequence[str], Iterable[Video]]

@@ -48,11 +48,12 @@ class _Loader:
     """What both loaders share: ranks, the workers that read, and the failures that they report."""
 
     def __init__(
-        self, videos: VideoSet, batch_size: int, rank: int | None, world_size: int | None,
+        self, videos: VideoSet, batch_size: int, clip: Shape, rank: int | None, world_size: int | None,
         num_workers: int, multiprocessing_context: str | None, pin_memory: bool,
     ) -> None:  # fmt: skip
         self.videos = videos
         self.batch_size = integer("batch_size", batch_size, 1, 2**20)
+        self._clip = checks.shape("clip", clip)
         self.failures: dict[str, str] = {}
         self._given = given_ranks(rank, world_size)
         self._sharing = Sharing(num_workers)
@@ -71,6 +72,10 @@ class _Loader:
             # Of its own: a DataLoader draws from that of torch when it begins, where the model would feel it.
             generator=torch.Generator(),
         )
+
+    def __repr__(self) -> str:
+        clips = f"clips uint8 {(self.batch_size, 3, *self._clip)}"
+        return f"{type(self).__name__}({self.videos!r}: {clips}, num_workers={self._reader.keywords['num_workers']})"
 
     def _batches(self, reader: DataLoader[Any]) -> Iterator[list[Any]]:
         """The entries of each batch; the failures that come with it are kept, and errors are raised here."""
@@ -147,11 +152,11 @@ class VideoLoader(_Loader):
         rank: int | None = None,
         world_size: int | None = None,
     ) -> None:
-        super().__init__(videos, batch_size, rank, world_size, num_workers, multiprocessing_context, pin_memory)
+        super().__init__(videos, batch_size, clip, rank, world_size, num_workers, multiprocessing_context, pin_memory)
         if not videos.videos:
             raise ArgumentError("is an empty set", "videos")
         self.drop_last = flag("drop_last", drop_last)
-        shape, whole = checks.shape("clip", clip), augmentation(augment)
+        shape, whole = self._clip, augmentation(augment)
         if whole.scales is None:  # of real videos every crop is a part of the short side
             whole = dataclasses.replace(whole, scales=(1.0,) if whole.crop == "center" else (X10_SCALE,))
         n, common, seed = len(videos.videos), math.gcd(*shape[1:]), integer("seed", seed, 0, SEEDS)
@@ -354,9 +359,9 @@ class WindowLoader(_Loader):
         rank: int | None = None,
         world_size: int | None = None,
     ) -> None:
-        super().__init__(videos, batch_size, rank, world_size, num_workers, multiprocessing_context, pin_memory)
+        super().__init__(videos, batch_size, clip, rank, world_size, num_workers, multiprocessing_context, pin_memory)
         self.short: set[str] = set()
-        shape = checks.shape("clip", clip)
+        shape = self._clip
         stride = shape[0] if stride is None else integer("stride", stride, 1, MAX_SIDE)
         Sharing(num_workers).check()  # how many windows there are is not known
         ahead = num_workers * (self._reader.keywords["prefetch_factor"] or 2) + 1

@@ -123,9 +123,9 @@ def trusted(
     """
     name = model or known["name"]
     usual = known.get("options") or {} if name == known.get("name") else {}
-    if name not in MODELS and options is None and (model is None or usual):
+    if name not in MODELS and (model is None or (options is None and usual)):
         wanted = ["--model", name] * (model is None)
-        wanted += [word for k, v in usual.items() for word in ("--model-option", f"{k}={json.dumps(v)}")]
+        wanted += [word for k, v in (options or usual).items() for word in ("--model-option", f"{k}={json.dumps(v)}")]
         what = f"the network {name!r}" if model is None else f"options of {name}"
         text = shlex.join(wanted)
         text = text if text.isprintable() and len(text) < 400 else "them as --model and --model-option"

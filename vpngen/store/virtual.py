@@ -330,6 +330,11 @@ class View:
     label: zarr.Array[Any]
     parameters: dict[str, zarr.Array[Any]]
 
+    def __repr__(self) -> str:
+        where = "no store" if self.path is None else f"{str(self.path)!r}, codec {self.layout.codec}"
+        arrays = f"video {self.video.dtype} {self.video.shape}, label, {', '.join(self.parameters)}"
+        return f"View({self.split} of {self.spec!r} in {where}: {arrays})"
+
     def finished(self) -> bool:
         """Whether every shard of this split is there; videos of the others would read as zeros."""
         return self.path is None or is_complete(self.path, self.split)

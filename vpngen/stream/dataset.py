@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing.context import get_spawning_popen
@@ -14,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from vpngen import backends, store
-from vpngen.checks import SEEDS, Shape, flag, integer, is_integer, is_list, one_of, shape
+from vpngen.checks import SEEDS, Shape, flag, integer, is_integer, is_list, known, one_of, shape
 from vpngen.checks import numbers as number_list
 from vpngen.errors import ArgumentError, ConflictError, MissingError, shown
 from vpngen.sampling import MOST_SAMPLES, Augment, Deal, Sampling, augmentation
@@ -24,6 +25,7 @@ from vpngen.stream.makers import PLANNED_CPU, PLANNED_GPU, Content, CpuMaker, Gp
 from vpngen.stream.memory import MOST_BYTES, SPARE_BYTES, Ring, Sharing, has_room, lacks_shm, shared
 from vpngen.stream.place import MOST_EPOCHS, Control, Owner, Position, check_consumer, same_process, watched
 from vpngen.stream.tensors import device_of
+from vpngen.units import count_text
 
 DTYPES: Final = {str(d).removeprefix("torch."): d for d in (torch.uint8, torch.float16, torch.bfloat16, torch.float32)}
 AHEAD: Final = 2
@@ -155,6 +157,17 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
         self._at: Position | None = None
 
     # --- what is in it
+
+    def __repr__(self) -> str:
+        content, spec = self.content, self.spec
+        clips = (
+            f"{str(content.dtype).removeprefix('torch.')} {(self.batch_size, content.channels, *self.sampling.clip)}"
+        )
+        length = (
+            "endless" if self.sampling.length is None else f"epochs of {count_text(self.sampling.length, 'sample')}"
+        )
+        split = f"{content.split}, {count_text(self.sampling.videos, 'video')} of {count_text(spec.n_categories, 'category')}"
+        return f"ClipStream({spec.generator.name} {split}: clips {clips} on {self.device}, {length})"
 
     def __len__(self) -> int:
         """The batches of a whole epoch on this rank. Raises TypeError where the stream is endless."""
@@ -324,6 +337,9 @@ class ClipLoader(DataLoader[tuple[torch.Tensor, ...]]):
         super().__init__(dataset, **{"collate_fn": shared, **options, "batch_size": None})
         self.sampler.set_epoch = functools.partial(_on_set_epoch, dataset)  # type: ignore[attr-defined]
 
+    def __repr__(self) -> str:
+        return f"ClipLoader({self.dataset!r}, num_workers={self.num_workers})"
+
     def __len__(self) -> int:
         """As that of the stream."""
         return len(self.dataset)
@@ -428,6 +444,8 @@ def loader(
             raise ArgumentError(f"is a ClipStream already; give `{given}` where that is made", "source")
         stream = source
     else:
+        own = {"num_workers", "multiprocessing_context", *inspect.signature(ClipStream).parameters}
+        known("argument", options, own, "vpngen.loader")
         stream = ClipStream(source, 128 if batch_size is None else batch_size, **options)
     if not integer("num_workers", num_workers, 0, 4096):
         return ClipLoader(stream)

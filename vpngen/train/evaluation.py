@@ -81,10 +81,10 @@ class Evaluation:
     """
 
     classes: tuple[str, ...]
-    videos: Mapping[str, Outcome]
+    videos: Mapping[str, Outcome] = field(repr=False)
     windows: tuple[int, int, int]
-    short: tuple[str, ...] = ()
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    short: tuple[str, ...] = field(default=(), repr=False)
+    metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def k(self) -> int:

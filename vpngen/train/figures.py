@@ -27,36 +27,21 @@ if TYPE_CHECKING:
 COLOURS: Final = ("#2a6f97", "#c8553d", "#e3a72f", "#4b1528", "#b0b4ba", "#34108a", "#6cc0f5", "#8f6fe0")
 """Of lines, in this order. Any two stay apart for people who lack one kind of cones."""
 STYLE: Final[dict[Any, Any]] = {
-    "axes.axisbelow": True,
-    "axes.grid": True,
+    "axes.axisbelow": True, "axes.grid": True, "axes.spines.right": False, "axes.spines.top": False, "axes.titlelocation": "left",
     "axes.prop_cycle": f"cycler(linestyle=['-', '--', ':', '-.']) * cycler(color={list(COLOURS)})",
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlelocation": "left",
-    "font.size": 9,
-    "grid.color": "#e6e8eb",
-    "legend.edgecolor": "none",
+    "font.size": 9, "grid.color": "#e6e8eb", "legend.edgecolor": "none", "lines.markersize": 2.2, "savefig.dpi": 150,
     "lines.marker": "o",  # a line of one epoch is seen
-    "lines.markersize": 2.2,
-    "savefig.dpi": 150,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "vpngen",
-}
+    "svg.fonttype": "none", "svg.hashsalt": "vpngen",
+}  # fmt: skip
 PLOTS: Final = (".png", ".svg", ".pdf")
 
 # --- curves
 
 AXES: Final = {
-    "train_loss": "training loss",
-    "val_loss": "validation loss",
-    "train_top1": "training top-1",
-    "val_top1": "validation top-1",
-    "val_top5": "validation top-5",
-    "lr": "learning rate",
-    "clips_per_second": "clips per second",
-    "data_wait": "waiting for data",
+    "train_loss": "training loss", "val_loss": "validation loss", "train_top1": "training top-1", "val_top1": "validation top-1",
+    "val_top5": "validation top-5", "lr": "learning rate", "clips_per_second": "clips per second", "data_wait": "waiting for data",
     "seconds": "seconds per epoch",
-}
+}  # fmt: skip
 """Column of log.csv -> its words; others are shown under their own names."""
 SHARES: Final = ("top1", "top5", "accuracy", "data_wait")
 """Ends of the names of columns that are shown in percent."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import os
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from vpngen.checks import SEEDS, Shape, integer, one_of
 from vpngen.datasets import VideoLoader, VideoSet, WindowLoader
 from vpngen.datasets.sets import DataConfig, missing_videos
 from vpngen.errors import ArgumentError, ConflictError, MissingError, renamed
-from vpngen.files import names_in, parse_json, read, write_json
+from vpngen.files import names_in, read_object, write_json
 from vpngen.models import read_weights
 from vpngen.models.initial import ModelInit, origin, said_by, trusted, try_clip, try_parts
 from vpngen.models.weights import make_with
@@ -92,7 +93,7 @@ def initialize(
         seed: of weights, order and augmentation.
         samples_per_epoch: clips of an epoch, over all ranks; None for one of every video.
         threads: CPU threads that render.
-        watch: `progress`, `should_stop` and `log`, see `fit`.
+        watch: `progress`, `should_stop` and `log`, see `fit`; `command`, which run.json keeps.
 
     Returns:
         A row for each epoch.
@@ -146,7 +147,7 @@ def finetune(
         progress: see `fit`.
         scored: see `progress` of `vpngen.train.evaluation.score`.
         log: see `fit`; also gets how many videos could not be read.
-        watch: `should_stop`, see `fit`.
+        watch: `should_stop`, see `fit`; `command`, which run.json keeps.
 
     Returns:
         The evaluation of the last epoch's weights, which is also in `out`/evaluation.json; one that is there already is not
@@ -178,10 +179,7 @@ def finetune(
                 return
             failures = {k: v for some in ranks.gathered(train.failures | val.failures) for k, v in some.items()}
             if len(failures) > known and ranks.is_main():
-                before: dict[str, str] = {}
-                with contextlib.suppress(OSError, ValueError, RecursionError):  # of a run that was stopped
-                    found = parse_json(read(listed))
-                    before = {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
+                before = {str(k): str(v) for k, v in read_object(listed).items()}  # of a run that was stopped
                 write_json(listed, before | failures)
                 if log is not None:
                     log(f"videos that could not be read, or not whole: {len(failures):,}; see {listed}")
@@ -313,14 +311,24 @@ def _augmentation(name: str, clip: Shape, spec: Spec) -> Augment:
 
 def _fit(
     stage: str, out: Path, model: nn.Module, batches: tuple[Any, Any], recipe: Recipe, runtime: Runtime, device: torch.device,
-    made: Mapping[str, Any], more: Mapping[str, Any], log: Callable[[str], None] | None = None, **watch: Any,
+    made: Mapping[str, Any], more: Mapping[str, Any], log: Callable[[str], None] | None = None,
+    progress: Callable[[Progress], None] | None = None, command: str | None = None, **watch: Any,
 ) -> list[Row]:  # fmt: skip
     """Train in the folder of the run, and draw its curves."""
     metadata = {"format": 1, "vpngen": __version__, "stage": stage, **made, "recipe": recipe.to_dict()}
-    ranks.on_main(lambda: _describe(out, {"command": stage, **metadata, **more}))
+    about = {"command": stage, **metadata, **more}
+    asked = {"command": command, "folder": os.getcwd(), "vpngen": __version__, "epochs": recipe.epochs, "lr": recipe.lr}
+    describe = functools.cache(lambda goes_on: ranks.on_main(lambda: _describe(out, about, asked, goes_on)))
+    describe(False)
+
+    def watched(p: Progress) -> None:
+        describe(True)  # the checkpoint is of this run, and is not the last
+        if progress is not None:
+            progress(p)
+
     rows = fit(
         model, *batches, recipe, out=out, device=device, metadata=metadata, grad_accum_steps=runtime.grad_accum_steps,
-        compile=runtime.compile, precision=runtime.precision, log=log, **watch,
+        compile=runtime.compile, precision=runtime.precision, log=log, progress=watched, **watch,
     )  # fmt: skip
 
     def draw() -> None:
@@ -334,11 +342,16 @@ def _fit(
     return rows
 
 
-def _describe(out: Path, about: Mapping[str, Any]) -> None:
-    """Write run.json, unless another run lives there. Raises ConflictError."""
+def _describe(out: Path, about: Mapping[str, Any], asked: Mapping[str, Any], goes_on: bool) -> None:
+    """Write run.json: what a run is, and the commands that began it and went on with it. Raises ConflictError where others live."""
     described = out / "run.json"
-    if out.exists() and not described.exists() and (not out.is_dir() or names_in(out)):
+    if not goes_on and out.exists() and not described.exists() and (not out.is_dir() or names_in(out)):
         raise ConflictError(f"{str(out)!r} is a file, or holds other things than a run; give a folder of its own")
-    if not (described.exists() and (out / CHECKPOINT).exists()):  # a checkpoint decides whether it is this run
+    if goes_on or not (
+        described.exists() and (out / CHECKPOINT).exists()
+    ):  # a checkpoint decides whether it is this run
         versions = {"python": platform.python_version(), "torch": torch.__version__, "vpngen": __version__}
-        write_json(described, {**about, "versions": versions})
+        before = read_object(described).get("commands")
+        commands = before if isinstance(before, list) else []
+        commands += [asked] * (commands[-1:] != [asked])
+        write_json(described, {**about, "versions": versions, "commands": commands})
