@@ -303,10 +303,10 @@ def test_a_flat_network_is_inflated(run: Run, tmp_path: Path, ucf: tuple[str | P
     [
         ("train", ("--init-from", "nope"), "`--init-from` (='nope') cannot be read: No such file or directory"),
         ("finetune", ("--inflate", "nope"), "`--inflate` (='nope') cannot be read: No such file or directory"),
-        ("train", ("--inflate", "deep.pth"), "`--inflate` has kernels in time already"),
+        ("train", ("--inflate", "deep.pth"), "`--inflate` (='deep.pth') has kernels in time already"),
         (
             "finetune", ("--inflate", "flat.pth", "--model", "r3d18"),
-            "`--inflate` does not fit `model`; it would fit r3d10, width=0.125. Time aside:\n",
+            "`--inflate` (='flat.pth') does not fit `model`; it would fit r3d10, width=0.125. Time aside:\n",
         ),
     ],
 )  # fmt: skip
@@ -542,7 +542,7 @@ def test_broken_and_short_videos_are_told_and_counted(run: Run, tmp_path: Path, 
         (lambda own: None, ("--splits", "3"), 3, "trainlist03.txt"),
         (lambda own: (own / "lists" / "testlist02.txt").unlink(), ("--splits", "1,2"), 3, "testlist02.txt"),
         (lambda own: (own / "ucf" / "Left").rename(own / "ucf" / "Sinister"), (), 3, "Sinister"),
-        (lambda own: shutil.rmtree(own / "ucf"), (), 3, "`root`"),
+        (lambda own: shutil.rmtree(own / "ucf"), (), 2, "`--root`"),
         (lambda own: None, ("--batch-size", "500"), 2, "`--batch-size` (=500) is more than the 12 clips of an epoch"),
         (lambda own: None, ("--val-fraction", "1.5"), 2, "`--val-fraction`"),
         (lambda own: None, ("--init-from", "none.pth"), 2, "none.pth"),
@@ -592,7 +592,7 @@ def test_a_folder_of_something_else_is_left_alone(run: Run, tmp_path: Path) -> N
 
 def test_what_a_system_puts_into_a_mount_point_is_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "lost+found").mkdir()
-    runs._describe(tmp_path, {})
+    runs._describe(tmp_path, {}, {}, False)
     assert (tmp_path / "run.json").exists()
 
 
