@@ -21,7 +21,7 @@ from vpngen.fields import keep
 from vpngen.rng import Integers
 
 QUARTER_OCTAVES: Final = tuple(2 ** (-i / 4) for i in range(5))
-"""The scales of seed 003's recipe: Hara, Kataoka, Satoh, ICCV Workshops 2017, section 3.3."""
+"""The scales of Hara, Kataoka, Satoh, CVPR 2018, section 3.3."""
 MOST_SAMPLES: Final = 2**62
 MOST_SEGMENTS: Final = 1024
 CONSENSUS: Final = ("mean", "max", "weighted")
@@ -89,8 +89,8 @@ AUGMENTATIONS: Final[dict[str, Augment]] = {
     "random": Augment(crop="random"),
     "none": Augment(time="center", crop="center", flip=0.0),
 }
-"""Named augmentations: the recipe of seed 000 section 4 (corners and centre, each mirrored or not), that of seed 003
-section 3.3, any window, and the one clip in the middle."""
+"""Named augmentations: that of Kataoka et al., WACV 2022, section 4 (corners and centre, each mirrored or not), that of Hara et al., CVPR
+2018, section 3.3, any window, and the one clip in the middle."""
 
 
 def augmentation(value: str | Mapping[str, Any] | Augment | None) -> Augment:

@@ -35,7 +35,7 @@ from vpngen.stream.dataset import given_ranks, ranks_here
 from vpngen.stream.place import MOST_EPOCHS, Owner, same_process
 
 X10_SCALE: Final = 7 / 8
-"""What of the short side is cut where no scales are said, except from the centre. The recipe of seed 000 cuts 112 pixels; the usual
+"""What of the short side is cut where no scales are said, except from the centre. Kataoka et al., WACV 2022, cut 112 pixels; the usual
 copy of a set has a short side of 128 to cut them from."""
 MOST_IN_A_ROW: Final = 100
 """Videos that may follow each other in a shuffled order and all be unreadable; where it is more, something else is wrong."""

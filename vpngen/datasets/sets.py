@@ -114,7 +114,7 @@ def hold_out(videos: VideoSet, val_fraction: float, seed: int) -> tuple[VideoSet
 
 
 def fraction_of(videos: VideoSet, fraction: float, seed: int) -> VideoSet:
-    """A share of the videos of each class, and at least one, in the order of the set: Kataoka et al., slides of seed 002, have 1/8, 1/4 and 1/2.
+    """A share of the videos of each class, and at least one, in the order of the set, as the 1/8, 1/4 and 1/2 of Kim et al., AAAI 2019.
 
     A smaller share is a part of every larger one of the same seed.
 

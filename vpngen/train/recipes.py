@@ -166,5 +166,5 @@ RECIPES: Final[dict[str, Recipe]] = {
 }  # fmt: skip
 """`wacv2022`: Kataoka et al., section 4, for initialization and all that follows it. `cvpr2018`: Hara et al., section 3.3, from
 scratch; `-finetune`: the same section and 4.3, conv5_x and the classifier alone. `i3d2017`: Carreira and Zisserman, CVPR 2017, section 2.5;
-`videoorder2018`: fine-tuning of seed 001, section 3.2; `t3d2017`: Diba et al., arXiv:1711.08200, section 4.4, and `-transfer`. What
+`videoorder2018`: fine-tuning of Suzuki et al., ECCV Workshops 2018, section 3.2; `t3d2017`: Diba et al., arXiv:1711.08200, section 4.4, and `-transfer`. What
 each leaves open is in docs/training.md."""
