@@ -21,8 +21,11 @@ from vpngen.fields import keep
 from vpngen.rng import Integers
 
 QUARTER_OCTAVES: Final = tuple(2 ** (-i / 4) for i in range(5))
-"""The scales of seed 003's recipe: Hara, Kataoka, Satoh, ICCV Workshops 2017, section 3.3."""
+"""The scales of Hara, Kataoka, Satoh, CVPR 2018, section 3.3."""
 MOST_SAMPLES: Final = 2**62
+MOST_SEGMENTS: Final = 1024
+CONSENSUS: Final = ("mean", "max", "weighted")
+"""How the logits of several segments become those of their video, see `vpngen.tasks.Segments`."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class Augment:
         step: frames from one frame of the clip to the next, or several of them to draw from.
         scales: None cuts the clip at its own size. Numbers in (0, 1], one of which is drawn for each clip, cut that part of
             the largest crop of the clip's shape that fits the video, and resize it; a clip may then be wider than its video.
+        segments: the video is divided into so many spans of time, as equal as they can be, and each gives a part of the clip, from
+            a place in it that `time` says: Wang et al., ECCV 2016, section 3.1. All have the same crop.
 
     Raises:
         ArgumentError: a value that is not allowed.
@@ -46,8 +51,10 @@ class Augment:
     flip: float = 0.5
     step: int | tuple[int, ...] = 1
     scales: tuple[float, ...] | None = None
+    segments: int = 1
 
     def __post_init__(self) -> None:
+        checks.integer("segments", self.segments, 1, MOST_SEGMENTS)
         checks.one_of("time", self.time, ("random", "center", "start"))
         checks.one_of("crop", self.crop, ("corners", "random", "center"))
         keep(self, flip=checks.number("flip", self.flip, lambda v: 0 <= v <= 1, "from 0 to 1"))
@@ -82,8 +89,8 @@ AUGMENTATIONS: Final[dict[str, Augment]] = {
     "random": Augment(crop="random"),
     "none": Augment(time="center", crop="center", flip=0.0),
 }
-"""Named augmentations: the recipe of seed 000 section 4 (corners and centre, each mirrored or not), that of seed 003
-section 3.3, any window, and the one clip in the middle."""
+"""Named augmentations: that of Kataoka et al., WACV 2022, section 4 (corners and centre, each mirrored or not), that of Hara et al., CVPR
+2018, section 3.3, any window, and the one clip in the middle."""
 
 
 def augmentation(value: str | Mapping[str, Any] | Augment | None) -> Augment:
@@ -107,7 +114,7 @@ class Sampling:
     Attributes:
         videos: the number of videos to draw from.
         shape: (t, y, x) of a video.
-        clip: (t, y, x) of a clip.
+        clip: (t, y, x) of a clip; of several segments, t counts the frames of all.
         augment: how clips are cut.
         length: samples in an epoch; None for an endless one.
         shuffle: whether each pass over the videos has an order of its own; else they come in the order of the set.
@@ -127,13 +134,26 @@ class Sampling:
 
     def __post_init__(self) -> None:
         frames, height, width = self.shape
-        longest = (self.clip[0] - 1) * max(self.augment.steps) + 1
+        segments = self.augment.segments
+        if self.clip[0] % segments:
+            raise ArgumentError(f"must have frames for each of the {segments} segments alike", "clip", self.clip)
+        longest = self.span(max(self.augment.steps)) * segments
         wider = self.augment.scales is None and (self.clip[1] > height or self.clip[2] > width)
         if longest > frames or wider:
             stepped = f"at a step of {max(self.augment.steps)} " if max(self.augment.steps) > 1 else ""
+            stepped += f"in {segments} segments " if segments > 1 else ""
             remedy = "; `augment` with `scales` enlarges them" if longest <= frames else ""
             problem = f"{stepped}is larger than the videos, which are {self.shape}{remedy}"
             raise ArgumentError(problem, "clip", self.clip)
+
+    @property
+    def part(self) -> Shape:
+        """(t, y, x) of what each segment gives."""
+        return (self.clip[0] // self.augment.segments, *self.clip[1:])
+
+    def span(self, step: int) -> int:
+        """The frames of a video from the first to the last of a segment's part, at a step."""
+        return (self.part[0] - 1) * step + 1
 
     @property
     def scaled(self) -> bool:
@@ -163,6 +183,8 @@ class Sampling:
     def settings(self) -> dict[str, Any]:
         """What decides which samples come, as JSON has it."""
         augment = {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self.augment).items()}
+        if self.augment.segments == 1:  # which states from before there were segments do not name
+            del augment["segments"]
         order = {"length": self.length, "shuffle": self.shuffle, "seed": self.seed}
         return {"clip": list(self.clip), "augment": augment, **order}
 
@@ -176,7 +198,7 @@ class Sampling:
         return rng.permute(positions, self.videos, self.seed, passes) if self.shuffle else positions
 
     def windows(self, numbers: Integers) -> tuple[npt.NDArray[np.int32], Integers]:
-        """The packed windows (N, 5) of samples (N,), and which of `sides` each has (N,)."""
+        """The packed windows (N, 5) of samples (N,), or (N, segments, 5) of several; and which of `sides` each sample has (N,)."""
         n, augment = len(numbers), self.augment
         slots = np.arange(2 if len(augment.steps) > 1 or len(self.sides) > 1 else 1)[:, None]
         counter = rng.counters(rng.PURPOSE_CLIP, 0, numbers & 0xFFFFFFFF, numbers >> 32, slots)
@@ -187,12 +209,22 @@ class Sampling:
         step = steps[rng.choose(words[1, :, 1], len(steps)) if len(steps) > 1 else side * 0]
 
         frames, height, width = self.shape
-        room_t = frames - (self.clip[0] - 1) * step - 1
         room_y, room_x = (np.array([height, width]) - np.array(self.sides)[side]).T
-        if augment.time == "random":
-            t0 = rng.choose(time, room_t + 1)
+        starts = []
+        if augment.segments > 1:  # each has a draw of its own, four to a slot
+            slots = np.arange(2, 2 + -(-augment.segments // 4))[:, None]
+            counter = rng.counters(rng.PURPOSE_CLIP, 0, numbers & 0xFFFFFFFF, numbers >> 32, slots)
+            times = rng.philox4x32(counter, [self.seed & 0xFFFFFFFF, self.seed >> 32]).swapaxes(1, 2).reshape(-1, n)
         else:
-            t0 = room_t // 2 if augment.time == "center" else np.zeros(n, np.int64)
+            times = time[None]
+        for k in range(augment.segments):
+            begin, end = (frames * i // augment.segments for i in (k, k + 1))
+            room_t = end - begin - (self.part[0] - 1) * step - 1
+            if augment.time == "random":
+                t0 = rng.choose(times[k], room_t + 1)
+            else:
+                t0 = room_t // 2 if augment.time == "center" else np.zeros(n, np.int64)
+            starts.append(begin + t0)
         if augment.crop == "random":
             y0, x0 = rng.choose(place, room_y + 1), rng.choose(place_2, room_x + 1)
         else:
@@ -200,7 +232,8 @@ class Sampling:
             y0 = np.where(corner == 4, room_y // 2, corner // 2 * room_y)
             x0 = np.where(corner == 4, room_x // 2, corner % 2 * room_x)
         flip = mirror < augment.flip * 2**32
-        return np.stack([t0, step, y0, x0, flip], axis=1).astype(np.int32), side
+        windows = np.stack([np.stack([t0, step, y0, x0, flip], axis=1) for t0 in starts], axis=1).astype(np.int32)
+        return windows if augment.segments > 1 else windows[:, 0], side
 
 
 @dataclass(frozen=True)

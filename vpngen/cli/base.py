@@ -407,6 +407,22 @@ def _word_or_integers(value: str) -> str | tuple[int, ...]:
     return tuple(map(whole, value.split(","))) if any(c.isdigit() for c in value) else value
 
 
+def _factors(value: str) -> tuple[tuple[str, float], ...]:
+    """NAME=X between commas. Raises ValueError."""
+    pairs = [part.split("=") for part in value.split(",")]
+    return tuple((name, real(factor)) for name, factor in pairs)
+
+
+def share(text: str) -> float:
+    """A number, or one divided by another, such as 1/8. Raises ValueError."""
+    above, sign, below = text.partition("/")
+    if not sign:
+        return real(text)
+    if not whole(below):
+        raise ValueError(text)
+    return whole(above) / whole(below)
+
+
 _KINDS: dict[str, dict[str, Any]] = {
     "int": {"type": Whole()},
     "float": {"type": Real()},
@@ -414,6 +430,7 @@ _KINDS: dict[str, dict[str, Any]] = {
     "Shape": {"callback": shape_of, "metavar": "TxHxW"},
     "tuple[int, ...]": {"callback": numbers(whole, "whole numbers"), "metavar": "N,..."},
     "tuple[float, ...]": {"callback": numbers(real, "numbers"), "metavar": "X,..."},
+    "Scales": {"callback": reader(_factors, "factors by name, such as head=10,layer4=0.5"), "metavar": "NAME=X,..."},
     "tuple[float, float, float]": {"callback": numbers(real, "three numbers"), "metavar": "R,G,B"},
     WORD_OR_INTEGERS: {
         "callback": reader(_word_or_integers, "a name, or whole numbers separated by commas"),

@@ -30,8 +30,10 @@ from vpngen.cli.base import (
     field_options,
     format_option,
     numbers,
+    reader,
     real,
     shape_of,
+    share,
     show,
     whole,
 )
@@ -180,9 +182,11 @@ def train(
 @click.option("--splits", "split", callback=_integers, default="1", show_default=True, metavar="N,...", help="Official splits; each is a run of its own.")  # fmt: skip
 @click.option("--seeds", "seed", callback=_integers, default="0", show_default=True, metavar="N,...", help="Of head, order and crops; each is a run of its own.")  # fmt: skip
 @click.option("--val-fraction", type=Real(), default=0.0, show_default=True, help="Share of the training videos, by group, that validation takes in place of the test videos; of a plain folder it is the test, the same for all seeds.")  # fmt: skip
+@click.option("--train-fraction", default="1", show_default=True, callback=reader(share, "a share, such as 1/8 or 0.125"), metavar="SHARE", help="Share of the training videos of each class that is used; those of 1/8 are among those of 1/4, seed by seed.")  # fmt: skip
 @run_options
 def finetune(
-    out: Path | None, split: tuple[int, ...], seed: tuple[int, ...], val_fraction: float, form: str, **options: Any
+    out: Path | None, split: tuple[int, ...], seed: tuple[int, ...], val_fraction: float, train_fraction: float, form: str,
+    **options: Any,
 ) -> None:  # fmt: skip
     """Train a network on real videos, and evaluate it.
 
@@ -200,7 +204,7 @@ def finetune(
       vpngen finetune --init-from k4 --freeze 3 --lr 0.001 --dataset folder --root clips
     """
     begin, recipe, runtime = _take_run(options)
-    first = _take_data(options, val_fraction)
+    first = _take_data(options, val_fraction=val_fraction, train_fraction=train_fraction)
     from vpngen.checks import SEEDS
 
     for name, given in (("seed", seed), ("split", split)):
@@ -235,12 +239,15 @@ def finetune(
 @data_options
 @click.option("--splits", "split", callback=_integers, metavar="N,...", help="Of which split the test videos are, for each of WEIGHTS.  [default: that it was trained on]")  # fmt: skip
 @click.option("--clip", callback=shape_of, metavar="TxHxW", help="Frames, height, width.  [default: those it was trained on]")  # fmt: skip
+@click.option("--frame-step", type=Whole(), help="Frames of the video from one frame of a clip to the next.  [default: that it was trained on]")  # fmt: skip
+@click.option("--segments", type=Whole(), help="Clips of a video that are classified together; 1: window by window.  [default: that it was trained on]")  # fmt: skip
 @click.option("--batch-size", type=Whole(1, 2**20), default=32, show_default=True, help="Windows that go through the network at once.")  # fmt: skip
 @click.option("-o", "--out", type=base.OutFile(), metavar="FILE", help="Write the metrics as JSON.")
 @click.option("--results", type=base.OutFile(), metavar="FILE", help="Write the scores of one of WEIGHTS as 3D-ResNets-PyTorch does.")  # fmt: skip
 @runtime_options
 def evaluate(
-    weights: tuple[Path, ...], split: tuple[int, ...] | None, clip: tuple[int, int, int] | None, batch_size: int,
+    weights: tuple[Path, ...], split: tuple[int, ...] | None, clip: tuple[int, int, int] | None, frame_step: int | None,
+    segments: int | None, batch_size: int,
     out: Path | None, results: Path | None, form: str, **options: Any,
 ) -> None:  # fmt: skip
     """Evaluate fine-tuned networks on test videos.
@@ -292,6 +299,8 @@ def evaluate(
                     **network,
                     data=data,
                     clip=clip,
+                    frame_step=frame_step,
+                    segments=segments,
                     batch_size=batch_size,
                     progress=progress,
                 )
@@ -377,13 +386,13 @@ def _trust(options: Mapping[str, Any]) -> None:
         trusted(known, model, extra, ctx.params["out"] / "run.json")
 
 
-def _take_data(options: dict[str, Any], val_fraction: float = 0.0) -> DataConfig:
+def _take_data(options: dict[str, Any], **fractions: Any) -> DataConfig:
     from vpngen.train import DataConfig
 
     kind, root, annotations = (options.pop(name) for name in ("kind", "root", "annotations"))
     if kind is None or root is None:
         raise ArgumentError("is missing: give --dataset KIND and --root FOLDER", "kind" if kind is None else "root")
-    return DataConfig(kind, root, annotations, val_fraction=val_fraction)
+    return DataConfig(kind, root, annotations, **fractions)
 
 
 def _run_folder(what: str, begin: ModelInit) -> Path:

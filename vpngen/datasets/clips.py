@@ -36,7 +36,7 @@ from vpngen.stream.place import MOST_EPOCHS, Owner, same_process
 from vpngen.stream.waiting import ask
 
 X10_SCALE: Final = 7 / 8
-"""What of the short side is cut where no scales are said, except from the centre. The recipe of seed 000 cuts 112 pixels; the usual
+"""What of the short side is cut where no scales are said, except from the centre. Kataoka et al., WACV 2022, cut 112 pixels; the usual
 copy of a set has a short side of 128 to cut them from."""
 MOST_IN_A_ROW: Final = 100
 """Videos that may follow each other in a shuffled order and all be unreadable; where it is more, something else is wrong."""
@@ -159,12 +159,8 @@ class VideoLoader(_Loader):
         shape, whole = self._clip, augmentation(augment)
         if whole.scales is None:  # of real videos every crop is a part of the short side
             whole = dataclasses.replace(whole, scales=(1.0,) if whole.crop == "center" else (X10_SCALE,))
-        n, common, seed = len(videos.videos), math.gcd(*shape[1:]), integer("seed", seed, 0, SEEDS)
-        # The shape of videos plays no part in their order. With its sides in lowest terms, any video holds the clip.
-        least = (shape[0], shape[1] // common, shape[2] // common)
-        held = ((shape[0] - 1) * max(whole.steps) + 1, *shape[1:])
-        order = Sampling(n, held, least, whole, n, flag("shuffle", shuffle), seed)
-        self._clips = _Clips(videos, shape, order, flag("numbers", numbers))
+        shuffle, seed = flag("shuffle", shuffle), integer("seed", seed, 0, SEEDS)
+        self._clips = _Clips.of(videos, shape, whole, shuffle, seed, flag("numbers", numbers))
         # What the DataLoader asks for. It knows nothing of this loader, so that one that is dropped is gone at once.
         self._plans: list[tuple[int, int, int]] = []
         self._kept = self._reader(self._clips, sampler=self._plans, persistent_workers=num_workers > 0)
@@ -244,6 +240,25 @@ class _Clips(Dataset[Any]):
     order: Sampling
     numbers: bool
 
+    @classmethod
+    def of(
+        cls,
+        videos: VideoSet,
+        clip: Shape,
+        augment: Augment,
+        shuffle: bool = False,
+        seed: int = 0,
+        numbers: bool = False,
+    ) -> _Clips:
+        """Those of an order. Raises ArgumentError for a clip that cannot be divided into the segments."""
+        n, common = len(videos.videos), math.gcd(*clip[1:])
+        # The shape of videos plays no part in their order. With its sides in lowest terms, any video holds the clip.
+        least = (clip[0], clip[1] // common, clip[2] // common)
+        if clip[0] % augment.segments:
+            raise ArgumentError(f"must have frames for each of the {augment.segments} segments alike", "clip", clip)
+        held = (((clip[0] // augment.segments - 1) * max(augment.steps) + 1) * augment.segments, *clip[1:])
+        return cls(videos, clip, Sampling(n, held, least, augment, n, shuffle, seed), numbers)
+
     def __getitem__(self, plan: tuple[int, int, int]) -> Any:
         epoch, first, last = plan
         clips, labels, failures, missing = [], [], dict[str, str](), set[int]()
@@ -294,15 +309,16 @@ class _Clips(Dataset[Any]):
             sampling = dataclasses.replace(self.order, shape=(max(info.frames, longest), *size))
         except ArgumentError:
             raise UnreadableError(f"{video.path}: {size} pixels are too few to cut {self.clip[1:]} from") from None
-        (window,), (side,) = sampling.windows(sample)
+        windows, (side,) = sampling.windows(sample)
         if info.frames < longest and len(augment.steps) > 1:  # it may hold a clip at the step that was drawn
-            step = int(window[1])
-            shape = (max(info.frames, (self.clip[0] - 1) * step + 1), *size)
+            step = int(windows.flat[1])
+            shape = (max(info.frames, self.order.span(step) * augment.segments), *size)
             one = dataclasses.replace(augment, step=step)
-            (window,), _ = dataclasses.replace(sampling, shape=shape, augment=one).windows(sample)
-        t0, step, y0, x0, flip = map(int, window)
+            windows, _ = dataclasses.replace(sampling, shape=shape, augment=one).windows(sample)
+        windows = windows.reshape(-1, 5)
+        step, y0, x0, flip = map(int, windows[0, 1:])
         height, width = sampling.sides[side]
-        wanted = [(t0 + k * step) % info.frames for k in range(self.clip[0])]
+        wanted = [(t0 + k * step) % info.frames for t0 in windows[:, 0].tolist() for k in range(sampling.part[0])]
         notes: list[str] = []
         found = {  # one whole frame in memory at a time
             k: _resized(frame[None, y0 : y0 + height, x0 : x0 + width], self.clip[1:])
@@ -331,7 +347,10 @@ class WindowLoader(_Loader):
         videos: the set.
         batch_size: windows of a batch at most; a batch may span videos.
         clip: (t, y, x) of a window.
-        stride: frames from one window to the next; None for `clip[0]`, so that they do not overlap.
+        stride: frames from one window to the next, a multiple of `frame_step`; None for so many that they do not overlap.
+        frame_step: frames from one frame of a window to the next.
+        segments: above 1, each video gives one window, of `clip[0]` frames from the middle of each of so many equal parts of it, one
+            behind the other.
 
     The other arguments are those of VideoLoader.
 
@@ -353,6 +372,8 @@ class WindowLoader(_Loader):
         *,
         clip: Shape = (16, 112, 112),
         stride: int | None = None,
+        frame_step: int = 1,
+        segments: int = 1,
         num_workers: int = 0,
         multiprocessing_context: str | None = None,
         pin_memory: bool = False,
@@ -362,11 +383,16 @@ class WindowLoader(_Loader):
         super().__init__(videos, batch_size, clip, rank, world_size, num_workers, multiprocessing_context, pin_memory)
         self.short: set[str] = set()
         shape = self._clip
-        stride = shape[0] if stride is None else integer("stride", stride, 1, MAX_SIDE)
+        step = integer("frame_step", frame_step, 1, MAX_SIDE)
+        stride = shape[0] * step if stride is None else integer("stride", stride, 1, MAX_SIDE)
+        if stride % step:
+            raise ArgumentError(f"must be a multiple of `frame_step` (={step})", "stride", stride)
+        whole = Augment(time="center", crop="center", flip=0.0, step=step, scales=(1.0,), segments=segments)
+        parts = _Clips.of(videos, (shape[0] * segments, *shape[1:]), whole) if segments > 1 else None
         Sharing(num_workers).check()  # how many windows there are is not known
         ahead = num_workers * (self._reader.keywords["prefetch_factor"] or 2) + 1
-        self._sharing = Sharing(num_workers, ahead, self.batch_size * 3 * math.prod(shape))
-        self._windows = _Windows(videos, self.batch_size, shape, stride)
+        self._sharing = Sharing(num_workers, ahead, self.batch_size * 3 * segments * math.prod(shape))
+        self._windows = _Windows(videos, self.batch_size, shape, stride // step, step, parts)
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Every window once. Each iteration is the same."""
@@ -386,6 +412,8 @@ class _Windows(IterableDataset[Any]):
     batch_size: int
     clip: Shape
     stride: int
+    step: int
+    parts: _Clips | None
     indices: range = range(0)
 
     def __iter__(self) -> Iterator[Any]:
@@ -414,11 +442,18 @@ class _Windows(IterableDataset[Any]):
 
     def _of(self, video: Video, notes: list[str]) -> Iterator[tuple[torch.Tensor, bool]]:
         """The windows of a video, uint8 (3, T, H, W), and whether it is shorter than one."""
+        if self.parts is not None:
+            clip, found = self.parts.cut(video, 0)
+            notes += found
+            yield clip, decoding.probe(video).frames < self.parts.order.shape[0]
+            return
         frames, size = self.clip[0], self.clip[1:]
         held: deque[torch.Tensor] = deque(maxlen=frames)  # (3, 1, H, W) each
         seen = begin = 0
-        for frame in decoding.stream(video, notes):
+        for number, frame in enumerate(decoding.stream(video, notes)):
             ask()
+            if number % self.step:
+                continue
             seen += 1
             if seen > begin:
                 held.append(_resized(_centre(frame, size)[None], size))

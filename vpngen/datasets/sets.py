@@ -113,6 +113,34 @@ def hold_out(videos: VideoSet, val_fraction: float, seed: int) -> tuple[VideoSet
     return dataclasses.replace(videos, videos=stays), dataclasses.replace(videos, subset="val", videos=val)
 
 
+def fraction_of(videos: VideoSet, fraction: float, seed: int) -> VideoSet:
+    """A share of the videos of each class, and at least one, in the order of the set, as the 1/8, 1/4 and 1/2 of Kim et al., AAAI 2019.
+
+    A smaller share is a part of every larger one of the same seed.
+
+    Args:
+        videos: to take from.
+        fraction: of the videos of each class, above 0 and up to 1.
+        seed: which ones, in [0, 2**64).
+
+    Raises:
+        ArgumentError: a fraction or a seed out of range.
+    """
+    number("train_fraction", fraction, lambda v: 0 < v <= 1, "above 0 and up to 1")
+    seed = integer("seed", seed, 0, SEEDS)
+    classes: dict[int, list[int]] = defaultdict(list)
+    for i, video in enumerate(videos.videos):
+        classes[video.label].append(i)
+    chosen = [
+        members[i]
+        for label, members in classes.items()
+        for i in rng.permute(range(len(members)), len(members), seed, label)[
+            : max(round(fraction * len(members)), 1)
+        ].tolist()
+    ]
+    return dataclasses.replace(videos, videos=tuple(videos.videos[i] for i in sorted(chosen)))
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """A labelled set of real videos.
@@ -124,9 +152,10 @@ class DataConfig:
         split: which of the official splits.
         val_fraction: the share of the training videos that validation takes, in [0, 1); 0 to validate on the test videos of
             the split, as the papers do.
+        train_fraction: the share of the videos left for training that is used, in (0, 1], see `fraction_of`.
 
     Raises:
-        ArgumentError: `val_fraction` out of range.
+        ArgumentError: a fraction out of range.
     """
 
     kind: str
@@ -134,9 +163,11 @@ class DataConfig:
     annotations: Path | None = None
     split: int = 1
     val_fraction: float = 0.0
+    train_fraction: float = 1.0
 
     def __post_init__(self) -> None:
         number("val_fraction", self.val_fraction, lambda v: 0 <= v < 1, "in [0, 1)")
+        number("train_fraction", self.train_fraction, lambda v: 0 < v <= 1, "above 0 and up to 1")
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> DataConfig:
@@ -151,12 +182,13 @@ class DataConfig:
         """
         read = functools.partial(read_videos, self.kind, self.root, self.annotations, split=self.split)
         train = read(subset="train")
+        part = functools.partial(fraction_of, fraction=self.train_fraction, seed=seed)
         if not self.val_fraction:
             test = read(subset="val")
-            return train, test, test
+            return part(train), test, test
         plain = self.kind == "folder" and "val" not in folder.parts(self.root)
         rest, held = hold_out(train, self.val_fraction, 0 if plain else seed)
-        return rest, held, held if plain else read(subset="val")
+        return part(rest), held, held if plain else read(subset="val")
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON has them, with absolute paths."""

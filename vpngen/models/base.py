@@ -29,6 +29,7 @@ MOST: Final = 2**20
 """The largest count in an argument."""
 MOST_PARAMETERS: Final = 2**30
 """The largest network of ours: 4.3 GB of weights."""
+NORMALIZATION: Final = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 CLASS_COUNTS: Final = ("num_classes", "n_classes", "model_num_class", "class_count")
 """What the factories of other packages call the number of classes."""
 
@@ -336,6 +337,48 @@ def freeze(model: nn.Module, stages: int) -> None:
             # Not a hook, which would run at each step and break the graph of torch.compile, nor a class of its own, which
             # could not be pickled.
             setattr(module, "train", functools.partial(_stay, module))  # noqa: B010
+
+
+def parameter_groups(model: nn.Module, scales: Mapping[str, float], norm_decay: bool = True) -> list[dict[str, Any]]:
+    """The parameters that learn, in groups for an optimizer.
+
+    Args:
+        model: the network.
+        scales: what the learning rate is multiplied by, by the name of a layer, `head` for the classifier, `stem` for the first
+            convolution. The longest name counts that a parameter lies within; 1 elsewhere.
+        norm_decay: whether weight decay applies to normalization.
+
+    Returns:
+        Groups with their `lr_scale`, and a `weight_decay` of 0 where there is to be none; that of factor 1 first.
+
+    Raises:
+        ArgumentError: a name that is none of a layer.
+    """
+    model = bare(model)
+    named = dict(model.named_modules())
+    special = {"head": find_head(model)[0]} if "head" in scales and "head" not in named else {}
+    if isinstance(model, Network):
+        special |= {"stem": model.stem} if "stem" not in named else {}
+    factors = {special.get(name, name): factor for name, factor in scales.items()}
+    if wrong := [name for name in scales if special.get(name, name) not in named]:
+        near = ", ".join(name for name, _ in model.named_children())
+        raise ArgumentError(
+            f"names {', '.join(wrong)}, which is no layer of {type(model).__name__}; it has head, {near}", "lr_scales"
+        )
+    normal = {
+        f"{name}.{each}".removeprefix(".") for name, module in named.items() for each, _ in module.named_parameters(recurse=False)
+        if isinstance(module, NORMALIZATION)
+    }  # fmt: skip
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            inside = max((layer for layer in factors if within(name, layer)), key=len, default=None)
+            key = (1.0 if inside is None else factors[inside], norm_decay or name not in normal)
+            groups.setdefault(key, []).append(parameter)
+    return [
+        {"params": groups[key], "lr_scale": key[0], **({} if key[1] else {"weight_decay": 0.0})}
+        for key in sorted(groups, key=lambda key: (key[0] != 1, key))
+    ]  # fmt: skip
 
 
 def _guess_stages(model: nn.Module, head: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 from collections import deque
@@ -41,7 +42,7 @@ class Batch:
     Attributes:
         numbers: (N, 2), the epoch and the number in it.
         index: (N,), the videos.
-        windows: (N, 5), packed.
+        windows: (N, 5), packed; of several segments (N, segments, 5).
         side: (N,), which of `Sampling.sides` each has.
         params: (N,), of the videos.
     """
@@ -57,6 +58,11 @@ class Batch:
 
     def __getitem__(self, chosen: slice | npt.NDArray[np.int64]) -> Batch:
         return Batch(*(part[chosen] for part in vars(self).values()))
+
+    def apart(self) -> Batch:
+        """The segments of all samples, in order, as samples of their own."""
+        each = Batch(*(np.repeat(part, self.windows.shape[1], axis=0) for part in vars(self).values()))
+        return dataclasses.replace(each, windows=self.windows.reshape(-1, self.windows.shape[-1]))
 
     @classmethod
     def joined(cls, batches: Sequence[Batch]) -> Batch:
@@ -114,6 +120,8 @@ class Content:
     def fill(self, batch: Batch, out: Any, backend: backends.Backend | None, threads: int) -> None:
         """Clips (N, T, Y, X) into `out`, a uint8 tensor of the CPU or, with the backend of a GPU, of that GPU."""
         sampling = self.sampling
+        if batch.windows.ndim > 2:  # their parts lie one behind the other already
+            batch, out = batch.apart(), out.view(-1, *sampling.part)
         if not sampling.scaled:
             self._cut(batch, out, backend, threads)
             return
@@ -121,7 +129,7 @@ class Content:
             chosen = np.flatnonzero(batch.side == i)
             if not len(chosen):
                 continue
-            cut = torch.empty((len(chosen), sampling.clip[0], height, width), dtype=torch.uint8, device=out.device)
+            cut = torch.empty((len(chosen), out.shape[1], height, width), dtype=torch.uint8, device=out.device)
             self._cut(batch[chosen], cut, backend, threads)
             out[to_device(torch.from_numpy(chosen), out.device)] = resized(cut, (sampling.clip[1], sampling.clip[2]))
 

@@ -9,7 +9,8 @@ from vpngen.units import lazy
 if TYPE_CHECKING:
     from vpngen.tasks.base import Task
     from vpngen.tasks.classify import Classify
+    from vpngen.tasks.segments import Segments
 
-__all__ = ["Classify", "Task"]
+__all__ = ["Classify", "Segments", "Task"]
 
-__getattr__, __dir__ = lazy(__name__, {"base": ("Task",), "classify": ("Classify",)})
+__getattr__, __dir__ = lazy(__name__, {"base": ("Task",), "classify": ("Classify",), "segments": ("Segments",)})

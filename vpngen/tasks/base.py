@@ -41,6 +41,10 @@ class Task(ABC):
         """
         return network
 
+    def kept(self, module: nn.Module) -> Mapping[str, Any]:
+        """What the weights of the run say of what was put `around` its network: JSON, fields of the task with other values."""
+        return {}
+
     @abstractmethod
     def prepare(self, clips: Tensor, labels: Tensor | None, numbers: Tensor | None) -> tuple[Tensor, Any]:
         """Inputs and targets of some samples of a batch; it must not matter which others are with them.

@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from vpngen.checks import integer, one_of
 from vpngen.datasets.workers import lost_worker
 from vpngen.errors import ArgumentError, MissingError, RunError
-from vpngen.models import freeze
+from vpngen.models.base import freeze, parameter_groups
 from vpngen.models.initial import LONE, lone_clip, parts, placed
 from vpngen.models.metadata import check
 from vpngen.stream import tensors
@@ -282,15 +282,19 @@ class _Run:
         recipe = self.recipe
         freeze(self.network, recipe.freeze)
         self.module = placed(self.task.around(self.network), self.device)
-        trained = [p for p in self.module.parameters() if p.requires_grad]
-        if not trained:
+        groups = parameter_groups(self.network, dict(recipe.lr_scales), recipe.norm_decay)
+        own = {p for group in groups for p in group["params"]}
+        if around := [p for p in self.module.parameters() if p.requires_grad and p not in own]:
+            groups.append({"params": around, "lr_scale": 1.0})
+        if not groups:
             raise ArgumentError("leaves nothing to train", "freeze", recipe.freeze)
         self.optimizer: torch.optim.Optimizer
         momentum, decay = recipe.momentum, recipe.weight_decay
         if recipe.optimizer == "sgd":
-            self.optimizer = torch.optim.SGD(trained, recipe.lr, momentum, 0, decay, recipe.nesterov)
+            self.optimizer = torch.optim.SGD(groups, recipe.lr, momentum, 0, decay, recipe.nesterov)
         else:
-            self.optimizer = torch.optim.AdamW(trained, recipe.lr, (momentum, 0.999), weight_decay=decay)
+            self.optimizer = torch.optim.AdamW(groups, recipe.lr, (momentum, 0.999), weight_decay=decay)
+        self.lr = recipe.lr
         self.plateau = None
         if recipe.schedule == "plateau":
             patience = recipe.lr_patience - 1  # torch lowers at the epoch after those it is patient for
@@ -310,12 +314,13 @@ class _Run:
     @property
     def lr(self) -> float:
         """The learning rate of the last step."""
-        return float(self.optimizer.param_groups[0]["lr"])
+        first = self.optimizer.param_groups[0]
+        return float(first["lr"] / first["lr_scale"])
 
     @lr.setter
     def lr(self, rate: float) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["lr_scale"]
 
     # --- going on
 
@@ -411,7 +416,7 @@ class _Run:
         done, rows = {"lr": self.state.rates[0]["lr"], "epochs": self.state.epoch}, self.state.rows
         about: dict[str, Any] = {
             "recipe": {**self.recipe.to_dict(), **self.folder.metadata.get("recipe", {}), **done},
-            "task": self.task.to_dict(),
+            "task": {**self.task.to_dict(), **self.task.kept(self.module)},
             "metrics": {k: v for k, v in rows[-1].items() if v is not None and k not in TIMES} if rows else {},
             "chance": self.state.chance,
         }

@@ -24,9 +24,10 @@ from vpngen.files import names_in, read_object, write_json
 from vpngen.models import read_weights
 from vpngen.models.initial import ModelInit, origin, said_by, trusted, try_clip, try_parts
 from vpngen.models.weights import make_with
-from vpngen.sampling import AUGMENTATIONS, Augment
+from vpngen.sampling import Augment
 from vpngen.spec import Spec
 from vpngen.stream import loader
+from vpngen.tasks import Classify, Segments
 from vpngen.train import ranks
 from vpngen.train.checkpoint import CHECKPOINT, Row
 from vpngen.train.evaluation import Evaluation, score
@@ -110,14 +111,15 @@ def initialize(
         batch, val_batch, shares = _batch_sizes(recipe, samples_per_epoch or spec.n_videos(), seen.n_videos("val"))
         model, made = model_init.build(spec.n_categories, seed, recipe.freeze, recipe.clip, device)
         try_parts(model, recipe, batch, runtime.grad_accum_steps, device)
-        clips = functools.partial(loader, clip=recipe.clip, seed=seed, threads=threads, device=device)
-        augment, none = (_augmentation(name, recipe.clip, spec) for name in (recipe.augment, "none"))
+        task = _task(recipe)
+        clips = functools.partial(loader, clip=task.shape(recipe), seed=seed, threads=threads, device=device)
+        augment, none = (_augmentation(recipe, name, spec) for name in (recipe.augment, "none"))
         train = clips(source, batch, augment=augment, length=samples_per_epoch or "epoch", drop_last=True)
         held = seen if isinstance(source, Spec) or not spec.val_instances else source
         val = clips(held, val_batch, split="val", shuffle=False, augment=none, **shares)
         made["source"] = {"spec": seen.to_dict(), "fingerprint": seen.fingerprint}
         more = {"samples_per_epoch": samples_per_epoch, "store": None if isinstance(source, Spec) else str(source)}
-        return _fit("train", out, model, (train, val), recipe, runtime, device, made, more, **watch)
+        return _fit("train", out, model, (train, val), recipe, runtime, device, made, more, task=task, **watch)
 
 
 def finetune(
@@ -165,9 +167,12 @@ def finetune(
         model, made = model_init.build(len(train_set.classes), seed, recipe.freeze, recipe.clip, device)
         try_parts(model, recipe, batch, runtime.grad_accum_steps, device)
         workers, pinned = runtime.num_workers, device.type == "cuda"
-        videos = functools.partial(VideoLoader, clip=recipe.clip, seed=seed, num_workers=workers, pin_memory=pinned)
-        train = videos(train_set, batch, augment=recipe.augment)
-        val = videos(val_set, val_batch, augment="none", shuffle=False, drop_last=False, **shares)
+        task = _task(recipe)
+        videos = functools.partial(
+            VideoLoader, clip=task.shape(recipe), seed=seed, num_workers=workers, pin_memory=pinned
+        )
+        train = videos(train_set, batch, augment=recipe.cut())
+        val = videos(val_set, val_batch, augment=recipe.cut("none"), shuffle=False, drop_last=False, **shares)
         known, listed = 0, out / "failures.json"
 
         def watched(p: Progress) -> None:
@@ -186,7 +191,8 @@ def finetune(
             known = len(failures)
 
         made |= {"source": data.to_dict(), "classes": list(train_set.classes)}
-        _fit("finetune", out, model, (train, val), recipe, runtime, device, made, {}, log, progress=watched, **watch)
+        told: dict[str, Any] = {"log": log, "progress": watched, "task": task, **watch}
+        _fit("finetune", out, model, (train, val), recipe, runtime, device, made, {}, **told)
         weights, target = out / "weights.safetensors", out / "evaluation.json"
         if (earlier := _evaluated_before(target, weights, test_set)) is not None:
             return earlier
@@ -204,6 +210,8 @@ def evaluate(
     options: Mapping[str, Any] | None = None,
     data: DataConfig | None = None,
     clip: Shape | None = None,
+    frame_step: int | None = None,
+    segments: int | None = None,
     batch_size: int = 32,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
@@ -217,6 +225,8 @@ def evaluate(
         options: likewise its options.
         data: other videos than those of the metadata.
         clip: another clip than that of the metadata.
+        frame_step: another step between its frames.
+        segments: another number of clips that are classified together.
         batch_size: windows of a batch of each rank, over all `grad_accum_steps`.
         progress: see `vpngen.train.evaluation.score`.
 
@@ -235,7 +245,9 @@ def evaluate(
     chosen = model is None and options is None
     name, options = trusted(metadata["model"], model, options, weights)
     about = {"name": name, "num_classes": len(there)}
-    recipe = dataclasses.replace(recipe, clip=clip or recipe.clip)
+    asked: dict[str, Any] = {"clip": clip, "frame_step": frame_step, "segments": segments}
+    recipe = dataclasses.replace(recipe, **{name: value for name, value in asked.items() if value is not None})
+    task = _task(recipe, metadata)
     videos = data.sets(metadata.get("seed") or 0)[2]
     if list(videos.classes) != there:
         sides = (there, videos.classes), (videos.classes, there)
@@ -249,9 +261,12 @@ def evaluate(
             network = make_with(name, len(there), options, weights)
         try_clip(network.to(device), about, recipe.clip, device)
         batch, pinned = max(1, batch_size // runtime.grad_accum_steps), device.type == "cuda"
-        windows = WindowLoader(videos, batch, clip=recipe.clip, num_workers=runtime.num_workers, pin_memory=pinned)
+        windows = WindowLoader(
+            videos, batch, clip=recipe.clip, frame_step=recipe.frame_step, segments=recipe.segments,
+            num_workers=runtime.num_workers, pin_memory=pinned,
+        )  # fmt: skip
         return score(
-            network, windows, device=device, mean=recipe.mean, std=recipe.std, precision=runtime.precision,
+            task.around(network), windows, device=device, mean=recipe.mean, std=recipe.std, precision=runtime.precision,
             progress=progress, metadata={**metadata, "source": data.to_dict()},
         )  # fmt: skip
 
@@ -301,9 +316,20 @@ def _batch_sizes(recipe: Recipe, count: int, val_count: int) -> tuple[int, int, 
     return batch, min(batch, val_count), {"rank": 0, "world_size": 1}
 
 
-def _augmentation(name: str, clip: Shape, spec: Spec) -> Augment:
+def _task(recipe: Recipe, metadata: Mapping[str, Any] | None = None) -> Classify:
+    """What is learned, or what weights with these metadata have learned. Raises ConflictError where they are not of this recipe."""
+    if recipe.segments == 1:
+        return Classify()
+    learned = (metadata or {}).get("task", {}).get("weights", ()) if recipe.consensus == "weighted" else ()
+    try:
+        return Segments(recipe.segments, recipe.consensus, tuple(learned))
+    except (ArgumentError, TypeError) as error:
+        raise ConflictError(f"the weights have learned another consensus: {error}") from error
+
+
+def _augmentation(recipe: Recipe, name: str, spec: Spec) -> Augment:
     """How clips are cut from rendered videos; those that are wider than the video are cut from it and enlarged."""
-    augment = AUGMENTATIONS[name]
+    augment, clip = recipe.cut(name), recipe.clip
     if augment.scales is None and (clip[1] > spec.shape[1] or clip[2] > spec.shape[2]):
         return dataclasses.replace(augment, scales=(1.0 if name == "none" else CORNER,))
     return augment
