@@ -25,6 +25,6 @@ FAMILIES = [
     Small("preact10", {"width": 0.125}),
     Small("wide50", {"width": 0.0625}),
     Small("resnext50", {"width": 0.25}),
-    Small("densenet121", {"width": 0.125}),
+    Small("t3d121", {"width": 0.125}, (8, 16, 16)),
 ]
-"""Every class of `vpngen.models.MODELS` has a line."""
+"""Every class of `vpngen.models.MODELS` has a line, or one that is made of it: T3D is DenseNet3D, and that DenseNet, with more in it."""
