@@ -298,6 +298,16 @@ def test_older_names_of_dense_nets(name: str, tmp_path: Path) -> None:
         assert torch.equal(other.eval()(clips(1, 3, 16, 32, 32)), model(clips(1, 3, 16, 32, 32)))
 
 
+def test_options_that_are_lists_are_kept(tmp_path: Path) -> None:
+    """In metadata as in shapes."""
+    options = {"width": 0.125, "ttl_depths": [[1, 3], [2, 5], [1, 4]], "ttl_channels": [0, 64]}
+    model, about = create_model("t3d121", 5, **options), {"name": "t3d121", "options": options, "num_classes": 5}
+    save_weights(tmp_path / "weights.safetensors", model, {"model": about})
+    state, metadata = read_weights(tmp_path / "weights.safetensors")
+    assert recognize(state, metadata) == recognize(state, {}) == about
+    load_weights(create_model("t3d121", 5, **options), tmp_path / "weights.safetensors")
+
+
 def test_a_model_may_have_these_names_itself(tmp_path: Path) -> None:
     class Around(nn.Module):
         def __init__(self, inner: nn.Module) -> None:
