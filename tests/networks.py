@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
+from unittest import mock
 
 from vpngen.checks import Shape
+from vpngen.models import densenet
 
 
 class Small(NamedTuple):
@@ -26,5 +29,12 @@ FAMILIES = [
     Small("wide50", {"width": 0.0625}),
     Small("resnext50", {"width": 0.25}),
     Small("densenet121", {"width": 0.125}),
+    Small("densenet3d121", {"width": 0.125}, (8, 16, 16)),
+    Small("t3d121", {"width": 0.125}, (8, 16, 16)),
 ]
 """Every class of `vpngen.models.MODELS` has a line."""
+
+
+def shallow() -> AbstractContextManager[Any]:
+    """While this lasts, the deepest of them have a layer of each kind and few more."""
+    return mock.patch.dict(densenet.BLOCKS, {121: (4, 4, 3, 2)})

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import FAMILIES, Small
+from networks import FAMILIES, Small, shallow
 from pairs import two_ranks
 from test_evaluation import Windows
 from test_fit import Batches, after
@@ -27,6 +28,12 @@ from vpngen.train.evaluation import METRICS, score
 
 CPU = torch.device("cpu")
 every = pytest.mark.parametrize("small", FAMILIES, ids=str)
+
+
+@pytest.fixture(autouse=True)
+def _shallow() -> Iterator[None]:
+    with shallow():
+        yield
 
 
 def fresh(small: Small, num_classes: int = 4, seed: int = 0) -> Network:
@@ -159,7 +166,7 @@ def test_it_is_evaluated_and_says_what_clips_it_takes(small: Small) -> None:
 
 def on_a_rank() -> None:
     """Each family trains two steps on its share; what it comes to is printed."""
-    with ranks.joined("cpu", timeout=60):
+    with shallow(), ranks.joined("cpu", timeout=60):
         for small in FAMILIES:
             model = fresh(small)
             train(small, model, None, 2, n=4, first=4 * ranks.world()[0])

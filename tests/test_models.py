@@ -19,6 +19,7 @@ from torch import nn
 from vpngen.errors import ArgumentError, MissingError
 from vpngen.models import MODELS, create_model
 from vpngen.models.base import reference_arch
+from vpngen.models.densenet import TemporalTransition
 from vpngen.models.resnet import Zeros
 
 
@@ -65,6 +66,10 @@ def formula_model(name: str, num_classes: int = 5, **options: Any) -> nn.Module:
     return model.eval().requires_grad_()
 
 
+WITHDRAWN: dict[str, Any] = {
+    "transition": "ttl+conv", "ttl_channels": [128, 128, 128], "ttl_depths": [[1, 3, 4]], "pool_stride": 2,
+}  # fmt: skip
+"""The options of T3D that give the file that its authors withdrew."""
 SMALL = [
     ("r3d10", {"width": 0.125}),
     ("r3d18", {"width": 0.125, "shortcut": "A"}),
@@ -77,6 +82,7 @@ SMALL = [
     ("wide50", {"width": 0.125}),
     ("resnext50", {"width": 0.25}),
     ("densenet121", {"width": 0.125}),
+    ("t3d121", {"width": 0.125, "transition": "ttl+conv"}),
 ]
 """One of every kind of block, narrow."""
 
@@ -119,11 +125,16 @@ SHAPES = [
     ("densenet169", "B", 19_252_624, 1015, "4b1e313a4930b3a4"),
     ("densenet201", "B", 26_143_120, 1207, "f3400bf8d5025f27"),
     ("densenet264", "B", 41_365_392, 1591, "33153cefe394ba09"),
+    ("densenet3d121", "B", 11_658_896, 727, "5a4a1f7887d4544f"),
+    ("densenet3d169", "B", 19_214_992, 1015, "56a5265d3a0222f3"),
+    ("t3d121", "B", 15_311_504, 763, "2bb9789c4866b215"),
+    ("t3d169", "B", 23_368_336, 1051, "25b3117eeb612695"),
 ]
 """Model, shortcut, parameters, entries of the state dict, and the start of the sha256 of its lines "name shape", in order.
 
 Computed from the classes of kenshohara/3D-ResNets-PyTorch, 400 classes: `r3d`, `r2p1d` and `densenet` from its master branch, the
-others from its CVPR 2018 branch.
+others from its CVPR 2018 branch. `densenet3d` from the class of MohsenFayyaz89/T3D, by the names that `own_name` gives; `t3d` from the
+same class with the transitions of table 1 of the paper written into it.
 """
 
 
@@ -136,7 +147,7 @@ def digest_of(model: nn.Module) -> str:
 def test_names_and_shapes_are_those_of_the_reference(
     name: str, shortcut: str, parameters: int, entries: int, digest: str
 ) -> None:
-    model = on_meta(name, **({} if name.startswith("densenet") else {"shortcut": shortcut}))
+    model = on_meta(name, **({"shortcut": shortcut} if shortcut == "A" else {}))
     state = model.state_dict()
     assert (sum(p.numel() for p in model.parameters()), len(state)) == (parameters, entries)
     assert digest_of(model) == digest
@@ -150,10 +161,12 @@ def test_names_and_shapes_are_those_of_the_reference(
         ("r2p1d18", {"in_channels": 2}, "ceac721faf252c7b"),
         ("r2p1d50", {"stem_frames": 3, "width": 0.3, "shortcut": "A"}, "13f80e8edbb714f9"),
         ("densenet121", {"in_channels": 2, "stem_frames": 3}, "f0fe6831a7e72d93"),
+        ("t3d121", WITHDRAWN, "646fbc7663e19bae"),
+        ("t3d169", WITHDRAWN, "3e1e8eabf9ea4536"),
     ],
 )
 def test_and_so_they_are_with_options(name: str, options: dict[str, Any], digest: str) -> None:
-    """Digests of the master branch, as above."""
+    """Digests of the master branch, as above; of `t3d` those of the file that its authors withdrew, with its syntax and padding mended."""
     assert digest_of(on_meta(name, **options)) == digest
 
 
@@ -172,6 +185,8 @@ LOGITS = {
     ("wide50", "B"): [-38.4130624637, -42.3433996913, 174.162225621, 94.5600956722, -74.2122921884],
     ("resnext50", "B"): [-139.230433432, 40.7824963521, 679.207982606, 328.761898749, -203.91870562],
     ("densenet121", "B"): [-0.5710154576, 1.26525663053, -0.45901142704, 0.248637202597, -0.595454497944],
+    ("densenet3d121", "B"): [-0.559223250414, 1.21825401417, -0.491059166841, 0.236052398355, -0.601333701146],
+    ("t3d121", "B"): [0.540605665831, -1.12235118113, 0.713661122503, 0.327252682914, -0.729911175462],
 }
 """What the reference's classes give in float64 for `clips(1, 3, 20, 48, 48)` with the weights of `by_formula`, in evaluation."""
 
@@ -205,7 +220,7 @@ def test_archs_of_the_reference(name: str, arch: str) -> None:
 # --- options
 
 
-@pytest.mark.parametrize("family", ["r3d", "r2p1d", "densenet"])
+@pytest.mark.parametrize("family", ["r3d", "r2p1d", "densenet1"])
 def test_options_do_what_they_say(family: str) -> None:
     name = next(n for n in MODELS if n.startswith(family))
     usual, changed = (
@@ -234,6 +249,47 @@ def test_splitting_takes_about_as_many_parameters() -> None:
     for stage in ("layer1", "layer2", "layer3", "layer4"):
         a, b = (sum(p.numel() for p in getattr(net, stage).parameters() if p.ndim == 5) for net in (whole, split))
         assert 0.99 * a < b <= a
+
+
+@pytest.mark.parametrize(("stride", "frames"), [(1, [16, 8, 4, 2]), (2, [8, 4, 2, 1])])
+def test_dense_nets_3d_have_the_sizes_of_the_table(stride: int, frames: list[int]) -> None:
+    """Table 1 of Diba et al.; with a stride of 2 those of the code of its authors."""
+    model, sizes = on_meta("t3d121", pool_stride=stride), []
+    for stage in model.stages():
+        model.get_submodule(stage).register_forward_hook(lambda *args: sizes.append(tuple(args[2].shape[2:])))
+    model(torch.empty(1, 3, 32, 224, 224, device="meta"))
+    assert sizes == [(t, side, side) for t, side in zip(frames, (56, 28, 14, 7), strict=True)]
+
+
+def test_a_temporal_transition_layer_as_it_is_written() -> None:
+    """Section 3.1 and table 1 of Diba et al.: side by side, each behind normalization and ReLU; an even depth is padded as Keras does."""
+    layer = TemporalTransition(6, [(1, 2), (3, 3), (6, 4), (4, 1)]).eval()
+    layer.load_state_dict(by_formula(layer.state_dict()))
+    x, parts = clips(2, 6, 5, 4, 4), []
+    for number, (front, back) in enumerate([(0, 0), (1, 1), (2, 3), (1, 2)], 1):
+        part = layer.get_submodule(f"b{number}")
+        padded = F.pad(F.relu(part.norm(x)), [int(number > 1)] * 4 + [front, back])
+        parts.append(F.conv3d(padded, part.conv.weight))
+    with torch.no_grad():
+        assert (layer(x) - torch.cat(parts, 1)).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("name", ["densenet121", "densenet3d121"])
+def test_the_transitions_of_any_dense_net_can_be_temporal(name: str) -> None:
+    """Nothing else of it changes."""
+    usual, temporal = (
+        {n: v.shape for n, v in on_meta(name, transition=kind).state_dict().items()} for kind in ("conv", "ttl")
+    )
+    assert {n for n in temporal if ".ttl" not in n} == {n for n in usual if ".transition" not in n}
+    assert all(shape == temporal.get(n, shape) for n, shape in usual.items())
+
+
+def test_depths_and_split_of_temporal_transition_layers_are_chosen() -> None:
+    """A zero is a share of what is left of half the channels: here thirds."""
+    model = on_meta("t3d121", ttl_channels=[0, 0, 0], ttl_depths=[[1, 3, 6], [5, 2, 1], [7, 1, 4]])
+    kernels = [v.shape for n, v in model.state_dict().items() if ".ttl" in n and v.ndim == 5]
+    assert [k[2] for k in kernels] == [1, 3, 6, 5, 2, 1, 7, 1, 4] and [k[0] for k in kernels[:3]] == [43, 43, 42]
+    assert all(k[3:] == ((1, 1) if k[2] == 1 else (3, 3)) for k in kernels)
 
 
 # --- gradients
@@ -317,7 +373,21 @@ def test_fresh_weights_follow_he(name: str) -> None:
         ("r3d10", {"num_classes": 2.0}, "`num_classes`"),
         ("r3d10", {"num_classes": "10"}, "`num_classes`"),
         ("r3d10", {"shortcuts": "A"}, "`shortcuts` is no option of r3d10; it has in_channels, max_pool, shortcut, stem_f"),
-        ("densenet121", {"shortcut": "A"}, "`shortcut` is no option of densenet121; it has in_channels, max_pool, stem_f"),
+        ("densenet121", {"shortcut": "A"}, "`shortcut` is no option of densenet121; it has in_channels, max_pool, pool_s"),
+        ("densenet121", {"transition": "TTL"}, r"`transition` \(='TTL'\) must be one of conv, ttl, ttl\+conv"),
+        ("densenet121", {"ttl_depths": [[1, 3, 4]]}, "`ttl_depths` .* is of temporal transition layers; give transition=ttl with it"),
+        ("t3d121", {"transition": "conv", "ttl_channels": [0, 1, 1]}, "`ttl_channels` .* give transition=ttl with it"),
+        ("t3d121", {"ttl_depths": [1, 3, 4]}, r"`ttl_depths` .* must be one to 3 lists of 3 depths each.*: \[\[1, 3, 6\], "),
+        ("t3d121", {"ttl_depths": [[1, 3, 4]] * 4}, "must be one to 3 lists of 3 depths"),
+        ("t3d121", {"ttl_depths": 3}, "must be one to 3 lists of 3 depths"),
+        ("t3d121", {"ttl_depths": [[1, 3]]}, "must be one to 3 lists of 3 depths"),
+        ("t3d121", {"ttl_depths": [[1, 3, 0]]}, "`ttl_depths` .* must be a list of integers from 1"),
+        ("t3d121", {"ttl_channels": [-1, 3, 0]}, "`ttl_channels` .* must be a list of integers from 0"),
+        ("t3d121", {"ttl_channels": [0] * 9}, "`ttl_channels` .* must be one to 8 numbers"),
+        ("t3d121", {"ttl_channels": []}, "`ttl_channels` .* must be one to 8 numbers"),
+        ("t3d121", {"ttl_channels": [0, 96, 32]}, "`ttl_channels` .* leaves no channels for the zeros in it: 128 are shared in the trans"),
+        ("t3d121", {"pool_stride": 0}, "`pool_stride`"),
+        ("r3d10", {"transition": "ttl"}, "`transition` is no option of r3d10"),
         ("r3d10", {"shortcut": "C"}, r"`shortcut` \(='C'\) must be one of A, B"),
         ("r3d10", {"in_channels": 0}, "`in_channels`"),
         ("r3d10", {"stem_frames": -1}, "`stem_frames`"),

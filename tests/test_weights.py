@@ -7,6 +7,7 @@ import json
 import math
 import os
 import pickle
+import re
 import resource
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -275,11 +276,13 @@ def test_forms_of_checkpoints(form: str, zipped: bool, tmp_path: Path) -> None:
     assert same(other.state_dict(), expected)
 
 
-def test_dense_nets_of_the_cvpr_2018_branch(tmp_path: Path) -> None:
-    model = formula_model("densenet121", **NETS["densenet121"])
+@pytest.mark.parametrize("name", ["densenet121", "densenet3d121"])
+def test_older_names_of_dense_nets(name: str, tmp_path: Path) -> None:
+    """Those of the CVPR 2018 branch of the reference, and those of the authors of DenseNet3D, are the same; the stem is not."""
+    model = formula_model(name, width=0.125)
     old = {}
-    for name, value in model.state_dict().items():
-        parts = name.split(".")
+    for key, value in model.state_dict().items():
+        parts = key.split(".")
         if parts[1] in ("conv1", "norm1"):
             parts[1] = parts[1][:4] + "0"
         if len(parts) == 5:  # features.denseblock1.denselayer1.norm1.weight
@@ -289,10 +292,22 @@ def test_dense_nets_of_the_cvpr_2018_branch(tmp_path: Path) -> None:
     assert "module.features.conv0.weight" in old
     assert "module.features.denseblock2.denselayer12.norm.2.running_var" in old
     torch.save({"arch": "densenet-121", "state_dict": old}, tmp_path / "old.pth")
-    other = fresh("densenet121")
+    other = create_model(name, 5, width=0.125)
     assert load_weights(other, tmp_path / "old.pth") == {"arch": "densenet-121"}
+    made = recognize(*read_weights(tmp_path / "old.pth"))
+    assert made == {"name": name, "options": {"width": 0.125}, "num_classes": 5}
     with torch.no_grad():
         assert torch.equal(other.eval()(clips(1, 3, 16, 32, 32)), model(clips(1, 3, 16, 32, 32)))
+
+
+def test_options_that_are_lists_are_kept(tmp_path: Path) -> None:
+    """In metadata as in shapes."""
+    options = {"width": 0.125, "ttl_depths": [[1, 3], [2, 5], [1, 4]], "ttl_channels": [0, 64]}
+    model, about = create_model("t3d121", 5, **options), {"name": "t3d121", "options": options, "num_classes": 5}
+    save_weights(tmp_path / "weights.safetensors", model, {"model": about})
+    state, metadata = read_weights(tmp_path / "weights.safetensors")
+    assert recognize(state, metadata) == recognize(state, {}) == about
+    load_weights(create_model("t3d121", 5, **options), tmp_path / "weights.safetensors")
 
 
 def test_a_model_may_have_these_names_itself(tmp_path: Path) -> None:
@@ -433,6 +448,19 @@ def test_another_class_count_is_said(name: str, tmp_path: Path) -> None:
         ("wide50", {}, "create_model(name='wide50', num_classes=5)"),
         ("resnext50", {}, "create_model(name='resnext50', num_classes=5)"),
         ("densenet169", {}, "create_model(name='densenet169', num_classes=5)"),
+        ("densenet121", {"transition": "ttl"}, "create_model(name='densenet121', num_classes=5, transition='ttl')"),
+        ("densenet3d169", {"stem_frames": 5}, "create_model(name='densenet3d169', num_classes=5, stem_frames=5)"),
+        ("t3d121", {"width": 0.5}, "create_model(name='t3d121', num_classes=5, width=0.5)"),
+        (
+            "t3d169",
+            {"ttl_depths": [[1, 3, 4]], "ttl_channels": [0, 0, 0]},
+            "create_model(name='t3d169', num_classes=5, ttl_depths=[[1, 3, 4]], ttl_channels=[0, 0, 0])",
+        ),
+        (
+            "t3d121",
+            {"transition": "ttl+conv", "ttl_channels": [128, 128, 128]},
+            "create_model(name='t3d121', num_classes=5, transition='ttl+conv', ttl_channels=[128, 128, 128])",
+        ),
     ],
 )
 def test_another_model_is_recognized(
@@ -776,6 +804,46 @@ def test_a_video_that_does_not_move_gives_what_its_image_gives(
     assert (error[inner] < 1e-12).all() and error[0] > 1e-3 and error[-1] > 1e-3
 
 
+def flat_dense_features(state: Mapping[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+    """A 2D DenseNet written out by the names of torchvision, up to the end of its first transition."""
+
+    def composite(norm: str, conv: str, x: torch.Tensor, **options: int) -> torch.Tensor:
+        mean, var, weight, bias = (state[f"{norm}.{k}"] for k in ("running_mean", "running_var", "weight", "bias"))
+        return F.conv2d(F.relu(F.batch_norm(x, mean, var, weight, bias)), state[f"{conv}.weight"], **options)
+
+    x = F.conv2d(x, state["features.conv0.weight"], stride=2, padding=3)
+    mean, var, weight, bias = (state[f"features.norm0.{k}"] for k in ("running_mean", "running_var", "weight", "bias"))
+    x = F.max_pool2d(F.relu(F.batch_norm(x, mean, var, weight, bias)), 3, 2, 1)
+    for layer in (f"features.denseblock1.denselayer{number}" for number in range(1, 7)):
+        new = composite(f"{layer}.norm1", f"{layer}.conv1", x)
+        x = torch.cat([x, composite(f"{layer}.norm2", f"{layer}.conv2", new, padding=1)], 1)
+    return F.avg_pool2d(composite("features.transition1.norm", "features.transition1.conv", x), 2)
+
+
+@pytest.mark.parametrize("name", ["densenet121", "densenet3d121"])
+def test_dense_nets_of_torchvision_are_inflated(name: str) -> None:
+    """By either of the names that its layers have in its files, and exact where the ends of the clip are out of sight."""
+    state = {
+        n.replace("features.conv1", "features.conv0").replace("features.norm1", "features.norm0"): v.double()
+        for n, v in flat_state(name, width=0.125).items()
+    }
+    model = create_model(name, 5, width=0.125).double().eval()
+    inflate(model, {re.sub(r"(norm|conv)([12])\.", r"\1.\2.", n): v for n, v in state.items()})
+    again = create_model(name, 5, width=0.125).double()
+    inflate(again, state)
+    assert same(model.state_dict(), again.state_dict())
+    assert torch.equal(model.classifier.weight, state["classifier.weight"])
+    image, found = clips(1, 3, 32, 32).double(), list[torch.Tensor]()
+    model.features.average1.register_forward_hook(lambda *args: found.append(args[2]))
+    with torch.no_grad():
+        model(image.unsqueeze(2).expand(-1, -1, 64, -1, -1))
+    expected = flat_dense_features(state, image)
+    error = (found[0] - expected.unsqueeze(2)).abs().amax((0, 1, 3, 4)) / expected.abs().max()
+    assert (error[6:10] < 1e-12).all() and error[0] > 1e-3 and error[-1] > 1e-3
+    with pytest.raises(ArgumentError, match=r"it would fit densenet3d121, width=0.125. (?s:.*)`features.ttl1.b1.norm"):
+        inflate(create_model("t3d121", 5, width=0.125), state)
+
+
 def test_what_is_inflated() -> None:
     options = NETS["r3d10"]
     state = flat_state("r3d10", 1000, **options)
@@ -811,7 +879,6 @@ def test_what_is_inflated() -> None:
             "it would fit r3d10, width=0.125. (?s:.*)`layer2.0.downsample.0.weight` is .* in the file, not in the model",
         ),
         ("r2p1d10", {}, {}, r"`model` \(R2Plus1D\) takes no weights of images; inflate into one of r3d"),
-        ("densenet121", {}, {}, r"`model` \(DenseNet\) takes no weights of images"),
         ("preact10", {}, {}, r"`layer2.0.bn1.weight` is \(16,\) in the file, \(8,\) in the model"),
         ("r3d10", {"in_channels": 1}, {}, r"`conv1.weight` is \(8, 3, 7, 7\) in the file, \(8, 1, 7, 7\) in the"),
         ("r3d10", {"width": 0.25}, {}, r"`conv1.weight` is \(8, 3, 7, 7\) in the file"),

@@ -17,6 +17,8 @@ MODELS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     **{f"preact{depth}": ("vpngen.models.resnet:PreActivation", {"depth": depth}) for depth in _DEPTHS},
     "wide50": ("vpngen.models.resnet:Wide", {"depth": 50}),
     **{f"resnext{depth}": ("vpngen.models.resnet:ResNeXt", {"depth": depth}) for depth in (50, 101, 152)},
+    **{f"t3d{depth}": ("vpngen.models.densenet:T3D", {"depth": depth}) for depth in (121, 169)},
+    **{f"densenet3d{depth}": ("vpngen.models.densenet:DenseNet3D", {"depth": depth}) for depth in (121, 169)},
     **{f"densenet{depth}": ("vpngen.models.densenet:DenseNet", {"depth": depth}) for depth in (121, 169, 201, 264)},
 }
 """Name -> where its `Network` is, as module:class, and what it takes beside the number of classes and the options."""

@@ -412,12 +412,12 @@ def convolution(inputs: int, outputs: int, kernel: Shape, stride: Shape = (1, 1,
 
 
 def guess_options(
-    state: State, stages: Iterable[str], blocks: tuple[int, ...], first: Tensor, last: Tensor
-) -> dict[str, Any] | None:
-    """The `StemOptions` that the first and last kernel of a stem show, but defaults; None where stages have other than `blocks`."""
+    state: State, stages: Iterable[str], blocks: tuple[int, ...], first: Tensor, last: Tensor, options: type = StemOptions
+) -> dict[str, Any] | None:  # fmt: skip
+    """The `options` that the first and last kernel of a stem show, but defaults; None where stages have other than `blocks`."""
     if blocks != tuple(len({n[len(s) :].split(".")[1] for n in state if n.startswith(f"{s}.")}) for s in stages):
         return None
     found = {"in_channels": first.shape[1], "width": len(last) / STEM}
     if last.ndim == 5:
         found["stem_frames"] = last.shape[2]
-    return {name: value for name, value in found.items() if value != getattr(StemOptions, name)}
+    return {name: value for name, value in found.items() if value != getattr(options, name)}

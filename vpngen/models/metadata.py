@@ -39,6 +39,14 @@ def _three(value: Any) -> bool:
     return checks.is_list(value) and len(value) == 3 and all(map(checks.is_number, value))
 
 
+def _option(value: Any) -> bool:
+    """A plain value, or a list of them, or of lists of them."""
+    level = [value]
+    for _ in range(2):
+        level = [each for one in level for each in (one if checks.is_list(one) else [one])]
+    return all(isinstance(each, PLAIN) for each in level)
+
+
 RULES: Final[dict[str, Rule]] = {
     "stage": str,
     "seed": within(0, SEEDS),
@@ -46,7 +54,7 @@ RULES: Final[dict[str, Rule]] = {
     "model": {
         "name": lambda name: isinstance(name, str) and len(name) <= 200,
         "num_classes": within(1, MOST),
-        "options": Every(PLAIN),
+        "options": Every(_option),
     },
     "recipe": {"mean": _three, "std": _three},
     "source": {

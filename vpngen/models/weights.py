@@ -306,7 +306,7 @@ def inflate(model: nn.Module, state: Mapping[str, Tensor], path: str | Path | No
     Args:
         model: a `Network` that `inflates`, as a ResNet whose convolutions are whole, or one of another package that has the names of the
             2-D network. It is changed in place, and left as it was when an error is raised.
-        state: name -> tensor of that network, as `read_weights` gives it; for a ResNet one of torchvision or timm of the same depth.
+        state: name -> tensor of that network, as `read_weights` gives it; for a ResNet or DenseNet one of torchvision or timm of the same depth.
         path: the file it is of, for errors.
 
     Raises:
