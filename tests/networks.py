@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
+from unittest import mock
 
 from vpngen.checks import Shape
+from vpngen.models import slowfast
 
 
 class Small(NamedTuple):
@@ -26,5 +29,13 @@ FAMILIES = [
     Small("wide50", {"width": 0.0625}),
     Small("resnext50", {"width": 0.25}),
     Small("densenet121", {"width": 0.125}),
+    Small("slowfast50", {"width": 0.125}),
+    Small("slow50", {"width": 0.0625}),
+    Small("fast50", {"width": 0.5}),
 ]
 """Every class of `vpngen.models.MODELS` has a line."""
+
+
+def shallow() -> AbstractContextManager[Any]:
+    """While this lasts, the deepest of them have a block of each kind and no more."""
+    return mock.patch.dict(slowfast.BLOCKS, {50: (2, 1, 1, 1)})

@@ -18,7 +18,7 @@ from torch import nn
 
 from vpngen.errors import ArgumentError, MissingError
 from vpngen.models import MODELS, create_model
-from vpngen.models.base import reference_arch
+from vpngen.models.base import find, reference_arch
 from vpngen.models.resnet import Zeros
 
 
@@ -119,11 +119,17 @@ SHAPES = [
     ("densenet169", "B", 19_252_624, 1015, "4b1e313a4930b3a4"),
     ("densenet201", "B", 26_143_120, 1207, "f3400bf8d5025f27"),
     ("densenet264", "B", 41_365_392, 1591, "33153cefe394ba09"),
+    ("slowfast50", "", 34_566_488, 662, "43e9bbf549124f5f"),
+    ("slowfast101", "", 62_826_968, 1274, "05f3138d017144e0"),
+    ("slow50", "", 32_454_096, 320, "be90e04c162b0f25"),
+    ("slow101", "", 60_359_120, 626, "37c5de2b4c0971fb"),
+    ("fast50", "", 616_952, 320, "90e950e1e45f4bb9"),
+    ("fast101", "", 1_058_680, 626, "0c34aeaf1c2b4164"),
 ]
 """Model, shortcut, parameters, entries of the state dict, and the start of the sha256 of its lines "name shape", in order.
 
 Computed from the classes of kenshohara/3D-ResNets-PyTorch, 400 classes: `r3d`, `r2p1d` and `densenet` from its master branch, the
-others from its CVPR 2018 branch.
+others from its CVPR 2018 branch; and of facebookresearch/pytorchvideo: `slowfast`, `slow` and `fast`.
 """
 
 
@@ -136,7 +142,7 @@ def digest_of(model: nn.Module) -> str:
 def test_names_and_shapes_are_those_of_the_reference(
     name: str, shortcut: str, parameters: int, entries: int, digest: str
 ) -> None:
-    model = on_meta(name, **({} if name.startswith("densenet") else {"shortcut": shortcut}))
+    model = on_meta(name, **({"shortcut": shortcut} if hasattr(find(name)[0].options, "shortcut") else {}))
     state = model.state_dict()
     assert (sum(p.numel() for p in model.parameters()), len(state)) == (parameters, entries)
     assert digest_of(model) == digest
@@ -306,7 +312,7 @@ def test_fresh_weights_follow_he(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "match"),
     [
-        ("r3d20", {}, r"`name` \(='r3d20'\) must be one of r3d10, r3d18, .*densenet264, or of the form package.module:call"),
+        ("r3d20", {}, r"`name` \(='r3d20'\) must be one of r3d10, r3d18, .*densenet264, .*, or of the form package.module:call"),
         ("R3D18", {}, "must be one of"),
         ("", {}, "must be one of"),
         (18, {}, "must be one of"),
