@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 from unittest import mock
 
 from vpngen.checks import Shape
-from vpngen.models import densenet
+from vpngen.models import densenet, slowfast
 
 
 class Small(NamedTuple):
@@ -31,10 +32,15 @@ FAMILIES = [
     Small("densenet121", {"width": 0.125}),
     Small("densenet3d121", {"width": 0.125}, (8, 16, 16)),
     Small("t3d121", {"width": 0.125}, (8, 16, 16)),
+    Small("slowfast50", {"width": 0.125}),
+    Small("slow50", {"width": 0.0625}),
+    Small("fast50", {"width": 0.5}),
 ]
 """Every class of `vpngen.models.MODELS` has a line."""
 
 
-def shallow() -> AbstractContextManager[Any]:
-    """While this lasts, the deepest of them have a layer of each kind and few more."""
-    return mock.patch.dict(densenet.BLOCKS, {121: (4, 4, 3, 2)})
+@contextmanager
+def shallow() -> Iterator[None]:
+    """While this lasts, the deepest of them have a block of each kind and few more."""
+    with mock.patch.dict(densenet.BLOCKS, {121: (4, 4, 3, 2)}), mock.patch.dict(slowfast.BLOCKS, {50: (2, 1, 1, 1)}):
+        yield

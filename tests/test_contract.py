@@ -137,6 +137,9 @@ def test_every_form_of_it_computes_the_same(small: Small) -> None:
         with torch.autocast("cpu", torch.bfloat16):
             rounded = model(x)
         assert rounded.dtype == torch.bfloat16 and (rounded - logits).abs().max() < 0.1 * scale
+    for module in model.modules():  # blocks that begin as their shortcuts pass no gradient at first
+        if isinstance(module, nn.BatchNorm3d) and not module.weight.any():
+            nn.init.ones_(module.weight)
     # In float32: torch 2.13's gradients in bfloat16 of a few channels are now and then not finite on a CPU.
     F.cross_entropy(model.train()(x), torch.tensor([0, 3])).backward()
     for name, parameter in model.named_parameters():

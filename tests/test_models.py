@@ -129,12 +129,18 @@ SHAPES = [
     ("densenet3d169", "B", 19_214_992, 1015, "56a5265d3a0222f3"),
     ("t3d121", "B", 15_311_504, 763, "2bb9789c4866b215"),
     ("t3d169", "B", 23_368_336, 1051, "25b3117eeb612695"),
+    ("slowfast50", "", 34_566_488, 662, "43e9bbf549124f5f"),
+    ("slowfast101", "", 62_826_968, 1274, "05f3138d017144e0"),
+    ("slow50", "", 32_454_096, 320, "be90e04c162b0f25"),
+    ("slow101", "", 60_359_120, 626, "37c5de2b4c0971fb"),
+    ("fast50", "", 616_952, 320, "90e950e1e45f4bb9"),
+    ("fast101", "", 1_058_680, 626, "0c34aeaf1c2b4164"),
 ]
 """Model, shortcut, parameters, entries of the state dict, and the start of the sha256 of its lines "name shape", in order.
 
 Computed from the classes of kenshohara/3D-ResNets-PyTorch, 400 classes: `r3d`, `r2p1d` and `densenet` from its master branch, the
 others from its CVPR 2018 branch. `densenet3d` from the class of MohsenFayyaz89/T3D, by the names that `own_name` gives; `t3d` from the
-same class with the transitions of table 1 of the paper written into it.
+same class with the transitions of table 1 of the paper written into it; `slowfast`, `slow` and `fast` from facebookresearch/pytorchvideo.
 """
 
 
@@ -362,7 +368,7 @@ def test_fresh_weights_follow_he(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "match"),
     [
-        ("r3d20", {}, r"`name` \(='r3d20'\) must be one of r3d10, r3d18, .*densenet264, or of the form package.module:call"),
+        ("r3d20", {}, r"`name` \(='r3d20'\) must be one of r3d10, r3d18, .*densenet264, .*, or of the form package.module:call"),
         ("R3D18", {}, "must be one of"),
         ("", {}, "must be one of"),
         (18, {}, "must be one of"),

@@ -20,6 +20,9 @@ MODELS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     **{f"t3d{depth}": ("vpngen.models.densenet:T3D", {"depth": depth}) for depth in (121, 169)},
     **{f"densenet3d{depth}": ("vpngen.models.densenet:DenseNet3D", {"depth": depth}) for depth in (121, 169)},
     **{f"densenet{depth}": ("vpngen.models.densenet:DenseNet", {"depth": depth}) for depth in (121, 169, 201, 264)},
+    **{f"slowfast{depth}": ("vpngen.models.slowfast:SlowFast", {"depth": depth}) for depth in (50, 101)},
+    **{f"slow{depth}": ("vpngen.models.slowfast:Slow", {"depth": depth}) for depth in (50, 101)},
+    **{f"fast{depth}": ("vpngen.models.slowfast:Fast", {"depth": depth}) for depth in (50, 101)},
 }
 """Name -> where its `Network` is, as module:class, and what it takes beside the number of classes and the options."""
 

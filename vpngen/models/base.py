@@ -415,9 +415,19 @@ def guess_options(
     state: State, stages: Iterable[str], blocks: tuple[int, ...], first: Tensor, last: Tensor, options: type = StemOptions
 ) -> dict[str, Any] | None:  # fmt: skip
     """The `options` that the first and last kernel of a stem show, but defaults; None where stages have other than `blocks`."""
-    if blocks != tuple(len({n[len(s) :].split(".")[1] for n in state if n.startswith(f"{s}.")}) for s in stages):
+    if not has_blocks(state, stages, blocks):
         return None
     found = {"in_channels": first.shape[1], "width": len(last) / STEM}
     if last.ndim == 5:
         found["stem_frames"] = last.shape[2]
+    return unusual(options, found)
+
+
+def has_blocks(state: State, stages: Iterable[str], blocks: tuple[int, ...]) -> bool:
+    """Whether the layers of these names have so many children with weights each."""
+    return blocks == tuple(len({n[len(s) :].split(".")[1] for n in state if n.startswith(f"{s}.")}) for s in stages)
+
+
+def unusual(options: type, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the options `found` that are not the defaults of a dataclass."""
     return {name: value for name, value in found.items() if value != getattr(options, name)}
