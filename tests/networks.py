@@ -13,6 +13,8 @@ class Small(NamedTuple):
     name: str
     options: dict[str, Any]
     clip: Shape = (8, 32, 32)
+    batch_size: int = 8
+    """Clips that it learns by heart: fewer, and an even number, where a clip must be large."""
 
     def __str__(self) -> str:
         return "-".join([self.name, *(str(value) for name, value in self.options.items() if name != "width")])
@@ -26,5 +28,9 @@ FAMILIES = [
     Small("wide50", {"width": 0.0625}),
     Small("resnext50", {"width": 0.25}),
     Small("densenet121", {"width": 0.125}),
+    Small("i3d", {"width": 0.0625}, (9, 16, 16)),
+    Small("c3d", {"width": 0.0625}, (16, 112, 112), batch_size=2),
+    Small("c3d_bn", {"width": 0.0625}),
+    Small("alexnet3d", {"width": 0.0625, "pooled": 1}, (8, 63, 63)),
 ]
 """Every class of `vpngen.models.MODELS` has a line."""

@@ -18,6 +18,11 @@ MODELS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "wide50": ("vpngen.models.resnet:Wide", {"depth": 50}),
     **{f"resnext{depth}": ("vpngen.models.resnet:ResNeXt", {"depth": depth}) for depth in (50, 101, 152)},
     **{f"densenet{depth}": ("vpngen.models.densenet:DenseNet", {"depth": depth}) for depth in (121, 169, 201, 264)},
+    "i3d": ("vpngen.models.i3d:I3D", {}),
+    "inception3d": ("vpngen.models.i3d:I3D", {"t3d": True}),
+    "c3d": ("vpngen.models.c3d:C3D", {}),
+    "c3d_bn": ("vpngen.models.c3d:C3DBatchNorm", {}),
+    "alexnet3d": ("vpngen.models.alexnet3d:AlexNet3D", {}),
 }
 """Name -> where its `Network` is, as module:class, and what it takes beside the number of classes and the options."""
 
