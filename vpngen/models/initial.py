@@ -35,7 +35,7 @@ class ModelInit:
         model: a name of `vpngen.models.MODELS`, or package.module:callable; None for that of `init_from`, or R3D-50.
         options: of the model; None for those of `init_from`.
         init_from: a file of weights to begin with, all but the head.
-        inflate: a file of a 2D ResNet, whose kernels are repeated along time.
+        inflate: a file of a 2D network, such as a ResNet, whose kernels are repeated along time.
 
     Raises:
         ArgumentError: both files are given.
