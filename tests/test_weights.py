@@ -391,11 +391,16 @@ def test_another_model_is_recognized(
     assert torch.equal(torch.get_rng_state(), random)
 
 
-def test_a_network_without_classifier_is_recognized_by_its_arch() -> None:
+def test_a_network_without_classifier_is_recognized() -> None:
+    """By the rest of its names and shapes; else by its arch."""
     state = {n: v for n, v in fresh("resnext50").state_dict().items() if not n.startswith("fc.")}
-    assert recognize(state, {"arch": "resnext-50"}) == {"name": "resnext50", "options": {}, "num_classes": None}
-    for unknown in ({}, {"arch": "i3d-50"}, {"arch": 7}):
-        assert recognize(state, unknown) is None
+    for metadata in ({}, {"arch": "resnext-50"}, {"arch": 7}):
+        assert recognize(state, metadata) == {"name": "resnext50", "options": {"width": 0.25}, "num_classes": None}
+    for other in ({"fc.bias": torch.zeros(5)}, {"layer5.weight": torch.zeros(1)}):
+        changed = {**state, **other}
+        assert recognize(changed, {"arch": "resnext-50"}) == {"name": "resnext50", "options": {}, "num_classes": None}
+        for unknown in ({}, {"arch": "i3d-50"}, {"arch": 7}):
+            assert recognize(changed, unknown) is None
 
 
 def test_another_model_is_named(saved: Path, tmp_path: Path) -> None:
