@@ -17,6 +17,8 @@ class Small(NamedTuple):
     name: str
     options: dict[str, Any]
     clip: Shape = (8, 32, 32)
+    batch_size: int = 8
+    """Clips that it learns by heart: fewer, and an even number, where a clip must be large."""
 
     def __str__(self) -> str:
         return "-".join([self.name, *(str(value) for name, value in self.options.items() if name != "width")])
@@ -35,6 +37,10 @@ FAMILIES = [
     Small("slowfast50", {"width": 0.125}),
     Small("slow50", {"width": 0.0625}),
     Small("fast50", {"width": 0.5}),
+    Small("i3d", {"width": 0.0625}, (9, 16, 16)),
+    Small("c3d", {"width": 0.0625}, (16, 112, 112), batch_size=2),
+    Small("c3d_bn", {"width": 0.0625}),
+    Small("alexnet3d", {"width": 0.0625, "pooled": 1}, (8, 63, 63)),
 ]
 """Every class of `vpngen.models.MODELS` has a line."""
 

@@ -135,12 +135,19 @@ SHAPES = [
     ("slow101", "", 60_359_120, 626, "37c5de2b4c0971fb"),
     ("fast50", "", 616_952, 320, "90e950e1e45f4bb9"),
     ("fast101", "", 1_058_680, 626, "0c34aeaf1c2b4164"),
+    ("i3d", "", 12_697_264, 344, "087815e828517c6c"),
+    ("inception3d", "", 14_643_696, 464, "c2ef0c1d591ee877"),
+    ("c3d", "", 79_634_576, 22, "d21358ce2194299b"),
+    ("c3d_bn", "", 27_866_640, 58, "9ff15bacca92d756"),
+    ("alexnet3d", "", 63_652_816, 26, "1f5fbe2ce6237736"),
 ]
 """Model, shortcut, parameters, entries of the state dict, and the start of the sha256 of its lines "name shape", in order.
 
 Computed from the classes of kenshohara/3D-ResNets-PyTorch, 400 classes: `r3d`, `r2p1d` and `densenet` from its master branch, the
 others from its CVPR 2018 branch. `densenet3d` from the class of MohsenFayyaz89/T3D, by the names that `own_name` gives; `t3d` from the
 same class with the transitions of table 1 of the paper written into it; `slowfast`, `slow` and `fast` from facebookresearch/pytorchvideo.
+Of piergiaj/pytorch-i3d (whose classifier comes first in its state dict), of the common port of C3D, and of
+xudejing/video-clip-order-prediction. Those of MohsenFayyaz89/T3D's Inception3D by our names; `alexnet3d` has no reference.
 """
 
 
@@ -204,6 +211,69 @@ def test_logits_are_those_of_the_reference(name: str, shortcut: str) -> None:
         found = model(clips(1, 3, 20, 48, 48))[0].double()
     expected = torch.tensor(LOGITS[name, shortcut], dtype=torch.float64)
     assert (found - expected).abs().max() < 3e-5 * expected.abs().max()
+
+
+OTHERS: list[tuple[str, dict[str, Any], tuple[int, int, int], list[float]]] = [
+    ("i3d", {}, (20, 48, 48), [5.14369422505, 10.6688722347, 4.88325516505, 6.88934457823, -2.94610050518]),
+    ("inception3d", {}, (20, 48, 48), [4.34964244032, 2.6639059335, -0.307677514159, -5.55490541841, 7.4307479108]),
+    ("c3d", {"width": 0.0625}, (16, 112, 112), [0.274846776387, -0.025650821387, 0.317285759135, 0.422557121933, 0.53437761628]),
+    ("c3d_bn", {}, (20, 48, 48), [-0.137259466043, -0.379996817242, 0.418083154195, -0.9684733298, 0.662095505355]),
+    (
+        "alexnet3d", {"width": 0.125, "conv2_stride": 2, "pooled": 2}, (20, 127, 127),
+        [-0.30475544444, -1.4550015558, -0.514283844397, 0.476985127785, -0.50834787975],
+    ),
+]  # fmt: skip
+"""The same of the networks that others publish.
+
+`i3d`, with a pooling that spans the map, and `c3d_bn` are what their reference's classes give. Whole, `c3d` and `inception3d` (padded
+as I3D is) gave what theirs give to a part in 10^12. Of `alexnet3d` see `test_it_is_alexnet_where_a_video_does_not_move`.
+"""
+
+
+@pytest.mark.parametrize(("name", "options", "shape", "logits"), OTHERS, ids=[name for name, *_ in OTHERS])
+def test_logits_of_the_networks_of_others(
+    name: str, options: dict[str, Any], shape: tuple[int, int, int], logits: list[float]
+) -> None:
+    model = formula_model(name, **options)
+    with torch.no_grad():
+        found = model(clips(1, 3, *shape))[0].double()
+    expected = torch.tensor(logits, dtype=torch.float64)
+    assert (found - expected).abs().max() < 3e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "side", "left"),
+    [
+        ("i3d", {}, 224, (2, 7, 7)),
+        ("i3d", {}, 112, (2, 4, 4)),
+        ("inception3d", {}, 224, (2, 7, 7)),
+        ("alexnet3d", {}, 224, (1, 6, 6)),
+        ("alexnet3d", {"conv2_stride": 2, "pooled": 2}, 224, (1, 2, 2)),
+        ("alexnet3d", {"pooled": 2}, 112, (1, 2, 2)),
+        ("alexnet3d", {"conv2_stride": 2, "pooled": 1}, 112, (1, 1, 1)),
+    ],
+)
+def test_what_is_left_to_average(name: str, options: dict[str, Any], side: int, left: tuple[int, int, int]) -> None:
+    """Of the 9 frames that I3D needs and the 8 of Suzuki et al., 2018, whose table 1 prints 9,216 features: 256 x 6 x 6."""
+    model, sizes = on_meta(name, **options), []
+    last = model.get_submodule("pool3" if name == "alexnet3d" else "Mixed_5c")
+    last.register_forward_hook(lambda *args: sizes.append(tuple(args[2].shape[2:])))
+    model.eval()(torch.empty(1, 3, 8 if name == "alexnet3d" else 9, side, side, device="meta"))
+    assert sizes == [left]
+
+
+def test_features_are_normalized_over_more_than_one_clip() -> None:
+    model = formula_model("alexnet3d", width=0.0625, pooled=1)
+    with pytest.raises(ArgumentError, match=r"`batch_size` \(=1\) must be at least 2 on each rank"):
+        model.train()(clips(1, 3, 8, 63, 63))
+    assert model.eval()(clips(1, 3, 8, 63, 63)).shape == (1, 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"), [("c3d", 78_409_573), ("c3d_bn", 27_713_253), ("alexnet3d", 62_427_813)]
+)
+def test_parameters_at_the_classes_of_ucf101(name: str, parameters: int) -> None:
+    assert sum(p.numel() for p in on_meta(name, 101).parameters()) == parameters
 
 
 @pytest.mark.parametrize(
@@ -368,7 +438,13 @@ def test_fresh_weights_follow_he(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "match"),
     [
-        ("r3d20", {}, r"`name` \(='r3d20'\) must be one of r3d10, r3d18, .*densenet264, .*, or of the form package.module:call"),
+        ("r3d20", {}, r"`name` \(='r3d20'\) must be one of r3d10, r3d18, .*densenet264.*, or of the form package.module:call"),
+        ("i3d", {"dropout": 1}, r"`dropout` \(=1\) must be a number from 0 to below 1"),
+        ("i3d", {"width": 0.02}, "`width` .* must be at least 0.0625"),
+        ("c3d_bn", {"dropout": 0.5}, "`dropout` is no option of c3d_bn; it has in_channels, width"),
+        ("c3d", {"stem_frames": 3}, "`stem_frames` is no option of c3d; it has dropout, in_channels, width"),
+        ("alexnet3d", {"pooled": 0}, r"`pooled` \(=0\) must be an integer from 1"),
+        ("alexnet3d", {"conv2_stride": 9}, r"`conv2_stride` \(=9\) must be an integer from 1 to 4"),
         ("R3D18", {}, "must be one of"),
         ("", {}, "must be one of"),
         (18, {}, "must be one of"),

@@ -34,9 +34,11 @@ from vpngen.models import (
     save_weights,
     weights,
 )
+from vpngen.models.alexnet3d import FLAT
 from vpngen.models.base import find_head
 from vpngen.models.initial import ModelInit
 from vpngen.models.weights import recognize
+from vpngen.sampling import NORMALIZATIONS
 
 NETS: dict[str, dict[str, Any]] = {
     "r3d10": {"width": 0.125},
@@ -479,11 +481,16 @@ def test_another_model_is_recognized(
     assert torch.equal(torch.get_rng_state(), random)
 
 
-def test_a_network_without_classifier_is_recognized_by_its_arch() -> None:
+def test_a_network_without_classifier_is_recognized() -> None:
+    """By the rest of its names and shapes; else by its arch."""
     state = {n: v for n, v in fresh("resnext50").state_dict().items() if not n.startswith("fc.")}
-    assert recognize(state, {"arch": "resnext-50"}) == {"name": "resnext50", "options": {}, "num_classes": None}
-    for unknown in ({}, {"arch": "i3d-50"}, {"arch": 7}):
-        assert recognize(state, unknown) is None
+    for metadata in ({}, {"arch": "resnext-50"}, {"arch": 7}):
+        assert recognize(state, metadata) == {"name": "resnext50", "options": {"width": 0.25}, "num_classes": None}
+    for other in ({"fc.bias": torch.zeros(5)}, {"layer5.weight": torch.zeros(1)}):
+        changed = {**state, **other}
+        assert recognize(changed, {"arch": "resnext-50"}) == {"name": "resnext50", "options": {}, "num_classes": None}
+        for unknown in ({}, {"arch": "i3d-50"}, {"arch": 7}):
+            assert recognize(changed, unknown) is None
 
 
 def test_another_model_is_named(saved: Path, tmp_path: Path) -> None:
@@ -878,7 +885,7 @@ def test_what_is_inflated() -> None:
             {},
             "it would fit r3d10, width=0.125. (?s:.*)`layer2.0.downsample.0.weight` is .* in the file, not in the model",
         ),
-        ("r2p1d10", {}, {}, r"`model` \(R2Plus1D\) takes no weights of images; inflate into one of r3d"),
+        ("r2p1d10", {}, {}, r"`model` \(R2Plus1D\) takes no weights of images; it would fit r3d10, width=0.125$"),
         ("preact10", {}, {}, r"`layer2.0.bn1.weight` is \(16,\) in the file, \(8,\) in the model"),
         ("r3d10", {"in_channels": 1}, {}, r"`conv1.weight` is \(8, 3, 7, 7\) in the file, \(8, 1, 7, 7\) in the"),
         ("r3d10", {"width": 0.25}, {}, r"`conv1.weight` is \(8, 3, 7, 7\) in the file"),
@@ -905,6 +912,116 @@ def test_what_cannot_be_inflated(name: str, options: dict[str, Any], change: dic
     with pytest.raises(ArgumentError, match=match):
         inflate(model, {n: v for n, v in state.items() if v is not None})
     assert as_before()
+
+
+def alexnet(x: torch.Tensor, state: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """torchvision's AlexNet written out: images (N, C, Y, X) to logits."""
+    for layer, stride, padding in ((0, 4, 2), (3, 1, 2), (6, 1, 1), (8, 1, 1), (10, 1, 1)):
+        x = F.relu(F.conv2d(x, state[f"features.{layer}.weight"], state[f"features.{layer}.bias"], stride, padding))
+        x = F.max_pool2d(x, 3, 2) if layer in (0, 3, 10) else x
+    x = F.adaptive_avg_pool2d(x, 6).flatten(1)
+    for layer in (1, 4):
+        x = F.relu(F.linear(x, state[f"classifier.{layer}.weight"], state[f"classifier.{layer}.bias"]))
+    return F.linear(x, state["classifier.6.weight"], state["classifier.6.bias"])
+
+
+def alexnet_state(width: float) -> dict[str, torch.Tensor]:
+    """Weights of the 2-D network, by the names of torchvision."""
+    names = {v: k for k, v in FLAT.items()}
+    own = on_meta("alexnet3d", 1000, width=width).state_dict()
+    shapes = {n: v[:, :, 0] if v.ndim == 5 else v for n, v in own.items() if not n.startswith("bn")}
+    return by_formula({f"{names[n.split('.')[0]]}.{n.split('.')[1]}": v for n, v in shapes.items()})
+
+
+def test_it_is_alexnet_where_a_video_does_not_move() -> None:
+    """Where zeros around the clip are out of sight; biases, linear layers and classifier too."""
+    state = {n: v.double() for n, v in alexnet_state(0.125).items()}
+    model = create_model("alexnet3d", 1000, width=0.125).double().eval()
+    inflate(model, state)
+    image = clips(1, 3, 127, 131).double()
+    found: list[torch.Tensor] = []
+    model.pool3.register_forward_hook(lambda *args: found.append(args[2]) or args[2][:, :, 2:-2])
+    with torch.no_grad():
+        logits, expected = model(image.unsqueeze(2).expand(-1, -1, 48, -1, -1)), alexnet(image, state)
+    # What normalizes in place of dropout has seen nothing yet: it divides by the root of 1 + 1e-5.
+    assert found[0].shape[2] == 6 and (logits - expected).abs().max() < 2e-5 * expected.abs().max()
+    with pytest.raises(
+        ArgumentError, match=r"it would fit alexnet3d, width=0.125\. (?s:.*)`fc1.weight` is \(512, 1152\) in the file"
+    ):
+        inflate(create_model("alexnet3d", 5, width=0.125, pooled=2), state)
+
+
+def googlenet_state(num_classes: int) -> dict[str, torch.Tensor]:
+    """Weights of the 2-D Inception, by the names of torchvision; with the classifiers that its training has."""
+
+    def theirs(name: str) -> str:
+        for ours, his in (
+            ("Conv3d_1a_7x7", "conv1"),
+            ("Conv3d_2b_1x1", "conv2"),
+            ("Conv3d_2c_3x3", "conv3"),
+            ("logits.conv3d", "fc"),
+        ):
+            name = name.replace(ours, his)
+        for ours, his in (("b0", "1"), ("b1a", "2.0"), ("b1b", "2.1"), ("b2a", "3.0"), ("b2b", "3.1"), ("b3b", "4.1")):
+            name = name.replace(f".{ours}.", f".branch{his}.")
+        for block, letters in (("3", "bc"), ("4", "bcdef"), ("5", "bc")):
+            for before, letter in zip("abcde", letters, strict=False):
+                name = name.replace(f"Mixed_{block}{letter}.", f"inception{block}{before}.")
+        return name.replace(".conv3d.", ".conv.")
+
+    own = on_meta("i3d", num_classes, width=0.0625).state_dict()
+    flat = {n: v if v.ndim < 5 else v.flatten(1) if n.startswith("logits") else v[:, :, 0] for n, v in own.items()}
+    flat = {theirs(n): v for n, v in flat.items()}
+    return by_formula(
+        {**flat, "aux1.conv.conv.weight": torch.zeros(8, 32, 1, 1), "aux2.fc2.bias": torch.zeros(num_classes)}
+    )
+
+
+@pytest.mark.parametrize("num_classes", [5, 1000])
+def test_an_inception_of_images_is_inflated_branch_by_branch(num_classes: int) -> None:
+    state = googlenet_state(1000)
+    model = create_model("i3d", num_classes, width=0.0625)
+    fresh_head = model.logits["conv3d"].weight.detach().clone()
+    inflate(model, state)
+    for ours, theirs, frames in (
+        ("Conv3d_1a_7x7", "conv1", 7), ("Conv3d_2c_3x3", "conv3", 3), ("Mixed_3b.b0", "inception3a.branch1", 1),
+        ("Mixed_4f.b1b", "inception4e.branch2.1", 3), ("Mixed_5c.b2a", "inception5b.branch3.0", 1),
+        ("Mixed_5b.b2b", "inception5a.branch3.1", 3), ("Mixed_4b.b3b", "inception4a.branch4.1", 1),
+    ):  # fmt: skip
+        unit = model.get_submodule(ours)
+        flat = (state[f"{theirs}.conv.weight"] / frames).unsqueeze(2).expand(-1, -1, frames, -1, -1)
+        assert torch.equal(unit.conv3d.weight, flat) and torch.equal(
+            unit.bn.running_var, state[f"{theirs}.bn.running_var"]
+        )
+    head = state["fc.weight"] if num_classes == 1000 else fresh_head.flatten(1)
+    assert torch.equal(model.logits["conv3d"].weight.flatten(1), head)
+    assert ModelInit(model="i3d", inflate=Path("googlenet.pth")).normalization == NORMALIZATIONS["half"]
+    assert ModelInit(model="alexnet3d", inflate=Path("alexnet.pth")).normalization == NORMALIZATIONS["imagenet"]
+    with pytest.raises(ArgumentError, match=r"does not fit `model`; it would fit i3d, width=0\.0625"):
+        inflate(create_model("inception3d", 5, width=0.0625), state)
+
+
+def test_c3d_by_the_names_of_its_file(tmp_path: Path) -> None:
+    """That of jfzhang95/pytorch-video-recognition, whole and without a classifier."""
+    model = formula_model("c3d", 7, width=0.0625)
+    layers = {"conv1": 0, "conv2": 3, "conv3a": 6, "conv3b": 8, "conv4a": 11, "conv4b": 13, "conv5a": 16, "conv5b": 18}
+    names = {
+        **{n: f"features.{i}" for n, i in layers.items()},
+        "fc6": "classifier.0",
+        "fc7": "classifier.3",
+        "fc8": "classifier.6",
+    }
+    state = {f"{names[n.split('.')[0]]}.{n.split('.')[1]}": v for n, v in model.state_dict().items()}
+    known = {"name": "c3d", "options": {"width": 0.0625}, "num_classes": 7}
+    for each, classes in ((state, 7), ({n: v for n, v in state.items() if "classifier.6" not in n}, None)):
+        torch.save(each, tmp_path / "c3d.pickle")
+        read, metadata = read_weights(tmp_path / "c3d.pickle")
+        assert recognize(read, metadata) == {**known, "num_classes": classes}
+        other = create_model("c3d", 3, width=0.0625)
+        load_weights(other, tmp_path / "c3d.pickle", head="replace")
+        assert torch.equal(other.fc7.weight, model.fc7.weight)
+    with pytest.raises(ConflictError, match=r"of c3d, as made by create_model\(name='c3d', width=0.0625\)"):
+        load_weights(create_model("c3d_bn", 7, width=0.0625), tmp_path / "c3d.pickle")
 
 
 @pytest.mark.parametrize("name", ["r3d18", "r3d50", "wide50", "resnext50"])

@@ -82,7 +82,7 @@ def _recipe_options() -> list[click.Parameter]:
     return [
         option(["--recipe"], type=click.Choice(recipes), default=first, help=f"The defaults of the options below; shown are those of {first}."),
         *field_options([f for f in described(Recipe) if f.name not in ("mean", "std")], SectionOption, section="How it is trained"),
-        level(["--mean"], shell_complete=names, help=f"Subtracted from pixel values in [0, 1]; {', '.join(NORMALIZATIONS)} set --std too.  [default: that of --init-from; with --inflate imagenet; or half]"),
+        level(["--mean"], shell_complete=names, help=f"Subtracted from pixel values in [0, 1]; {', '.join(NORMALIZATIONS)} set --std too.  [default: that of --init-from; with --inflate imagenet, for i3d half; or half]"),
         level(["--std"], shell_complete=names, help="What they are divided by then; likewise."),
     ]  # fmt: skip
 
@@ -112,7 +112,7 @@ run_options = base.bundle(
     _network("--model", metavar="NAME", help="Such as r3d18, r2p1d50, preact200, wide50, resnext101, densenet121, or package.module:callable.  [default: that of --init-from, or r3d50]"),
     option_option,
     _network("--init-from", type=_path, callback=lambda ctx, param, path: path and weights_of(path), metavar="FILE", help="Weights to begin with, .safetensors or .pth, or the folder of a run; the head is a new one."),
-    _network("--inflate", type=_path, metavar="FILE", help="Weights of a 2D network to begin with, such as a ResNet or DenseNet, repeated along time."),
+    _network("--inflate", type=_path, metavar="FILE", help="Weights of a 2D network to begin with, such as a ResNet or DenseNet, GoogLeNet (i3d) or AlexNet (alexnet3d), repeated along time."),
     click.option("--recipe", cls=OptionsOf, made=lambda _: _recipe_options()),
     runtime_options,
 )  # fmt: skip

@@ -23,6 +23,11 @@ MODELS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     **{f"slowfast{depth}": ("vpngen.models.slowfast:SlowFast", {"depth": depth}) for depth in (50, 101)},
     **{f"slow{depth}": ("vpngen.models.slowfast:Slow", {"depth": depth}) for depth in (50, 101)},
     **{f"fast{depth}": ("vpngen.models.slowfast:Fast", {"depth": depth}) for depth in (50, 101)},
+    "i3d": ("vpngen.models.i3d:I3D", {}),
+    "inception3d": ("vpngen.models.i3d:I3D", {"t3d": True}),
+    "c3d": ("vpngen.models.c3d:C3D", {}),
+    "c3d_bn": ("vpngen.models.c3d:C3DBatchNorm", {}),
+    "alexnet3d": ("vpngen.models.alexnet3d:AlexNet3D", {}),
 }
 """Name -> where its `Network` is, as module:class, and what it takes beside the number of classes and the options."""
 

@@ -75,6 +75,17 @@ class StemOptions(Options):
         checks.flag("max_pool", self.max_pool)
 
 
+@dataclass(frozen=True)
+class DropoutOptions(Options):
+    """What can be chosen of the networks that drop features at random."""
+
+    dropout: float = field(0.5, "Part of the features that each training step leaves out before the classifier.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.number("dropout", self.dropout, lambda v: 0 <= v < 1, "from 0 to below 1")
+
+
 class Network(nn.Module):
     """A network from clips, float (N, C, T, Y, X), to logits (N, num_classes).
 
@@ -94,6 +105,10 @@ class Network(nn.Module):
     """What 3D-ResNets-PyTorch calls the family; empty where it has none."""
     inflates: ClassVar[bool] = False
     """Whether the weights of a 2-D network can be repeated along time; `own_name` knows its names."""
+    images: ClassVar[str] = "imagenet"
+    """Which of `vpngen.sampling.NORMALIZATIONS` the images of that 2-D network had."""
+    unlike_images: ClassVar[tuple[str, ...]] = ()
+    """Layers that the 2-D network does not have. They stay as they are when its weights come in."""
     least: Shape = (1, 1, 1)
     """Frames, height and width of the smallest clip that it takes; may depend on the options."""
     exact: ClassVar[bool] = False
@@ -114,11 +129,12 @@ class Network(nn.Module):
             raise ArgumentError(f"must be {wanted}", "clip", "x".join(map(str, clip)))
 
     def initialize(self) -> None:
-        """Draw fresh weights: of convolutions as He et al., ICCV 2015, for as many channels as leave; of other layers as torch does."""
+        """Draw fresh weights: of convolutions as He et al., ICCV 2015, for as many channels as leave; of the rest as torch does."""
+        head = self.get_submodule(self.head)
         for module in self.modules():
-            if isinstance(module, nn.Conv3d):
+            if isinstance(module, nn.Conv3d) and module is not head:
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        self.initialize_head(self.get_submodule(self.head))
+        self.initialize_head(head)
 
     def stages(self) -> Sequence[str]:
         """Names of the layers that freezing counts, in order. What comes before the first is the stem."""
@@ -129,7 +145,10 @@ class Network(nn.Module):
 
     @classmethod
     def own_name(cls, name: str) -> str:
-        """The name here of weights that others publish as `name`. Names of ours stay as they are."""
+        """The name here of weights that others publish as `name`. Names of ours stay as they are.
+
+        Empty for weights that have no place here, such as those of classifiers that only training has.
+        """
         return name
 
     @classmethod

@@ -20,7 +20,7 @@ from vpngen.checks import Shape
 from vpngen.errors import ArgumentError, ConflictError, renamed
 from vpngen.files import open_regular
 from vpngen.models import MODELS
-from vpngen.models.base import Network, freeze, make
+from vpngen.models.base import Network, find, freeze, make
 from vpngen.models.weights import inflate, make_with, read_weights, recognize
 from vpngen.sampling import NORMALIZATIONS
 
@@ -79,7 +79,10 @@ class ModelInit:
     @property
     def normalization(self) -> dict[str, tuple[float, ...]]:
         """The `mean` and `std` of the clips that the weights were trained with, as far as they are known."""
-        seen = NORMALIZATIONS["imagenet"] if self.inflate is not None else self.parent.get("recipe") or {}
+        seen = self.parent.get("recipe") or {}
+        if self.inflate is not None:
+            name, _ = self.network
+            seen = NORMALIZATIONS[find(name)[0].images if name in MODELS else "imagenet"]
         return {name: tuple(seen[name]) for name in ("mean", "std") if seen.get(name) is not None}
 
     def build(

@@ -319,21 +319,23 @@ def inflate(model: nn.Module, state: Mapping[str, Tensor], path: str | Path | No
     if any(v.ndim == 5 for v in flat.values()):
         raise ArgumentError("has kernels in time already; give it as `init_from` (`--init-from`)", "state", given_as)
     if isinstance(model, Network) and not model.inflates:
-        raise ArgumentError(f"({type(model).__name__}) takes no weights of images; inflate into one of r3d", "model")
+        other = _would_fit(flat) or "; inflate into one of r3d"
+        raise ArgumentError(f"({type(model).__name__}) takes no weights of images{other}", "model")
+    apart = [head, *(model.unlike_images if isinstance(model, Network) else ())]
     found = _named(model, flat, own)
-    given, wanted = ({n: v for n, v in s.items() if not (within(n, head) or n.endswith(COUNTED))} for s in (found, own))
+    given, wanted = (
+        {n: v for n, v in s.items() if not (n.endswith(COUNTED) or any(within(n, a) for a in apart))}
+        for s in (found, own)
+    )
     differing, text = _differences(given, _flattened(wanted))
     if differing:
-        made, other = _fitting(flat, flat=True), ""
-        if made is not None:
-            other = f"; it would fit {made['name']}" + "".join(f", {k}={v}" for k, v in made["options"].items())
-        raise ArgumentError(f"does not fit `model`{other}. Time aside:{text}", "state", given_as)
+        raise ArgumentError(f"does not fit `model`{_would_fit(flat)}. Time aside:{text}", "state", given_as)
     for name, target in wanted.items():
         if target.ndim == 5:
             given[name] = (given[name] / target.shape[2]).unsqueeze(2).expand(target.shape)
     ours, theirs = ({n: v for n, v in s.items() if within(n, head)} for s in (own, found))
-    if {n: v.shape for n, v in ours.items()} == {n: v.shape for n, v in theirs.items()}:
-        given |= theirs
+    if not _differences(theirs, _flattened(ours, head))[0]:
+        given |= {n: v.reshape(ours[n].shape) for n, v in theirs.items()}
     given |= {n: found.get(n, torch.zeros_like(v)) for n, v in own.items() if n.endswith(COUNTED)}
     if problem := _not_finite(given, own):
         raise ArgumentError(problem, "state", given_as)
@@ -365,10 +367,12 @@ def _readings(state: Mapping[str, Tensor], own_name: Callable[[str], str], head:
     ends = zip(min(body).split("."), max(body).split("."), strict=False) if body else ()
     common = (part for part, _ in itertools.takewhile(lambda both: both[0] == both[1], ends))
     prefixes = ["", *itertools.accumulate(f"{part}." for part in common)]
-    found = [
-        {own_name(n.removeprefix(prefix)): v for n, v in state.items()} for prefix in prefixes[: MOST_PREFIXES + 1]
-    ]
-    return [found[0], *(each for each in found[1:] if len(each) == len(found[0]))]  # no two names become one
+    found = []
+    for prefix in prefixes[: MOST_PREFIXES + 1]:
+        own = {n: name for n in state if (name := own_name(n.removeprefix(prefix)))}  # some have no place here
+        if not prefix or len(set(own.values())) == len(own):  # no two names become one
+            found.append({name: state[n] for n, name in own.items()})
+    return found
 
 
 def _plain(state: Mapping[str, Tensor]) -> State:
@@ -418,23 +422,41 @@ def recognize(state: State, metadata: Mapping[str, Any]) -> dict[str, Any] | Non
 def _fitting(state: State, flat: bool = False) -> dict[str, Any] | None:
     """The one of MODELS whose names and shapes are those of `state`, see `recognize`; None where there is none.
 
-    With `flat` the one that `state`, of a 2-D network, can be inflated into: its shapes are the same but for time.
+    With `flat` the one that `state`, of a 2-D network, can be inflated into: its shapes are the same but for time. Where there is no
+    classifier, as in many a published file, `num_classes` is None.
     """
     for name in MODELS:
         network, arguments = find(name)
         for own in _readings(state, network.own_name, network.head):
             stem, num_classes = own.get(f"{network.stem}.weight"), _classes(own, network.head)
-            if stem is None or stem.ndim != (4 if flat else 5) or not num_classes or (flat and not network.inflates):
+            if stem is None or stem.ndim != (4 if flat else 5) or num_classes == 0 or (flat and not network.inflates):
                 continue
+            apart = network.unlike_images if flat else ()
+            if num_classes is None:
+                if any(within(n, network.head) for n in own):
+                    continue
+                apart += (network.head,)
             # No model may have such options, or no layer such tensors.
             with contextlib.suppress(ArgumentError, LookupError, TypeError):
                 if (options := network.guess(own, **arguments)) is None:
                     continue
-                made = outline(name, num_classes, options).state_dict()
-                if all(name.endswith(COUNTED) for name in _differences(own, _flattened(made) if flat else made)[0]):
+                made = outline(name, num_classes or 1, options).state_dict()
+                differing, _ = _differences(own, _flattened(made, network.head) if flat else made)
+                if all(n.endswith(COUNTED) or any(within(n, a) for a in apart) for n in differing):
                     return {"name": name, "options": options, "num_classes": num_classes}
     return None
 
 
-def _flattened(state: Mapping[str, Tensor]) -> State:
-    return {name: value[:, :, 0] if value.ndim == 5 else value for name, value in state.items()}
+def _would_fit(flat: State) -> str:
+    """Which network the weights of a 2-D one can be inflated into, for an error; empty where there is none."""
+    made = _fitting(flat, flat=True)
+    options = "" if made is None else "".join(f", {k}={v}" for k, v in made["options"].items())
+    return "" if made is None else f"; it would fit {made['name']}{options}"
+
+
+def _flattened(state: Mapping[str, Tensor], head: str | None = None) -> State:
+    """The shapes of a 2-D network of the same layers; what is a convolution here as classifier is a linear layer there."""
+    return {
+        name: value if value.ndim < 5 else value.flatten(1) if name == f"{head}.weight" else value[:, :, 0]
+        for name, value in state.items()
+    }
