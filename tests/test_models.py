@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,10 +16,11 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from vpngen.errors import ArgumentError, MissingError
 from vpngen.models import MODELS, create_model
-from vpngen.models.base import reference_arch
+from vpngen.models.base import find, reference_arch
 from vpngen.models.densenet import TemporalTransition
 from vpngen.models.resnet import Zeros
 
@@ -399,6 +401,19 @@ def test_shortcut_a_is_pooling_and_zeros(size: tuple[int, ...], planes: int, new
 
 
 # --- clips, layouts, compilers
+
+
+def test_the_table_of_the_docs_says_what_networks_are() -> None:
+    """Parameters, and multiply-adds of a clip, by torch's own counter."""
+    text = (Path(__file__).parents[1] / "docs/training.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| ([\d,]+) \| ([\d.]+) \| (\d+) x (\d+) x (\d+) \|", text, re.MULTILINE)
+    assert len(rows) > 25 and {find(name)[0] for name, *_ in rows} == {find(name)[0] for name in MODELS}
+    counted = {name: count for name, shortcut, count, *_ in SHAPES if shortcut != "A"}
+    assert {name: int(count.replace(",", "")) for name, count, *_ in rows} == {name: counted[name] for name, *_ in rows}
+    for name, _, macs, *clip in {find(row[0])[0]: row for row in reversed(rows)}.values():  # the least of each kind
+        with torch.no_grad(), torch.device("meta"), FlopCounterMode(display=False) as counter:
+            on_meta(name).eval()(torch.zeros(1, 3, *map(int, clip)))
+        assert f"{counter.get_total_flops() / 2e9:.1f}" == macs, name
 
 
 @pytest.mark.parametrize(

@@ -87,10 +87,12 @@ AUGMENTATIONS: Final[dict[str, Augment]] = {
     "x10": Augment(),
     "multiscale": Augment(scales=QUARTER_OCTAVES),
     "random": Augment(crop="random"),
+    "jitter": Augment(crop="random", scales=tuple(224 / side for side in range(320, 255, -1))),
     "none": Augment(time="center", crop="center", flip=0.0),
 }
 """Named augmentations: that of Kataoka et al., WACV 2022, section 4 (corners and centre, each mirrored or not), that of Hara et al., CVPR
-2018, section 3.3, any window, and the one clip in the middle."""
+2018, section 3.3, any window, that of 224 pixels of a short side of 256 to 320 (Feichtenhofer et al., ICCV 2019, section 4), and the one
+clip in the middle."""
 
 
 def augmentation(value: str | Mapping[str, Any] | Augment | None) -> Augment:

@@ -158,6 +158,10 @@ RECIPES: Final[dict[str, Recipe]] = {
     "cvpr2018": Recipe(lr=0.1, augment="multiscale"),
     "cvpr2018-finetune": Recipe(lr=0.001, weight_decay=1e-5, augment="multiscale", freeze=3),
     "i3d2017": Recipe(lr=0.1, weight_decay=1e-7, batch_size=64, epochs=30, clip=(64, 224, 224), augment="random"),
+    "slowfast2019": Recipe(
+        lr=0.1, nesterov=True, weight_decay=1e-4, norm_decay=False, batch_size=64, epochs=196, schedule="cosine", warmup_epochs=34,
+        warmup_lr=0.01, clip=(32, 224, 224), frame_step=2, augment="jitter", mean=(0.45,) * 3, std=(0.225,) * 3,
+    ),
     "videoorder2018": Recipe(
         lr=1e-4, lr_scales=(("head", 10.0),), weight_decay=5e-4, batch_size=64, clip=(8, 224, 224), augment="random",
     ),
@@ -166,5 +170,6 @@ RECIPES: Final[dict[str, Recipe]] = {
 }  # fmt: skip
 """`wacv2022`: Kataoka et al., section 4, for initialization and all that follows it. `cvpr2018`: Hara et al., section 3.3, from
 scratch; `-finetune`: the same section and 4.3, conv5_x and the classifier alone. `i3d2017`: Carreira and Zisserman, CVPR 2017, section 2.5;
+`slowfast2019`: Feichtenhofer et al., ICCV 2019, section 4, as PySlowFast has it;
 `videoorder2018`: fine-tuning of Suzuki et al., ECCV Workshops 2018, section 3.2; `t3d2017`: Diba et al., arXiv:1711.08200, section 4.4, and `-transfer`. What
 each leaves open is in docs/training.md."""
