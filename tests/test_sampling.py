@@ -262,7 +262,7 @@ def test_a_rest_that_cannot_be_shared_is_said() -> None:
 @pytest.mark.parametrize(
     ("value", "match"),
     [
-        ("x11", "must be one of x10, multiscale, random, none"),
+        ("x11", "must be one of x10, multiscale, random, jitter, none"),
         (3, "must be one of"),
         ({"crops": "corners"}, "`crops` is no field of an augmentation; it has crop, flip"),
         ({"crop": "middle"}, "must be one of corners"),
