@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 from vpngen.checks import Shape
-from vpngen.models import densenet, slowfast
+from vpngen.models import densenet, resnet, slowfast
 
 
 class Small(NamedTuple):
@@ -26,7 +26,6 @@ class Small(NamedTuple):
 
 FAMILIES = [
     Small("r3d10", {"width": 0.125}),
-    Small("r3d18", {"width": 0.125, "shortcut": "A"}),
     Small("r2p1d10", {"width": 0.125}),
     Small("preact10", {"width": 0.125}),
     Small("wide50", {"width": 0.0625}),
@@ -48,5 +47,9 @@ FAMILIES = [
 @contextmanager
 def shallow() -> Iterator[None]:
     """While this lasts, the deepest of them have a block of each kind and few more."""
-    with mock.patch.dict(densenet.BLOCKS, {121: (4, 4, 3, 2)}), mock.patch.dict(slowfast.BLOCKS, {50: (2, 1, 1, 1)}):
+    with (
+        mock.patch.dict(densenet.BLOCKS, {121: (4, 4, 3, 2)}),
+        mock.patch.dict(resnet.BLOCKS, {50: (2, 1, 1, 1)}),
+        mock.patch.dict(slowfast.BLOCKS, {50: (2, 1, 1, 1)}),
+    ):
         yield

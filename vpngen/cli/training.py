@@ -80,7 +80,7 @@ def _recipe_options() -> list[click.Parameter]:
     first, *_ = recipes = list(RECIPES)
     names = complete(*NORMALIZATIONS)
     return [
-        option(["--recipe"], type=click.Choice(recipes), default=first, help=f"The defaults of the options below; shown are those of {first}."),
+        option(["--recipe"], type=click.Choice(recipes), metavar="NAME", default=first, help=f"The defaults of the options below: one of {', '.join(recipes)}; shown are those of {first}."),
         *field_options([f for f in described(Recipe) if f.name not in ("mean", "std")], SectionOption, section="How it is trained"),
         level(["--mean"], shell_complete=names, help=f"Subtracted from pixel values in [0, 1]; {', '.join(NORMALIZATIONS)} set --std too.  [default: that of --init-from; with --inflate imagenet, for i3d half; or half]"),
         level(["--std"], shell_complete=names, help="What they are divided by then; likewise."),
