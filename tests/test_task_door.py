@@ -33,7 +33,7 @@ class Brighter(Task):
     needs_numbers: ClassVar[bool] = True
     seed: int = 0
 
-    def around(self, network: nn.Module) -> nn.Module:
+    def around(self, network: nn.Module, recipe: Any) -> nn.Module:
         torch.manual_seed(1)
         return nn.Sequential(network, nn.Linear(6, 2))
 

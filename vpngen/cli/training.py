@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import itertools
 import os
+import pkgutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -43,6 +44,7 @@ from vpngen.errors import ArgumentError, ConflictError, MissingError, RunError, 
 from vpngen.units import count_text
 
 if TYPE_CHECKING:
+    from vpngen.tasks import Task
     from vpngen.train import DataConfig, Evaluation, ModelInit, Recipe, Runtime
 
 _path = LocalPath(path_type=Path)
@@ -87,6 +89,29 @@ def _recipe_options() -> list[click.Parameter]:
     ]  # fmt: skip
 
 
+class TaskOption(SectionOption):
+    """An option of the task `of`."""
+
+    def __init__(self, *args: Any, of: str, **fields: Any) -> None:
+        super().__init__(*args, section=f"With --task {of}", **fields)
+        self.of = of
+
+
+def _task_options(typed: tuple[str, ...]) -> list[click.Parameter]:
+    """`--task`, and the options of all tasks; those of the one that is asked for are shown."""
+    from vpngen.fields import described
+    from vpngen.tasks import TASKS
+
+    words = [part for word in typed for part in word.split("=", 1)]  # nothing is parsed yet
+    asked = dict(itertools.pairwise([*words, ""])).get("--task")
+    options: list[click.Parameter] = [
+        SectionOption(["--task"], section="How it is trained", type=click.Choice(list(TASKS)), default="classify", show_default=True, help="What it learns; others than classify need no labels. Their options: --task NAME --help.")
+    ]  # fmt: skip
+    for name, home in TASKS.items():
+        options += field_options(described(pkgutil.resolve_name(home)), TaskOption, of=name, hidden=name != asked)
+    return options
+
+
 def _data_options() -> list[click.Parameter]:
     from vpngen.datasets import ANNOTATIONS, KINDS
 
@@ -126,6 +151,8 @@ data_options = base.bundle(
 @click.argument("out", type=_path, required=False)
 @click.option("--store", "path", type=_path, metavar="STORE", help="Read the clips of a rendered set.")
 @run_options
+@click.option("--task", cls=OptionsOf, made=_task_options)
+@data_options
 @click.option("--samples-per-epoch", type=Whole(1, 2**48), help="Clips of an epoch.  [default: one of every video]")
 @click.option("--seed", type=Whole(0, 2**64 - 1), default=0, show_default=True, help="Of weights, order and crops.")
 @click.option("--threads", type=Whole(), help="CPU threads that render.  [default: all CPUs]")
@@ -134,9 +161,9 @@ def train(
     out: Path | None, path: Path | None, samples_per_epoch: int | None, seed: int, threads: int | None, form: str,
     **options: Any,
 ) -> None:  # fmt: skip
-    """Initialize a 3D CNN with clips that are rendered on the fly.
+    """Initialize a 3D CNN with clips that are rendered on the fly, or with real videos.
 
-    It learns to classify them: the category of each is its label.
+    It learns to classify them: the category of each is its label. Or it learns by another --task, without labels.
 
     OUT is the folder of the run, by default runs/SET-MODEL, with -from-... or -inflated behind it where it begins with
     weights. It holds weights.safetensors, weights.pth in the form of 3D-ResNets-PyTorch, log.csv, curves.png, tensorboard/
@@ -150,10 +177,19 @@ def train(
       vpngen train --categories 16 --instances 64 --model r3d10
       vpngen train --model r3d50 --clip 64x224x224 --grad-accum-steps 4
       vpngen train --model torchvision.models.video:r3d_18
+      vpngen train --task order --wrong swap --dataset ucf101 --root ucf
     """
-    begin, recipe, runtime = _take_run(options)
+    task = _take_task(options, seed)
+    begin, recipe, runtime = _take_run(options, task)
     source: Any = path
-    if path is None:
+    given = {name: options.pop(name) for name in ("kind", "root", "annotations")}
+    if any(value is not None for value in given.values()):
+        source = _take_data(given)
+        no_dataset(options, "`--dataset`")
+        if path is not None:
+            raise ArgumentError("cannot be given beside `--dataset`; leave one of them out", "path")
+        name = source.kind
+    elif path is None:
         source, name = take_spec(options)
         advise(source)
         _warm(source, runtime)
@@ -165,14 +201,13 @@ def train(
     out = _run_folder(name, begin) if out is None else out
     with _watched(advice()) as (progress, _, stop):
         rows = runs.initialize(
-            source, out, begin, recipe, runtime, seed=seed, samples_per_epoch=samples_per_epoch, threads=threads,
+            source, out, begin, recipe, runtime, task=task, seed=seed, samples_per_epoch=samples_per_epoch, threads=threads,
             progress=progress, should_stop=lambda: bool(stop), log=_log, command=command_line(),
         )  # fmt: skip
     if _main_rank():
-        last, where = rows[-1], "weights.safetensors and weights.pth hold the network"
-        text = (
-            f"{count_text(len(rows), 'epoch')}, val loss {last['val_loss']:.3f}, top-1 {last['val_top1']:.1%}; {where}"
-        )
+        last, where, first = rows[-1], "weights.safetensors and weights.pth hold the network", task.metrics[0]
+        reached = f"val loss {last['val_loss']:.3f}, {first.replace('top1', 'top-1')} {last[f'val_{first}']:.1%}"
+        text = f"{count_text(len(rows), 'epoch')}, {reached}; {where}"
         show(form, {"path": str(out), **last}, f"{click.format_filename(out)}: {text}")
 
 
@@ -352,13 +387,34 @@ def _take_runtime(options: dict[str, Any]) -> Runtime:
     return Runtime(**given)
 
 
-def _take_run(options: dict[str, Any]) -> tuple[ModelInit, Recipe, Runtime]:
+def _take_task(options: dict[str, Any], seed: int) -> Task:
+    """The task that is asked for; takes its options out of `options`. Raises ArgumentError for those of another."""
+    from vpngen.tasks import TASKS
+
+    ctx, asked = click.get_current_context(), options.pop("task")
+    given = {} if asked == "classify" else {"seed": seed}
+    for option in ctx.command.get_params(ctx):
+        if isinstance(option, TaskOption) and (value := options.pop(str(option.name))) is not None:
+            if option.of != asked:
+                raise ArgumentError(f"is of the task {option.of}, and this one is {asked}", str(option.name))
+            given[str(option.name)] = value
+    task: Task = pkgutil.resolve_name(TASKS[asked])(**given)
+    return task
+
+
+def _take_run(options: dict[str, Any], task: Task | None = None) -> tuple[ModelInit, Recipe, Runtime]:
     """The network, how it is trained and where; mean and std are those of its weights, where no others are given."""
     from vpngen.sampling import NORMALIZATIONS
     from vpngen.train import RECIPES, ModelInit, Recipe
 
     _trust(options)
     runtime = _take_runtime(options)
+    usual = dict(task.defaults) if task is not None else {}
+    model = usual.pop("model", None)
+    if all(options[name] is None for name in ("model", "init_from", "inflate")):
+        options["model"] = model
+    if click.get_current_context().get_parameter_source("recipe") is not ParameterSource.DEFAULT:
+        usual = {}
     begin = ModelInit(**{f.name: options.pop(f.name) for f in dataclasses.fields(ModelInit)})
     given = {f.name: value for f in dataclasses.fields(Recipe) if (value := options.pop(f.name)) is not None}
     said = {name: given.pop(name) for name in ("mean", "std") if name in given}
@@ -366,7 +422,7 @@ def _take_run(options: dict[str, Any]) -> tuple[ModelInit, Recipe, Runtime]:
     named = next((NORMALIZATIONS[word] for word in said.values() if isinstance(word, str)), begin.normalization)
     taken: dict[str, Any] = dict(named)
     taken |= {name: NORMALIZATIONS[value][name] if isinstance(value, str) else value for name, value in said.items()}
-    recipe = dataclasses.replace(RECIPES[options.pop("recipe")], **given, **taken)
+    recipe = dataclasses.replace(RECIPES[options.pop("recipe")], **{**usual, **given, **taken})
     if begin.init_from is not None and len(taken) < 2:
         shown = " and ".join(",".join(f"{value:g}" for value in three) for three in (recipe.mean, recipe.std))
         why = f"does not say which mean and std it was trained with: {shown} are taken"

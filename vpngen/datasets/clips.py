@@ -114,6 +114,7 @@ class VideoLoader(_Loader):
         seed: of order and windows, in [0, 2**64).
         shuffle: each epoch in an order of its own; else in the order of the set.
         drop_last: leave out the end of an epoch that does not fill a batch on every rank; else it makes smaller batches.
+        loop: whether shorter videos are looped; else they cannot be used, and are named in `failures`.
         numbers: whether batches have a third entry, the epoch and the number of each sample.
         num_workers: processes that read; 0 reads in this one. They stay from epoch to epoch. Each has one batch in hand, so
             about as many batches as workers wait in memory (a single worker has two).
@@ -145,6 +146,7 @@ class VideoLoader(_Loader):
         seed: int = 0,
         shuffle: bool = True,
         drop_last: bool = True,
+        loop: bool = True,
         numbers: bool = False,
         num_workers: int = 0,
         multiprocessing_context: str | None = None,
@@ -160,7 +162,8 @@ class VideoLoader(_Loader):
         if whole.scales is None:  # of real videos every crop is a part of the short side
             whole = dataclasses.replace(whole, scales=(1.0,) if whole.crop == "center" else (X10_SCALE,))
         shuffle, seed = flag("shuffle", shuffle), integer("seed", seed, 0, SEEDS)
-        self._clips = _Clips.of(videos, shape, whole, shuffle, seed, flag("numbers", numbers))
+        numbers, loop = flag("numbers", numbers), flag("loop", loop)
+        self._clips = _Clips.of(videos, shape, whole, shuffle, seed, numbers, loop)
         # What the DataLoader asks for. It knows nothing of this loader, so that one that is dropped is gone at once.
         self._plans: list[tuple[int, int, int]] = []
         self._kept = self._reader(self._clips, sampler=self._plans, persistent_workers=num_workers > 0)
@@ -239,6 +242,7 @@ class _Clips(Dataset[Any]):
     clip: Shape
     order: Sampling
     numbers: bool
+    loop: bool
 
     @classmethod
     def of(
@@ -249,6 +253,7 @@ class _Clips(Dataset[Any]):
         shuffle: bool = False,
         seed: int = 0,
         numbers: bool = False,
+        loop: bool = True,
     ) -> _Clips:
         """Those of an order. Raises ArgumentError for a clip that cannot be divided into the segments."""
         n, common = len(videos.videos), math.gcd(*clip[1:])
@@ -257,7 +262,7 @@ class _Clips(Dataset[Any]):
         if clip[0] % augment.segments:
             raise ArgumentError(f"must have frames for each of the {augment.segments} segments alike", "clip", clip)
         held = (((clip[0] // augment.segments - 1) * max(augment.steps) + 1) * augment.segments, *clip[1:])
-        return cls(videos, clip, Sampling(n, held, least, augment, n, shuffle, seed), numbers)
+        return cls(videos, clip, Sampling(n, held, least, augment, n, shuffle, seed), numbers, loop)
 
     def __getitem__(self, plan: tuple[int, int, int]) -> Any:
         epoch, first, last = plan
@@ -304,6 +309,8 @@ class _Clips(Dataset[Any]):
         """The clip of a sample from a video, uint8 (3, T, H, W), and what was found damaged. Raises UnreadableError."""
         info, sample, augment = decoding.probe(video), np.array([number]), self.order.augment
         size, longest = (info.height, info.width), self.order.shape[0]
+        if info.frames < longest and not self.loop:
+            raise UnreadableError(f"{info.path}: has {info.frames} frames, and {longest} are needed")
         # A video that is shorter than the clip is shown again from its beginning, as often as it takes.
         try:
             sampling = dataclasses.replace(self.order, shape=(max(info.frames, longest), *size))

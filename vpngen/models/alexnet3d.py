@@ -61,6 +61,7 @@ class AlexNet3D(Network):
     options = AlexNetOptions
     inflates = True
     unlike_images = ("bn1", "bn2")
+    above = ("bn1", "fc1", "bn2", "fc2")
 
     def __init__(self, num_classes: int, options: AlexNetOptions) -> None:
         super().__init__()

@@ -109,6 +109,8 @@ class Network(nn.Module):
     """Which of `vpngen.sampling.NORMALIZATIONS` the images of that 2-D network had."""
     unlike_images: ClassVar[tuple[str, ...]] = ()
     """Layers that the 2-D network does not have. They stay as they are when its weights come in."""
+    above: ClassVar[tuple[str, ...]] = ()
+    """Layers between `trunk` and the classifier, which serve classification alone; most families have none."""
     least: Shape = (1, 1, 1)
     """Frames, height and width of the smallest clip that it takes; may depend on the options."""
     exact: ClassVar[bool] = False
@@ -121,6 +123,10 @@ class Network(nn.Module):
         if isinstance(head, nn.Conv3d):
             return cast(Tensor, head(features[:, :, None, None, None])).flatten(1)
         return cast(Tensor, head(features))
+
+    def trunk(self, clips: Tensor) -> Tensor:
+        """From clips to the features (N, C) that other tasks than classification learn from: what `above` takes, or `features`."""
+        return self.features(clips)
 
     def check_clip(self, clip: Sequence[int]) -> None:
         """Raises ArgumentError unless it takes clips of so many frames, of such a height and width."""

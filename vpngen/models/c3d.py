@@ -35,6 +35,7 @@ class C3D(Network):
     options: ClassVar[type] = DropoutOptions
     least = (16, 112, 112)
     exact = True
+    above: ClassVar[tuple[str, ...]] = ("fc6", "fc7")
     batch_norm: ClassVar[bool] = False
 
     def __init__(self, num_classes: int, options: Options) -> None:
@@ -107,6 +108,7 @@ class C3DBatchNorm(C3D):
     options = Options
     least = (8, 16, 16)
     exact = False
+    above = ()
     batch_norm = True
 
     def _pool(self, name: str) -> nn.Module:

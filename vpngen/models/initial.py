@@ -184,9 +184,14 @@ def parts(size: int, whole: int, grad_accum_steps: int) -> int:
     return -(-size // -(-whole // grad_accum_steps))
 
 
-def try_parts(model: nn.Module, recipe: Any, size: int, grad_accum_steps: int, device: torch.device) -> None:
-    """Raises ArgumentError where parts of a batch of `size` on each rank are one clip, and too small for batch normalization."""
-    if size // parts(size, size, grad_accum_steps) * recipe.segments > 1:
+def try_parts(
+    model: nn.Module, recipe: Any, size: int, grad_accum_steps: int, device: torch.device, clips: int = 1
+) -> None:
+    """Raises ArgumentError where parts of a batch of `size` on each rank are one clip, and too small for batch normalization.
+
+    `clips` go through the network for each sample.
+    """
+    if size // parts(size, size, grad_accum_steps) * clips > 1:
         return
     with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
         try:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from vpngen.units import lazy
 
 if TYPE_CHECKING:
     from vpngen.tasks.base import Task
     from vpngen.tasks.classify import Classify
+    from vpngen.tasks.order import Order
     from vpngen.tasks.segments import Segments
 
-__all__ = ["Classify", "Segments", "Task"]
+TASKS: Final = {"classify": "vpngen.tasks.classify:Classify", "order": "vpngen.tasks.order:Order"}
+"""Name -> where its `Task` is, as module:class."""
 
-__getattr__, __dir__ = lazy(__name__, {"base": ("Task",), "classify": ("Classify",), "segments": ("Segments",)})
+__all__ = ["TASKS", "Classify", "Order", "Segments", "Task"]
+
+__getattr__, __dir__ = lazy(
+    __name__, {"base": ("Task",), "classify": ("Classify",), "order": ("Order",), "segments": ("Segments",)}
+)

@@ -29,13 +29,26 @@ class Task(ABC):
     name: ClassVar[str]
     metrics: ClassVar[tuple[str, ...]]
     needs_numbers: ClassVar[bool] = False
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    """Fields of a recipe, and the `model`, where nothing else is asked for; those of its paper."""
+    loops: ClassVar[bool] = True
+    """Whether a real video that is shorter than `shape` may be shown again from its beginning; else it is left out, and said."""
+
+    def of(self, recipe: Any) -> Task:
+        """The same, for clips as a recipe has them. Raises ArgumentError where it cannot learn from such."""
+        return self
+
+    @property
+    def clips(self) -> int:
+        """How many clips go through the network for each sample."""
+        return 1
 
     def shape(self, recipe: Any) -> Shape:
         """(t, y, x) of the clips that the loader must give, for a recipe whose network sees `recipe.clip`."""
         return recipe.clip  # type: ignore[no-any-return]
 
-    def around(self, network: nn.Module) -> nn.Module:
-        """The module that is trained: `network` with what the task puts around it. Only `network` is kept at the end.
+    def around(self, network: nn.Module, recipe: Any) -> nn.Module:
+        """The module that is trained: `network`, which sees `recipe.clip`, with what the task puts around it. Only `network` is kept.
 
         Every weight of it that asks for gradients must play a part in the outputs.
         """
@@ -58,6 +71,10 @@ class Task(ABC):
         Returns:
             What goes through the module, and what `loss` and `score` get beside its outputs.
         """
+
+    def shown(self, inputs: Tensor, targets: Any) -> list[tuple[str, Tensor]]:
+        """The first sample of a batch that was prepared, for a picture: titles, and float32 clips (3, T, Y, X) in their place."""
+        return [("", inputs[0])]
 
     @abstractmethod
     def loss(self, outputs: Any, targets: Any) -> Tensor:

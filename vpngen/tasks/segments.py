@@ -46,7 +46,12 @@ class Segments(Classify):
         frames, height, width = recipe.clip
         return self.segments * frames, height, width
 
-    def around(self, network: nn.Module) -> nn.Module:
+    @property
+    def clips(self) -> int:
+        """As many as segments."""
+        return self.segments
+
+    def around(self, network: nn.Module, recipe: Any = None) -> nn.Module:
         """The network, shared by all segments, and the consensus."""
         return Consensus(network, self)
 

@@ -230,7 +230,7 @@ def fit(
     main_log = log if log is not None and ranks.is_main() else lambda _: None
     folder = Folder(None if out is None else Path(out), metadata or {}, main_log)
     run = _Run(
-        model, train, val, recipe, task or Classify(), folder, where, grad_accum_steps,
+        model, train, val, recipe, (task or Classify()).of(recipe), folder, where, grad_accum_steps,
         bfloat16(where) if precision == "auto" else precision == "bf16", progress or (lambda _: None),
         should_stop or (lambda: False), 60 * checkpoint_minutes,
     )  # fmt: skip
@@ -281,7 +281,7 @@ class _Run:
     def __post_init__(self) -> None:
         recipe = self.recipe
         freeze(self.network, recipe.freeze)
-        self.module = placed(self.task.around(self.network), self.device)
+        self.module = placed(self.task.around(self.network, recipe), self.device)
         groups = parameter_groups(self.network, dict(recipe.lr_scales), recipe.norm_decay)
         own = {p for group in groups for p in group["params"]}
         if around := [p for p in self.module.parameters() if p.requires_grad and p not in own]:

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -27,7 +27,7 @@ from vpngen.models.weights import make_with
 from vpngen.sampling import Augment
 from vpngen.spec import Spec
 from vpngen.stream import loader
-from vpngen.tasks import Classify, Segments
+from vpngen.tasks import Classify, Segments, Task
 from vpngen.train import ranks
 from vpngen.train.checkpoint import CHECKPOINT, Row
 from vpngen.train.evaluation import Evaluation, score
@@ -71,30 +71,34 @@ class Runtime:
 
 
 def initialize(
-    source: Spec | Path,
+    source: Spec | Path | DataConfig,
     out: Path,
     model_init: ModelInit,
     recipe: Recipe,
     runtime: Runtime,
     *,
+    task: Task | None = None,
     seed: int = 0,
     samples_per_epoch: int | None = None,
     threads: int | None = None,
+    log: Callable[[str], None] | None = None,
     **watch: Any,
 ) -> list[Row]:
-    """Train a network to classify clips that are rendered on the fly: `vpngen train`.
+    """Train a network on clips that are rendered on the fly, or on real videos: `vpngen train`.
 
     Args:
         source: a spec, or a store of one; validation sees its `val` instances, which are never trained on. A set without
-            any gets one for every 16 of its instances.
+            any gets one for every 16 of its instances. Or real videos, whose labels only a task that classifies looks at.
         out: the folder of the run.
         model_init: the network.
         recipe: how it is trained.
         runtime: where.
+        task: what is learned; None to classify.
         seed: of weights, order and augmentation.
-        samples_per_epoch: clips of an epoch, over all ranks; None for one of every video.
+        samples_per_epoch: clips of an epoch, over all ranks; None for one of every video. Of rendered clips alone.
         threads: CPU threads that render.
-        watch: `progress`, `should_stop` and `log`, see `fit`; `command`, which run.json keeps.
+        log: see `fit`; also gets how many videos could not be used.
+        watch: `progress` and `should_stop`, see `fit`; `command`, which run.json keeps.
 
     Returns:
         A row for each epoch.
@@ -105,21 +109,97 @@ def initialize(
         MissingError, RunError: see `fit`.
     """
     integer("seed", seed, 0, SEEDS)
-    spec = source if isinstance(source, Spec) else store.read_spec(source)[0]
-    seen = spec if spec.val_instances else dataclasses.replace(spec, val_instances=max(1, spec.instances // VAL_SHARE))
+    task = _task(recipe, task=task)
     with ranks.joined(runtime.device) as device:
+        if isinstance(source, DataConfig):
+            if samples_per_epoch is not None:
+                raise ArgumentError("is of rendered clips; real videos come once in an epoch", "samples_per_epoch")
+            videos = _Videos(source, source.sets(seed)[:2], recipe, task, runtime, device, seed, log)
+            model, made = videos.network(model_init)
+            watch["progress"] = videos.watching(out, watch.get("progress"))
+            return _fit(
+                "train",
+                out,
+                model,
+                (videos.train, videos.val),
+                recipe,
+                runtime,
+                device,
+                made,
+                {},
+                log,
+                task=task,
+                **watch,
+            )
+        spec = source if isinstance(source, Spec) else store.read_spec(source)[0]
+        held_out = max(1, spec.instances // VAL_SHARE)
+        seen = spec if spec.val_instances else dataclasses.replace(spec, val_instances=held_out)
         batch, val_batch, shares = _batch_sizes(recipe, samples_per_epoch or spec.n_videos(), seen.n_videos("val"))
         model, made = model_init.build(spec.n_categories, seed, recipe.freeze, recipe.clip, device)
-        try_parts(model, recipe, batch, runtime.grad_accum_steps, device)
-        task = _task(recipe)
-        clips = functools.partial(loader, clip=task.shape(recipe), seed=seed, threads=threads, device=device)
+        try_parts(model, recipe, batch, runtime.grad_accum_steps, device, task.clips)
+        clips = functools.partial(
+            loader, clip=task.shape(recipe), seed=seed, threads=threads, device=device, numbers=task.needs_numbers
+        )
         augment, none = (_augmentation(recipe, name, spec) for name in (recipe.augment, "none"))
         train = clips(source, batch, augment=augment, length=samples_per_epoch or "epoch", drop_last=True)
         held = seen if isinstance(source, Spec) or not spec.val_instances else source
         val = clips(held, val_batch, split="val", shuffle=False, augment=none, **shares)
         made["source"] = {"spec": seen.to_dict(), "fingerprint": seen.fingerprint}
         more = {"samples_per_epoch": samples_per_epoch, "store": None if isinstance(source, Spec) else str(source)}
-        return _fit("train", out, model, (train, val), recipe, runtime, device, made, more, task=task, **watch)
+        return _fit("train", out, model, (train, val), recipe, runtime, device, made, more, log, task=task, **watch)
+
+
+class _Videos:
+    """Real videos to train on and to validate on, and what is told of those that cannot be read."""
+
+    def __init__(
+        self, data: DataConfig, sets: Sequence[VideoSet], recipe: Recipe, task: Task, runtime: Runtime, device: torch.device, seed: int,
+        log: Callable[[str], None] | None,
+    ) -> None:  # fmt: skip
+        self.data, self.recipe, self.seed, self.device, self.log = data, recipe, seed, device, log
+        self.classes, self.task, self.runtime = sets[0].classes, task, runtime
+        if (
+            log
+            and ranks.is_main()
+            and (gone := missing_videos(**dict(zip(("train", "validate", "test"), sets, strict=False))))
+        ):
+            log(gone)
+        self.batch, val_batch, shares = _batch_sizes(recipe, len(sets[0].videos), len(sets[1].videos))
+        self._loaders = functools.partial(
+            VideoLoader, clip=task.shape(recipe), seed=seed, num_workers=runtime.num_workers, pin_memory=device.type == "cuda",
+            numbers=task.needs_numbers, loop=task.loops,
+        )  # fmt: skip
+        self._sets, self._val = sets, {"batch_size": val_batch, **shares}
+        self.known = 0
+
+    def network(self, model_init: ModelInit) -> tuple[nn.Module, dict[str, Any]]:
+        """The network and what is said of it; then the loaders are there."""
+        recipe, device = self.recipe, self.device
+        model, made = model_init.build(len(self.classes), self.seed, recipe.freeze, recipe.clip, device)
+        try_parts(model, recipe, self.batch, self.runtime.grad_accum_steps, device, self.task.clips)
+        self.train = self._loaders(self._sets[0], self.batch, augment=recipe.cut())
+        self.val = self._loaders(self._sets[1], augment=recipe.cut("none"), shuffle=False, drop_last=False, **self._val)
+        return model, made | {"source": self.data.to_dict(), "classes": list(self.classes)}
+
+    def watching(self, out: Path, progress: Callable[[Progress], None] | None) -> Callable[[Progress], None]:
+        """`progress`, and after each epoch failures.json where there are new ones. All ranks call it."""
+        listed = out / "failures.json"
+
+        def watched(p: Progress) -> None:
+            if progress is not None:
+                progress(p)
+            if p.row is None:
+                return
+            every = ranks.gathered(self.train.failures | self.val.failures)
+            failures = {k: v for some in every for k, v in some.items()}
+            if len(failures) > self.known and ranks.is_main():
+                before = {str(k): str(v) for k, v in read_object(listed).items()}  # of a run that was stopped
+                write_json(listed, before | failures)
+                if self.log is not None:
+                    self.log(f"videos that could not be read, or not whole: {len(failures):,}; see {listed}")
+            self.known = len(failures)
+
+        return watched
 
 
 def finetune(
@@ -159,45 +239,20 @@ def finetune(
         ArgumentError, ConflictError: a wrong argument; files that contradict each other or the run in `out`.
         MissingError, RunError: see `fit`.
     """
-    train_set, val_set, test_set = data.sets(integer("seed", seed, 0, SEEDS))
+    sets = data.sets(integer("seed", seed, 0, SEEDS))
     with ranks.joined(runtime.device) as device:
-        if log and ranks.is_main() and (gone := missing_videos(train=train_set, validate=val_set, test=test_set)):
-            log(gone)
-        batch, val_batch, shares = _batch_sizes(recipe, len(train_set.videos), len(val_set.videos))
-        model, made = model_init.build(len(train_set.classes), seed, recipe.freeze, recipe.clip, device)
-        try_parts(model, recipe, batch, runtime.grad_accum_steps, device)
-        workers, pinned = runtime.num_workers, device.type == "cuda"
         task = _task(recipe)
-        videos = functools.partial(
-            VideoLoader, clip=task.shape(recipe), seed=seed, num_workers=workers, pin_memory=pinned
-        )
-        train = videos(train_set, batch, augment=recipe.cut())
-        val = videos(val_set, val_batch, augment=recipe.cut("none"), shuffle=False, drop_last=False, **shares)
-        known, listed = 0, out / "failures.json"
-
-        def watched(p: Progress) -> None:
-            """All ranks call it."""
-            nonlocal known
-            if progress is not None:
-                progress(p)
-            if p.row is None:
-                return
-            failures = {k: v for some in ranks.gathered(train.failures | val.failures) for k, v in some.items()}
-            if len(failures) > known and ranks.is_main():
-                before = {str(k): str(v) for k, v in read_object(listed).items()}  # of a run that was stopped
-                write_json(listed, before | failures)
-                if log is not None:
-                    log(f"videos that could not be read, or not whole: {len(failures):,}; see {listed}")
-            known = len(failures)
-
-        made |= {"source": data.to_dict(), "classes": list(train_set.classes)}
-        told: dict[str, Any] = {"log": log, "progress": watched, "task": task, **watch}
-        _fit("finetune", out, model, (train, val), recipe, runtime, device, made, {}, **told)
+        videos = _Videos(data, sets, recipe, task, runtime, device, seed, log)
+        model, made = videos.network(model_init)
+        told: dict[str, Any] = {"log": log, "progress": videos.watching(out, progress), "task": task, **watch}
+        _fit("finetune", out, model, (videos.train, videos.val), recipe, runtime, device, made, {}, **told)
         weights, target = out / "weights.safetensors", out / "evaluation.json"
-        if (earlier := _evaluated_before(target, weights, test_set)) is not None:
+        if (earlier := _evaluated_before(target, weights, sets[2])) is not None:
             return earlier
         name, options = model_init.network
-        found = evaluate(weights, runtime, model=name, options=options, data=data, batch_size=batch, progress=scored)
+        found = evaluate(
+            weights, runtime, model=name, options=options, data=data, batch_size=videos.batch, progress=scored
+        )
         ranks.on_main(lambda: found.write(target))
         return found
 
@@ -266,7 +321,7 @@ def evaluate(
             num_workers=runtime.num_workers, pin_memory=pinned,
         )  # fmt: skip
         return score(
-            task.around(network), windows, device=device, mean=recipe.mean, std=recipe.std, precision=runtime.precision,
+            task.around(network, recipe), windows, device=device, mean=recipe.mean, std=recipe.std, precision=runtime.precision,
             progress=progress, metadata={**metadata, "source": data.to_dict()},
         )  # fmt: skip
 
@@ -316,8 +371,17 @@ def _batch_sizes(recipe: Recipe, count: int, val_count: int) -> tuple[int, int, 
     return batch, min(batch, val_count), {"rank": 0, "world_size": 1}
 
 
-def _task(recipe: Recipe, metadata: Mapping[str, Any] | None = None) -> Classify:
-    """What is learned, or what weights with these metadata have learned. Raises ConflictError where they are not of this recipe."""
+def _task(recipe: Recipe, metadata: Mapping[str, Any] | None = None, task: Task | None = None) -> Task:
+    """What is learned by a recipe, or what weights with these metadata have learned; `task` where one is asked for.
+
+    Raises ConflictError where the weights are not of this recipe, ArgumentError where the task cannot learn by it.
+    """
+    if task is not None and not isinstance(task, Classify):
+        if recipe.segments > 1:
+            raise ArgumentError(
+                f"are of videos that are classified, and the task is {task.name}", "segments", recipe.segments
+            )
+        return task.of(recipe)
     if recipe.segments == 1:
         return Classify()
     learned = (metadata or {}).get("task", {}).get("weights", ()) if recipe.consensus == "weighted" else ()
