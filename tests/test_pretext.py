@@ -1,0 +1,196 @@
+"""Tasks without labels: what is drawn for a sample, what the network is shown, and what can be learned."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from commands import Run
+from filming import film
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+import vpngen
+from vpngen import ArgumentError
+from vpngen.models import create_model, read_weights
+from vpngen.tasks import Order
+from vpngen.tasks.trunk import Trunk, order_of, orders, some
+from vpngen.train import Recipe, fit
+
+
+def samples(n: int, epoch: int = 3) -> torch.Tensor:
+    """Numbers of n samples, int64 (N, 2)."""
+    return torch.stack([torch.full((n,), epoch), torch.arange(n) + 2**33], 1)
+
+
+def even(found: Any, kinds: int) -> bool:
+    """Whether counts are those of draws that are equally likely: chi-square within four of its standard deviations."""
+    seen = Counter(found)
+    counts = np.array([*seen.values(), *[0] * (kinds - len(seen))])
+    expected = counts.sum() / kinds
+    return bool(((counts - expected) ** 2 / expected).sum() <= kinds - 1 + 4 * math.sqrt(2 * (kinds - 1)))
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+def test_orders_are_all_there_in_the_order_of_the_alphabet(n: int) -> None:
+    every = order_of(np.arange(math.factorial(n)), n)
+    assert [tuple(row) for row in every.tolist()] == list(itertools.permutations(range(n)))
+    if n > 1:
+        words = np.linspace(0, 2**32 - 1, 997).astype(np.uint32)
+        assert (orders(words, n, first=1) != np.arange(n)).any(1).all()
+
+
+@given(st.integers(1, 9), st.integers(0, 9), st.integers(0, 2**32 - 1))
+def test_some_are_different(k: int, more: int, seed: int) -> None:
+    words = np.random.default_rng(seed).integers(0, 2**32, (5, k), dtype=np.uint32)
+    found = some(words, k + more)
+    assert found.min() >= 0 and found.max() < k + more and all(len(set(row)) == k for row in found.tolist())
+
+
+@pytest.mark.parametrize("wrong", ["shuffle", "swap", "reverse"])
+def test_one_clip_of_the_window_is_wrong(wrong: str) -> None:
+    """Equations 2 and 3 of the paper on frames that are their numbers; and every draw is as likely as its likes."""
+    task = Order(wrong=wrong, window=9, odd_clips=3, frames=4, seed=5)
+    n = 2400
+    window = torch.arange(9.0)[None, None, :, None, None].expand(n, 3, 9, 2, 2)
+    clips, target = task.prepare(window, None, samples(n))
+    assert clips.shape == (n, 3, 3, 4, 2, 2)
+    frames, place = clips[:, :, 0, :, 0, 0].long().numpy(), target.numpy()
+    right = np.ones((n, 3), bool)
+    right[np.arange(n), place] = False
+    assert (np.diff(frames[right]) == 1).all()
+    odd = frames[np.arange(n), place]
+    starts = np.where(right, frames[:, :, 0], odd.min(1)[:, None])
+    own = [tuple(row) for row in (odd - odd.min(1)[:, None]).tolist()]
+    assert all(len(set(row)) == 3 for row in starts.tolist()) and even(map(tuple, starts.tolist()), 6 * 5 * 4)
+    assert even(place.tolist(), 3)
+    wanted = {
+        "shuffle": set(itertools.permutations(range(4))) - {(0, 1, 2, 3)},
+        "swap": {(1, 2, 3, 0), (2, 3, 0, 1)},  # the second part begins at frame 2 or 3 of 4
+        "reverse": {(3, 2, 1, 0)},
+    }[wrong]
+    assert set(own) == wanted and even(own, len(wanted))
+    assert even(zip(place.tolist(), own, strict=True), 3 * len(wanted))
+    again, same = task.prepare(window[:7], None, samples(7))
+    assert torch.equal(again, clips[:7]) and torch.equal(same, target[:7])
+    other = task.prepare(window, None, samples(n, epoch=4))[1]
+    assert 0.2 < float((other == target).double().mean()) < 0.5
+    title = [name for name, _ in task.shown(clips, target)]
+    assert title[int(target[0])] == wrong and title.count("") == 2
+
+
+def test_clips_begin_alike_where_the_window_has_no_room() -> None:
+    shown, _ = Order(window=5, odd_clips=6, frames=4).drawn(samples(400))
+    assert set(shown.min(2).ravel().tolist()) == {0, 1} and shown.max() == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "recipe", "match"),
+    [
+        ({"wrong": "none"}, {}, "`wrong`"),
+        ({"window": 1}, {}, "`window`"),
+        ({"odd_clips": 1}, {}, "`odd_clips`"),
+        ({"window": 7}, {"clip": (8, 16, 16)}, r"`clip` \(=8\) must be 2 to 7 frames, to be one of a window of 7"),
+        ({}, {"clip": (16, 16, 16)}, "must be 2 to 12 frames"),
+        ({"wrong": "swap"}, {"clip": (2, 16, 16)}, "must be 3 to 20 frames"),
+        ({"wrong": "reverse"}, {"clip": (1, 16, 16)}, "must be 2 to 20 frames"),
+    ],
+)
+def test_what_cannot_be_asked(options: dict[str, Any], recipe: dict[str, Any], match: str) -> None:
+    with pytest.raises(ArgumentError, match=match):
+        Order(**options).of(Recipe(**recipe))
+
+
+class Foreign(nn.Module):
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.body = nn.Conv3d(3, 5, 3, padding=1)
+        self.fc = nn.Linear(5, num_classes)
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.body(clips).mean((2, 3, 4)))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("name", ["r3d10", "alexnet3d", "foreign"])
+def test_a_trunk_is_what_comes_below_the_classifier(name: str) -> None:
+    small = {"r3d10": {"width": 0.125}, "alexnet3d": {"width": 0.0625, "pooled": 2}}
+    clip = (8, 63, 63) if name == "alexnet3d" else (4, 16, 16)
+    network = Foreign(4) if name == "foreign" else create_model(name, 4, **small[name])
+    trunk = Trunk(network, clip).train()
+    features = trunk(torch.rand(2, 3, *clip))
+    assert (
+        features.shape == (2, trunk.features) and trunk.features == {"r3d10": 64, "alexnet3d": 64, "foreign": 5}[name]
+    )
+    features.square().sum().backward()
+    above = ("fc", "bn1", "bn2") if name == "alexnet3d" else ("fc",)
+    for key, parameter in network.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad == (not key.startswith(above)), key
+
+
+def test_the_command_line_learns_order_and_finetune_begins_with_it(run: Run, tmp_path: Path) -> None:
+    """On real videos, of which one is shorter than the window; and on rendered ones, with the options of a task in place."""
+    rng = np.random.default_rng(0)
+    for subset, name, i in itertools.product(("train", "val"), "ab", range(3)):
+        frames = rng.integers(0, 256, (12 if (subset, name, i) != ("train", "a", 0) else 5, 24, 24, 3), dtype=np.uint8)
+        film(tmp_path / "clips" / subset / name / f"{i}.mkv", frames)
+    net = (
+        "--model",
+        "r3d10",
+        "--model-option",
+        "width=0.0625",
+        "--clip",
+        "3x16x16",
+        "--batch-size",
+        "4",
+        "--epochs",
+        "1",
+    )
+    real = ("--dataset", "folder", "--root", "clips", "--num-workers", "0")
+    done = run("train", "pre", "--task", "order", "--wrong", "swap", "--window", "9", *net, *real)
+    assert done.code == 0 and "accuracy" in done.out and "could not be read" in done.err, done.err
+    assert "5 frames, and 9 are needed" in (tmp_path / "pre" / "failures.json").read_text()
+    state, about = read_weights("pre/weights.safetensors")
+    assert about["task"] == {"name": "order", "wrong": "swap", "window": 9, "odd_clips": 6, "frames": 3, "seed": 0}
+    assert about["chance"]["accuracy"] == pytest.approx(1 / 6) and "fc.weight" in state
+    tuned = run("finetune", "fine", "--init-from", "pre", *net[4:], *real)
+    assert tuned.code == 0, tuned.err
+    size = ("--shape", "24x16x16", "--divisions", "1,4", "--categories", "4", "--instances", "8", "--noise-terms", "0")
+    drawn = run("train", "drawn", "--task", "order", *net, *size)
+    assert drawn.code == 0, drawn.err
+    for options, what in (
+        (("--wrong", "swap"), "`--wrong` is of the task order, and this one is classify"),
+        (("--task", "order", "--segments", "2"), "`--segments` (=2) are of videos that are classified"),
+        (("--task", "order", "--clip", "16x16x16"), "`--clip` (=16) must be 2 to 12 frames"),
+    ):
+        wrong = run("train", "out", *net, *size, *options)
+        assert (wrong.code, Path("out").exists()) == (2, False) and what in wrong.err, wrong.err
+
+
+def test_a_shuffled_clip_is_found_where_things_move() -> None:
+    """Well above chance within a minute of one core; see benchmarks/initialization for more."""
+    spec = vpngen.perlin(
+        categories=4, instances=64, val_instances=16, shape=(24, 16, 16), divisions=[1, 2], noise_terms=0
+    )
+    torch.manual_seed(0)
+    model = create_model("r3d10", 4, width=0.0625, max_pool=False)
+    task, recipe = Order(window=8, odd_clips=2), Recipe(
+        optimizer="adamw", lr=0.004, weight_decay=0.01, batch_size=32, epochs=12, clip=(4, 12, 12), augment="random", schedule="cosine",
+    )  # fmt: skip
+    how: dict[str, Any] = {"clip": task.shape(recipe), "device": "cpu", "threads": 1, "numbers": True}
+    train = vpngen.loader(spec, 32, augment="random", drop_last=True, **how)
+    rows = fit(
+        model,
+        train,
+        vpngen.loader(spec, 32, split="val", shuffle=False, augment="none", **how),
+        recipe,
+        task=task,
+        device="cpu",
+    )
+    assert rows[-1]["val_accuracy"] > 0.75
