@@ -20,7 +20,7 @@ from torch import nn
 import vpngen
 from vpngen import ArgumentError
 from vpngen.models import create_model, read_weights
-from vpngen.tasks import Order
+from vpngen.tasks import Order, Puzzle
 from vpngen.tasks.trunk import Trunk, order_of, orders, some
 from vpngen.train import Recipe, fit
 
@@ -108,6 +108,61 @@ def test_what_cannot_be_asked(options: dict[str, Any], recipe: dict[str, Any], m
         Order(**options).of(Recipe(**recipe))
 
 
+@pytest.mark.parametrize("grid", ["space", "time", "space-time"])
+@pytest.mark.parametrize("jitter", [False, True])
+def test_pieces_come_from_their_cells(grid: str, jitter: bool) -> None:
+    """Voxels that are their places say where each piece was; all orders, cells and places are as likely as their likes."""
+    recipe = Recipe(clip=(2, 3, 3))
+    task = Puzzle(grid=grid, gap=2, gap_frames=1, jitter=jitter, replicate=False, rotation="none").of(recipe)
+    t, y, x = task.shape(recipe)
+    assert (t, y, x) == {"space": (3, 10, 10), "time": (12, 5, 5), "space-time": (12, 10, 10)}[grid]
+    n = 2000
+    whole = torch.stack(torch.meshgrid(torch.arange(t), torch.arange(y), torch.arange(x), indexing="ij")).float()
+    pieces, target = task.prepare(whole.expand(n, 3, t, y, x), None, samples(n))
+    first = pieces[:, :, :, 0, 0, 0].long().numpy()  # (t, y, x) of each
+    assert torch.equal(pieces - pieces[:, :, :, :1, :1, :1], whole[:, :2, :3, :3].expand(n, 4, 3, 2, 3, 3))
+    cell, within = np.divmod(first, np.array([3, 5, 5]))
+    assert (within == ([0, 1, 1] if not jitter else within)).all() and (within <= [1, 2, 2]).all()
+    if jitter:
+        assert even(map(tuple, within.reshape(-1, 3).tolist()), 2 * 3 * 3)
+    in_time = (cell[:, :, 0] != cell[:, :1, 0]).any(1)
+    assert in_time.all() if grid == "time" else not in_time.any() if grid == "space" else even(in_time.tolist(), 2)
+    place = cell[:, :, 1] * 2 + cell[:, :, 2]
+    piece, other = np.where(in_time[:, None], cell[:, :, 0], place), np.where(in_time[:, None], place, cell[:, :, 0])
+    assert (other == other[:, :1]).all() and (order_of(target[:, 0].numpy(), 4) == piece).all()
+    assert even(target[:, 0].tolist(), 24)
+    for kind, cells in ((True, 4), (False, 4)):
+        if grid == "space-time":
+            assert even(other[in_time == kind, 0].tolist(), cells)
+    assert [title for title, _ in task.shown(pieces, target)] == [f"piece {k + 1}" for k in piece[0]]
+
+
+@pytest.mark.parametrize("rotation", ["none", "joint", "head"])
+def test_pieces_are_replicated_and_turned(rotation: str) -> None:
+    recipe = Recipe(clip=(2, 3, 3))
+    task = Puzzle(grid="space", gap=0, gap_frames=0, rotation=rotation).of(recipe)
+    n = 600
+    x = torch.rand(1, 3, *task.shape(recipe)).expand(n, 3, 2, 6, 6)
+    pieces, target = task.prepare(x, None, samples(n))
+    assert (pieces == pieces[:, :, :1]).all()
+    upright = torch.where(target[:, 1, None, None, None, None, None] == 1, pieces.flip(4, 5), pieces)
+    order = order_of(target[:, 0].numpy(), 4)
+    chosen = []
+    for i, k in np.ndindex(n, 4):
+        row, column = divmod(int(order[i, k]), 2)
+        cut = x[i, :, :, 3 * row : 3 * row + 3, 3 * column : 3 * column + 3]
+        chosen.append(int((cut == upright[i, k, :1]).flatten(1).all(1).nonzero()[0, 0]))
+    assert even(chosen, 3) and (even(target[:, 1].tolist(), 2) if rotation != "none" else not target[:, 1].any())
+    outputs = {"none": 24, "joint": 48, "head": 26}[rotation]
+    perfect = torch.full((n, outputs), -50.0)
+    perfect[torch.arange(n), target[:, 0] + 24 * target[:, 1] * (rotation == "joint")] = 50
+    if rotation == "head":
+        perfect[torch.arange(n), 24 + target[:, 1]] = 50
+    assert float(task.score(perfect, target)) == n and float(task.loss(perfect, target)) < 1e-3
+    guess = torch.zeros(n, outputs)
+    assert float(task.loss(guess, target)) / n == pytest.approx(task.chance(guess)["loss"])
+
+
 class Foreign(nn.Module):
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -164,6 +219,26 @@ def test_the_command_line_learns_order_and_finetune_begins_with_it(run: Run, tmp
     size = ("--shape", "24x16x16", "--divisions", "1,4", "--categories", "4", "--instances", "8", "--noise-terms", "0")
     drawn = run("train", "drawn", "--task", "order", *net, *size)
     assert drawn.code == 0, drawn.err
+    puzzled = run(
+        "train",
+        "pieces",
+        "--task",
+        "puzzle",
+        "--gap",
+        "2",
+        "--gap-frames",
+        "0",
+        "--grid",
+        "space",
+        *net[:4],
+        *net[6:],
+        "--clip",
+        "3x6x6",
+        *size,
+    )
+    assert puzzled.code == 0 and read_weights("pieces/weights.safetensors")[1]["task"]["piece"] == [3, 6, 6], (
+        puzzled.err
+    )
     for options, what in (
         (("--wrong", "swap"), "`--wrong` is of the task order, and this one is classify"),
         (("--task", "order", "--segments", "2"), "`--segments` (=2) are of videos that are classified"),

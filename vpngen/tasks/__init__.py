@@ -10,13 +10,25 @@ if TYPE_CHECKING:
     from vpngen.tasks.base import Task
     from vpngen.tasks.classify import Classify
     from vpngen.tasks.order import Order
+    from vpngen.tasks.puzzle import Puzzle
     from vpngen.tasks.segments import Segments
 
-TASKS: Final = {"classify": "vpngen.tasks.classify:Classify", "order": "vpngen.tasks.order:Order"}
+TASKS: Final = {
+    "classify": "vpngen.tasks.classify:Classify",
+    "order": "vpngen.tasks.order:Order",
+    "puzzle": "vpngen.tasks.puzzle:Puzzle",
+}
 """Name -> where its `Task` is, as module:class."""
 
-__all__ = ["TASKS", "Classify", "Order", "Segments", "Task"]
+__all__ = ["TASKS", "Classify", "Order", "Puzzle", "Segments", "Task"]
 
 __getattr__, __dir__ = lazy(
-    __name__, {"base": ("Task",), "classify": ("Classify",), "order": ("Order",), "segments": ("Segments",)}
+    __name__,
+    {
+        "base": ("Task",),
+        "classify": ("Classify",),
+        "order": ("Order",),
+        "puzzle": ("Puzzle",),
+        "segments": ("Segments",),
+    },
 )
