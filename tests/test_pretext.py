@@ -15,6 +15,7 @@ from commands import Run
 from filming import film
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from torch import nn
 
 import vpngen
@@ -239,6 +240,23 @@ def test_the_command_line_learns_order_and_finetune_begins_with_it(run: Run, tmp
     assert puzzled.code == 0 and read_weights("pieces/weights.safetensors")[1]["task"]["piece"] == [3, 6, 6], (
         puzzled.err
     )
+    small = (
+        "--clip",
+        "3x6x6",
+        "--shape",
+        "9x16x16",
+        "--divisions",
+        "1",
+        "--categories",
+        "1",
+        "--instances",
+        "2",
+        "--noise-terms",
+        "0",
+    )
+    drawing = run("figure", "task", "puzzle", "--gap", "2", "--grid", "space", *small, "-o", "pieces.png")
+    assert drawing.code == 0 and Image.open("pieces.png").size[1] > 4 * 96, drawing.err
+    assert run("figure", "task", "order", "--window", "9", "--clip", "3x8x8", *real[:4]).code == 0
     for options, what in (
         (("--wrong", "swap"), "`--wrong` is of the task order, and this one is classify"),
         (("--task", "order", "--segments", "2"), "`--segments` (=2) are of videos that are classified"),

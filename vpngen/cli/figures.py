@@ -8,8 +8,10 @@ from typing import Any
 
 import click
 
-from vpngen.cli.base import Group, LocalPath, OutFile, cli, numbers
+from vpngen.cli.base import Group, LocalPath, OptionsOf, OutFile, Whole, cli, numbers, shape_of
+from vpngen.cli.dataset import take_spec, training_dataset_options
 from vpngen.cli.runs import one_run, runs_of, weights_of
+from vpngen.cli.training import data_parameters, take_task, take_videos, task_options
 
 _path = LocalPath(path_type=Path)
 _words = numbers(str, "words")
@@ -17,13 +19,14 @@ _words = numbers(str, "words")
 
 @cli.group(cls=Group)
 def figure() -> None:
-    """Draw what runs came to: filters, curves, sweeps, confusion.
+    """Draw what runs came to: filters, curves, sweeps, confusion; and what tasks show.
 
     Examples:
       vpngen figure filters scratch vpn -o figure5.gif
       vpngen figure curves scratch vpn-ucf i3d-ucf -o figure4.png
       vpngen figure sweep runs -o figure3.png
       vpngen figure confusion vpn-ucf
+      vpngen figure task puzzle
     """
 
 
@@ -85,6 +88,56 @@ def sweep(points: tuple[Path, ...], out: Path, x: str, series: str, metric: str)
     from vpngen.train import figures
 
     figures.sweep(points, out, x=x, series=series, metric=metric)
+    click.echo(click.format_filename(out))
+
+
+@figure.command()
+@click.argument("name", metavar="NAME")
+@_out("task.png", ".png.")
+@click.option(
+    "--clip",
+    callback=shape_of,
+    metavar="TxHxW",
+    help="Frames, height and width of what the network sees.  [default: those of the paper]",
+)
+@click.option("--samples", type=Whole(1, 16), default=2, show_default=True, help="How many are drawn, side by side.")
+@click.option("--seed", type=Whole(0, 2**64 - 1), default=0, show_default=True, help="Of order, crops and draws.")
+@click.option("--task", "_", cls=OptionsOf, made=lambda typed: task_options(typed)[1:])
+@click.option("--dataset", "__", cls=OptionsOf, made=lambda _: data_parameters())
+@training_dataset_options
+def task(name: str, out: Path, clip: tuple[int, int, int] | None, samples: int, seed: int, **options: Any) -> None:
+    """Draw what a task shows a network: clips of rendered or real videos, and which of them are wrong.
+
+    NAME is a task of `vpngen train --task`; its options, and those of the set, are as there.
+
+    Examples:
+      vpngen figure task order --wrong swap -o order.png
+      vpngen figure task puzzle --generator fractal
+      vpngen figure task order --dataset folder --root clips
+    """
+    options["task"] = name
+    chosen = take_task(options, seed)
+    videos = take_videos(options)
+    spec = None if videos is not None else take_spec(options)[0]
+    from vpngen import loader
+    from vpngen.datasets import VideoLoader
+    from vpngen.tasks.pictures import sheet
+    from vpngen.train import Recipe
+
+    usual = {key: value for key, value in chosen.defaults.items() if key in ("clip", "augment")}
+    recipe = Recipe(**{**usual, **({} if clip is None else {"clip": clip})})
+    chosen = chosen.of(recipe)
+    how: dict[str, Any] = {"clip": chosen.shape(recipe), "augment": recipe.augment, "numbers": True, "seed": seed}
+    if videos is not None:
+        batches: Any = VideoLoader(videos.sets(seed)[0], samples, loop=chosen.loops, **how)
+    else:
+        assert spec is not None
+        batches = loader(spec, samples, device="cpu", **how)
+    clips, labels, numbers = next(iter(batches))
+    inputs, targets = chosen.prepare(clips.float() / 255, labels, numbers)
+    drawn = [chosen.shown(inputs[k : k + 1], targets[k : k + 1]) for k in range(len(inputs))]
+    words = ", ".join(f"{key} {value}" for key, value in chosen.to_dict().items() if key not in ("name", "seed"))
+    sheet(drawn, out, f"{name}: {words}" if words else name)
     click.echo(click.format_filename(out))
 
 

@@ -97,13 +97,15 @@ class TaskOption(SectionOption):
         self.of = of
 
 
-def _task_options(typed: tuple[str, ...]) -> list[click.Parameter]:
+def task_options(typed: tuple[str, ...]) -> list[click.Parameter]:
     """`--task`, and the options of all tasks; those of the one that is asked for are shown."""
     from vpngen.fields import described
     from vpngen.tasks import TASKS
 
     words = [part for word in typed for part in word.split("=", 1)]  # nothing is parsed yet
-    asked = dict(itertools.pairwise([*words, ""])).get("--task")
+    asked = dict(itertools.pairwise([*words, ""])).get("--task") or next(
+        (word for word in words if word in TASKS), None
+    )
     options: list[click.Parameter] = [
         SectionOption(["--task"], section="How it is trained", type=click.Choice(list(TASKS)), default="classify", show_default=True, help="What it learns; others than classify need no labels. Their options: --task NAME --help.")
     ]  # fmt: skip
@@ -112,7 +114,8 @@ def _task_options(typed: tuple[str, ...]) -> list[click.Parameter]:
     return options
 
 
-def _data_options() -> list[click.Parameter]:
+def data_parameters() -> list[click.Parameter]:
+    """The options that say which real videos."""
     from vpngen.datasets import ANNOTATIONS, KINDS
 
     option = functools.partial(SectionOption, section="Which videos")
@@ -142,7 +145,7 @@ run_options = base.bundle(
     runtime_options,
 )  # fmt: skip
 data_options = base.bundle(
-    click.option("--dataset", cls=OptionsOf, made=lambda _: _data_options()),
+    click.option("--dataset", cls=OptionsOf, made=lambda _: data_parameters()),
     _runtime("--num-workers", type=Whole(0, 1024), help="Processes that decode videos; 0 for none.  [default: the CPUs of a rank, at most 8]"),
 )  # fmt: skip
 
@@ -151,7 +154,7 @@ data_options = base.bundle(
 @click.argument("out", type=_path, required=False)
 @click.option("--store", "path", type=_path, metavar="STORE", help="Read the clips of a rendered set.")
 @run_options
-@click.option("--task", cls=OptionsOf, made=_task_options)
+@click.option("--task", cls=OptionsOf, made=task_options)
 @data_options
 @click.option("--samples-per-epoch", type=Whole(1, 2**48), help="Clips of an epoch.  [default: one of every video]")
 @click.option("--seed", type=Whole(0, 2**64 - 1), default=0, show_default=True, help="Of weights, order and crops.")
@@ -179,13 +182,10 @@ def train(
       vpngen train --model torchvision.models.video:r3d_18
       vpngen train --task order --wrong swap --dataset ucf101 --root ucf
     """
-    task = _take_task(options, seed)
+    task = take_task(options, seed)
     begin, recipe, runtime = _take_run(options, task)
-    source: Any = path
-    given = {name: options.pop(name) for name in ("kind", "root", "annotations")}
-    if any(value is not None for value in given.values()):
-        source = _take_data(given)
-        no_dataset(options, "`--dataset`")
+    source: Any = take_videos(options) or path
+    if source is not path:
         if path is not None:
             raise ArgumentError("cannot be given beside `--dataset`; leave one of them out", "path")
         name = source.kind
@@ -387,11 +387,12 @@ def _take_runtime(options: dict[str, Any]) -> Runtime:
     return Runtime(**given)
 
 
-def _take_task(options: dict[str, Any], seed: int) -> Task:
+def take_task(options: dict[str, Any], seed: int) -> Task:
     """The task that is asked for; takes its options out of `options`. Raises ArgumentError for those of another."""
+    from vpngen.checks import one_of
     from vpngen.tasks import TASKS
 
-    ctx, asked = click.get_current_context(), options.pop("task")
+    ctx, asked = click.get_current_context(), one_of("task", options.pop("task"), TASKS)
     given = {} if asked == "classify" else {"seed": seed}
     for option in ctx.command.get_params(ctx):
         if isinstance(option, TaskOption) and (value := options.pop(str(option.name))) is not None:
@@ -440,6 +441,15 @@ def _trust(options: Mapping[str, Any]) -> None:
         model, extra = (None if name in told else options[name] for name in ("model", "options"))
         known = {"name": options["model"], "options": options["options"]}
         trusted(known, model, extra, ctx.params["out"] / "run.json")
+
+
+def take_videos(options: dict[str, Any]) -> DataConfig | None:
+    """The real videos that are asked for in place of rendered ones; takes all options of both out of `options` then."""
+    given = {name: options.pop(name) for name in ("kind", "root", "annotations")}
+    if all(value is None for value in given.values()):
+        return None
+    no_dataset(options, "`--dataset`")
+    return _take_data(given)
 
 
 def _take_data(options: dict[str, Any], **fractions: Any) -> DataConfig:
