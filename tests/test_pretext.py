@@ -21,7 +21,7 @@ from torch import nn
 import vpngen
 from vpngen import ArgumentError
 from vpngen.models import create_model, read_weights
-from vpngen.tasks import Order, Puzzle
+from vpngen.tasks import Order, Puzzle, Reconstruct
 from vpngen.tasks.trunk import Trunk, order_of, orders, some
 from vpngen.train import Recipe, fit
 
@@ -164,6 +164,39 @@ def test_pieces_are_replicated_and_turned(rotation: str) -> None:
     assert float(task.loss(guess, target)) / n == pytest.approx(task.chance(guess)["loss"])
 
 
+@pytest.mark.parametrize("target", ["same", "future", "hole"])
+def test_what_is_drawn_again(target: str) -> None:
+    """What counts, and how much: against a second look at each voxel."""
+    recipe = Recipe(clip=(4, 8, 6))
+    task = Reconstruct(target=target, hole=0.5).of(recipe)
+    n, (t, y, x) = 5, task.shape(recipe)
+    assert (t, y, x) == ((8 if target == "future" else 4), 8, 6)
+    clips = torch.randn(n, 3, t, y, x, generator=torch.Generator().manual_seed(0))
+    seen, (wanted, weight) = task.prepare(clips, None, samples(n))
+    masked = (seen != clips[:, :, :4]).any(2).any(1)
+    assert torch.equal(wanted[:, 0], clips[:, :, :4]) and (target == "hole") == bool(masked.any())
+    if target == "future":
+        assert torch.equal(wanted[:, 1], clips[:, :, 4:])
+        assert weight[0, 1, 0, :, 0, 0].tolist() == [1, 0.75, 0.5, 0.25] and (weight[:, 0] == 1).all()
+    if target == "hole":
+        assert (masked.sum((1, 2)) == 4 * 3).all() and torch.equal(masked, task.block(samples(n)))
+        assert torch.equal(weight[:, 0, 0, 0] > 0, masked) and len({tuple(m.nonzero()[0].tolist()) for m in masked}) > 1
+    assert float(task.loss(wanted, (wanted, weight))) == 0 and float(task.score(wanted, (wanted, weight))) == n
+    means = torch.empty_like(wanted)
+    for i in range(n):
+        counts = weight[i].expand_as(wanted[i])
+        means[i] = (counts * wanted[i]).sum() / counts.sum()
+    assert float(task.loss(means, (wanted, weight))) / n == pytest.approx(task.chance(means)["loss"], rel=1e-5)
+    assert float(task.score(means, (wanted, weight))) == pytest.approx(0, abs=1e-5)
+    network = create_model("r3d10", 4, width=0.0625)
+    module = task.around(network, recipe)
+    drawn = module(seen)
+    assert drawn.shape == wanted.shape
+    task.loss(drawn, (wanted, weight)).backward()
+    assert all((p.grad is not None) == p.requires_grad for p in module.parameters())
+    assert [title for title, _ in task.shown(seen, (wanted, weight))][:2] == ["seen", "to draw"]
+
+
 class Foreign(nn.Module):
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -240,6 +273,8 @@ def test_the_command_line_learns_order_and_finetune_begins_with_it(run: Run, tmp
     assert puzzled.code == 0 and read_weights("pieces/weights.safetensors")[1]["task"]["piece"] == [3, 6, 6], (
         puzzled.err
     )
+    redrawn = run("train", "redrawn", "--task", "reconstruct", "--target", "future", *net, *size)
+    assert redrawn.code == 0 and "explained" in redrawn.out, redrawn.err
     small = (
         "--clip",
         "3x6x6",

@@ -11,24 +11,20 @@ if TYPE_CHECKING:
     from vpngen.tasks.classify import Classify
     from vpngen.tasks.order import Order
     from vpngen.tasks.puzzle import Puzzle
+    from vpngen.tasks.reconstruct import Reconstruct
     from vpngen.tasks.segments import Segments
 
 TASKS: Final = {
     "classify": "vpngen.tasks.classify:Classify",
     "order": "vpngen.tasks.order:Order",
     "puzzle": "vpngen.tasks.puzzle:Puzzle",
+    "reconstruct": "vpngen.tasks.reconstruct:Reconstruct",
 }
 """Name -> where its `Task` is, as module:class."""
 
-__all__ = ["TASKS", "Classify", "Order", "Puzzle", "Segments", "Task"]
+__all__ = ["TASKS", "Classify", "Order", "Puzzle", "Reconstruct", "Segments", "Task"]
 
-__getattr__, __dir__ = lazy(
-    __name__,
-    {
-        "base": ("Task",),
-        "classify": ("Classify",),
-        "order": ("Order",),
-        "puzzle": ("Puzzle",),
-        "segments": ("Segments",),
-    },
-)
+__getattr__, __dir__ = lazy(__name__, {
+    "base": ("Task",), "classify": ("Classify",), "order": ("Order",), "puzzle": ("Puzzle",), "reconstruct": ("Reconstruct",),
+    "segments": ("Segments",),
+})  # fmt: skip

@@ -45,7 +45,10 @@ class Puzzle(Task):
     metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
     needs_numbers: ClassVar[bool] = True
     loops: ClassVar[bool] = False
-    defaults: ClassVar[Mapping[str, Any]] = {"model": "r3d18", "clip": (16, 80, 80), "augment": "random"}
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "model": "r3d18", "clip": (16, 80, 80), "augment": "random", "optimizer": "adamw", "lr": 5e-4, "weight_decay": 0.05,
+        "batch_size": 64,
+    }  # fmt: skip
     grid: str = field("space-time", "How the four pieces lie: 2 x 2 in space, 4 in time, or either.", choices=GRIDS)
     gap: int = field(32, "Pixels by which a cell is wider and higher than its piece.")
     gap_frames: int = field(4, "Frames by which a cell is longer than its piece.")
