@@ -29,7 +29,7 @@ from torch import nn
 import vpngen
 from vpngen.errors import ArgumentError, ConflictError, MissingError, RunError
 from vpngen.models import freeze, read_weights
-from vpngen.models.initial import try_parts
+from vpngen.models.initial import try_recipe
 from vpngen.stream.waiting import arrived
 from vpngen.tasks import Classify
 from vpngen.train import Progress, Recipe, StoppedError, fit
@@ -225,7 +225,7 @@ def test_a_part_of_one_clip_is_too_small_for_batch_normalization(size: int, part
     freeze(model, 1)
     said = contextlib.nullcontext() if not match else pytest.raises(ArgumentError, match=match)
     with said if size == last else contextlib.nullcontext():  # before there is a first batch
-        try_parts(model, how, size, parts, torch.device("cpu"))
+        try_recipe(model, how, size, parts, torch.device("cpu"))
     assert same(weights(model), before) and torch.equal(torch.get_rng_state(), random)
     with said:
         fit(model, given, None, how, device="cpu", grad_accum_steps=parts)

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +22,7 @@ from vpngen.datasets.sets import DataConfig, missing_videos
 from vpngen.errors import ArgumentError, ConflictError, MissingError, renamed
 from vpngen.files import names_in, read_object, write_json
 from vpngen.models import read_weights
-from vpngen.models.initial import ModelInit, origin, said_by, trusted, try_clip, try_parts
+from vpngen.models.initial import ModelInit, origin, said_by, trusted, try_clip, try_recipe
 from vpngen.models.weights import make_with
 from vpngen.sampling import Augment
 from vpngen.spec import Spec
@@ -110,7 +110,7 @@ def initialize(
     with ranks.joined(runtime.device) as device:
         batch, val_batch, shares = _batch_sizes(recipe, samples_per_epoch or spec.n_videos(), seen.n_videos("val"))
         model, made = model_init.build(spec.n_categories, seed, recipe.freeze, recipe.clip, device)
-        try_parts(model, recipe, batch, runtime.grad_accum_steps, device)
+        try_recipe(model, recipe, batch, runtime.grad_accum_steps, device)
         task = _task(recipe)
         clips = functools.partial(loader, clip=task.shape(recipe), seed=seed, threads=threads, device=device)
         augment, none = (_augmentation(recipe, name, spec) for name in (recipe.augment, "none"))
@@ -165,7 +165,7 @@ def finetune(
             log(gone)
         batch, val_batch, shares = _batch_sizes(recipe, len(train_set.videos), len(val_set.videos))
         model, made = model_init.build(len(train_set.classes), seed, recipe.freeze, recipe.clip, device)
-        try_parts(model, recipe, batch, runtime.grad_accum_steps, device)
+        try_recipe(model, recipe, batch, runtime.grad_accum_steps, device)
         workers, pinned = runtime.num_workers, device.type == "cuda"
         task = _task(recipe)
         videos = functools.partial(
@@ -247,7 +247,12 @@ def evaluate(
     about = {"name": name, "num_classes": len(there)}
     asked: dict[str, Any] = {"clip": clip, "frame_step": frame_step, "segments": segments}
     recipe = dataclasses.replace(recipe, **{name: value for name, value in asked.items() if value is not None})
-    task = _task(recipe, metadata)
+    learned = (metadata.get("task") or {}).get("weights") or ()
+    if learned and recipe.segments not in (1, len(learned)):
+        why = f"each of {len(learned)} segments, and not of {recipe.segments}"
+        remedy = f"give `segments` {len(learned)}, or 1 for window by window"
+        raise ConflictError(f"{str(weights)!r} has learned a weight for {why}; {remedy}")
+    task = _task(recipe, learned)
     videos = data.sets(metadata.get("seed") or 0)[2]
     if list(videos.classes) != there:
         sides = (there, videos.classes), (videos.classes, there)
@@ -316,15 +321,11 @@ def _batch_sizes(recipe: Recipe, count: int, val_count: int) -> tuple[int, int, 
     return batch, min(batch, val_count), {"rank": 0, "world_size": 1}
 
 
-def _task(recipe: Recipe, metadata: Mapping[str, Any] | None = None) -> Classify:
-    """What is learned, or what weights with these metadata have learned. Raises ConflictError where they are not of this recipe."""
+def _task(recipe: Recipe, learned: Sequence[float] = ()) -> Classify:
+    """What is learned, or was, with these weights of the segments."""
     if recipe.segments == 1:
         return Classify()
-    learned = (metadata or {}).get("task", {}).get("weights", ()) if recipe.consensus == "weighted" else ()
-    try:
-        return Segments(recipe.segments, recipe.consensus, tuple(learned))
-    except (ArgumentError, TypeError) as error:
-        raise ConflictError(f"the weights have learned another consensus: {error}") from error
+    return Segments(recipe.segments, recipe.consensus, tuple(learned) if recipe.consensus == "weighted" else ())
 
 
 def _augmentation(recipe: Recipe, name: str, spec: Spec) -> Augment:
