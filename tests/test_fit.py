@@ -430,6 +430,11 @@ def test_a_finished_run_is_left_as_it_is_and_more_epochs_go_on(finished: Path, w
     longest, _ = run(None, recipe=recipe(epochs=4))
     again, rows = run(finished)
     assert same(weights(again), whole[0]) and [r["epoch"] for r in rows] == [1, 2, 3]
+    content = torch.load(finished / CHECKPOINT)  # as from before there were such settings
+    for name in ("lr_scales", "norm_decay", "frame_step", "segments", "consensus"):
+        del content["settings"][f"recipe.{name}"]
+    del content["optimizer"]["param_groups"][0]["lr_scale"]
+    torch.save(content, finished / CHECKPOINT)
     longer, more = run(finished, recipe=recipe(epochs=4))
     assert same(weights(longer), weights(longest)) and [r["epoch"] for r in more] == [1, 2, 3, 4]
 

@@ -157,7 +157,8 @@ def test_segments_are_trained_kept_and_evaluated(consensus: str, clips: Path, tm
     again = run("evaluate", out, "--num-workers", "0", "--format", "json")
     assert again.code == 0 and json.loads(again.out)["metrics"] == told["metrics"], again.err
     assert json.loads(again.out)["metrics"].keys() == told["metrics"].keys()
-    other = run("evaluate", out, "--num-workers", "0", "--segments", "2")
+    other = run("evaluate", out, "--num-workers", "0", "--segments", "2", "--format", "json")
+    assert consensus == "weighted" or json.loads(other.out)["metadata"]["evaluated"] == {"segments": 2}
     assert other.code == (3 if consensus == "weighted" else 0), other.err
     assert (
         consensus == "mean"

@@ -350,7 +350,7 @@ class _Run:
 
     def load(self) -> None:
         """Go on from the checkpoint, where there is one."""
-        content = self.folder.load(self.settings)
+        content = self.folder.load(self.settings, {f"recipe.{k}": v for k, v in Recipe().to_dict().items()})
         if content is None:
             return
         with self.folder.reading():

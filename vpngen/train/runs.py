@@ -231,7 +231,8 @@ def evaluate(
         progress: see `vpngen.train.evaluation.score`.
 
     Returns:
-        The evaluation; its metadata are those of the weights, with the data evaluated.
+        The evaluation; its metadata are those of the weights, with the data evaluated, and under `evaluated` what was asked to be
+        other than in training.
 
     Raises:
         ArgumentError: the weights do not say what they are, and nobody else does.
@@ -246,7 +247,8 @@ def evaluate(
     name, options = trusted(metadata["model"], model, options, weights)
     about = {"name": name, "num_classes": len(there)}
     asked: dict[str, Any] = {"clip": clip, "frame_step": frame_step, "segments": segments}
-    recipe = dataclasses.replace(recipe, **{name: value for name, value in asked.items() if value is not None})
+    asked = {name: value for name, value in asked.items() if value is not None}
+    recipe = dataclasses.replace(recipe, **asked)
     learned = (metadata.get("task") or {}).get("weights") or ()
     if learned and recipe.segments not in (1, len(learned)):
         why = f"each of {len(learned)} segments, and not of {recipe.segments}"
@@ -272,7 +274,7 @@ def evaluate(
         )  # fmt: skip
         return score(
             task.around(network), windows, device=device, mean=recipe.mean, std=recipe.std, precision=runtime.precision,
-            progress=progress, metadata={**metadata, "source": data.to_dict()},
+            progress=progress, metadata={**metadata, "source": data.to_dict(), **({"evaluated": asked} if asked else {})},
         )  # fmt: skip
 
 
