@@ -25,7 +25,7 @@ from vpngen.models import create_model, read_weights
 from vpngen.models.base import parameter_groups
 from vpngen.sampling import Augment, Sampling
 from vpngen.tasks import Segments
-from vpngen.train import Recipe, fit
+from vpngen.train import RECIPES, Recipe, fit
 
 
 @given(
@@ -177,6 +177,24 @@ def test_segments_are_trained_kept_and_evaluated(consensus: str, clips: Path, tm
 def test_bad_recipes(recipe: dict[str, Any], error: str) -> None:
     with pytest.raises(ArgumentError, match=error):
         Recipe(**recipe)
+
+
+NESTEROV = {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-4, "lr_factor": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("name", "printed"),
+    [
+        ("i3d2017", {"momentum": 0.9, "lr_factor": 0.1, "clip": (64, 224, 224), "augment": "random"}),
+        ("slowfast2019", {"momentum": 0.9, "weight_decay": 1e-4, "schedule": "cosine", "clip": (32, 224, 224), "frame_step": 2}),
+        ("videoorder2018", {"lr": 1e-4, "lr_scales": (("head", 10),), "batch_size": 64, "clip": (8, 224, 224)}),
+        ("t3d2017", NESTEROV | {"batch_size": 64, "epochs": 200, "clip": (32, 224, 224), "frame_step": 2, "augment": "x10"}),
+        ("t3d2017-transfer", NESTEROV | {"batch_size": 32, "epochs": 150, "lr_steps": (30, 60, 90, 120), "augment": "random"}),
+    ],
+)  # fmt: skip
+def test_recipes_are_what_the_papers_print(name: str, printed: dict[str, Any]) -> None:
+    """Where public code has other values than the paper, as the batches of SlowFast, docs/training.md says so."""
+    assert {field: getattr(RECIPES[name], field) for field in printed} == printed
 
 
 def test_a_set_too_short_for_its_segments_is_said(run: Run) -> None:

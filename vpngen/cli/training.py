@@ -109,7 +109,7 @@ runtime_options = base.bundle(
     format_option,
 )  # fmt: skip
 run_options = base.bundle(
-    _network("--model", metavar="NAME", help="Such as r3d18, r2p1d50, preact200, wide50, resnext101, densenet121, or package.module:callable.  [default: that of --init-from, or r3d50]"),
+    _network("--model", metavar="NAME", help="Such as r3d18, r2p1d50, preact200, wide50, resnext101, densenet121, slowfast50, slow50, i3d, c3d, alexnet3d, t3d121, or package.module:callable.  [default: that of --init-from, or r3d50]"),
     option_option,
     _network("--init-from", type=_path, callback=lambda ctx, param, path: path and weights_of(path), metavar="FILE", help="Weights to begin with, .safetensors or .pth, or the folder of a run; the head is a new one."),
     _network("--inflate", type=_path, metavar="FILE", help="Weights of a 2D network to begin with, such as a ResNet or DenseNet, GoogLeNet (i3d) or AlexNet (alexnet3d), repeated along time."),
