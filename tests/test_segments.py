@@ -203,8 +203,8 @@ def test_a_set_too_short_for_its_segments_is_said(run: Run) -> None:
     assert done.code == 2 and "in 3 segments is larger than the videos" in done.err and not Path("out").exists()
 
 
-def test_rates_of_layers() -> None:
-    """Each parameter moves as one step of plain SGD at its own rate, and normalization is decayed only where asked."""
+def test_rates_of_layers(tmp_path: Path) -> None:
+    """Each parameter moves as one step of plain SGD at its own rate, and normalization is decayed only where asked; plateaus keep the factors."""
     torch.manual_seed(0)
     model = create_model("r3d10", 4, width=0.0625)
     groups = parameter_groups(model, {"head": 10, "layer4": 2, "layer4.0.bn1": 5, "stem": 3}, norm_decay=False)
@@ -241,6 +241,10 @@ def test_rates_of_layers() -> None:
     for name, step in moved[0].items():
         factor = 10 if name.startswith("fc") else 2 if name.startswith("layer4") else 1
         assert torch.allclose(moved[1][name], factor * step, rtol=1e-2, atol=1e-6), name
+    last = {"lr": 3e-8, "lr_scales": {"head": 100}, "schedule": "plateau", "lr_patience": 1, "epochs": 4}
+    rows = fit(model, Once(), None, Recipe(**{**plain.to_dict(), **last}), device="cpu", out=tmp_path)
+    groups = torch.load(tmp_path / "checkpoint.pt")["optimizer"]["param_groups"]
+    assert rows[-1]["lr"] == pytest.approx(3e-9) and groups[1]["lr"] == pytest.approx(100 * groups[0]["lr"])
 
 
 @given(st.integers(0, 2**64 - 1), st.lists(st.fractions(0, 1).filter(lambda f: f > 0), min_size=2, max_size=4))

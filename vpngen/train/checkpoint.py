@@ -98,9 +98,7 @@ class Folder:
             self.saved = at
 
     def load(self, settings: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The content of the checkpoint; None where there is none. All ranks call it.
-
-        `usual` is what settings have been that one from before there were such ones does not name.
+        """The content of the checkpoint; None where there is none; `usual` are settings that an older one lacks. All ranks call it.
 
         Raises:
             ConflictError: it is damaged, not seen by all ranks, or has other `settings`.

@@ -466,6 +466,7 @@ class _Run:
         row: Row = dict(zip(columns(self.task), [*numbers, *found, *state.speed], strict=True))
         if self.plateau is not None and state.epoch >= self.recipe.warmup_epochs:
             self.plateau.step(row["train_loss"] if self.val is None else row["val_loss"])
+            self.lr = self.lr  # of all layers alike: torch lowers no rate by less than 1e-8
         state.rows.append(row)
         self.folder.add("epoch", row, state.step)
         self.tell("done", state.steps, state.steps, row)

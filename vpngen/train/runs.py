@@ -231,8 +231,7 @@ def evaluate(
         progress: see `vpngen.train.evaluation.score`.
 
     Returns:
-        The evaluation; its metadata are those of the weights, with the data evaluated, and under `evaluated` what was asked to be
-        other than in training.
+        The evaluation; its metadata are those of the weights, with the data evaluated, and `evaluated`: what was to be otherwise.
 
     Raises:
         ArgumentError: the weights do not say what they are, and nobody else does.
@@ -246,14 +245,13 @@ def evaluate(
     chosen = model is None and options is None
     name, options = trusted(metadata["model"], model, options, weights)
     about = {"name": name, "num_classes": len(there)}
-    asked: dict[str, Any] = {"clip": clip, "frame_step": frame_step, "segments": segments}
-    asked = {name: value for name, value in asked.items() if value is not None}
+    given: dict[str, Any] = {"clip": clip, "frame_step": frame_step, "segments": segments}
+    asked = {name: value for name, value in given.items() if value is not None}
     recipe = dataclasses.replace(recipe, **asked)
     learned = (metadata.get("task") or {}).get("weights") or ()
     if learned and recipe.segments not in (1, len(learned)):
-        why = f"each of {len(learned)} segments, and not of {recipe.segments}"
-        remedy = f"give `segments` {len(learned)}, or 1 for window by window"
-        raise ConflictError(f"{str(weights)!r} has learned a weight for {why}; {remedy}")
+        why = f"has learned a weight for each of {(n := len(learned))} segments, and not of {recipe.segments}"
+        raise ConflictError(f"{str(weights)!r} {why}; give `segments` {n}, or 1 for window by window")
     task = _task(recipe, learned)
     videos = data.sets(metadata.get("seed") or 0)[2]
     if list(videos.classes) != there:
