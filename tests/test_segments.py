@@ -144,7 +144,7 @@ def test_segments_are_trained_kept_and_evaluated(consensus: str, clips: Path, tm
     how = (
         "--model", "r3d10", "--model-option", "width=0.0625", "--clip", "2x16x16", "--frame-step", "2", "--segments", "3",
         "--consensus", consensus, "--batch-size", "4", "--epochs", "1", "--lr", "0.01", "--num-workers", "0",
-        "--lr-scales", "head=10,layer4=2", "--no-norm-decay",
+        "--lr-scales", "head=10,layer4=2", "--no-norm-decay", "--recipe", "t3d2017-transfer", "--schedule", "cosine", "--optimizer", "adamw",
     )  # fmt: skip
     out = tmp_path / "run"
     done = run("finetune", out, "--dataset", "folder", "--root", clips, "--train-fraction", "1/2", *how)
@@ -152,6 +152,9 @@ def test_segments_are_trained_kept_and_evaluated(consensus: str, clips: Path, tm
     about = read_weights(out / "weights.safetensors")[1]
     assert about["task"]["segments"] == 3 and about["source"]["train_fraction"] == 0.5
     assert about["recipe"]["frame_step"] == 2 and about["recipe"]["lr_scales"] == {"head": 10, "layer4": 2}
+    # What belongs to another schedule or optimizer goes with it; the rest is the recipe's.
+    kept = [about["recipe"][name] for name in ("schedule", "lr_steps", "nesterov", "augment", "weight_decay")]
+    assert kept == ["cosine", [], False, "random", 1e-4]
     assert (len(about["task"]["weights"]) == 3) == (consensus == "weighted")
     told = json.loads((out / "evaluation.json").read_text())
     again = run("evaluate", out, "--num-workers", "0", "--format", "json")
