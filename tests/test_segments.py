@@ -135,6 +135,10 @@ def test_the_consensus_is_that_of_each_part_by_itself(consensus: str) -> None:
     assert torch.allclose(module(x), combine[consensus])
     assert list(task.kept(module).get("weights", ())) == list(weights)
     assert task.shape(Recipe(clip=(2, 8, 8))) == (6, 8, 8)
+    with pytest.raises(
+        ArgumentError, match=r"`clip` \(=\(5, 2, 2\)\) must have frames for each of the 3 segments alike"
+    ):
+        module(x[:, :, :5])
     fresh = Segments(3, "weighted").around(network)
     assert torch.allclose(fresh(x), each.mean(1))
 
@@ -244,9 +248,11 @@ def test_rates_of_layers(tmp_path: Path) -> None:
     for name, step in moved[0].items():
         factor = 10 if name.startswith("fc") else 2 if name.startswith("layer4") else 1
         assert torch.allclose(moved[1][name], factor * step, rtol=1e-2, atol=1e-6), name
-    last = {"lr": 3e-8, "lr_scales": {"head": 100}, "schedule": "plateau", "lr_patience": 1, "epochs": 4}
+    last = {"lr": 3e-8, "lr_scales": {"head": 100}, "schedule": "plateau", "lr_patience": 1, "epochs": 4, "segments": 2}
     rows = fit(model, Once(), None, Recipe(**{**plain.to_dict(), **last}), device="cpu", out=tmp_path)
-    groups = torch.load(tmp_path / "checkpoint.pt")["optimizer"]["param_groups"]
+    kept = torch.load(tmp_path / "checkpoint.pt")
+    groups, told = kept["optimizer"]["param_groups"], kept["settings"]
+    assert told["task.name"] == "segments" and told["task.segments"] == 2  # as the recipe says
     assert rows[-1]["lr"] == pytest.approx(3e-9) and groups[1]["lr"] == pytest.approx(100 * groups[0]["lr"])
 
 

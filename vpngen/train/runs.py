@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import os
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -27,7 +27,7 @@ from vpngen.models.weights import make_with
 from vpngen.sampling import Augment
 from vpngen.spec import Spec
 from vpngen.stream import loader
-from vpngen.tasks import Classify, Segments
+from vpngen.tasks.segments import classification
 from vpngen.train import ranks
 from vpngen.train.checkpoint import CHECKPOINT, Row
 from vpngen.train.evaluation import Evaluation, score
@@ -111,7 +111,7 @@ def initialize(
         batch, val_batch, shares = _batch_sizes(recipe, samples_per_epoch or spec.n_videos(), seen.n_videos("val"))
         model, made = model_init.build(spec.n_categories, seed, recipe.freeze, recipe.clip, device)
         try_recipe(model, recipe, batch, runtime.grad_accum_steps, device)
-        task = _task(recipe)
+        task = classification(recipe)
         clips = functools.partial(loader, clip=task.shape(recipe), seed=seed, threads=threads, device=device)
         augment, none = (_augmentation(recipe, name, spec) for name in (recipe.augment, "none"))
         train = clips(source, batch, augment=augment, length=samples_per_epoch or "epoch", drop_last=True)
@@ -167,7 +167,7 @@ def finetune(
         model, made = model_init.build(len(train_set.classes), seed, recipe.freeze, recipe.clip, device)
         try_recipe(model, recipe, batch, runtime.grad_accum_steps, device)
         workers, pinned = runtime.num_workers, device.type == "cuda"
-        task = _task(recipe)
+        task = classification(recipe)
         videos = functools.partial(
             VideoLoader, clip=task.shape(recipe), seed=seed, num_workers=workers, pin_memory=pinned
         )
@@ -252,7 +252,7 @@ def evaluate(
     if learned and recipe.segments not in (1, len(learned)):
         why = f"has learned a weight for each of {(n := len(learned))} segments, and not of {recipe.segments}"
         raise ConflictError(f"{str(weights)!r} {why}; give `segments` {n}, or 1 for window by window")
-    task = _task(recipe, learned)
+    task = classification(recipe, learned)
     videos = data.sets(metadata.get("seed") or 0)[2]
     if list(videos.classes) != there:
         sides = (there, videos.classes), (videos.classes, there)
@@ -319,13 +319,6 @@ def _batch_sizes(recipe: Recipe, count: int, val_count: int) -> tuple[int, int, 
     if size == 1 or shared > 1:
         return batch, shared, {}
     return batch, min(batch, val_count), {"rank": 0, "world_size": 1}
-
-
-def _task(recipe: Recipe, learned: Sequence[float] = ()) -> Classify:
-    """What is learned, or was, with these weights of the segments."""
-    if recipe.segments == 1:
-        return Classify()
-    return Segments(recipe.segments, recipe.consensus, tuple(learned) if recipe.consensus == "weighted" else ())
 
 
 def _augmentation(recipe: Recipe, name: str, spec: Spec) -> Augment:
