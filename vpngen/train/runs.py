@@ -22,12 +22,12 @@ from vpngen.datasets.sets import DataConfig, missing_videos
 from vpngen.errors import ArgumentError, ConflictError, MissingError, renamed
 from vpngen.files import names_in, read_object, write_json
 from vpngen.models import read_weights
-from vpngen.models.initial import ModelInit, origin, said_by, trusted, try_clip, try_parts
+from vpngen.models.initial import ModelInit, origin, said_by, trusted, try_clip, try_recipe
 from vpngen.models.weights import make_with
 from vpngen.sampling import Augment
 from vpngen.spec import Spec
 from vpngen.stream import loader
-from vpngen.tasks import Classify, Segments
+from vpngen.tasks.segments import classification
 from vpngen.train import ranks
 from vpngen.train.checkpoint import CHECKPOINT, Row
 from vpngen.train.evaluation import Evaluation, score
@@ -110,8 +110,8 @@ def initialize(
     with ranks.joined(runtime.device) as device:
         batch, val_batch, shares = _batch_sizes(recipe, samples_per_epoch or spec.n_videos(), seen.n_videos("val"))
         model, made = model_init.build(spec.n_categories, seed, recipe.freeze, recipe.clip, device)
-        try_parts(model, recipe, batch, runtime.grad_accum_steps, device)
-        task = _task(recipe)
+        try_recipe(model, recipe, batch, runtime.grad_accum_steps, device)
+        task = classification(recipe)
         clips = functools.partial(loader, clip=task.shape(recipe), seed=seed, threads=threads, device=device)
         augment, none = (_augmentation(recipe, name, spec) for name in (recipe.augment, "none"))
         train = clips(source, batch, augment=augment, length=samples_per_epoch or "epoch", drop_last=True)
@@ -165,9 +165,9 @@ def finetune(
             log(gone)
         batch, val_batch, shares = _batch_sizes(recipe, len(train_set.videos), len(val_set.videos))
         model, made = model_init.build(len(train_set.classes), seed, recipe.freeze, recipe.clip, device)
-        try_parts(model, recipe, batch, runtime.grad_accum_steps, device)
+        try_recipe(model, recipe, batch, runtime.grad_accum_steps, device)
         workers, pinned = runtime.num_workers, device.type == "cuda"
-        task = _task(recipe)
+        task = classification(recipe)
         videos = functools.partial(
             VideoLoader, clip=task.shape(recipe), seed=seed, num_workers=workers, pin_memory=pinned
         )
@@ -231,7 +231,7 @@ def evaluate(
         progress: see `vpngen.train.evaluation.score`.
 
     Returns:
-        The evaluation; its metadata are those of the weights, with the data evaluated.
+        The evaluation; its metadata are those of the weights, with the data evaluated, and `evaluated`: what was to be otherwise.
 
     Raises:
         ArgumentError: the weights do not say what they are, and nobody else does.
@@ -245,9 +245,14 @@ def evaluate(
     chosen = model is None and options is None
     name, options = trusted(metadata["model"], model, options, weights)
     about = {"name": name, "num_classes": len(there)}
-    asked: dict[str, Any] = {"clip": clip, "frame_step": frame_step, "segments": segments}
-    recipe = dataclasses.replace(recipe, **{name: value for name, value in asked.items() if value is not None})
-    task = _task(recipe, metadata)
+    given: dict[str, Any] = {"clip": clip, "frame_step": frame_step, "segments": segments}
+    asked = {name: value for name, value in given.items() if value is not None}
+    recipe = dataclasses.replace(recipe, **asked)
+    learned = (metadata.get("task") or {}).get("weights") or ()
+    if learned and recipe.segments not in (1, len(learned)):
+        why = f"has learned a weight for each of {(n := len(learned))} segments, and not of {recipe.segments}"
+        raise ConflictError(f"{str(weights)!r} {why}; give `segments` {n}, or 1 for window by window")
+    task = classification(recipe, learned)
     videos = data.sets(metadata.get("seed") or 0)[2]
     if list(videos.classes) != there:
         sides = (there, videos.classes), (videos.classes, there)
@@ -267,7 +272,7 @@ def evaluate(
         )  # fmt: skip
         return score(
             task.around(network), windows, device=device, mean=recipe.mean, std=recipe.std, precision=runtime.precision,
-            progress=progress, metadata={**metadata, "source": data.to_dict()},
+            progress=progress, metadata={**metadata, "source": data.to_dict(), **({"evaluated": asked} if asked else {})},
         )  # fmt: skip
 
 
@@ -314,17 +319,6 @@ def _batch_sizes(recipe: Recipe, count: int, val_count: int) -> tuple[int, int, 
     if size == 1 or shared > 1:
         return batch, shared, {}
     return batch, min(batch, val_count), {"rank": 0, "world_size": 1}
-
-
-def _task(recipe: Recipe, metadata: Mapping[str, Any] | None = None) -> Classify:
-    """What is learned, or what weights with these metadata have learned. Raises ConflictError where they are not of this recipe."""
-    if recipe.segments == 1:
-        return Classify()
-    learned = (metadata or {}).get("task", {}).get("weights", ()) if recipe.consensus == "weighted" else ()
-    try:
-        return Segments(recipe.segments, recipe.consensus, tuple(learned))
-    except (ArgumentError, TypeError) as error:
-        raise ConflictError(f"the weights have learned another consensus: {error}") from error
 
 
 def _augmentation(recipe: Recipe, name: str, spec: Spec) -> Augment:
