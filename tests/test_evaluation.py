@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import torch
 from filming import film
 from hypothesis import given
 from hypothesis import strategies as st
+from pairs import two_ranks
 from torch import nn
 
 from vpngen import ArgumentError, MissingError, RunError
@@ -469,9 +468,9 @@ from pathlib import Path
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-rank, folder, case = int(sys.argv[1]), Path(sys.argv[2]), json.loads(Path(sys.argv[3]).read_text())
-torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-sys.path.insert(0, sys.argv[4])
+rank, folder = int(os.environ["RANK"]), Path(sys.argv[1])
+case = json.loads((folder / "case.json").read_text())
+torch.distributed.init_process_group("gloo")
 from test_evaluation import Echo, Windows, batches
 from vpngen.train.evaluation import score
 
@@ -512,21 +511,8 @@ def test_two_ranks_are_one(tmp_path: Path) -> None:
         "faults": faults, "short": [["v3"], ["v0", "v3"]],
     }  # fmt: skip
     (tmp_path / "case.json").write_text(json.dumps(case))
-    (tmp_path / "ranks.py").write_text(RANKS)
-    command = [sys.executable, str(tmp_path / "ranks.py")]
-    rest = [str(tmp_path), str(tmp_path / "case.json"), str(Path(__file__).parent)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    processes = [
-        subprocess.Popen([*command, str(rank), *rest], env=environment, stderr=subprocess.PIPE, text=True)
-        for rank in range(2)
-    ]
-    try:
-        for process in processes:
-            _, said = process.communicate(timeout=200)
-            assert process.returncode == 0, said
-    finally:
-        for process in processes:
-            process.kill()
+    for rank in two_ranks(RANKS, tmp_path):
+        assert rank.code == 0, rank.err
     whole = scored(windows, labels, 7, failures=faults[0] | faults[1], short=["v0", "v3"])
     assert whole.damaged == {"v1": "damaged", "v4": "damaged too"} and whole.unreadable == {"v5": "no such file"}
     for rank in range(2):

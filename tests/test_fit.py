@@ -29,7 +29,7 @@ from torch import nn
 import vpngen
 from vpngen.errors import ArgumentError, ConflictError, MissingError, RunError
 from vpngen.models import freeze, read_weights
-from vpngen.models.initial import try_parts
+from vpngen.models.initial import try_recipe
 from vpngen.stream.waiting import arrived
 from vpngen.tasks import Classify
 from vpngen.train import Progress, Recipe, StoppedError, fit
@@ -225,7 +225,7 @@ def test_a_part_of_one_clip_is_too_small_for_batch_normalization(size: int, part
     freeze(model, 1)
     said = contextlib.nullcontext() if not match else pytest.raises(ArgumentError, match=match)
     with said if size == last else contextlib.nullcontext():  # before there is a first batch
-        try_parts(model, how, size, parts, torch.device("cpu"))
+        try_recipe(model, how, size, parts, torch.device("cpu"))
     assert same(weights(model), before) and torch.equal(torch.get_rng_state(), random)
     with said:
         fit(model, given, None, how, device="cpu", grad_accum_steps=parts)
@@ -430,6 +430,11 @@ def test_a_finished_run_is_left_as_it_is_and_more_epochs_go_on(finished: Path, w
     longest, _ = run(None, recipe=recipe(epochs=4))
     again, rows = run(finished)
     assert same(weights(again), whole[0]) and [r["epoch"] for r in rows] == [1, 2, 3]
+    content = torch.load(finished / CHECKPOINT)  # as from before there were such settings
+    for name in ("lr_scales", "norm_decay", "frame_step", "segments", "consensus"):
+        del content["settings"][f"recipe.{name}"]
+    del content["optimizer"]["param_groups"][0]["lr_scale"]
+    torch.save(content, finished / CHECKPOINT)
     longer, more = run(finished, recipe=recipe(epochs=4))
     assert same(weights(longer), weights(longest)) and [r["epoch"] for r in more] == [1, 2, 3, 4]
 

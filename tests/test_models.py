@@ -408,9 +408,15 @@ def test_the_table_of_the_docs_says_what_networks_are() -> None:
     text = (Path(__file__).parents[1] / "docs/training.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \| ([\d,]+) \| ([\d.]+) \| (\d+) x (\d+) x (\d+) \|", text, re.MULTILINE)
     assert len(rows) > 25 and {find(name)[0] for name, *_ in rows} == {find(name)[0] for name in MODELS}
+    counted_entries = {name: entries for name, _, _, entries, _ in SHAPES}
     counted = {name: count for name, shortcut, count, *_ in SHAPES if shortcut != "A"}
     assert {name: int(count.replace(",", "")) for name, count, *_ in rows} == {name: counted[name] for name, *_ in rows}
-    for name, _, macs, *clip in {find(row[0])[0]: row for row in reversed(rows)}.values():  # the least of each kind
+    kinds = {
+        find(row[0])[0]: row for row in reversed(rows)
+    }  # the least of each; those of few layers are quick to count
+    for name, _, macs, *clip in kinds.values():
+        if counted_entries[name] > 350:
+            continue
         with torch.no_grad(), torch.device("meta"), FlopCounterMode(display=False) as counter:
             on_meta(name).eval()(torch.zeros(1, 3, *map(int, clip)))
         assert f"{counter.get_total_flops() / 2e9:.1f}" == macs, name

@@ -6,6 +6,7 @@ import copy
 import functools
 import gc
 import json
+import multiprocessing
 import os
 import pickle
 import resource
@@ -33,6 +34,8 @@ from vpngen import ArgumentError, ClipStream, ConflictError, MissingError, RunEr
 from vpngen.datasets import Video, VideoLoader, VideoSet, WindowLoader
 from vpngen.sampling import Augment
 from vpngen.stream import ClipLoader
+
+multiprocessing.set_forkserver_preload(["torch", "vpngen.stream.dataset"])  # what takes a worker most of its time
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:This DataLoader will create"),  # more workers than cores, on purpose
@@ -217,7 +220,7 @@ def test_a_store_gives_the_same_batches(codec: str, augment: Any, tmp_path: Path
         assert same(list(stream(path, threads=threads, **options)), list(stream(**options)))
 
 
-@pytest.mark.parametrize(("method", "workers"), [("fork", 2), ("spawn", 1)])
+@pytest.mark.parametrize(("method", "workers"), [("fork", 2), ("forkserver", 1)])
 def test_workers_read_a_store(method: str, workers: int, tmp_path: Path) -> None:
     vpngen.write(SPEC, tmp_path / "set.zarr", codec="zstd", shard_videos=4, backend="numba")
     reading = stream(str(tmp_path / "set.zarr"))
@@ -294,11 +297,11 @@ def test_a_break_ends_an_epoch() -> None:
     assert seen(one) == seen(other)
 
 
-@pytest.mark.parametrize(("method", "persistent"), [("fork", False), ("fork", True), ("spawn", True)])
+@pytest.mark.parametrize(("method", "persistent"), [("fork", False), ("fork", True), ("forkserver", True)])
 def test_workers_give_what_one_process_gives(method: str, persistent: bool) -> None:
     expected = stream()
     workers: DataLoader[Any] = DataLoader(
-        stream(), batch_size=None, num_workers=2 if method == "spawn" else 3, multiprocessing_context=method,
+        stream(), batch_size=None, num_workers=2 if method == "forkserver" else 3, multiprocessing_context=method,
         persistent_workers=persistent,
     )  # fmt: skip
     assert len(workers) == 8
@@ -313,7 +316,8 @@ def test_workers_give_what_one_process_gives(method: str, persistent: bool) -> N
 
 def test_spawned_workers_of_each_epoch_agree_on_it() -> None:
     expected = stream()
-    workers: DataLoader[Any] = DataLoader(stream(), batch_size=None, num_workers=2, multiprocessing_context="spawn")
+    how: dict[str, Any] = {"num_workers": 2, "multiprocessing_context": "forkserver"}
+    workers: DataLoader[Any] = DataLoader(stream(), batch_size=None, **how)
     for _ in range(2):
         assert same(list(workers), list(expected))
 

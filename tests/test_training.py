@@ -552,6 +552,11 @@ def test_broken_and_short_videos_are_told_and_counted(run: Run, tmp_path: Path, 
         (lambda own: None, ("--seeds", "-1"), 2, "`--seeds`"),
         (lambda own: None, ("--batch-size", "1"), 2, "`--batch-size` (=1) leaves each rank one clip"),
         (lambda own: None, ("--grad-accum-steps", "6"), 2, "`--grad-accum-steps` (=6) cuts the 6 clips of a batch into parts of one"),
+        (lambda own: None, ("--model", "alexnet3d", "--clip", "8x63x63", "--grad-accum-steps", "6"), 2, "`--grad-accum-steps` (=6) cuts"),
+        (lambda own: None, ("--lr-scales", "layer9=2"), 2, "`--lr-scales` names 'layer9'"),
+        (lambda own: None, ("--lr-scales", "maxpool=2"), 2, "`--lr-scales` names 'maxpool', which is no layer of ResNet with weights"),
+        (lambda own: None, ("--lr-scales", "=2"), 2, "`--lr-scales` names ''"),
+        (lambda own: None, ("--lr-scales", "head=2,fc=3"), 2, "names a layer twice: head is fc, stem is conv1"),
         (lambda own: None, ("--model-option", "in_channels=1"), 2, "`in_channels` (=1) must be 3"),
         (lambda own: None, ("--num-workers", "-1"), 2, "'--num-workers'"),
         (lambda own: None, ("--device", "tpu"), 2, "`--device`"),
@@ -710,7 +715,7 @@ def test_a_set_without_val_gets_one_instance_in_sixteen_more(monkeypatch: pytest
     for instances, more in ((1, 1), (31, 1), (32, 2), (48, 3)):
         spec = vpngen.perlin(categories=4, instances=instances, divisions=(1, 12), shape=(16, 48, 48))
         runs.initialize(spec, tmp_path, ModelInit("r3d10", {"width": 0.125}), recipe, Runtime("cpu"), threads=1)
-        *_, (train, val), _, _, _, metadata, _ = taken.pop()
+        *_, (train, val), _, _, _, metadata, _, _ = taken.pop()
         made = metadata["source"]["spec"]
         assert (made["instances"], made["val_instances"]) == (instances, more)
         assert len(train) == instances and len(val) == more

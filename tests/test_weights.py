@@ -849,6 +849,8 @@ def test_dense_nets_of_torchvision_are_inflated(name: str) -> None:
     assert (error[6:10] < 1e-12).all() and error[0] > 1e-3 and error[-1] > 1e-3
     with pytest.raises(ArgumentError, match=r"it would fit densenet3d121, width=0.125. (?s:.*)`features.ttl1.b1.norm"):
         inflate(create_model("t3d121", 5, width=0.125), state)
+    with pytest.raises(ArgumentError, match=rf"it would fit {name}, width=0.125\."):
+        inflate(on_meta(name.replace("121", "169"), 5, width=0.125), state)
 
 
 def test_what_is_inflated() -> None:

@@ -137,7 +137,7 @@ runtime_options = base.bundle(
     format_option,
 )  # fmt: skip
 run_options = base.bundle(
-    _network("--model", metavar="NAME", help="Such as r3d18, r2p1d50, preact200, wide50, resnext101, densenet121, or package.module:callable.  [default: that of --init-from, or r3d50]"),
+    _network("--model", metavar="NAME", help="Such as r3d18, r2p1d50, preact200, wide50, resnext101, densenet121, slowfast50, slow50, i3d, c3d, alexnet3d, t3d121, or package.module:callable.  [default: that of --init-from, or r3d50]"),
     option_option,
     _network("--init-from", type=_path, callback=lambda ctx, param, path: path and weights_of(path), metavar="FILE", help="Weights to begin with, .safetensors or .pth, or the folder of a run; the head is a new one."),
     _network("--inflate", type=_path, metavar="FILE", help="Weights of a 2D network to begin with, such as a ResNet or DenseNet, GoogLeNet (i3d) or AlexNet (alexnet3d), repeated along time."),
@@ -404,7 +404,10 @@ def take_task(options: dict[str, Any], seed: int) -> Task:
 
 
 def _take_run(options: dict[str, Any], task: Task | None = None) -> tuple[ModelInit, Recipe, Runtime]:
-    """The network, how it is trained and where; mean and std are those of its weights, where no others are given."""
+    """The network, how it is trained and where; mean and std are those of its weights, where no others are given.
+
+    What a recipe has for its own schedule or optimizer goes where another is given.
+    """
     from vpngen.sampling import NORMALIZATIONS
     from vpngen.train import RECIPES, ModelInit, Recipe
 
@@ -418,6 +421,8 @@ def _take_run(options: dict[str, Any], task: Task | None = None) -> tuple[ModelI
         usual = {}
     begin = ModelInit(**{f.name: options.pop(f.name) for f in dataclasses.fields(ModelInit)})
     given = {f.name: value for f in dataclasses.fields(Recipe) if (value := options.pop(f.name)) is not None}
+    for name, own, rest in (("schedule", "step", {"lr_steps": ()}), ("optimizer", "sgd", {"nesterov": False})):
+        given = given if given.get(name, own) == own else rest | given
     said = {name: given.pop(name) for name in ("mean", "std") if name in given}
     # A name says both, unless the other is said too.
     named = next((NORMALIZATIONS[word] for word in said.values() if isinstance(word, str)), begin.normalization)

@@ -109,8 +109,8 @@ class VideoLoader(_Loader):
         batch_size: clips of a batch, on each rank.
         clip: (t, y, x) of a clip. Shorter videos are looped.
         augment: `multiscale` (four corners and centre at the scales 2^(-i/4) of the short side, mirrored or not: Hara, Kataoka,
-            Satoh, CVPR 2018, section 3.3), `x10` (the same at 7/8 of the short side), `random` (any place, at 7/8), `none` (the
-            middle, and all of the short side), or a `vpngen.sampling.Augment`.
+            Satoh, CVPR 2018, section 3.3), `x10` (the same at 7/8 of the short side), `random` (any place, at 7/8), `jitter`
+            (any place, at 224/320 to 224/256), `none` (the middle, and all of the short side), or a `vpngen.sampling.Augment`.
         seed: of order and windows, in [0, 2**64).
         shuffle: each epoch in an order of its own; else in the order of the set.
         drop_last: leave out the end of an epoch that does not fill a batch on every rank; else it makes smaller batches.

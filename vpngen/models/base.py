@@ -377,7 +377,7 @@ def parameter_groups(model: nn.Module, scales: Mapping[str, float], norm_decay: 
         Groups with their `lr_scale`, and a `weight_decay` of 0 where there is to be none; that of factor 1 first.
 
     Raises:
-        ArgumentError: a name that is none of a layer.
+        ArgumentError: a name that is none of a layer with weights, or a second name of one.
     """
     model = bare(model)
     named = dict(model.named_modules())
@@ -385,11 +385,14 @@ def parameter_groups(model: nn.Module, scales: Mapping[str, float], norm_decay: 
     if isinstance(model, Network):
         special |= {"stem": model.stem} if "stem" not in named else {}
     factors = {special.get(name, name): factor for name, factor in scales.items()}
-    if wrong := [name for name in scales if special.get(name, name) not in named]:
-        near = ", ".join(name for name, _ in model.named_children())
-        raise ArgumentError(
-            f"names {', '.join(wrong)}, which is no layer of {type(model).__name__}; it has head, {near}", "lr_scales"
-        )
+    layers = {name for name, module in named.items() if name and any(True for _ in module.parameters())}
+    if wrong := [name for name in scales if special.get(name, name) not in layers]:
+        near = ", ".join(name for name, _ in model.named_children() if name in layers)
+        problem = f"names {', '.join(map(repr, wrong))}, which is no layer of {type(model).__name__} with weights"
+        raise ArgumentError(f"{problem}; it has head, {near}", "lr_scales")
+    if len(factors) < len(scales):
+        names = ", ".join(f"{name} is {layer}" for name, layer in special.items())
+        raise ArgumentError(f"names a layer twice: {names}", "lr_scales", dict(scales))
     normal = {
         f"{name}.{each}".removeprefix(".") for name, module in named.items() for each, _ in module.named_parameters(recurse=False)
         if isinstance(module, NORMALIZATION)

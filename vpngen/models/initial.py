@@ -20,7 +20,7 @@ from vpngen.checks import Shape
 from vpngen.errors import ArgumentError, ConflictError, renamed
 from vpngen.files import open_regular
 from vpngen.models import MODELS
-from vpngen.models.base import Network, find, freeze, make
+from vpngen.models.base import Network, find, freeze, make, parameter_groups
 from vpngen.models.weights import inflate, make_with, read_weights, recognize
 from vpngen.sampling import NORMALIZATIONS
 
@@ -184,13 +184,14 @@ def parts(size: int, whole: int, grad_accum_steps: int) -> int:
     return -(-size // -(-whole // grad_accum_steps))
 
 
-def try_parts(
+def try_recipe(
     model: nn.Module, recipe: Any, size: int, grad_accum_steps: int, device: torch.device, clips: int = 1
 ) -> None:
-    """Raises ArgumentError where parts of a batch of `size` on each rank are one clip, and too small for batch normalization.
+    """Raises ArgumentError where a network has no layers of `lr_scales`, or parts of a batch of `size` on each rank are too small.
 
-    `clips` go through the network for each sample.
+    Too small is one clip that leaves batch normalization a single value; `clips` go through the network for each sample.
     """
+    parameter_groups(model, dict(recipe.lr_scales))
     if size // parts(size, size, grad_accum_steps) * clips > 1:
         return
     with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():

@@ -57,6 +57,7 @@ RULES: Final[dict[str, Rule]] = {
         "options": Every(_option),
     },
     "recipe": {"mean": _three, "std": _three},
+    "task": {"weights": [checks.is_number]},
     "source": {
         "kind": str, "root": str, "annotations": str, "split": within(0, MOST), "val_fraction": checks.is_number,
         "spec": dict,

@@ -319,7 +319,7 @@ def inflate(model: nn.Module, state: Mapping[str, Tensor], path: str | Path | No
     if any(v.ndim == 5 for v in flat.values()):
         raise ArgumentError("has kernels in time already; give it as `init_from` (`--init-from`)", "state", given_as)
     if isinstance(model, Network) and not model.inflates:
-        other = _would_fit(flat) or "; inflate into one of r3d"
+        other = _would_fit(flat, model) or "; inflate into one of r3d"
         raise ArgumentError(f"({type(model).__name__}) takes no weights of images{other}", "model")
     apart = [head, *(model.unlike_images if isinstance(model, Network) else ())]
     found = _named(model, flat, own)
@@ -329,7 +329,7 @@ def inflate(model: nn.Module, state: Mapping[str, Tensor], path: str | Path | No
     )
     differing, text = _differences(given, _flattened(wanted))
     if differing:
-        raise ArgumentError(f"does not fit `model`{_would_fit(flat)}. Time aside:{text}", "state", given_as)
+        raise ArgumentError(f"does not fit `model`{_would_fit(flat, model)}. Time aside:{text}", "state", given_as)
     for name, target in wanted.items():
         if target.ndim == 5:
             given[name] = (given[name] / target.shape[2]).unsqueeze(2).expand(target.shape)
@@ -419,13 +419,13 @@ def recognize(state: State, metadata: Mapping[str, Any]) -> dict[str, Any] | Non
     return _fitting(state) or (None if name is None else {"name": name, "options": {}, "num_classes": None})
 
 
-def _fitting(state: State, flat: bool = False) -> dict[str, Any] | None:
+def _fitting(state: State, flat: bool = False, first: type | None = None) -> dict[str, Any] | None:
     """The one of MODELS whose names and shapes are those of `state`, see `recognize`; None where there is none.
 
-    With `flat` the one that `state`, of a 2-D network, can be inflated into: its shapes are the same but for time. Where there is no
-    classifier, as in many a published file, `num_classes` is None.
+    With `flat` the one that `state`, of a 2-D network, can be inflated into: its shapes are the same but for time. Of several the first
+    of the class `first`, or of all. Where there is no classifier, as in many a published file, `num_classes` is None.
     """
-    for name in MODELS:
+    for name in sorted(MODELS, key=lambda name: first is not None and find(name)[0] is not first):
         network, arguments = find(name)
         for own in _readings(state, network.own_name, network.head):
             stem, num_classes = own.get(f"{network.stem}.weight"), _classes(own, network.head)
@@ -447,9 +447,9 @@ def _fitting(state: State, flat: bool = False) -> dict[str, Any] | None:
     return None
 
 
-def _would_fit(flat: State) -> str:
-    """Which network the weights of a 2-D one can be inflated into, for an error; empty where there is none."""
-    made = _fitting(flat, flat=True)
+def _would_fit(flat: State, model: nn.Module) -> str:
+    """Which network, best one like `model`, the weights of a 2-D one can be inflated into, for an error; empty where there is none."""
+    made = _fitting(flat, flat=True, first=type(model))
     options = "" if made is None else "".join(f", {k}={v}" for k, v in made["options"].items())
     return "" if made is None else f"; it would fit {made['name']}{options}"
 

@@ -57,7 +57,8 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
         clip: (t, y, x) of a clip.
         split: `train` or `val`.
         augment: `x10` (four corners and centre, mirrored or not, any start), `multiscale` (the same at the scales 2^(-i/4),
-            resized), `random` (any window), `none` (the one in the middle), or a `vpngen.sampling.Augment`.
+            resized), `random` (any window), `jitter` (any, at 224/320 to 224/256, resized), `none` (the one in the middle), or a
+            `vpngen.sampling.Augment`.
         length: samples of an epoch, over all ranks: `epoch` for as many as the split has videos, `infinite`, or a number.
         shuffle: each pass over the videos in an order of its own; else in the order of the set.
         drop_last: leave out the end of an epoch that does not fill a batch on every rank; else it makes smaller batches.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,6 +13,7 @@ from vpngen import checks
 from vpngen.checks import Shape
 from vpngen.errors import ArgumentError
 from vpngen.sampling import CONSENSUS, MOST_SEGMENTS
+from vpngen.tasks.base import Task
 from vpngen.tasks.classify import Classify
 
 
@@ -61,6 +62,24 @@ class Segments(Classify):
         return {"weights": learned.tolist()} if isinstance(learned, Tensor) else {}
 
 
+def classification(recipe: Any, learned: Sequence[float] = ()) -> Classify:
+    """What a recipe learns, or has learned with these weights of its segments: to classify clips, or several of a video together."""
+    if recipe.segments == 1:
+        return Classify()
+    return Segments(recipe.segments, recipe.consensus, tuple(learned) if recipe.consensus == "weighted" else ())
+
+
+def task_of(recipe: Any, task: Task | None = None) -> Task:
+    """What is learned by a recipe: `task`, or what the recipe says. Raises ArgumentError where the two do not go together."""
+    if task is None or type(task) is Classify:
+        return classification(recipe)
+    if recipe.segments > 1 and not isinstance(task, Classify):
+        raise ArgumentError(
+            f"are of videos that are classified, and the task is {task.name}", "segments", recipe.segments
+        )
+    return task.of(recipe)
+
+
 class Consensus(nn.Module):
     """(N, C, segments T, Y, X) to the logits (N, classes) that all segments come to."""
 
@@ -71,7 +90,10 @@ class Consensus(nn.Module):
             self.weights = nn.Parameter(torch.tensor(task.weights or (1 / task.segments,) * task.segments))
 
     def forward(self, clips: Tensor) -> Tensor:
-        """See the class."""
+        """See the class. Raises ArgumentError for clips that the segments do not divide."""
+        if clips.shape[2] % self.segments:
+            problem = f"must have frames for each of the {self.segments} segments alike"
+            raise ArgumentError(problem, "clip", tuple(clips.shape[2:]))
         apart = torch.unflatten(clips, 2, (self.segments, -1)).transpose(1, 2).flatten(0, 1)
         logits: Tensor = torch.unflatten(self.network(apart), 0, (-1, self.segments))
         if self.consensus == "max":

@@ -97,8 +97,8 @@ class Folder:
             ranks.on_main(partial(_save, self.path / CHECKPOINT, kept))
             self.saved = at
 
-    def load(self, settings: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The content of the checkpoint; None where there is none. All ranks call it.
+    def load(self, settings: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The content of the checkpoint; None where there is none; `usual` are settings that an older one lacks. All ranks call it.
 
         Raises:
             ConflictError: it is damaged, not seen by all ranks, or has other `settings`.
@@ -116,10 +116,11 @@ class Folder:
             content: dict[str, Any] = pickles.read(path)
             form = content["vpngen_checkpoint"]
             check(content, {"vpngen_checkpoint": int} if form != FORM else RULES, "")
-            there = content["settings"] if form == FORM else {}
-            plain(there)
+            told = content["settings"] if form == FORM else {}
+            plain(told)
         if form != FORM:
             raise ConflictError(f"{name} is of form {form!r}, which this vpngen does not know; upgrade it")
+        there = {key: usual[key] for key in usual.keys() & settings.keys()} | told
         if different := [key for key in sorted({*there, *settings}) if there.get(key) != settings.get(key)]:
             both = [f"{k}: {there.get(k, 'nothing')} there, {settings.get(k, 'nothing')} here" for k in different]
             what = "\n  ".join([f"the run in {str(path.parent)!r} is another one:", *both])

@@ -24,7 +24,8 @@ from vpngen.models.initial import LONE, lone_clip, parts, placed
 from vpngen.models.metadata import check
 from vpngen.stream import tensors
 from vpngen.stream.waiting import arrived, asking
-from vpngen.tasks import Classify, Task
+from vpngen.tasks import Task
+from vpngen.tasks.segments import task_of
 from vpngen.train import ranks
 from vpngen.train.checkpoint import Folder, Row, identity, of_stream, random_state, set_random_state
 from vpngen.train.recipes import Recipe
@@ -192,7 +193,7 @@ def fit(
         val: likewise, for the validation after each epoch; None to lower the rate by the training loss.
         recipe: optimizer, learning rate and its schedule, epochs, mean and std; `freeze` is done here, clips are cut by whoever
             makes `train`.
-        task: what to learn; None for `vpngen.tasks.Classify()`.
+        task: what to learn; None for `vpngen.tasks.Classify()`, or `Segments` where the recipe has several.
         out: folder for checkpoint.pt, log.csv, tensorboard/, and at the end weights.safetensors and weights.pth; None to write
             nothing.
         device: `auto` for a GPU if there is one; a rank of torchrun has its own.
@@ -230,7 +231,7 @@ def fit(
     main_log = log if log is not None and ranks.is_main() else lambda _: None
     folder = Folder(None if out is None else Path(out), metadata or {}, main_log)
     run = _Run(
-        model, train, val, recipe, (task or Classify()).of(recipe), folder, where, grad_accum_steps,
+        model, train, val, recipe, task_of(recipe, task), folder, where, grad_accum_steps,
         bfloat16(where) if precision == "auto" else precision == "bf16", progress or (lambda _: None),
         should_stop or (lambda: False), 60 * checkpoint_minutes,
     )  # fmt: skip
@@ -350,7 +351,7 @@ class _Run:
 
     def load(self) -> None:
         """Go on from the checkpoint, where there is one."""
-        content = self.folder.load(self.settings)
+        content = self.folder.load(self.settings, {f"recipe.{k}": v for k, v in Recipe().to_dict().items()})
         if content is None:
             return
         with self.folder.reading():
@@ -466,6 +467,7 @@ class _Run:
         row: Row = dict(zip(columns(self.task), [*numbers, *found, *state.speed], strict=True))
         if self.plateau is not None and state.epoch >= self.recipe.warmup_epochs:
             self.plateau.step(row["train_loss"] if self.val is None else row["val_loss"])
+            self.lr = self.lr  # of all layers alike: torch lowers no rate by less than 1e-8
         state.rows.append(row)
         self.folder.add("epoch", row, state.step)
         self.tell("done", state.steps, state.steps, row)

@@ -26,8 +26,6 @@ _NUMBERS: Final[tuple[tuple[str, Callable[[float], bool], str], ...]] = (
     ("lr_factor", lambda v: 0 < v < 1, "in (0, 1)"),
     ("warmup_lr", lambda v: 0 <= v <= 1e38, "of at least 0, up to 1e38"),
 )
-
-
 Scales = tuple[tuple[str, float], ...]
 """Names of layers, each with a factor."""
 
@@ -166,7 +164,7 @@ RECIPES: Final[dict[str, Recipe]] = {
         lr=1e-4, lr_scales=(("head", 10.0),), weight_decay=5e-4, batch_size=64, clip=(8, 224, 224), augment="random",
     ),
     "t3d2017": _T3D,
-    "t3d2017-transfer": dataclasses.replace(_T3D, batch_size=32, epochs=150, schedule="step", lr_steps=(30, 60, 90, 120)),
+    "t3d2017-transfer": dataclasses.replace(_T3D, batch_size=32, epochs=150, schedule="step", lr_steps=(30, 60, 90, 120), augment="random"),
 }  # fmt: skip
 """`wacv2022`: Kataoka et al., section 4, for initialization and all that follows it. `cvpr2018`: Hara et al., section 3.3, from
 scratch; `-finetune`: the same section and 4.3, conv5_x and the classifier alone. `i3d2017`: Carreira and Zisserman, CVPR 2017, section 2.5;

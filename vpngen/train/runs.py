@@ -22,12 +22,13 @@ from vpngen.datasets.sets import DataConfig, missing_videos
 from vpngen.errors import ArgumentError, ConflictError, MissingError, renamed
 from vpngen.files import names_in, read_object, write_json
 from vpngen.models import read_weights
-from vpngen.models.initial import ModelInit, origin, said_by, trusted, try_clip, try_parts
+from vpngen.models.initial import ModelInit, origin, said_by, trusted, try_clip, try_recipe
 from vpngen.models.weights import make_with
 from vpngen.sampling import Augment
 from vpngen.spec import Spec
 from vpngen.stream import loader
-from vpngen.tasks import Classify, Segments, Task
+from vpngen.tasks import Task
+from vpngen.tasks.segments import classification, task_of
 from vpngen.train import ranks
 from vpngen.train.checkpoint import CHECKPOINT, Row
 from vpngen.train.evaluation import Evaluation, score
@@ -109,7 +110,7 @@ def initialize(
         MissingError, RunError: see `fit`.
     """
     integer("seed", seed, 0, SEEDS)
-    task = _task(recipe, task=task)
+    task = task_of(recipe, task)
     with ranks.joined(runtime.device) as device:
         if isinstance(source, DataConfig):
             if samples_per_epoch is not None:
@@ -117,26 +118,14 @@ def initialize(
             videos = _Videos(source, source.sets(seed)[:2], recipe, task, runtime, device, seed, log)
             model, made = videos.network(model_init)
             watch["progress"] = videos.watching(out, watch.get("progress"))
-            return _fit(
-                "train",
-                out,
-                model,
-                (videos.train, videos.val),
-                recipe,
-                runtime,
-                device,
-                made,
-                {},
-                log,
-                task=task,
-                **watch,
-            )
+            both = videos.train, videos.val
+            return _fit("train", out, model, both, recipe, runtime, device, made, {}, log, task=task, **watch)
         spec = source if isinstance(source, Spec) else store.read_spec(source)[0]
         held_out = max(1, spec.instances // VAL_SHARE)
         seen = spec if spec.val_instances else dataclasses.replace(spec, val_instances=held_out)
         batch, val_batch, shares = _batch_sizes(recipe, samples_per_epoch or spec.n_videos(), seen.n_videos("val"))
         model, made = model_init.build(spec.n_categories, seed, recipe.freeze, recipe.clip, device)
-        try_parts(model, recipe, batch, runtime.grad_accum_steps, device, task.clips)
+        try_recipe(model, recipe, batch, runtime.grad_accum_steps, device, task.clips)
         clips = functools.partial(
             loader, clip=task.shape(recipe), seed=seed, threads=threads, device=device, numbers=task.needs_numbers
         )
@@ -158,11 +147,8 @@ class _Videos:
     ) -> None:  # fmt: skip
         self.data, self.recipe, self.seed, self.device, self.log = data, recipe, seed, device, log
         self.classes, self.task, self.runtime = sets[0].classes, task, runtime
-        if (
-            log
-            and ranks.is_main()
-            and (gone := missing_videos(**dict(zip(("train", "validate", "test"), sets, strict=False))))
-        ):
+        named = dict(zip(("train", "validate", "test"), sets, strict=False))
+        if log and ranks.is_main() and (gone := missing_videos(**named)):
             log(gone)
         self.batch, val_batch, shares = _batch_sizes(recipe, len(sets[0].videos), len(sets[1].videos))
         self._loaders = functools.partial(
@@ -176,7 +162,7 @@ class _Videos:
         """The network and what is said of it; then the loaders are there."""
         recipe, device = self.recipe, self.device
         model, made = model_init.build(len(self.classes), self.seed, recipe.freeze, recipe.clip, device)
-        try_parts(model, recipe, self.batch, self.runtime.grad_accum_steps, device, self.task.clips)
+        try_recipe(model, recipe, self.batch, self.runtime.grad_accum_steps, device, self.task.clips)
         self.train = self._loaders(self._sets[0], self.batch, augment=recipe.cut())
         self.val = self._loaders(self._sets[1], augment=recipe.cut("none"), shuffle=False, drop_last=False, **self._val)
         return model, made | {"source": self.data.to_dict(), "classes": list(self.classes)}
@@ -241,7 +227,7 @@ def finetune(
     """
     sets = data.sets(integer("seed", seed, 0, SEEDS))
     with ranks.joined(runtime.device) as device:
-        task = _task(recipe)
+        task = classification(recipe)
         videos = _Videos(data, sets, recipe, task, runtime, device, seed, log)
         model, made = videos.network(model_init)
         told: dict[str, Any] = {"log": log, "progress": videos.watching(out, progress), "task": task, **watch}
@@ -286,7 +272,7 @@ def evaluate(
         progress: see `vpngen.train.evaluation.score`.
 
     Returns:
-        The evaluation; its metadata are those of the weights, with the data evaluated.
+        The evaluation; its metadata are those of the weights, with the data evaluated, and `evaluated`: what was to be otherwise.
 
     Raises:
         ArgumentError: the weights do not say what they are, and nobody else does.
@@ -300,9 +286,14 @@ def evaluate(
     chosen = model is None and options is None
     name, options = trusted(metadata["model"], model, options, weights)
     about = {"name": name, "num_classes": len(there)}
-    asked: dict[str, Any] = {"clip": clip, "frame_step": frame_step, "segments": segments}
-    recipe = dataclasses.replace(recipe, **{name: value for name, value in asked.items() if value is not None})
-    task = _task(recipe, metadata)
+    given: dict[str, Any] = {"clip": clip, "frame_step": frame_step, "segments": segments}
+    asked = {name: value for name, value in given.items() if value is not None}
+    recipe = dataclasses.replace(recipe, **asked)
+    learned = (metadata.get("task") or {}).get("weights") or ()
+    if learned and recipe.segments not in (1, len(learned)):
+        why = f"has learned a weight for each of {(n := len(learned))} segments, and not of {recipe.segments}"
+        raise ConflictError(f"{str(weights)!r} {why}; give `segments` {n}, or 1 for window by window")
+    task = classification(recipe, learned)
     videos = data.sets(metadata.get("seed") or 0)[2]
     if list(videos.classes) != there:
         sides = (there, videos.classes), (videos.classes, there)
@@ -322,7 +313,7 @@ def evaluate(
         )  # fmt: skip
         return score(
             task.around(network, recipe), windows, device=device, mean=recipe.mean, std=recipe.std, precision=runtime.precision,
-            progress=progress, metadata={**metadata, "source": data.to_dict()},
+            progress=progress, metadata={**metadata, "source": data.to_dict(), **({"evaluated": asked} if asked else {})},
         )  # fmt: skip
 
 
@@ -369,26 +360,6 @@ def _batch_sizes(recipe: Recipe, count: int, val_count: int) -> tuple[int, int, 
     if size == 1 or shared > 1:
         return batch, shared, {}
     return batch, min(batch, val_count), {"rank": 0, "world_size": 1}
-
-
-def _task(recipe: Recipe, metadata: Mapping[str, Any] | None = None, task: Task | None = None) -> Task:
-    """What is learned by a recipe, or what weights with these metadata have learned; `task` where one is asked for.
-
-    Raises ConflictError where the weights are not of this recipe, ArgumentError where the task cannot learn by it.
-    """
-    if task is not None and not isinstance(task, Classify):
-        if recipe.segments > 1:
-            raise ArgumentError(
-                f"are of videos that are classified, and the task is {task.name}", "segments", recipe.segments
-            )
-        return task.of(recipe)
-    if recipe.segments == 1:
-        return Classify()
-    learned = (metadata or {}).get("task", {}).get("weights", ()) if recipe.consensus == "weighted" else ()
-    try:
-        return Segments(recipe.segments, recipe.consensus, tuple(learned))
-    except (ArgumentError, TypeError) as error:
-        raise ConflictError(f"the weights have learned another consensus: {error}") from error
 
 
 def _augmentation(recipe: Recipe, name: str, spec: Spec) -> Augment:
