@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vpngen import checks
-from vpngen.errors import ArgumentError
 from vpngen.fields import field
 from vpngen.models.base import STEM, Network, Options, State
 
@@ -92,11 +91,7 @@ class AlexNet3D(Network):
         return torch.flatten(self.average(x), 1)
 
     def features(self, clips: Tensor) -> Tensor:
-        """Clips (N, in_channels, T, Y, X) to what leaves fc2, (N, 4096). Raises ArgumentError for a single one in training."""
-        if self.bn2.training and len(clips) < 2:
-            raise ArgumentError(
-                "must be at least 2 on each rank: AlexNet3D normalizes features over a batch", "batch_size", 1
-            )
+        """Clips (N, in_channels, T, Y, X) to what leaves fc2, (N, 4096); in training at least two."""
         x = F.relu(self.fc1(self.bn1(self.trunk(clips))))
         return F.relu(self.fc2(self.bn2(x)))
 
