@@ -1349,6 +1349,18 @@ def under_way(running: subprocess.Popen[str], root: Path) -> None:
         time.sleep(0.002)
 
 
+@pytest.mark.parametrize(("number", "ended"), [(signal.SIGINT, [130]), (signal.SIGTERM, [143]), (signal.SIGHUP, [])])
+def test_a_second_signal_ends_at_once_but_a_second_hang_up_comes_of_itself(
+    number: int, ended: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shell sends SIGHUP to its jobs, and the kernel another one when the terminal is closed."""
+    left: list[int] = []
+    monkeypatch.setattr(os, "_exit", left.append)
+    monkeypatch.setattr(base, "_leaving", iter(range(9)))
+    base._leave(number, None)
+    assert left == ended
+
+
 ENDS = [(signal.SIGINT, 130, "Stopped"), (signal.SIGTERM, 143, "Terminated"), (signal.SIGHUP, 129, "Hung up")]
 
 

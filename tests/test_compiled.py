@@ -152,6 +152,7 @@ def test_without_a_compiler_numba_is_missing_and_auto_goes_on(monkeypatch: pytes
             backends.choose("numba")
         assert backends.Auto(devices=False).of("perlin").name == "reference"
         assert "NUMBA_DISABLE_JIT" in health._kernel_cache().remedy
+        assert health._processor().value.endswith("usable")  # and `doctor` goes on, too
         with pytest.raises(MissingError, match="NUMBA_DISABLE_JIT"):
             backends.kernels("numba", kinds()[0].name)
     finally:

@@ -231,6 +231,21 @@ def test_a_part_of_one_clip_is_too_small_for_batch_normalization(size: int, part
         fit(model, given, None, how, device="cpu", grad_accum_steps=parts)
 
 
+@pytest.mark.parametrize(
+    ("size", "parts", "match"),
+    [
+        (1, 1, r"^`batch_size` \(=1\) leaves each rank one clip.*; give at least two for each$"),
+        (4, 4, r"^`grad_accum_steps` \(=4\) cuts the 4 clips of a batch into parts of one.*; give 3 or less$"),
+    ],
+)
+def test_features_are_normalized_over_more_than_one_clip(size: int, parts: int, match: str) -> None:
+    """Of any size: 3D-AlexNet averages what it normalizes. Evaluated, one is enough."""
+    model, how = vpngen.create_model("alexnet3d", 4, width=0.0625), recipe(batch_size=size, clip=(8, 63, 63))
+    with pytest.raises(ArgumentError, match=match):
+        try_parts(model, how, size, parts, torch.device("cpu"))
+    assert model.eval()(torch.zeros(1, 3, 8, 63, 63)).shape == (1, 4)
+
+
 @pytest.mark.parametrize("patience", [1, 2, 3])
 def test_the_rate_is_lowered_after_so_many_epochs_without_a_better_loss(patience: int) -> None:
     still = Batches((torch.zeros((2, 3, *CLIP), dtype=torch.uint8), torch.tensor([0, 1])))

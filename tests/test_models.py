@@ -264,13 +264,6 @@ def test_what_is_left_to_average(name: str, options: dict[str, Any], side: int, 
     assert sizes == [left]
 
 
-def test_features_are_normalized_over_more_than_one_clip() -> None:
-    model = formula_model("alexnet3d", width=0.0625, pooled=1)
-    with pytest.raises(ArgumentError, match=r"`batch_size` \(=1\) must be at least 2 on each rank"):
-        model.train()(clips(1, 3, 8, 63, 63))
-    assert model.eval()(clips(1, 3, 8, 63, 63)).shape == (1, 5)
-
-
 @pytest.mark.parametrize(
     ("name", "parameters"), [("c3d", 78_409_573), ("c3d_bn", 27_713_253), ("alexnet3d", 62_427_813)]
 )

@@ -759,6 +759,8 @@ def test_a_folder_takes_what_is_unambiguous(paths: str, tmp_path: Path) -> None:
         ("Train/a/1.mp4 training/a/2.mp4", "subset train could be in .*Train or .*training; leave one"),
         (f"{ACCENT[0]}/1.mp4 {ACCENT[1]}/2.mp4", "two folders that are called alike"),
         ("train/a/1.mp4 val/b/2.mp4", "a in the first alone, b in the second alone"),
+        ("training/a/1/f1.webp", r"no folders of classes with videos .* the first files there: training/a/1/f1.webp$"),
+        ("1.mp4", "no folders of classes with videos .* such as class/1.mp4 .* the first files there: 1.mp4$"),
         ("a/1.mp4 a/" + "b/" * 12 + "2.mp4", "too many folders within folders"),
     ],
 )

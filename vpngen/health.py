@@ -65,7 +65,7 @@ def _packages(names: Iterable[str], needed: bool) -> Iterator[Finding]:
 
 def _processor() -> Finding:
     value = f"{usable_cpus()} usable"
-    with contextlib.suppress(ImportError):
+    with contextlib.suppress(ImportError, MissingError):  # as numba is not there, or may not compile
         from vpngen.backends.cpu import processor
 
         name, fused = processor()

@@ -70,8 +70,11 @@ _leaving = itertools.count()
 
 
 def _leave(number: int, _: object) -> None:
-    """The next signal: leave at once, as if killed; one that comes while this runs lets it finish, so that it says so once."""
-    if next(_leaving):
+    """The next signal: leave at once, as if killed; one that comes while this runs lets it finish, so that it says so once.
+
+    SIGHUP is no wish to hurry: a closed terminal sends it twice, by its shell and by the kernel.
+    """
+    if number == signal.SIGHUP or next(_leaving):
         return
     with contextlib.suppress(OSError):
         os.write(2, b"\x1b[?25hStopped at once.\n" if os.isatty(2) else b"Stopped at once.\n")  # a bar hides the cursor

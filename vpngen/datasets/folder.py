@@ -7,6 +7,8 @@ the folder of a class belongs to that; a folder of numbered images is a video. F
 
 from __future__ import annotations
 
+import itertools
+import os
 from pathlib import Path
 from typing import Final
 
@@ -59,9 +61,15 @@ def read(root: Path, annotations: Path | None, subset: str, split: int) -> Liste
     if subset not in found:
         remedy = "if all of it is `train`, give `val_fraction`, the fraction of the training videos to hold out"
         raise ConflictError(f"{root} has no videos in folders of a folder `{subset}`; it has {content(root)}; {remedy}")
+    if not any(videos for _, videos in found[subset].values()):
+        below = (os.path.relpath(Path(top, file), root) for top, _, names in os.walk(root) for file in names)
+        raise ConflictError(
+            f"{root} has no folders of classes with videos in them, such as class/1.mp4 or numbered .jpg or .png in class/1; "
+            f"the first files there: {some(itertools.islice(below, 3))}"
+        )
     every = {name: videos for inside in found.values() for name, (_, videos) in inside.items() if videos}
     lists = [f"{folder}/{file}" for folder, videos in found[subset].values() for file in videos]
-    if lists and all("/" in file for inside in found.values() for _, videos in inside.values() for file in videos):
+    if all("/" in file for inside in found.values() for _, videos in inside.values() for file in videos):
         what = f"all videos in {places[subset]} lie in folders of folders, such as {some(lists, 2)}, so it is open which are the classes"
         raise ConflictError(
             f"{what}; give as `root` the folder whose folders are the classes, or put videos right into those"

@@ -92,7 +92,7 @@ class AlexNet3D(Network):
         return torch.flatten(self.average(x), 1)
 
     def features(self, clips: Tensor) -> Tensor:
-        """Clips (N, in_channels, T, Y, X) to what leaves fc2, (N, 4096). In training there must be two or more."""
+        """Clips (N, in_channels, T, Y, X) to what leaves fc2, (N, 4096); in training at least two."""
         x = F.relu(self.fc1(self.bn1(self.trunk(clips))))
         return F.relu(self.fc2(self.bn2(x)))
 

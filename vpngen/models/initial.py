@@ -7,6 +7,7 @@ import copy
 import functools
 import hashlib
 import json
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -199,20 +200,24 @@ def try_recipe(
             copy.deepcopy(model).train()(torch.zeros(1, 3, *recipe.clip, device=device))
         except Exception as error:  # any other is met in training
             if LONE in str(error):
-                raise lone_clip(recipe, size, grad_accum_steps) from error
+                raise lone_clip(error, recipe, size, grad_accum_steps) from error
 
 
-def lone_clip(recipe: Any, size: int, grad_accum_steps: int, last: bool = False) -> ArgumentError:
-    """The error for a batch of `size` on each rank of which a part is one clip; `last` where it is the rest of an epoch."""
+def lone_clip(error: Exception, recipe: Any, size: int, grad_accum_steps: int, last: bool = False) -> ArgumentError:
+    """What torch's error means for a batch of `size` on each rank, of which a part is one clip.
+
+    Features (1, C) stay one value a channel at any size of the clip. `last`: the batch is the rest of an epoch.
+    """
     clip = "x".join(map(str, recipe.clip))
+    larger = "" if re.search(r"\[1, \d+\]", str(error)) else ", or a larger `clip`"
     why = f"of one clip of {clip} batch normalization has a single value to train on, and needs two"
     if last:
         return ArgumentError(f"ends an epoch with a batch of {size}: {why}; make it with drop_last=True", "train")
     if size == 1:
-        problem = f"leaves each rank one clip: {why}; give at least two for each, or a larger `clip`"
+        problem = f"leaves each rank one clip: {why}; give at least two for each{larger}"
         return ArgumentError(problem, "batch_size", recipe.batch_size)
     most = max(k for k in range(1, size) if size // parts(size, size, k) > 1)
-    problem = f"cuts the {size} clips of a batch into parts of one: {why}; give {most} or less, or a larger `clip`"
+    problem = f"cuts the {size} clips of a batch into parts of one: {why}; give {most} or less{larger}"
     return ArgumentError(problem, "grad_accum_steps", grad_accum_steps)
 
 

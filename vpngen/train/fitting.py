@@ -244,7 +244,7 @@ def fit(
         why, text = str(error).partition("\n")[0], " ".join(str(error).split())
         if LONE in text and not isinstance(error, ArgumentError):
             raise lone_clip(
-                recipe, run.size, grad_accum_steps, run.size * ranks.world()[1] < recipe.batch_size
+                error, recipe, run.size, grad_accum_steps, run.size * ranks.world()[1] < recipe.batch_size
             ) from error
         if isinstance(error, torch.OutOfMemoryError):
             size = f"{recipe.batch_size} clips of {recipe.clip} at once"
