@@ -242,7 +242,7 @@ def test_features_are_normalized_over_more_than_one_clip(size: int, parts: int, 
     """Of any size: 3D-AlexNet averages what it normalizes. Evaluated, one is enough."""
     model, how = vpngen.create_model("alexnet3d", 4, width=0.0625), recipe(batch_size=size, clip=(8, 63, 63))
     with pytest.raises(ArgumentError, match=match):
-        try_parts(model, how, size, parts, torch.device("cpu"))
+        try_recipe(model, how, size, parts, torch.device("cpu"))
     assert model.eval()(torch.zeros(1, 3, 8, 63, 63)).shape == (1, 4)
 
 
