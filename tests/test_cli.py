@@ -452,7 +452,7 @@ BAD: list[tuple[str, str]] = [
     ("preview --videos 0-3", "No such option '--videos'. Did you mean '--indices'?"),
     ("preview small.zarr --indices small.zarr", "'--indices': 'small.zarr' must be numbers and rising ranges"),
     ("finetune --videos 0-3", "No such option '--videos'. Did you mean '--root'?"),
-    ("train x --workers 0-3", "No such option '--workers'. Did you mean '--threads'?"),
+    ("train x --workers 0-3", "No such option '--workers'. Did you mean '--num-workers' or '--threads'?"),
     ("preview small.zarr --indices 12", "video index 12 is outside the train split of 12 videos (0 to 11)"),
     ("preview small.zarr --indices 0,-1", "'--indices': '0,-1' must be numbers and rising ranges, such as 0,5,8-11"),
     ("preview small.zarr --indices 0,x", "'--indices': '0,x' must be numbers and rising ranges"),

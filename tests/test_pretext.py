@@ -293,7 +293,7 @@ def test_the_command_line_learns_order_and_finetune_begins_with_it(run: Run, tmp
     assert drawing.code == 0 and Image.open("pieces.png").size[1] > 4 * 96, drawing.err
     assert run("figure", "task", "order", "--window", "9", "--clip", "3x8x8", *real[:4]).code == 0
     for options, what in (
-        (("--wrong", "swap"), "`--wrong` is of the task order, and this one is classify"),
+        (("--wrong", "swap"), "No such option '--wrong'"),
         (("--task", "order", "--segments", "2"), "`--segments` (=2) are of videos that are classified"),
         (("--task", "order", "--clip", "16x16x16"), "`--clip` (=16) must be 2 to 12 frames"),
     ):

@@ -183,6 +183,17 @@ def word_of(param: click.Parameter) -> str:
     )
 
 
+@contextlib.contextmanager
+def needs_extras() -> Iterator[None]:
+    """A package of the extra `train` that cannot be imported is said. Raises MissingError."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (name := (error.name or "").partition(".")[0]) not in TRAINING:
+            raise
+        raise MissingError(f"{name} is not installed; give: pip install 'vpngen[train]'") from None
+
+
 class _Help:
     """The examples of a docstring are shown line by line, as they stand."""
 
@@ -233,11 +244,8 @@ class Command(_Help, click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; an error that names an argument of the library names the option instead."""
         try:
-            return super().invoke(ctx)
-        except ModuleNotFoundError as error:
-            if (name := (error.name or "").partition(".")[0]) not in TRAINING:
-                raise
-            raise MissingError(f"{name} is not installed; give: pip install 'vpngen[train]'") from None
+            with needs_extras():
+                return super().invoke(ctx)
         except ArgumentError as error:
             typed: dict[str | None, str] = {}  # what the library calls an argument -> what the command calls it
             for p in self.get_params(ctx):

@@ -90,27 +90,23 @@ def _recipe_options() -> list[click.Parameter]:
 
 
 class TaskOption(SectionOption):
-    """An option of the task `of`."""
-
-    def __init__(self, *args: Any, of: str, **fields: Any) -> None:
-        super().__init__(*args, section=f"With --task {of}", **fields)
-        self.of = of
+    """An option of the task that is asked for."""
 
 
 def task_options(typed: tuple[str, ...]) -> list[click.Parameter]:
-    """`--task`, and the options of all tasks; those of the one that is asked for are shown."""
+    """`--task`, and the options of the task that is asked for: those of others would need torch to be known."""
     from vpngen.fields import described
     from vpngen.tasks import TASKS
 
     words = [part for word in typed for part in word.split("=", 1)]  # nothing is parsed yet
-    asked = dict(itertools.pairwise([*words, ""])).get("--task") or next(
-        (word for word in words if word in TASKS), None
-    )
+    asked = dict(itertools.pairwise([*words, ""])).get("--task") or next((word for word in words if word in TASKS), "")
     options: list[click.Parameter] = [
         SectionOption(["--task"], section="How it is trained", type=click.Choice(list(TASKS)), default="classify", show_default=True, help="What it learns; others than classify need no labels. Their options: --task NAME --help.")
     ]  # fmt: skip
-    for name, home in TASKS.items():
-        options += field_options(described(pkgutil.resolve_name(home)), TaskOption, of=name, hidden=name != asked)
+    if asked in TASKS and asked != "classify":
+        with base.needs_extras():
+            kind = pkgutil.resolve_name(TASKS[asked])
+        options += field_options(described(kind), TaskOption, section=f"With --task {asked}")
     return options
 
 
@@ -388,17 +384,15 @@ def _take_runtime(options: dict[str, Any]) -> Runtime:
 
 
 def take_task(options: dict[str, Any], seed: int) -> Task:
-    """The task that is asked for; takes its options out of `options`. Raises ArgumentError for those of another."""
+    """The task that is asked for; takes its options out of `options`. Raises ArgumentError where there is no such task."""
     from vpngen.checks import one_of
     from vpngen.tasks import TASKS
 
     ctx, asked = click.get_current_context(), one_of("task", options.pop("task"), TASKS)
-    given = {} if asked == "classify" else {"seed": seed}
-    for option in ctx.command.get_params(ctx):
-        if isinstance(option, TaskOption) and (value := options.pop(str(option.name))) is not None:
-            if option.of != asked:
-                raise ArgumentError(f"is of the task {option.of}, and this one is {asked}", str(option.name))
-            given[str(option.name)] = value
+    names = [str(option.name) for option in ctx.command.get_params(ctx) if isinstance(option, TaskOption)]
+    given = {name: value for name in names if (value := options.pop(name)) is not None}
+    if asked != "classify":
+        given["seed"] = seed
     task: Task = pkgutil.resolve_name(TASKS[asked])(**given)
     return task
 
