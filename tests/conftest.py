@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,6 +44,7 @@ def run(
     """`vpngen ARGS` in this process and in an empty folder: the real `main`, with its messages and exit codes."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)  # `main` has its own
     monkeypatch.setenv("VPNGEN_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setattr(terminal, "NOTICE_SECONDS", 3600)  # a slow machine is no failure
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}

@@ -14,6 +14,7 @@ import re
 import signal
 import sys
 import termios
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,7 +22,7 @@ from typing import Any, NoReturn
 import click
 
 from vpngen import __version__
-from vpngen.errors import ArgumentError, MissingError, RunError, VpngenError, quoted, renamed, shown
+from vpngen.errors import ArgumentError, MissingError, RunError, VpngenError, plain, quoted, renamed, shown
 from vpngen.fields import WORD_OR_INTEGERS, Field
 from vpngen.files import FEW_FILES, local
 
@@ -99,9 +100,17 @@ def noted_signals() -> Iterator[list[int]]:
             signal.signal(each, _stop)
 
 
+def _thread_ended(ended: threading.ExceptHookArgs) -> None:
+    """Say in a line why a thread of a package ended, such as TensorBoard's where no file can be opened; whoever waits for it says more."""
+    if isinstance(ended.exc_value, OSError):
+        click.echo(plain(f"a thread that writes has ended: {ended.exc_value}"), err=True)
+    else:
+        threading.__excepthook__(ended)
+
+
 def main() -> NoReturn:
     """Run the command line; every expected error is one message and an exit code, see `_fail`."""
-    sys.unraisablehook = _unraisable
+    sys.unraisablehook, threading.excepthook = _unraisable, _thread_ended
     try:
         for number in _SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup and job control may have set it
