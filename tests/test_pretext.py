@@ -303,23 +303,23 @@ def test_the_command_line_learns_order_and_finetune_begins_with_it(run: Run, tmp
 
 @pytest.mark.parametrize(
     ("wrong", "generator", "least", "most"),
-    [("shuffle", "perlin", 0.75, 1.0), ("reverse", "perlin", 0.3, 0.7), ("reverse", "fractal", 0.9, 1.0)],
+    [("shuffle", "perlin", 0.8, 1.0), ("reverse", "perlin", 0.3, 0.7), ("reverse", "fractal", 0.85, 1.0)],
 )
 def test_what_can_be_learned(wrong: str, generator: str, least: float, most: float) -> None:
     """Of two clips one is shuffled, or backward: fractals grow, but Perlin noise is the same forward and backward."""
-    size: dict[str, Any] = {"categories": 4, "instances": 64, "val_instances": 16, "shape": (12, 16, 16)}
-    if generator == "perlin":
-        spec = vpngen.perlin(**size, divisions=[1, 2], noise_terms=0)
+    size: dict[str, Any] = {"categories": 4, "instances": 64, "val_instances": 16}
+    if generator == "perlin":  # of many frames, so that where the lattice lies in a clip says nothing of its direction
+        spec = vpngen.perlin(**size, shape=(44, 16, 16), divisions=[1, 2], noise_terms=0)
     else:
-        spec = vpngen.fractal(**size, points_per_frame=20)
+        spec = vpngen.fractal(**size, shape=(12, 16, 16), points_per_frame=10)
     torch.manual_seed(0)
     model = create_model("r3d10", 4, width=0.0625, max_pool=False)
-    task = Order(wrong=wrong, window=8, odd_clips=2)
+    task = Order(wrong=wrong, window=12, odd_clips=2)
     recipe = Recipe(
-        optimizer="adamw", lr=0.004, weight_decay=0.01, batch_size=32, epochs=6 if wrong == "reverse" else 12, clip=(4, 12, 12), augment="random", schedule="cosine",
+        optimizer="adamw", lr=0.004, weight_decay=0.01, batch_size=32, epochs=7, clip=(8, 14, 14), augment="random", schedule="cosine",
     )  # fmt: skip
     how: dict[str, Any] = {"clip": task.shape(recipe), "device": "cpu", "threads": 1, "numbers": True}
     train = vpngen.loader(spec, 32, augment="random", drop_last=True, **how)
-    val = vpngen.loader(spec, 32, split="val", shuffle=False, augment="none", **how)
+    val = vpngen.loader(spec, 32, split="val", length=128, augment="random", **how)
     rows = fit(model, train, val, recipe, task=task, device="cpu")
     assert least < rows[-1]["val_accuracy"] <= most

@@ -139,7 +139,7 @@ def initialize(
 
 
 class _Videos:
-    """Real videos to train on and to validate on, and what is told of those that cannot be read."""
+    """Real videos to train on and to validate on, and a list of those that cannot be read."""
 
     def __init__(
         self, data: DataConfig, sets: Sequence[VideoSet], recipe: Recipe, task: Task, runtime: Runtime, device: torch.device, seed: int,
