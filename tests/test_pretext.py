@@ -27,8 +27,8 @@ from vpngen.train import Recipe, fit
 
 
 def samples(n: int, epoch: int = 3) -> torch.Tensor:
-    """Numbers of n samples, int64 (N, 2)."""
-    return torch.stack([torch.full((n,), epoch), torch.arange(n) + 2**33], 1)
+    """Numbers of n samples, int64 (N, 3)."""
+    return torch.stack([torch.full((n,), epoch), torch.arange(n) + 2**33, torch.arange(n)], 1)
 
 
 def even(found: Any, kinds: int) -> bool:
@@ -83,7 +83,7 @@ def test_one_clip_of_the_window_is_wrong(wrong: str) -> None:
     assert torch.equal(again, clips[:7]) and torch.equal(same, target[:7])
     other = task.prepare(window, None, samples(n, epoch=4))[1]
     assert 0.2 < float((other == target).double().mean()) < 0.5
-    title = [name for name, _ in task.shown(clips, target)]
+    title = [name for name, _ in task.shown(clips, target, 0)]
     assert title[int(target[0])] == wrong and title.count("") == 2
 
 
@@ -135,7 +135,7 @@ def test_pieces_come_from_their_cells(grid: str, jitter: bool) -> None:
     for kind, cells in ((True, 4), (False, 4)):
         if grid == "space-time":
             assert even(other[in_time == kind, 0].tolist(), cells)
-    assert [title for title, _ in task.shown(pieces, target)] == [f"piece {k + 1}" for k in piece[0]]
+    assert [title for title, _ in task.shown(pieces, target, 0)] == [f"piece {k + 1}" for k in piece[0]]
 
 
 @pytest.mark.parametrize("rotation", ["none", "joint", "head"])
@@ -194,7 +194,7 @@ def test_what_is_drawn_again(target: str) -> None:
     assert drawn.shape == wanted.shape
     task.loss(drawn, (wanted, weight)).backward()
     assert all((p.grad is not None) == p.requires_grad for p in module.parameters())
-    assert [title for title, _ in task.shown(seen, (wanted, weight))][:2] == ["seen", "to draw"]
+    assert [title for title, _ in task.shown(seen, (wanted, weight), 1)][:2] == ["seen", "to draw"]
 
 
 class Foreign(nn.Module):

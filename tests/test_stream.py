@@ -166,9 +166,10 @@ def test_numbers_say_which_sample_of_which_epoch(method: str | None) -> None:
             for expected, (clips, labels, *more, numbers) in zip(plain, loader, strict=True):
                 assert torch.equal(clips, expected[0]) and torch.equal(labels, expected[1])
                 assert len(more) == (method is None) and numbers.dtype == torch.int64
-                assert (numbers[:, 0] == state["epoch"]).all() and numbers.shape == (len(clips), 2)
+                assert (numbers[:, 0] == state["epoch"]).all() and numbers.shape == (len(clips), 3)
                 drawn = plain.sampling.numbers(state["epoch"], numbers[:, 1].numpy())
                 assert np.array_equal(plain.sampling.indices(drawn), expected[2]["index"])
+                assert torch.equal(numbers[:, 2], expected[2]["index"])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", torch.float32])

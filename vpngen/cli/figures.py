@@ -135,7 +135,7 @@ def task(name: str, out: Path, clip: tuple[int, int, int] | None, samples: int, 
         batches = loader(spec, samples, device="cpu", **how)
     clips, labels, numbers = next(iter(batches))
     inputs, targets = chosen.prepare(clips.float() / 255, labels, numbers)
-    drawn = [chosen.shown(inputs[k : k + 1], targets[k : k + 1]) for k in range(len(inputs))]
+    drawn = [chosen.shown(inputs, targets, k) for k in range(len(clips))]
     words = ", ".join(f"{key} {value}" for key, value in chosen.to_dict().items() if key not in ("name", "seed"))
     sheet(drawn, out, f"{name}: {words}" if words else name)
     click.echo(click.format_filename(out))

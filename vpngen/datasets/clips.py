@@ -115,7 +115,7 @@ class VideoLoader(_Loader):
         shuffle: each epoch in an order of its own; else in the order of the set.
         drop_last: leave out the end of an epoch that does not fill a batch on every rank; else it makes smaller batches.
         loop: whether shorter videos are looped; else they cannot be used, and are named in `failures`.
-        numbers: whether batches have a third entry, the epoch and the number of each sample.
+        numbers: whether batches have a third entry, the epoch, the number and the video of each sample.
         num_workers: processes that read; 0 reads in this one. They stay from epoch to epoch. Each has one batch in hand, so
             about as many batches as workers wait in memory (a single worker has two).
         multiprocessing_context: of the workers, `fork`, `spawn` or `forkserver`; None for the system's own.
@@ -127,8 +127,8 @@ class VideoLoader(_Loader):
         failures: id of a video -> why it could not be read, or what of it is damaged, as far as this process has seen.
 
     Yields:
-        clips, uint8 RGB (N, 3, T, H, W); labels, int64 (N,); with `numbers` also int64 (N, 2): the epoch, and the number of the
-        sample in it, over all ranks.
+        clips, uint8 RGB (N, 3, T, H, W); labels, int64 (N,); with `numbers` also int64 (N, 3): the epoch, the number of the
+        sample in it over all ranks, and which video of the set it is of.
 
     Raises:
         ArgumentError: an argument out of range.
@@ -266,21 +266,23 @@ class _Clips(Dataset[Any]):
 
     def __getitem__(self, plan: tuple[int, int, int]) -> Any:
         epoch, first, last = plan
-        clips, labels, failures, missing = [], [], dict[str, str](), set[int]()
+        clips, shown, failures, missing = [], [], dict[str, str](), set[int]()
         numbers = self.order.numbers(epoch, np.arange(first, last))
         for number, index in zip(numbers.tolist(), self.order.indices(numbers).tolist(), strict=True):
             ask()
             try:
-                clip, label = self._sample(number, index, failures, missing)
+                clip, index = self._sample(number, index, failures, missing)
             except VpngenError as error:
                 return error  # raised from a worker, it would drag its traceback into the message
             clips.append(clip)
-            labels.append(label)
-        extra = [torch.tensor([(epoch, sample) for sample in range(first, last)])] if self.numbers else []
-        return torch.stack(clips), torch.tensor(labels), *extra, failures
+            shown.append(index)
+        labels = torch.tensor([self.videos.videos[index].label for index in shown])
+        known = [(epoch, sample, index) for sample, index in zip(range(first, last), shown, strict=True)]
+        extra = [torch.tensor(known)] if self.numbers else []
+        return torch.stack(clips), labels, *extra, failures
 
     def _sample(self, number: int, index: int, failures: dict[str, str], missing: set[int]) -> tuple[torch.Tensor, int]:
-        """The clip of a sample, from its video or the next of that pass that can be read, and the label of that.
+        """The clip of a sample, from its video or the next of that pass that can be read, and the place of that in the set.
 
         Videos that cannot be read are added to `failures`, and those that are not there to `missing`, which are not tried. Raises RunError where none of many can be.
         """
@@ -301,7 +303,7 @@ class _Clips(Dataset[Any]):
                     missing.add(index)
                 continue
             failures |= _damage(video, notes)
-            return clip, video.label
+            return clip, index
         some = "\n  ".join(["the folder or the annotations are wrong:", *list(failures.values())[-3:]])
         raise RunError(f"none of {tried} videos in a row can be read, so {some}")
 

@@ -69,8 +69,8 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
         std: likewise.
         parameters: whether batches have a further entry, a dictionary of tensors (N, ...): `index` of the video, `window` as
             (t0, step, y0, x0, flip), `side` as (height, width) of what is cut there, and the parameters of the video.
-        numbers: whether batches have a last entry, int64 (N, 2) in host memory: the epoch of each sample and its number in
-            that epoch, over all ranks. Random draws that are keyed by them are the same after a resume and on other ranks.
+        numbers: whether batches have a last entry, int64 (N, 3) in host memory: the epoch of each sample, its number in that
+            epoch over all ranks, and which video of the split it is of. Random draws that are keyed by the first two are the same after a resume and on other ranks.
         seed: of order and augmentation, in [0, 2**64); the pixels depend on that of the spec.
         device: where batches are: `cpu`, `cuda`, `cuda:1`, or `auto` for the current GPU if there is one that renders.
         threads: CPU threads that render; None for all that this process may use, and one in a worker process.

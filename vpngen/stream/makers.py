@@ -40,7 +40,7 @@ class Batch:
     """The samples of a batch: all that decides its pixels.
 
     Attributes:
-        numbers: (N, 2), the epoch and the number in it.
+        numbers: (N, 3), the epoch, the number in it, and the video.
         index: (N,), the videos.
         windows: (N, 5), packed; of several segments (N, segments, 5).
         side: (N,), which of `Sampling.sides` each has.
@@ -108,7 +108,7 @@ class Content:
             samples = np.concatenate([np.arange(a, b) for a, b in parts])
             numbers = self.sampling.numbers(epoch, samples)
             index = self.sampling.indices(numbers)
-            known = np.stack([np.full_like(samples, epoch), samples], 1)
+            known = np.stack([np.full_like(samples, epoch), samples, index], 1)
             planned = Batch(known, index, *self.sampling.windows(numbers), self.spec.params(index, self.split))
             begin = 0
             for a, b in parts:

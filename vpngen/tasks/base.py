@@ -59,22 +59,22 @@ class Task(ABC):
         return {}
 
     @abstractmethod
-    def prepare(self, clips: Tensor, labels: Tensor | None, numbers: Tensor | None) -> tuple[Tensor, Any]:
+    def prepare(self, clips: Tensor, labels: Tensor | None, numbers: Tensor | None) -> tuple[Any, Any]:
         """Inputs and targets of some samples of a batch; it must not matter which others are with them.
 
         Args:
             clips: float32 (N, 3, T, H, W), normalised, on the device.
             labels: int64 (N,) on the device; None where the loader has none.
-            numbers: int64 (N, 2) in host memory: the epoch of each sample and its number in that epoch, for `words`; None
-                unless `needs_numbers`.
+            numbers: int64 (N, 3) in host memory: the epoch of each sample and its number in that epoch, for `words`, and
+                which video it is of; None unless `needs_numbers`.
 
         Returns:
             What goes through the module, and what `loss` and `score` get beside its outputs.
         """
 
-    def shown(self, inputs: Tensor, targets: Any) -> list[tuple[str, Tensor]]:
-        """The first sample of a batch that was prepared, for a picture: titles, and float32 clips (3, T, Y, X) in their place."""
-        return [("", inputs[0])]
+    def shown(self, inputs: Any, targets: Any, k: int) -> list[tuple[str, Tensor]]:
+        """Sample `k` of a batch that was prepared, for a picture: titles, and float32 clips (3, T, Y, X) in their place."""
+        return [("", inputs[k])]
 
     @abstractmethod
     def loss(self, outputs: Any, targets: Any) -> Tensor:
@@ -105,7 +105,7 @@ class Task(ABC):
         Returns:
             uint32 (N, 4), uniform; `vpngen.rng.choose` makes integers of them.
         """
-        epoch, sample = numbers.cpu().numpy().astype(np.uint64).T
+        epoch, sample = numbers.cpu().numpy().astype(np.uint64).T[:2]
         purpose = np.full_like(epoch, rng.purpose_word(rng.PURPOSE_TASK, draw))
         counter = np.stack([sample & np.uint64(0xFFFFFFFF), sample >> np.uint64(32), epoch, purpose], 1)
         return rng.philox4x32(counter, [seed & 0xFFFFFFFF, seed >> 32])

@@ -104,9 +104,9 @@ class Order(Task):
         made = clips.transpose(1, 2)[each, torch.from_numpy(shown).to(clips.device)].transpose(2, 3)
         return made, torch.from_numpy(wrong).to(clips.device)
 
-    def shown(self, inputs: Tensor, targets: Any) -> list[tuple[str, Tensor]]:
-        """The clips of the first sample; which is wrong is said."""
-        return [(f"{self.wrong}" if k == int(targets[0]) else "", clip) for k, clip in enumerate(inputs[0])]
+    def shown(self, inputs: Any, targets: Any, k: int) -> list[tuple[str, Tensor]]:
+        """The clips of a sample; which is wrong is said."""
+        return [(self.wrong if place == int(targets[k]) else "", clip) for place, clip in enumerate(inputs[k])]
 
     def loss(self, outputs: Any, targets: Any) -> Tensor:
         """The sum of the cross entropies."""

@@ -135,12 +135,10 @@ class Puzzle(Task):
             made[i, k] = piece.flip(2, 3) if turned[i] else piece
         return made, torch.from_numpy(np.stack([order, turned], 1)).to(clips.device)
 
-    def shown(self, inputs: Tensor, targets: Any) -> list[tuple[str, Tensor]]:
-        """The pieces of the first sample, with their numbers in the grid."""
-        return [
-            (f"piece {k + 1}", clip)
-            for k, clip in zip(order_of(targets[:1, 0].cpu().numpy(), PIECES)[0], inputs[0], strict=True)
-        ]
+    def shown(self, inputs: Any, targets: Any, k: int) -> list[tuple[str, Tensor]]:
+        """The pieces of a sample, with their numbers in the grid."""
+        order = order_of(targets[k : k + 1, 0].cpu().numpy(), PIECES)[0]
+        return [(f"piece {piece + 1}", clip) for piece, clip in zip(order, inputs[k], strict=True)]
 
     def _wanted(self, targets: Tensor) -> Tensor:
         return targets[:, 0] + (ORDERS * targets[:, 1] if self.rotation == "joint" else 0)

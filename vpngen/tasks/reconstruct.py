@@ -95,10 +95,9 @@ class Reconstruct(Task):
             seen = seen.masked_fill(masked, 0.0)
         return seen, (wanted, weight)
 
-    def shown(self, inputs: Tensor, targets: Any) -> list[tuple[str, Tensor]]:
-        """What is seen of the first sample, and what is to be drawn."""
-        wanted = zip(("to draw", "and then"), targets[0][0], strict=False)
-        return [("seen", inputs[0]), *wanted]
+    def shown(self, inputs: Any, targets: Any, k: int) -> list[tuple[str, Tensor]]:
+        """What is seen of a sample, and what is to be drawn."""
+        return [("seen", inputs[k]), *zip(("to draw", "and then"), targets[0][k], strict=False)]
 
     def _errors(self, outputs: Tensor, targets: Any) -> Tensor:
         """Of each sample the squared error as a share of the variance, (N,)."""

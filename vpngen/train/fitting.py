@@ -45,8 +45,8 @@ class Batches(Protocol):
     """What `fit` trains on: `vpngen.loader`, `vpngen.datasets.VideoLoader`, or anything like them.
 
     Each iteration is an epoch of (clips, labels): uint8 (N, 3, T, H, W), or floating and normalised already; int64 (N,), or
-    None where there are none. For a task that needs numbers, the last entry is int64 (N, 2): the epoch of each sample and its
-    number in that epoch, over all ranks. All ranks have equally many batches of the same sizes.
+    None where there are none. For a task that needs numbers, the last entry is int64 (N, 3): the epoch of each sample, its
+    number in that epoch over all ranks, and which video it is of. All ranks have equally many batches of the same sizes.
     """
 
     def __len__(self) -> int:
@@ -559,7 +559,7 @@ class _Run:
         """Clips, labels and numbers of the parts in which a batch goes through the network."""
         clips, labels = batch[:2]
         numbers = batch[-1] if self.task.needs_numbers else None
-        if self.task.needs_numbers and (len(batch) < 3 or getattr(numbers, "shape", None) != (len(clips), 2)):
+        if self.task.needs_numbers and (len(batch) < 3 or getattr(numbers, "shape", None) != (len(clips), 3)):
             raise ArgumentError(
                 f"gives no sample numbers, which {self.task.name} draws by; make it with numbers=True", name
             )
