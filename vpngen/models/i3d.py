@@ -147,7 +147,7 @@ class I3D(Network):
         for name in self.order:
             x = getattr(self, name)(x)
         # The classifier is linear: the mean of its logits is the logits of the mean.
-        frames = F.avg_pool3d(x, (self.window, *x.shape[3:]), stride=1)
+        frames = F.avg_pool3d(x, (min(self.window, x.shape[2]), *x.shape[3:]), stride=1)
         return self.dropout(frames).mean((2, 3, 4))  # type: ignore[no-any-return]
 
     def stages(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from vpngen.units import lazy
 if TYPE_CHECKING:
     from vpngen.tasks.base import Task
     from vpngen.tasks.classify import Classify
+    from vpngen.tasks.correspond import Correspond
     from vpngen.tasks.order import Order
     from vpngen.tasks.puzzle import Puzzle
     from vpngen.tasks.reconstruct import Reconstruct
@@ -16,15 +17,16 @@ if TYPE_CHECKING:
 
 TASKS: Final = {
     "classify": "vpngen.tasks.classify:Classify",
+    "correspond": "vpngen.tasks.correspond:Correspond",
     "order": "vpngen.tasks.order:Order",
     "puzzle": "vpngen.tasks.puzzle:Puzzle",
     "reconstruct": "vpngen.tasks.reconstruct:Reconstruct",
 }
 """Name -> where its `Task` is, as module:class."""
 
-__all__ = ["TASKS", "Classify", "Order", "Puzzle", "Reconstruct", "Segments", "Task"]
+__all__ = ["TASKS", "Classify", "Correspond", "Order", "Puzzle", "Reconstruct", "Segments", "Task"]
 
 __getattr__, __dir__ = lazy(__name__, {
-    "base": ("Task",), "classify": ("Classify",), "order": ("Order",), "puzzle": ("Puzzle",), "reconstruct": ("Reconstruct",),
+    "base": ("Task",), "classify": ("Classify",), "correspond": ("Correspond",), "order": ("Order",), "puzzle": ("Puzzle",), "reconstruct": ("Reconstruct",),
     "segments": ("Segments",),
 })  # fmt: skip

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from vpngen import rng
-from vpngen.checks import Shape
 from vpngen.models.base import Network, find_head, within
 from vpngen.tasks.base import Task
 
@@ -24,13 +23,13 @@ class Trunk(nn.Module):
 
     Args:
         network: it is kept as it is, but for what does not learn.
-        clip: (t, y, x) of what it sees.
+        clip: (t, y, x) of what it sees; (y, x) of one for images.
 
     Raises:
         ArgumentError: clips that the network cannot take, or no classifier is found.
     """
 
-    def __init__(self, network: nn.Module, clip: Shape) -> None:
+    def __init__(self, network: nn.Module, clip: tuple[int, ...]) -> None:
         super().__init__()
         self.network = network
         self._name, head = find_head(network)
@@ -72,16 +71,19 @@ class Siamese(nn.Module):
     def __init__(self, trunk: Trunk, clips: int, branch: int, hidden: int, outputs: int) -> None:
         super().__init__()
         self.trunk = trunk
-        self.branch = nn.Sequential(nn.Linear(trunk.features, branch), nn.BatchNorm1d(branch), nn.ReLU())
-        self.fusion = nn.Sequential(
-            nn.Linear(clips * branch, hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, outputs)
-        )
+        self.branch = layer(trunk.features, branch)
+        self.fusion = nn.Sequential(*layer(clips * branch, hidden), nn.Linear(hidden, outputs))
 
     def forward(self, clips: Tensor) -> Tensor:
         """(N, clips, C, T, Y, X) to (N, outputs)."""
         each = self.branch(self.trunk(clips.flatten(0, 1)))
         outputs: Tensor = self.fusion(each.view(len(clips), -1))
         return outputs
+
+
+def layer(inputs: int, outputs: int) -> nn.Sequential:
+    """A linear layer, batch normalization and ReLU, as OPN (Lee et al., ICCV 2017) has them."""
+    return nn.Sequential(nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU())
 
 
 def words(seed: int, numbers: Tensor, count: int, draw: int = 0) -> npt.NDArray[np.uint32]:
