@@ -294,10 +294,10 @@ def evaluate(
     first, *others = members
     for other in others:
         first.check_beside(other)
-    if any(other.data != first.data for other in others) and data is None:
+    videos, *rest = ((data or member.data).sets(member.metadata.get("seed") or 0)[2] for member in members)
+    if any(one != videos for one in rest):
         raise ConflictError(f"{str(first.file)!r} and others were trained on different videos or splits; give `data`")
     data = data or first.data
-    videos = data.sets(first.metadata.get("seed") or 0)[2]
     for member in members:
         member.check_classes(data, videos)
     recipe = first.recipe
@@ -417,14 +417,15 @@ def evaluate_frozen(
         metadata, trained, recipe = pretrained(begin)
     if (data := data or trained) is None:
         raise ArgumentError(f"must be given: {str(weights)!r} does not say which videos to take", "data")
-    recipe = dataclasses.replace(recipe, clip=clip or recipe.clip, frame_step=frame_step or recipe.frame_step)
+    given: dict[str, Any] = {"clip": clip, "frame_step": frame_step}
+    asked = {name: value for name, value in given.items() if value is not None}
+    recipe = dataclasses.replace(recipe, **asked)
     train, _, test = data.sets(metadata.get("seed") or 0)
     if len(test.classes) < 2:
         there = f"{data.kind} in {str(data.root)!r} has videos of {count_text(len(test.classes), 'class')}"
         raise ConflictError(f"{there}, which leaves nothing to tell apart; give a set of two or more")
     about: dict[str, Any] = {**metadata, "source": data.to_dict(), "classes": list(test.classes)}
-    asked = {"clip": clip, "frame_step": frame_step}
-    about["evaluated"] = {how: {"clips": clips}} | {k: v for k, v in asked.items() if v is not None}
+    about["evaluated"] = {how: {"clips": clips}, **asked}
     with ranks.joined(runtime.device) as device:
         with renamed(init_from="weights"):
             network, _ = begin.build(len(test.classes), 0, 0, recipe.clip, device)
