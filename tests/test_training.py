@@ -836,6 +836,9 @@ def test_a_linear_classifier_of_frozen_features(
     )
     rendered = run("evaluate", initialized, *how, *ucf, "--format", "json")
     assert rendered.code == 0 and rendered.json["metrics"]["videos"] == 6, rendered.err
+    plain = ("--dataset", "folder", "--root", ucf[3], "--val-fraction", "0.34", "--format", "json")
+    part = run("evaluate", initialized, "--retrieval", *how[1:], *plain)
+    assert part.code == 0 and part.json["metrics"]["videos"] + part.json["metrics"]["gallery"] == 18, part.err
 
 
 @pytest.mark.parametrize(
@@ -847,6 +850,7 @@ def test_a_linear_classifier_of_frozen_features(
         (("--clips", "3"), 2, "`--clips` (=3) is for --retrieval and --linear"),
         (("--linear", "--clips", "0"), 2, "'--clips'"),
         (("--linear", "--dataset", "folder", "--root", "two", "--frame-step", "0"), 2, "`--frame-step` (=0) must be"),
+        (("--val-fraction", "0.3"), 2, "`--val-fraction` (=0.3) is of the videos of --dataset"),
         (("--ensemble", "--linear"), 2, "`--ensemble` is of scores, and --linear is of features"),
         (("--retrieval", "--segments", "2"), 2, "`--segments` (=2) are of networks that classify"),
         (("--retrieval", "--results", "r.json"), 2, "`--results` are scores of classes, and --retrieval gives none"),

@@ -270,6 +270,7 @@ def finetune(
 @option_option
 @data_options
 @click.option("--splits", "split", callback=_integers, metavar="N,...", help="Of which split the test videos are, for each of WEIGHTS.  [default: that it was trained on]")  # fmt: skip
+@click.option("--val-fraction", type=Real(), help="Of a plain --dataset folder: share of its videos that is the test, as `finetune` has it.")  # fmt: skip
 @click.option("--clip", callback=shape_of, metavar="TxHxW", help="Frames, height, width.  [default: those it was trained on]")  # fmt: skip
 @click.option("--frame-step", type=Whole(), help="Frames of the video from one frame of a clip to the next.  [default: that it was trained on]")  # fmt: skip
 @click.option("--segments", type=Whole(), help="Clips of a video that are classified together; 1: window by window.  [default: that it was trained on]")  # fmt: skip
@@ -282,8 +283,8 @@ def finetune(
 @click.option("--results", type=base.OutFile(), metavar="FILE", help="Write the scores of one of WEIGHTS as 3D-ResNets-PyTorch does.")  # fmt: skip
 @runtime_options
 def evaluate(
-    weights: tuple[Path, ...], split: tuple[int, ...] | None, clip: tuple[int, int, int] | None, frame_step: int | None,
-    segments: int | None, batch_size: int, ensemble: bool, retrieval: bool, linear: bool, clips: int | None,
+    weights: tuple[Path, ...], split: tuple[int, ...] | None, val_fraction: float | None, clip: tuple[int, int, int] | None,
+    frame_step: int | None, segments: int | None, batch_size: int, ensemble: bool, retrieval: bool, linear: bool, clips: int | None,
     out: Path | None, results: Path | None, form: str, **options: Any,
 ) -> None:  # fmt: skip
     """Evaluate networks on test videos.
@@ -308,7 +309,12 @@ def evaluate(
     """
     runtime = _take_runtime(options)
     network: dict[str, Any] = {name: options.pop(name) for name in ("model", "options")}
-    asked = _take_data(options) if any(options[name] is not None for name in ("kind", "root", "annotations")) else None
+    named = any(options[name] is not None for name in ("kind", "root", "annotations"))
+    if val_fraction is not None and not named:
+        raise ArgumentError(
+            "is of the videos of --dataset; give that as well, or leave it out", "val_fraction", val_fraction
+        )
+    asked = _take_data(options, val_fraction=val_fraction or 0.0) if named else None
     how = "retrieval" if retrieval else "linear" if linear else None
     _check_how(retrieval, linear, ensemble, clips, segments, results)
     folders, weights = weights, tuple(runs_of(weights))
@@ -400,10 +406,10 @@ def _said_by(
     begin = ModelInit(**network, init_from=path)
     with renamed(init_from="weights"):
         about, trained, recipe = runs.pretrained(begin)
-    _tell_levels(begin, recipe)
     if trained is None and asked is None:
         why = f"is missing, as {click.format_filename(path)} does not say which videos to take"
         raise ArgumentError(f"{why}: give --dataset KIND and --root FOLDER", "kind")
+    _tell_levels(begin, recipe)
     return about, trained
 
 
