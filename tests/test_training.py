@@ -402,6 +402,10 @@ def test_a_model_of_somebody_else(
     refused = run("evaluate", "tuned")
     assert refused.code == 3 and told in refused.err
     assert run("evaluate", "tuned", *own[:4]).code == 0
+    refused = run("evaluate", "vpn", "--retrieval", *ucf)
+    assert refused.code == 3 and told in refused.err
+    found = run("evaluate", "vpn", "--linear", "--clips", "1", "--num-workers", "0", *ucf, *own[:4])
+    assert found.code == 0 and found.out.startswith("%        top-1"), found.err
 
 
 MISFITS = """
