@@ -789,6 +789,32 @@ def test_windows_are_all_of_every_video(size: int, stride: int | None, painted: 
     assert sizes[:-1] == [5] * (len(sizes) - 1) and 1 <= sizes[-1] <= 5
 
 
+def spread(n: int, size: int, step: int, count: int) -> list[list[int]]:
+    """The frames of so many windows of a video of `n`, as public code of video clip order prediction begins them."""
+    half = ((size - 1) * step + 1) / 2
+    begins = [int(middle - half) for middle in np.linspace(half, max(n, 2 * half) - half, count)]
+    return [[(begin + k * step) % n for k in range(size)] for begin in begins]
+
+
+@pytest.mark.parametrize(("size", "step", "count"), [(16, 1, 10), (8, 2, 7), (4, 3, 1)])
+def test_so_many_windows_are_spread_evenly(size: int, step: int, count: int, painted: VideoSet) -> None:
+    loader = WindowLoader(painted, 5, clip=(size, 12, 12), frame_step=step, clips=count)
+    assert windows(loader) == [(i, w) for i, n in enumerate(FRAMES) for w in spread(n, size, step, count)]
+    assert loader.short == {f"v{i}" for i, n in enumerate(FRAMES) if n < (size - 1) * step + 1} and not loader.failures
+
+
+def test_windows_that_are_spread_are_the_same_on_workers(filmed: VideoSet) -> None:
+    expected = [(i, w) for i, n in enumerate(FRAMES) for w in spread(n, 8, 1, 3)]
+    loader = WindowLoader(filmed, 2, clip=(8, 4, 4), clips=3, num_workers=2, rank=0, world_size=1)
+    assert sorted(windows(loader)) == sorted(expected)
+    others: list[dict[str, Any]] = [{"stride": 8}, {"segments": 3}]
+    for other in others:
+        with pytest.raises(ArgumentError, match=r"`clips` \(=3\) say which windows there are"):
+            WindowLoader(filmed, 2, clips=3, **other)
+    with pytest.raises(ArgumentError, match=r"`clips` \(=0\) must be"):
+        WindowLoader(filmed, 2, clips=0)
+
+
 def test_windows_are_the_middle_of_the_short_side(filmed: VideoSet) -> None:
     for batch, numbers in WindowLoader(filmed, 3, clip=(8, 20, 20)):
         assert batch.dtype == torch.uint8 and batch.is_contiguous() and numbers.dtype == torch.int64
@@ -855,6 +881,9 @@ def test_windows_of_a_damaged_video(tmp_path: Path) -> None:
     content[at + size // 4 : at + size // 2] = bytes(size // 2 - size // 4)
     path.write_bytes(content)
     left = [n for n in range(30) if n != 12]
+    loader = WindowLoader(as_set([path]), 9, clip=(8, 4, 4), clips=3)
+    assert windows(loader) == [(0, [*range(8)]), (0, [11, *range(13, 19), 11]), (0, [*range(22, 30)])]
+    assert loader.failures["v0"].startswith("damaged: ")
     for segment in (None, (0.0, 9.0)):
         loader = WindowLoader(as_set([path], segment=segment), 9, clip=(8, 4, 4))
         assert windows(loader) == [(0, [left[k] for k in w]) for w in sliding(29, 8, 8)]
@@ -892,6 +921,8 @@ def test_each_file_is_decoded_once_and_no_further_than_needed(tmp_path: Path, mo
         next(it)
         assert decoded == 16 * k
     assert len(list(it)) == 1 and decoded == 200
+    decoded = 0
+    assert len(list(WindowLoader(as_set([path]), 2, clip=(8, 4, 4), clips=60))) == 30 and decoded == 200
 
 
 def test_a_clip_larger_than_its_video_is_enlarged(painted: VideoSet) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import shlex
@@ -26,8 +27,10 @@ from PIL import Image
 import vpngen
 from benchmarks.motions import write_ucf101
 from vpngen.cli import cli
+from vpngen.datasets import WindowLoader, read_videos
 from vpngen.datasets.sets import DataConfig
-from vpngen.models.weights import read_weights, save_reference
+from vpngen.errors import ConflictError
+from vpngen.models.weights import load_weights, read_weights, save_reference, save_weights
 from vpngen.train import Evaluation, ModelInit, Recipe, Runtime, runs
 from vpngen.train.evaluation import score
 
@@ -180,17 +183,20 @@ def test_splits_and_seeds_are_runs_and_a_summary(run: Run, tmp_path: Path, ucf: 
     assert done.code == 0, done.err
     folders = [f"split{split}-seed{seed}" for seed in (3, 4) for split in (1, 2)]
     assert sorted(p.name for p in (tmp_path / "many").iterdir()) == sorted([*folders, "summary.json"])
-    tops = {
-        (split, seed): Evaluation.load(tmp_path / "many" / f"split{split}-seed{seed}" / "evaluation.json").metrics["top1"]
+    found = {
+        (split, seed): Evaluation.load(tmp_path / "many" / f"split{split}-seed{seed}" / "evaluation.json").metrics
         for seed in (3, 4) for split in (1, 2)
     }  # fmt: skip
-    by_seed = [(tops[1, seed] + tops[2, seed]) / 2 for seed in (3, 4)]
-    metrics = json.loads((tmp_path / "many" / "summary.json").read_text())["metrics"]["top1"]
-    assert metrics == {
-        "mean": pytest.approx(np.mean(by_seed)),
-        "std": pytest.approx(np.std(by_seed, ddof=1)),
-        "n": 2,
-    }
+    summary = json.loads((tmp_path / "many" / "summary.json").read_text())
+    shown = dict(line.split(maxsplit=1) for line in done.out.splitlines()[1:3])
+    for what, metric in (
+        ("videos", "top1"),
+        ("windows", "window_top1"),
+    ):  # video and clip accuracy, as papers call them
+        by_seed = [(found[1, seed][metric] + found[2, seed][metric]) / 2 for seed in (3, 4)]
+        mean, std = float(np.mean(by_seed)), float(np.std(by_seed, ddof=1))
+        assert summary["metrics"][metric] == {"mean": pytest.approx(mean), "std": pytest.approx(std), "n": 2}
+        assert shown[what].startswith(f"{100 * mean:.1f} ± {100 * std:.1f}")
     assert "mean ± sample standard deviation" in done.out
     both = run("evaluate", *(tmp_path / "many" / name for name in folders[:2]), "--format", "json")
     assert both.code == 0 and both.json["runs"] == json.loads(Path("many/summary.json").read_text())["runs"][::2]
@@ -396,6 +402,10 @@ def test_a_model_of_somebody_else(
     refused = run("evaluate", "tuned")
     assert refused.code == 3 and told in refused.err
     assert run("evaluate", "tuned", *own[:4]).code == 0
+    refused = run("evaluate", "vpn", "--retrieval", *ucf)
+    assert refused.code == 3 and told in refused.err
+    found = run("evaluate", "vpn", "--linear", "--clips", "1", "--num-workers", "0", *ucf, *own[:4])
+    assert found.code == 0 and found.out.startswith("%        top-1"), found.err
 
 
 MISFITS = """
@@ -705,6 +715,171 @@ def test_networks_of_one_split_and_seed_stand_side_by_side(run: Run, tuned: Path
     done = run("evaluate", "other", tuned, "-o", "both.json")
     assert done.code == 0 and done.out.count("top-1") == 2 and "was trained on" not in done.err
     assert set(json.loads(Path("both.json").read_text())) == {"other", str(tuned)}
+
+
+def metadata_changed(weights: Path, path: Path, part: str = "recipe", **fields: Any) -> Path:
+    """The same weights, which say of themselves that they were trained otherwise."""
+    _, metadata = read_weights(weights)
+    about = metadata["model"]
+    model = vpngen.create_model(about["name"], about["num_classes"], **about["options"])
+    load_weights(model, weights)
+    save_weights(path, model, {**metadata, part: {**metadata[part], **fields}})
+    return path
+
+
+def test_networks_together_are_the_mean_of_their_scores(run: Run, films: Path, tuned: Path) -> None:
+    weights = tuned / "weights.safetensors"
+    alone, twice = (
+        run("evaluate", tuned, "--format", "json"),
+        run("evaluate", tuned, tuned, "--ensemble", "-o", "e.json"),
+    )
+    assert twice.code == 0 and twice.out.startswith("%  "), twice.err
+    found = Evaluation.load("e.json")
+    assert found.metrics == Evaluation.from_dict(alone.json).metrics and found.metadata["stage"] == "ensemble"
+    assert [one["sha256"] for one in found.metadata["networks"]] == [alone.json["metadata"]["sha256"]] * 2
+    other = metadata_changed(weights, Path("other.safetensors"), mean=[0.3] * 3, std=[0.9] * 3)
+    assert run("evaluate", weights, other, "--ensemble", "-o", "e.json").code == 0
+    mixed = Evaluation.load("e.json").videos
+    every = [runs.evaluate(path, Runtime("cpu")).videos for path in (weights, other)]
+    for name, video in mixed.items():
+        wanted = np.mean([[dict(one[name].top)[c] for c, _ in video.top] for one in every], 0)
+        np.testing.assert_allclose([share for _, share in video.top], wanted, atol=1e-6)
+    long = metadata_changed(weights, Path("long.safetensors"), clip=[9, 32, 32])
+    done = run("evaluate", weights, long, "--ensemble")
+    assert done.code == 3 and "with a clip of (8, 32, 32)" in done.err and "give one `clip` for all" in done.err, (
+        done.err
+    )
+    assert run("evaluate", weights, long, "--ensemble", "--clip", "8x32x32").code == 0
+    second = metadata_changed(weights, Path("second.safetensors"), "source", split=2)
+    with pytest.raises(
+        ConflictError, match=r"weights.safetensors' and others were trained on different videos or splits"
+    ):
+        runs.evaluate([weights, second], Runtime("cpu"))
+    both = run("evaluate", *[tuned] * 4, "--ensemble", "--splits", "1,2,1,2", "--format", "json")
+    assert both.code == 0 and both.json["splits"] == [1, 2] and len(both.json["runs"]) == 2, both.err
+    done = run("evaluate", *[tuned] * 3, "--ensemble", "--splits", "1,2,1")
+    assert (
+        done.code == 2 and "of each split and seed, and of split 2, seed 0 there is one; give more WEIGHTS" in done.err
+    )
+    done = run("evaluate", *[tuned] * 4, "--ensemble", "--splits", "1,2,1,2", "--results", "r.json")
+    assert done.code == 2 and "are those of one network, and 2 are given" in done.err
+
+
+# --- without fine-tuning
+
+
+@pytest.fixture(scope="module")
+def ordered(tmp_path_factory: pytest.TempPathFactory, films: Path) -> Path:
+    """A run without labels, of one epoch on real videos; not to be changed."""
+    home = tmp_path_factory.mktemp("ordered")
+    called(
+        home,
+        "train",
+        "order",
+        "--task",
+        "order",
+        *TINY,
+        *set_of(films),
+        "--epochs",
+        "1",
+        "--batch-size",
+        "6",
+        "--num-workers",
+        "0",
+    )
+    return home / "order"
+
+
+def test_what_the_features_of_a_run_find(run: Run, ucf: tuple[str | Path, ...], ordered: Path, tuned: Path) -> None:
+    how = ("--retrieval", "--clips", "2", "--num-workers", "0")
+    two = run("evaluate", ordered, tuned / "weights.pth", *how, "--format", "json", "-o", "r.json")
+    assert two.code == 0 and two.json == json.loads(Path("r.json").read_text()), two.err
+    mine, theirs = two.json.values()
+    assert list(two.json) == [str(ordered), str(tuned / "weights.pth")] and mine["metrics"] != theirs["metrics"]
+    for each in (mine, theirs):
+        assert each["metrics"].items() >= {"r20": 1, "clip_r50": 1, "videos": 6, "clips": 12, "gallery": 12}.items()
+    assert mine["metadata"]["stage"] == "train" and mine["metadata"]["evaluated"] == {"retrieval": {"clips": 2}}
+    trunk = vpngen.create_model("r3d10", 3, width=0.125)
+    load_weights(trunk, ordered / "weights.safetensors", head="replace")
+    rows = [cosines_by_hand(trunk.eval().features, subset, ucf) for subset in ("train", "val")]
+    nearest = [np.argsort(-rows[0][0] @ row, kind="stable")[:5] for row in rows[1][0]]
+    right = [label in rows[0][1][near] for near, label in zip(nearest, rows[1][1], strict=True)]
+    assert mine["metrics"]["r5"] == np.mean(right)
+    lists = run("evaluate", ordered, *how, "--splits", "1,2", *ucf)
+    assert lists.code == 0 and "\nsplit 2, seed 0" in lists.out and "\nmean" in lists.out, lists.err
+    assert "has seen many of the videos that split 2 tests" in lists.err
+
+
+def cosines_by_hand(features: Any, subset: str, ucf: tuple[str | Path, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """The direction of the mean feature of two clips of each video, and its class."""
+    videos = read_videos("ucf101", ucf[3], ucf[5], subset=subset)
+    loader = WindowLoader(videos, 99, clip=(8, 32, 32), clips=2)
+    ((clips, _),) = loader
+    with torch.no_grad():
+        rows = features(clips / 127.5 - 1).numpy().reshape(-1, 2, 64).mean(1)
+    return rows / np.linalg.norm(rows, axis=1)[:, None], np.array([video.label for video in videos.videos])
+
+
+def test_a_linear_classifier_of_frozen_features(
+    run: Run, ucf: tuple[str | Path, ...], ordered: Path, initialized: Path
+) -> None:
+    how = ("--linear", "--clips", "3", "--num-workers", "0", "--clip", "8x24x24")
+    done = run("evaluate", ordered, *how, "--results", "scores.json", "-o", "e.json")
+    assert done.code == 0 and done.out.startswith("%        top-1  top-3  average  of\nvideos"), done.err
+    found = Evaluation.load("e.json")
+    said = found.metadata["evaluated"]
+    assert (
+        said["clip"] == [8, 24, 24]
+        and said["linear"]["clips"] == 3
+        and said["linear"]["l2"] in (1, 0.1, 0.01, 0.001, 0.0001)
+    )
+    assert (
+        found.windows[0] == 18
+        and found.classes == CLASSES
+        and len(json.loads(Path("scores.json").read_text())["results"]) == 6
+    )
+    rendered = run("evaluate", initialized, *how, *ucf, "--format", "json")
+    assert rendered.code == 0 and rendered.json["metrics"]["videos"] == 6, rendered.err
+    plain = ("--dataset", "folder", "--root", ucf[3], "--val-fraction", "0.34", "--format", "json")
+    part = run("evaluate", initialized, "--retrieval", *how[1:], *plain)
+    assert part.code == 0 and part.json["metrics"]["videos"] + part.json["metrics"]["gallery"] == 18, part.err
+
+
+@pytest.mark.parametrize(
+    ("extra", "code", "what"),
+    [
+        (("--retrieval", "--linear"), 2, "`--retrieval` cannot be given beside --linear"),
+        (("--retrieval",), 2, "`--dataset` is missing, as {weights} does not say which videos to take: give --dataset KIND and --root"),
+        (("--linear", "--dataset", "folder", "--root", "one"), 3, "has videos of 1 class, which leaves nothing to tell apart"),
+        (("--clips", "3"), 2, "`--clips` (=3) is for --retrieval and --linear"),
+        (("--linear", "--clips", "0"), 2, "'--clips'"),
+        (("--linear", "--dataset", "folder", "--root", "two", "--frame-step", "0"), 2, "`--frame-step` (=0) must be"),
+        (("--val-fraction", "0.3"), 2, "`--val-fraction` (=0.3) is of the videos of --dataset"),
+        (("--ensemble", "--linear"), 2, "`--ensemble` is of scores, and --linear is of features"),
+        (("--retrieval", "--segments", "2"), 2, "`--segments` (=2) are of networks that classify"),
+        (("--retrieval", "--results", "r.json"), 2, "`--results` are scores of classes, and --retrieval gives none"),
+        (("--linear", "--dataset", "folder", "--root", "two", "--clip", "8x0x8"), 2, "`--clip`"),
+        ((), 2, "does not say which classes it has; give weights of `vpngen finetune`"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_features_is_said(
+    run: Run, films: Path, initialized: Path, extra: tuple[str, ...], code: int, what: str
+) -> None:
+    for root, names in (("one", ("Left",)), ("two", ("Left", "Right"))):
+        for subset, name in itertools.product(("train", "val"), names):
+            Path(root, subset).mkdir(parents=True, exist_ok=True)
+            Path(root, subset, name).symlink_to(films / "ucf" / name)
+    done = run("evaluate", initialized, *extra)
+    weights = initialized / "weights.safetensors"
+    assert done.code == code and what.format(weights=weights) in done.err, done.err
+
+
+def test_one_network_alone_and_weights_of_nothing_known(run: Run, ucf: tuple[str | Path, ...], tuned: Path) -> None:
+    done = run("evaluate", tuned, "--ensemble")
+    assert done.code == 2 and "`--ensemble` takes two networks or more; give more WEIGHTS" in done.err, done.err
+    torch.save({"state_dict": {"a.weight": torch.zeros(2)}}, "odd.pth")
+    done = run("evaluate", "odd.pth", "--linear", *ucf)
+    assert done.code == 2 and "`WEIGHTS` (='odd.pth') holds weights of none of the networks here" in done.err, done.err
 
 
 def test_a_set_without_val_gets_one_instance_in_sixteen_more(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from vpngen.errors import plain
 from vpngen.units import count_text, duration_text, number_text, size_text
 
 if TYPE_CHECKING:
-    from vpngen.train import Evaluation, Progress, Summary
+    from vpngen.train import Evaluation, Progress, Retrieval, Summary
 
 QUIET_SECONDS = 60.0
 """Between two lines where there is no terminal."""
@@ -139,17 +139,21 @@ def _metrics(found: Mapping[str, Any]) -> str:
 
 def evaluation_text(found: Evaluation) -> str:
     """The metrics of an evaluation as a table, in percent, and what there is to say about single videos."""
-    unreadable, damaged = found.unreadable, found.damaged
-    total = f"{len(found.videos):,}"
+    unreadable, total = found.unreadable, f"{len(found.videos):,}"
     rows = [["%", "top-1", f"top-{found.k}", "average", "of"], ["videos", *map(_percent, found.all), total]]
     none = (None, None, None)
     if unreadable:
         rows.append(["videos read", *map(_percent, found.read or none), f"{len(found.videos) - len(unreadable):,}"])
     rows.append(["windows", *map(_percent, found.by_window or none), f"{found.windows[0]:,}"])
-    lines = [aligned(rows)]
+    return "\n".join([aligned(rows), *_single_videos(found)])
+
+
+def _single_videos(found: Evaluation | Retrieval) -> list[str]:
+    """What there is to say about single videos."""
+    unreadable, damaged, lines = found.unreadable, found.damaged, list[str]()
     if unreadable:
         lines += [
-            f"{count_text(len(unreadable), 'video')} of {total} could not be read and count as wrong:",
+            f"{count_text(len(unreadable), 'video')} of {len(found.videos):,} could not be read and count as wrong:",
             *_some(unreadable),
         ]
     if damaged:
@@ -159,7 +163,42 @@ def evaluation_text(found: Evaluation) -> str:
         ]
     if found.short:
         lines.append(f"{count_text(len(found.short), 'video')} shorter than a window: looped")
-    return "\n".join(lines)
+    return lines
+
+
+def retrieval_text(found: Retrieval) -> str:
+    """How often a class is found among the nearest videos, as a table, in percent."""
+    metrics = found.metrics
+    rows = [
+        ["%", *(f"R@{k}" for k in found.by_video), "of"],
+        ["videos", *_found(metrics), f"{len(found.videos):,}"],
+        ["clips", *_found(metrics, "clip_"), f"{len(found.videos) * found.clips:,}"],
+        ["chance", *_found(metrics, "chance_"), ""],
+    ]
+    lines = [aligned(rows), f"among {count_text(sum(found.gallery), 'training video')}"]
+    if lost := found.unreadable_gallery:
+        lines += [f"{count_text(len(lost), 'training video')} could not be read, and nobody finds them:", *_some(lost)]
+    return "\n".join([*lines, *_single_videos(found)])
+
+
+def retrievals_text(found: Mapping[str, Retrieval], mean: Mapping[str, float] | None = None) -> str:
+    """Those of several networks as tables, a line for each, by its name, and one for their mean if it is given."""
+    ks = [f"R@{k}" for k in next(iter(found.values())).by_video]
+    lines = list[str]()
+    for what, prefix in (("videos", ""), ("clips", "clip_"), ("chance", "chance_")):
+        rows = [[f"{what}, %", *ks], *([name, *_found(one.metrics, prefix)] for name, one in found.items())]
+        lines += [aligned([*rows, *([["mean", *_found(mean, prefix)]] if mean else [])]), ""]
+    for name, one in found.items():
+        if count := len(one.unreadable):
+            lines.append(plain(f"{count_text(count, 'video')} of {name} could not be read and count as wrong"))
+        if count := len(one.unreadable_gallery):
+            lines.append(plain(f"{count_text(count, 'training video')} of {name} could not be read"))
+    return "\n".join(lines).rstrip()
+
+
+def _found(metrics: Mapping[str, float], prefix: str = "") -> list[str]:
+    """Those of one kind of `Retrieval.metrics`, in percent."""
+    return [_percent(share) for name, share in metrics.items() if name.startswith(f"{prefix}r")]
 
 
 def summary_text(found: Summary) -> str:

@@ -40,12 +40,12 @@ from vpngen.cli.base import (
 )
 from vpngen.cli.dataset import advise, no_dataset, take_spec, training_dataset_options, warm
 from vpngen.cli.runs import RunCommand, advice, command_line, run_name, runs_of, weights_of
-from vpngen.errors import ArgumentError, ConflictError, MissingError, RunError, plain, quoted
+from vpngen.errors import ArgumentError, ConflictError, MissingError, RunError, plain, quoted, renamed
 from vpngen.units import count_text
 
 if TYPE_CHECKING:
     from vpngen.tasks import Task
-    from vpngen.train import DataConfig, Evaluation, ModelInit, Recipe, Runtime
+    from vpngen.train import DataConfig, Evaluation, ModelInit, Recipe, Retrieval, Runtime
 
 _path = LocalPath(path_type=Path)
 _integers = numbers(whole, "whole numbers")
@@ -124,6 +124,7 @@ def data_parameters() -> list[click.Parameter]:
 
 _network = functools.partial(click.option, cls=SectionOption, section="Which network")
 option_option = _network("--model-option", "options", multiple=True, callback=_settings, metavar="NAME=VALUE", help="An option of the network: shortcut=A, width=0.5, max_pool=false ...")  # fmt: skip
+_features = functools.partial(click.option, cls=SectionOption, section="What its features are worth")
 _runtime = functools.partial(click.option, cls=SectionOption, section="Where it runs")
 runtime_options = base.bundle(
     _runtime("--device", default="auto", show_default=True, shell_complete=complete("auto", "cpu", "cuda"), help="auto, cpu, cuda or cuda:N; a rank of torchrun has its own GPU."),
@@ -269,48 +270,68 @@ def finetune(
 @option_option
 @data_options
 @click.option("--splits", "split", callback=_integers, metavar="N,...", help="Of which split the test videos are, for each of WEIGHTS.  [default: that it was trained on]")  # fmt: skip
+@click.option("--val-fraction", type=Real(), help="Of a plain --dataset folder: share of its videos that is the test, as `finetune` has it.")  # fmt: skip
 @click.option("--clip", callback=shape_of, metavar="TxHxW", help="Frames, height, width.  [default: those it was trained on]")  # fmt: skip
 @click.option("--frame-step", type=Whole(), help="Frames of the video from one frame of a clip to the next.  [default: that it was trained on]")  # fmt: skip
 @click.option("--segments", type=Whole(), help="Clips of a video that are classified together; 1: window by window.  [default: that it was trained on]")  # fmt: skip
 @click.option("--batch-size", type=Whole(1, 2**20), default=32, show_default=True, help="Windows that go through the network at once.")  # fmt: skip
+@click.option("--ensemble", is_flag=True, help="Evaluate the mean of the scores of all WEIGHTS, split by split.")
+@_features("--retrieval", is_flag=True, help="Look for the training videos whose features are nearest to those of test clips.")  # fmt: skip
+@_features("--linear", is_flag=True, help="Train a linear classifier on the features of the training videos, and evaluate it.")  # fmt: skip
+@_features("--clips", type=Whole(1, 2**16), help="Clips of each video whose features are taken, evenly from its beginning to its end.  [default: 10]")  # fmt: skip
 @click.option("-o", "--out", type=base.OutFile(), metavar="FILE", help="Write the metrics as JSON.")
 @click.option("--results", type=base.OutFile(), metavar="FILE", help="Write the scores of one of WEIGHTS as 3D-ResNets-PyTorch does.")  # fmt: skip
 @runtime_options
 def evaluate(
-    weights: tuple[Path, ...], split: tuple[int, ...] | None, clip: tuple[int, int, int] | None, frame_step: int | None,
-    segments: int | None, batch_size: int,
+    weights: tuple[Path, ...], split: tuple[int, ...] | None, val_fraction: float | None, clip: tuple[int, int, int] | None,
+    frame_step: int | None, segments: int | None, batch_size: int, ensemble: bool, retrieval: bool, linear: bool, clips: int | None,
     out: Path | None, results: Path | None, form: str, **options: Any,
 ) -> None:  # fmt: skip
-    """Evaluate fine-tuned networks on test videos.
+    """Evaluate networks on test videos.
 
     Windows side by side, the centre of each, scores averaged over a video.
 
     WEIGHTS are files that `vpngen finetune` wrote, folders of its runs, or what holds those of its --splits and --seeds. Of
-    several splits and seeds mean and std are shown; other networks of one split and seed stand side by side.
+    several splits and seeds mean and std are shown; other networks of one split and seed stand side by side, or are one with
+    --ensemble.
+
+    With --retrieval and --linear they may be of any run, with any task, or weights of others. They stay as they are; what their
+    features tell of the classes is shown.
 
     Examples:
       vpngen evaluate vpn-ucf
       vpngen evaluate ucf                 all its splits and seeds
       vpngen evaluate ucf/split1-seed0 ucf/split2-seed0 ucf/split3-seed0
       vpngen evaluate vpn-ucf -o metrics.json --results scores.json
+      vpngen evaluate space-ucf time-ucf --ensemble
+      vpngen evaluate order --retrieval --dataset ucf101 --root ucf
+      vpngen evaluate order puzzle --linear --dataset ucf101 --root ucf
     """
     runtime = _take_runtime(options)
     network: dict[str, Any] = {name: options.pop(name) for name in ("model", "options")}
-    asked = _take_data(options) if any(options[name] is not None for name in ("kind", "root", "annotations")) else None
+    named = any(options[name] is not None for name in ("kind", "root", "annotations"))
+    if val_fraction is not None and not named:
+        raise ArgumentError(
+            "is of the videos of --dataset; give that as well, or leave it out", "val_fraction", val_fraction
+        )
+    asked = _take_data(options, val_fraction=val_fraction or 0.0) if named else None
+    how = "retrieval" if retrieval else "linear" if linear else None
+    _check_how(retrieval, linear, ensemble, clips, segments, results)
     folders, weights = weights, tuple(runs_of(weights))
+    if how is not None and split is not None and len(weights) == 1:  # it has seen no labels, and may do for all splits
+        folders = weights = weights * len(split)
     if split is not None and len(split) not in (1, len(weights)):
         raise ArgumentError(f"must be one for all, or one for each of {len(weights)} WEIGHTS", "split", split)
-    if results is not None and len(weights) > 1:
-        raise ArgumentError(f"are those of one network, and {len(weights)} are given", "results")
     from vpngen.files import write_json
     from vpngen.train import runs
 
     wanted = []
     for i, given in enumerate(weights):
-        about, trained, _ = runs.fine_tuned(weights_of(given))
+        about, trained = _said_by(weights_of(given), network, how, asked)
         data = asked or trained
+        assert data is not None  # one of them there is
         data = data if split is None else dataclasses.replace(data, split=split[i % len(split)])
-        if trained.kind == data.kind and trained.split != data.split:
+        if trained is not None and trained.kind == data.kind and trained.split != data.split:
             there = f"{click.format_filename(given)} was trained on split {trained.split}"
             _log(f"{there}, and has seen many of the videos that split {data.split} tests")
         wanted.append((data, (data.split, about.get("seed") or 0)))
@@ -320,30 +341,110 @@ def evaluate(
     ):
         there = f"{click.format_filename(whole)} lacks {', '.join(run_name(*key) for key in sorted(gone))}"
         raise ArgumentError(f"{there}; go on with: vpngen finetune {quoted(whole)}, or give the runs to compare")
-    found = []
-    for given, (data, _) in zip(weights, wanted, strict=True):
+    chosen = asked is not None or split is not None
+    rows = [
+        (key, [weights_of(given)], data if chosen else None) for given, (data, key) in zip(weights, wanted, strict=True)
+    ]
+    rows = _ensembles(rows) if ensemble else rows
+    if results is not None and len(rows) > 1:
+        raise ArgumentError(f"are those of one network, and {len(rows)} are given", "results")
+    common: dict[str, Any] = {**network, "clip": clip, "frame_step": frame_step, "batch_size": batch_size}
+    found: list[Any] = []
+    for _, paths, source in rows:
         with _watched() as (_, progress, _):
-            found.append(
-                runs.evaluate(
-                    weights_of(given),
+            if how is not None:
+                one = runs.evaluate_frozen(
+                    paths[0],
                     runtime,
-                    **network,
-                    data=data,
-                    clip=clip,
-                    frame_step=frame_step,
-                    segments=segments,
-                    batch_size=batch_size,
+                    how,
+                    **common,
+                    data=source,
+                    clips=10 if clips is None else clips,
                     progress=progress,
                 )
-            )
+            else:
+                one = runs.evaluate(paths, runtime, **common, data=source, segments=segments, progress=progress)
+        found.append(one)
     if not _main_rank():
         return
-    together: dict[Any, Evaluation] = {key: one for (_, key), one in zip(wanted, found, strict=True)}
+    together: dict[Any, Any] = {key: one for (key, *_), one in zip(rows, found, strict=True)}
     if len(together) < len(found):  # networks of the same split and seed are other networks, of which there is no mean
         together = dict(zip(map(click.format_filename, weights), found, strict=True))
-    _show_evaluations(form, out, together)
+    show_all = _show_retrievals if how == "retrieval" else _show_evaluations
+    show_all(form, out, together)
     if results is not None:  # last, as names there may clash
         write_json(results, found[0].results())
+
+
+def _check_how(
+    retrieval: bool, linear: bool, ensemble: bool, clips: int | None, segments: int | None, results: Path | None
+) -> None:
+    """Raises ArgumentError where options of `evaluate` do not go together."""
+    frozen = "--retrieval" if retrieval else "--linear"
+    if retrieval and linear:
+        raise ArgumentError("cannot be given beside --linear; leave one of them out", "--retrieval")
+    if clips is not None and not (retrieval or linear):
+        raise ArgumentError("is for --retrieval and --linear; leave it out, or give one of them", "clips", clips)
+    if ensemble and (retrieval or linear):
+        raise ArgumentError(f"is of scores, and {frozen} is of features; leave one of them out", "ensemble")
+    if segments is not None and (retrieval or linear):
+        raise ArgumentError(
+            f"are of networks that classify, and {frozen} is of features; leave it out", "segments", segments
+        )
+    if results is not None and retrieval:
+        raise ArgumentError("are scores of classes, and --retrieval gives none; leave it out, or give -o", "results")
+
+
+def _said_by(
+    path: Path, network: Mapping[str, Any], how: str | None, asked: DataConfig | None
+) -> tuple[dict[str, Any], DataConfig | None]:
+    """What weights say of themselves, and the videos they were trained on. Raises ArgumentError where nobody says which to take."""
+    from vpngen.train import ModelInit, runs
+
+    if how is None:
+        return runs.fine_tuned(path)[:2]
+    begin = ModelInit(**network, init_from=path)
+    with renamed(init_from="weights"):
+        about, trained, recipe = runs.pretrained(begin)
+    if trained is None and asked is None:
+        why = f"is missing, as {click.format_filename(path)} does not say which videos to take"
+        raise ArgumentError(f"{why}: give --dataset KIND and --root FOLDER", "kind")
+    _tell_levels(begin, recipe)
+    return about, trained
+
+
+def _ensembles(rows: list[tuple[Any, list[Path], Any]]) -> list[tuple[Any, list[Path], Any]]:
+    """Those of one split together; of several splits, those of each split and seed. Raises ArgumentError for one alone."""
+    several = len({split for (split, _), *_ in rows}) > 1
+    groups: dict[Any, tuple[Any, list[Path], Any]] = {}
+    for key, paths, data in rows:
+        groups.setdefault(key if several else None, (key, [], data))[1].extend(paths)
+    for key, paths, _ in groups.values():
+        if len(paths) < 2:
+            what = f" of each split and seed, and of split {key[0]}, seed {key[1]} there is one" if several else ""
+            raise ArgumentError(f"takes two networks or more{what}; give more WEIGHTS", "ensemble")
+    return list(groups.values())
+
+
+def _show_retrievals(form: str, out: Path | None, found: Mapping[Any, Retrieval]) -> None:
+    """Show what was retrieved with one network, or with several by name, or by split and seed, with their mean."""
+    from vpngen.files import write_json
+    from vpngen.terminal import retrieval_text, retrievals_text
+    from vpngen.train.frozen import mean_metrics
+
+    first, *others = found
+    if not others:
+        fields, text = found[first].to_dict(), retrieval_text(found[first])
+    elif isinstance(first, str):
+        fields, text = {name: one.to_dict() for name, one in found.items()}, retrievals_text(found)
+    else:
+        mean = mean_metrics([*found.values()])
+        each = [{"split": split, "seed": seed, **one.to_dict()} for (split, seed), one in found.items()]
+        fields = {"metrics": mean, "runs": each}
+        text = retrievals_text({f"split {split}, seed {seed}": one for (split, seed), one in found.items()}, mean)
+    if out is not None:
+        write_json(out, fields)
+    show(form, fields, text)
 
 
 def _show_evaluations(form: str, out: Path | None, found: Mapping[Any, Evaluation]) -> None:
@@ -423,11 +524,17 @@ def _take_run(options: dict[str, Any], task: Task | None = None) -> tuple[ModelI
     taken: dict[str, Any] = dict(named)
     taken |= {name: NORMALIZATIONS[value][name] if isinstance(value, str) else value for name, value in said.items()}
     recipe = dataclasses.replace(RECIPES[options.pop("recipe")], **{**usual, **given, **taken})
-    if begin.init_from is not None and len(taken) < 2:
+    if len(taken) < 2:
+        _tell_levels(begin, recipe, "; give others, as with --mean kinetics")
+    return begin, recipe, runtime
+
+
+def _tell_levels(begin: ModelInit, recipe: Recipe, remedy: str = "") -> None:
+    """Say which mean and std are taken, where weights do not tell theirs."""
+    if begin.init_from is not None and len(begin.normalization) < 2:
         shown = " and ".join(",".join(f"{value:g}" for value in three) for three in (recipe.mean, recipe.std))
         why = f"does not say which mean and std it was trained with: {shown} are taken"
-        _log(f"{click.format_filename(begin.init_from)} {why}; give others, as with --mean kinetics")
-    return begin, recipe, runtime
+        _log(f"{click.format_filename(begin.init_from)} {why}{remedy}")
 
 
 def _trust(options: Mapping[str, Any]) -> None:

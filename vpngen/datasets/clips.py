@@ -11,11 +11,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import math
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -38,6 +39,8 @@ from vpngen.stream.waiting import ask
 X10_SCALE: Final = 7 / 8
 """What of the short side is cut where no scales are said, except from the centre. Kataoka et al., WACV 2022, cut 112 pixels; the usual
 copy of a set has a short side of 128 to cut them from."""
+MOST_CLIPS: Final = 2**16
+"""Windows of a video that may be asked for."""
 MOST_IN_A_ROW: Final = 100
 """Videos that may follow each other in a shuffled order and all be unreadable; where it is more, something else is wrong."""
 DAMAGED: Final = "damaged: "
@@ -336,10 +339,7 @@ class _Clips(Dataset[Any]):
         if not found:
             which, why = f"{min(wanted)} to {max(wanted)}", f" ({notes[0]})" if notes else ""
             raise UnreadableError(f"{info.path}: none of the frames {which} can be decoded{why}")
-        clip = torch.cat([found[k] for k in wanted if k in found], 1)
-        if (count := clip.shape[1]) < len(wanted):
-            notes.append(f"{len(wanted) - count} of the {len(wanted)} frames of a clip cannot be decoded")
-            clip = clip[:, torch.arange(len(wanted)) % count]
+        clip = _joined(found, wanted, notes)
         return clip.flip(-1) if flip else clip, notes
 
 
@@ -347,7 +347,8 @@ class WindowLoader(_Loader):
     """All windows of all videos, each file decoded once, from beginning to end, in little memory.
 
     A window is the whole of the short side, from the centre, of `clip[0]` frames; the next one begins `stride` frames later. The
-    last one, where the video ends before it does, is looped (Hara, Kataoka, Satoh, CVPR 2018, section 3.3, Recognition).
+    last one, where the video ends before it does, is looped (Hara, Kataoka, Satoh, CVPR 2018, section 3.3, Recognition). With `clips`, so
+    many of each video, evenly from its beginning to its end.
 
     A video belongs to one rank, and there to one worker. Its windows come in order; with workers, those of different videos
     alternate. A video of which nothing can be read gives no windows.
@@ -360,6 +361,9 @@ class WindowLoader(_Loader):
         frame_step: frames from one frame of a window to the next.
         segments: above 1, each video gives one window, of `clip[0]` frames from the middle of each of so many equal parts of it, one
             behind the other.
+        clips: so many windows of each video in place of those above: the first begins with it, the last ends with it, and the others lie
+            evenly between them, over each other in a short video, as public code of Xu et al., CVPR 2019, has ten. All windows of a video
+            shorter than one are the same, looped.
 
     The other arguments are those of VideoLoader.
 
@@ -383,6 +387,7 @@ class WindowLoader(_Loader):
         stride: int | None = None,
         frame_step: int = 1,
         segments: int = 1,
+        clips: int | None = None,
         num_workers: int = 0,
         multiprocessing_context: str | None = None,
         pin_memory: bool = False,
@@ -393,6 +398,11 @@ class WindowLoader(_Loader):
         self.short: set[str] = set()
         shape = self._clip
         step = integer("frame_step", frame_step, 1, MAX_SIDE)
+        if clips is not None and (stride is not None or segments != 1):
+            raise ArgumentError(
+                "say which windows there are; give no `stride` or `segments` beside them", "clips", clips
+            )
+        clips = clips if clips is None else integer("clips", clips, 1, MOST_CLIPS)
         stride = shape[0] * step if stride is None else integer("stride", stride, 1, MAX_SIDE)
         if stride % step:
             raise ArgumentError(f"must be a multiple of `frame_step` (={step})", "stride", stride)
@@ -401,7 +411,7 @@ class WindowLoader(_Loader):
         Sharing(num_workers).check()  # how many windows there are is not known
         ahead = num_workers * (self._reader.keywords["prefetch_factor"] or 2) + 1
         self._sharing = Sharing(num_workers, ahead, self.batch_size * 3 * segments * math.prod(shape))
-        self._windows = _Windows(videos, self.batch_size, shape, stride // step, step, parts)
+        self._windows = _Windows(videos, self.batch_size, shape, stride // step, step, parts, clips)
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Every window once. Each iteration is the same."""
@@ -423,6 +433,7 @@ class _Windows(IterableDataset[Any]):
     stride: int
     step: int
     parts: _Clips | None
+    count: int | None
     indices: range = range(0)
 
     def __iter__(self) -> Iterator[Any]:
@@ -456,6 +467,9 @@ class _Windows(IterableDataset[Any]):
             notes += found
             yield clip, decoding.probe(video).frames < self.parts.order.shape[0]
             return
+        if self.count is not None:
+            yield from self._spread(video, self.count, notes)
+            return
         frames, size = self.clip[0], self.clip[1:]
         held: deque[torch.Tensor] = deque(maxlen=frames)  # (3, 1, H, W) each
         seen = begin = 0
@@ -472,6 +486,38 @@ class _Windows(IterableDataset[Any]):
         if seen > begin:
             rest = list(held)[-(seen - begin) :]
             yield torch.cat([rest[k % len(rest)] for k in range(frames)], 1), begin == 0
+
+    def _spread(self, video: Video, count: int, notes: list[str]) -> Iterator[tuple[torch.Tensor, bool]]:
+        """So many windows, evenly from the first to the last that there may be; those of which no frame can be decoded are left out."""
+        info, size = decoding.probe(video), self.clip[1:]
+        span = (self.clip[0] - 1) * self.step + 1
+        begins = [k * max(info.frames - span, 0) // max(count - 1, 1) for k in range(count)]
+        left = deque([(t0 + k * self.step) % info.frames for k in range(self.clip[0])] for t0 in begins)
+        held: dict[int, torch.Tensor] = {}  # (3, 1, H, W), those that a window is still to have
+        lost = 0
+        for number, frame in itertools.chain(decoding.frames(info, set().union(*left), notes), [(info.frames, None)]):
+            ask()
+            while left and max(left[0]) < number:
+                if held.keys() & (wanted := left.popleft()):
+                    yield _joined(held, wanted, notes), info.frames < span
+                else:
+                    lost += 1
+            held = {k: kept for k, kept in held.items() if left and k >= min(left[0])}
+            if frame is not None:
+                held[number] = _resized(_centre(frame, size)[None], size)
+        if lost == count:
+            raise UnreadableError(f"{info.path}: none of the frames of {count} windows can be decoded")
+        if lost:
+            notes.append(f"{lost} of {count} windows cannot be decoded")
+
+
+def _joined(found: Mapping[int, torch.Tensor], wanted: Sequence[int], notes: list[str]) -> torch.Tensor:
+    """The clip (3, T, H, W) of the frames (3, 1, H, W) of these numbers; those that were `found`, one at least, are looped, and `notes` say so."""
+    clip = torch.cat([found[k] for k in wanted if k in found], 1)
+    if (count := clip.shape[1]) < len(wanted):
+        notes.append(f"{len(wanted) - count} of the {len(wanted)} frames of a clip cannot be decoded")
+        clip = clip[:, torch.arange(len(wanted)) % count]
+    return clip
 
 
 def _centre(frame: Frames, size: tuple[int, int]) -> Frames:

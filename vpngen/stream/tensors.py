@@ -79,6 +79,30 @@ def normalised(
     return out.expand(clips.shape)
 
 
+def renormalised(
+    clips: torch.Tensor,
+    was: tuple[Sequence[float], Sequence[float]],
+    wanted: tuple[Sequence[float], Sequence[float]],
+) -> torch.Tensor:
+    """Clips that were normalised by one mean and std as another network wants them: (x s + m - m') / s'.
+
+    Args:
+        clips: floating (N, C, T, Y, X).
+        was: mean and std, each of every channel, by which they are normalised.
+        wanted: those by which they are to be.
+
+    Returns:
+        The same, as they are where nothing is to be done.
+    """
+    (mean, std), (new_mean, new_std) = ([tuple(map(float, part)) for part in pair] for pair in (was, wanted))
+    if (mean, std) == (new_mean, new_std):
+        return clips
+    columns = zip(mean, std, new_mean, new_std, strict=True)
+    pairs = [(s / new_s, (m - new_m) / new_s) for m, s, new_m, new_s in columns]
+    table = clips.new_tensor(pairs)[:, :, None, None, None]
+    return clips * table[:, 0] + table[:, 1]
+
+
 def resized(clips: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """uint8 (N, T, Y, X) at another size (y, x): bilinear with antialiasing, as image libraries do it.
 

@@ -24,6 +24,7 @@ from vpngen.errors import ArgumentError, MissingError, RunError
 from vpngen.files import parse_json, read, write_json
 from vpngen.models.initial import placed
 from vpngen.models.metadata import Every, check, check_about, within
+from vpngen.stream.tensors import renormalised
 from vpngen.stream.waiting import asking
 from vpngen.train import ranks
 from vpngen.train.fitting import PRECISIONS, bfloat16, normalised
@@ -242,40 +243,116 @@ def score(
 
     The mean is that of Hara et al., CVPR 2018, section 3.3, "Recognition", the softmax that of 3D-ResNets-PyTorch.
     """
-    checks.one_of("precision", precision, PRECISIONS)
     videos = windows.videos
-    if not videos.videos:
+    sums = _Sums(videos, ranks.choose_device(device))
+    levels = {"mean": mean, "std": std}
+    failures, looped = shown_to(
+        model, windows, sums.add, sums.check, device=device, **levels, precision=precision, progress=progress
+    )
+    with ranks.listening():
+        outcomes, hits = sums.outcomes(failures)
+    shorter = tuple(name for name in outcomes if name in looped)
+    return Evaluation(videos.classes, outcomes, hits, shorter, dict(metadata or {}))
+
+
+def shown_to(
+    model: nn.Module,
+    windows: WindowLoader,
+    take: Callable[[Tensor, Tensor], object],
+    check: Callable[[], object],
+    *,
+    device: str | torch.device,
+    mean: Sequence[float],
+    std: Sequence[float],
+    precision: str = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[dict[str, str], set[str]]:
+    """Show all windows to a network that does not learn; each rank of torch.distributed shows its own.
+
+    `take` gets what the network gives for a batch, on the device, and int64 (n,) on the host, which video of the set each is of.
+    `check` is called in the end; what it raises, as all else that fails, is raised here, and the other ranks learn of it. The other
+    arguments, and errors, are those of `score`.
+
+    Returns:
+        `failures` and `short` of the loaders of all ranks.
+    """
+    checks.one_of("precision", precision, PRECISIONS)
+    if not windows.videos.videos:
         raise ArgumentError("holds no videos", "windows")
     where = ranks.choose_device(device)
     bf16 = bfloat16(where) if precision == "auto" else precision == "bf16"
-    sums = _Sums(videos, where)
     failure: Exception | None = None
     try:
-        sums.add_all(model, windows, (tuple(mean), tuple(std)), bf16, progress)
+        _show(model, windows, take, where, (tuple(mean), tuple(std)), bf16, progress)
+        check()
     except torch.OutOfMemoryError as error:
         why = f"give a smaller batch: {str(error).splitlines()[0]}"
         failure = MissingError(f"the GPU has too little memory for so many windows; {why}")
     except Exception as error:
         failure = lost_worker(error) or error
     try:
-        # A rank that fails must say so: the others would wait for its sums.
+        # A rank that fails must say so: the others would wait for what it has.
         message = failure and f"{type(failure).__name__}: {failure}"
-        found = ranks.gathered((message, windows.failures, windows.short))
+        with ranks.listening():
+            found = ranks.gathered((message, windows.failures, windows.short))
         if failure is not None:
             raise failure
-        for rank, (message, *_) in enumerate(found):
-            if message is not None:
-                raise RunError(f"rank {rank} failed: {message}")
-        outcomes, hits = sums.outcomes({name: why for _, failures, _ in found for name, why in failures.items()})
-    except RuntimeError as error:
-        if ranks.world()[1] > 1 and ranks.lost(error) and error is not failure:
-            raise RunError(f"another rank is gone: {str(error).splitlines()[0]}") from error
-        raise
     finally:
         failure = None  # else it and this frame hold each other, and the workers of `windows`
-    looped = set().union(*(short for *_, short in found))
-    shorter = tuple(name for name in outcomes if name in looped)
-    return Evaluation(videos.classes, outcomes, hits, shorter, dict(metadata or {}))
+    for rank, (message, *_) in enumerate(found):
+        if message is not None:
+            raise RunError(f"rank {rank} failed: {message}")
+    failures = {name: why for _, some, _ in found for name, why in some.items()}
+    return failures, set().union(*(short for *_, short in found))
+
+
+def _show(
+    model: nn.Module, windows: WindowLoader, take: Callable[[Tensor, Tensor], object], device: torch.device,
+    levels: tuple[tuple[float, ...], tuple[float, ...]], bf16: bool, progress: Callable[[int, int], None] | None,
+) -> None:  # fmt: skip
+    if isinstance(model, DistributedDataParallel):
+        model = model.module  # whose forward waits for no other rank, which may have no window
+    modes = {module: module.training for module in model.modules()}
+    seen: set[int] = set()
+    count = -(-len(windows.videos.videos) // ranks.world()[1])
+    tell: Callable[[], object] = lambda: progress and progress(min(len(seen), count), count)  # noqa: E731
+    try:
+        placed(model, device).eval()
+        with torch.inference_mode(), asking(tell):
+            for clips, numbers in windows:
+                with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                    outputs = model(normalised(clips, device, *levels))
+                take(outputs, numbers)
+                seen.update(numbers.tolist())
+                tell()
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+class Ensemble(nn.Module):
+    """Several networks as one: the logarithm of the mean of the softmax of their logits, so that `score` takes that mean.
+
+    What Kim et al., AAAI 2019, call a score ensemble, of networks of puzzles in space and in time; how they average is open.
+
+    Args:
+        networks: each from clips to logits of the same classes.
+        levels: mean and std of the clips of each; all are shown clips of the first.
+    """
+
+    def __init__(
+        self, networks: Sequence[nn.Module], levels: Sequence[tuple[Sequence[float], Sequence[float]]]
+    ) -> None:
+        super().__init__()
+        self.networks, self.levels = nn.ModuleList(networks), tuple(levels)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Clips (N, 3, T, H, W) to the logarithms (N, classes)."""
+        each = [
+            network(renormalised(clips, self.levels[0], wanted)).float().log_softmax(1)
+            for network, wanted in zip(self.networks, self.levels, strict=True)
+        ]
+        return torch.stack(each).logsumexp(0) - math.log(len(each))
 
 
 def ranks_of(scores: Tensor, labels: Tensor) -> Tensor:
@@ -295,6 +372,15 @@ def ranks_of(scores: Tensor, labels: Tensor) -> Tensor:
     return ((scores > right) | ((scores == right) & before)).sum(1)
 
 
+def check_finite(rows: Tensor, names: Sequence[str], what: str) -> None:
+    """Raises RunError for the first of the rows (N, M), each of the video of that name, that is not finite."""
+    good = rows.isfinite().all(1).tolist()
+    if not all(good):
+        why = "its training has diverged, its weights are damaged, or bf16 is too coarse for it (`precision`)"
+        name = names[good.index(False)]
+        raise RunError(f"the network gives {what} that are not finite for a window of video {name!r}; {why}")
+
+
 class _Sums:
     """Sums of scores on the device: one row for a video, however many windows it has."""
 
@@ -306,38 +392,18 @@ class _Sums:
         self.counts = torch.zeros_like(self.labels)
         self.hits = self.labels.new_zeros(3)
 
-    def add_all(
-        self, model: nn.Module, windows: WindowLoader, levels: tuple[tuple[float, ...], tuple[float, ...]], bf16: bool,
-        progress: Callable[[int, int], None] | None,
-    ) -> None:  # fmt: skip
-        if isinstance(model, DistributedDataParallel):
-            model = model.module  # whose forward waits for no other rank, which may have no window
-        device, modes = self.labels.device, {module: module.training for module in model.modules()}
-        seen: set[int] = set()
-        count = -(-len(self.names) // ranks.world()[1])
-        tell: Callable[[], object] = lambda: progress and progress(min(len(seen), count), count)  # noqa: E731
-        try:
-            placed(model, device).eval()
-            with torch.inference_mode(), asking(tell):
-                for clips, numbers in windows:
-                    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                        logits = model(normalised(clips, device, *levels))
-                    scores, rows = logits.float().softmax(1), numbers.to(device, non_blocking=True)
-                    self.scores.index_add_(0, rows, scores.double())
-                    self.counts.index_add_(0, rows, torch.ones_like(rows))
-                    found = ranks_of(scores, self.labels[rows])
-                    among = (found < min(SHOWN, scores.shape[1])).sum()
-                    self.hits += torch.stack([among.new_tensor(len(found)), (found == 0).sum(), among])
-                    seen.update(numbers.tolist())
-                    tell()
-            good = self.scores.isfinite().all(1).tolist()
-        finally:
-            for module, training in modes.items():
-                module.training = training
-        if not all(good):
-            why = "its training has diverged, its weights are damaged, or bf16 is too coarse for it (`precision`)"
-            name = self.names[good.index(False)]
-            raise RunError(f"the network gives scores that are not finite for a window of video {name!r}; {why}")
+    def add(self, logits: Tensor, numbers: Tensor) -> None:
+        """Those of some windows, of these videos."""
+        scores, rows = logits.float().softmax(1), numbers.to(self.labels.device, non_blocking=True)
+        self.scores.index_add_(0, rows, scores.double())
+        self.counts.index_add_(0, rows, torch.ones_like(rows))
+        found = ranks_of(scores, self.labels[rows])
+        among = (found < min(SHOWN, scores.shape[1])).sum()
+        self.hits += torch.stack([among.new_tensor(len(found)), (found == 0).sum(), among])
+
+    def check(self) -> None:
+        """Raises RunError for scores that are not finite."""
+        check_finite(self.scores, self.names, "scores")
 
     def outcomes(self, problems: Mapping[str, str]) -> tuple[dict[str, Outcome], tuple[int, int, int]]:
         """The result of each video, and the `windows` of an evaluation, over all ranks."""

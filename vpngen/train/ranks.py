@@ -53,11 +53,8 @@ def joined(device: str = "auto", *, timeout: float = 600.0) -> Iterator[torch.de
         how: dict[str, Any] = {"backend": "nccl", "device_id": where} if where.type == "cuda" else {"backend": "gloo"}
         dist.init_process_group(timeout=datetime.timedelta(seconds=timeout), **how)
     try:
-        yield where
-    except RuntimeError as error:
-        if size > 1 and lost(error):
-            raise RunError(f"another rank is gone: {str(error).splitlines()[0]}") from error
-        raise
+        with listening():
+            yield where
     finally:
         if started and dist.is_initialized():
             with contextlib.suppress(RuntimeError):  # the others may be gone, and the error that matters is under way
@@ -124,6 +121,17 @@ def share_buffers(model: torch.nn.Module) -> None:
     if world()[1] > 1:
         for buffer in model.buffers():
             dist.broadcast(buffer, 0)
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[None]:
+    """Raises RunError where another rank turns out to be gone."""
+    try:
+        yield
+    except RuntimeError as error:
+        if world()[1] > 1 and lost(error):
+            raise RunError(f"another rank is gone: {str(error).splitlines()[0]}") from error
+        raise
 
 
 def lost(error: BaseException) -> bool:

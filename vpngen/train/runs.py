@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import os
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +18,7 @@ from torch import nn
 from vpngen import __version__, store
 from vpngen.checks import SEEDS, Shape, integer, one_of
 from vpngen.datasets import VideoLoader, VideoSet, WindowLoader
+from vpngen.datasets.clips import MOST_CLIPS
 from vpngen.datasets.sets import DataConfig, missing_videos
 from vpngen.errors import ArgumentError, ConflictError, MissingError, renamed
 from vpngen.files import names_in, read_object, write_json
@@ -29,15 +30,19 @@ from vpngen.spec import Spec
 from vpngen.stream import loader
 from vpngen.tasks import Task
 from vpngen.tasks.segments import classification, task_of
+from vpngen.tasks.trunk import Trunk
 from vpngen.train import ranks
 from vpngen.train.checkpoint import CHECKPOINT, Row
-from vpngen.train.evaluation import Evaluation, score
+from vpngen.train.evaluation import Ensemble, Evaluation, score
 from vpngen.train.figures import curves
 from vpngen.train.fitting import PRECISIONS, Progress, fit
+from vpngen.train.frozen import Retrieval, features, linear_probe, retrieval
 from vpngen.train.recipes import Recipe
+from vpngen.units import count_text
 
-__all__ = ["DataConfig", "ModelInit", "Runtime", "evaluate", "finetune", "initialize"]
+__all__ = ["DataConfig", "ModelInit", "Runtime", "evaluate", "evaluate_frozen", "finetune", "initialize"]
 
+FROZEN: Final = ("retrieval", "linear")
 CORNER: Final = 7 / 8
 """Part of the short side of a video that corner crops take where the paper leaves it open: 112 of 128 pixels."""
 VAL_SHARE: Final = 16
@@ -244,7 +249,7 @@ def finetune(
 
 
 def evaluate(
-    weights: Path,
+    weights: Path | Sequence[Path],
     runtime: Runtime,
     *,
     model: str | None = None,
@@ -259,7 +264,8 @@ def evaluate(
     """Evaluate weights on the test videos of a split: `vpngen evaluate`.
 
     Args:
-        weights: of a fine-tuned network; its metadata say what it was trained on.
+        weights: of a fine-tuned network; its metadata say what it was trained on. Of several it is the mean of their scores, see
+            `Ensemble`, that is evaluated.
         runtime: where.
         model: the network, where it is not the one of `vpngen.models.MODELS` that the metadata name: as package.module:callable
             it is code, which is taken from nobody but the caller.
@@ -272,49 +278,189 @@ def evaluate(
         progress: see `vpngen.train.evaluation.score`.
 
     Returns:
-        The evaluation; its metadata are those of the weights, with the data evaluated, and `evaluated`: what was to be otherwise.
+        The evaluation; its metadata are those of the weights, with the data evaluated, and `evaluated`: what was to be otherwise. Of
+        several weights they have the `stage` `ensemble`, and theirs under `networks`.
 
     Raises:
         ArgumentError: the weights do not say what they are, and nobody else does.
         ConflictError: the classes of the weights are not those of the data; metadata that are damaged, or name a network that is code
-            from elsewhere.
+            from elsewhere; several weights that were not trained on the same clips.
     """
-    if model is None and options is not None:
-        raise ArgumentError("are those of a `model`; give it as well", "options")
-    metadata, trained, recipe = fine_tuned(weights)
-    data, there = data or trained, metadata["classes"]
-    chosen = model is None and options is None
-    name, options = trusted(metadata["model"], model, options, weights)
-    about = {"name": name, "num_classes": len(there)}
+    _alone(model, options)
     given: dict[str, Any] = {"clip": clip, "frame_step": frame_step, "segments": segments}
     asked = {name: value for name, value in given.items() if value is not None}
-    recipe = dataclasses.replace(recipe, **asked)
-    learned = (metadata.get("task") or {}).get("weights") or ()
-    if learned and recipe.segments not in (1, len(learned)):
-        why = f"has learned a weight for each of {(n := len(learned))} segments, and not of {recipe.segments}"
-        raise ConflictError(f"{str(weights)!r} {why}; give `segments` {n}, or 1 for window by window")
-    task = classification(recipe, learned)
-    videos = data.sets(metadata.get("seed") or 0)[2]
-    if list(videos.classes) != there:
-        sides = (there, videos.classes), (videos.classes, there)
-        lacks, new = (", ".join(sorted({*one} - {*other})[:5]) or "none" for one, other in sides)
-        why = f"{data.kind} in {str(data.root)!r} has {len(videos.classes)}, or in another order"
-        raise ConflictError(
-            f"{str(weights)!r} has {len(there)} classes, {why}; only the weights have {lacks}; only the videos {new}"
-        )
+    files = [weights] if isinstance(weights, Path) else [*weights]
+    members = [_Member.of(file, model, options, asked) for file in files]
+    first, *others = members
+    for other in others:
+        first.check_beside(other)
+    videos, *rest = ((data or member.data).sets(member.metadata.get("seed") or 0)[2] for member in members)
+    if any(one != videos for one in rest):
+        raise ConflictError(f"{str(first.file)!r} and others were trained on different videos or splits; give `data`")
+    data = data or first.data
+    for member in members:
+        member.check_classes(data, videos)
+    recipe = first.recipe
     with ranks.joined(runtime.device) as device:
-        with renamed(name="model", path="weights"), said_by(weights, chosen):
-            network = make_with(name, len(there), options, weights)
-        try_clip(network.to(device), about, recipe.clip, device)
-        batch, pinned = max(1, batch_size // runtime.grad_accum_steps), device.type == "cuda"
-        windows = WindowLoader(
-            videos, batch, clip=recipe.clip, frame_step=recipe.frame_step, segments=recipe.segments,
-            num_workers=runtime.num_workers, pin_memory=pinned,
-        )  # fmt: skip
+        networks = [member.network(device, model is None and options is None) for member in members]
+        levels = [(member.recipe.mean, member.recipe.std) for member in members]
+        network = networks[0] if len(networks) == 1 else Ensemble(networks, levels)
+        windows = _windows(
+            videos,
+            runtime,
+            device,
+            batch_size,
+            clip=recipe.clip,
+            frame_step=recipe.frame_step,
+            segments=recipe.segments,
+        )
+        about = first.metadata
+        if others:
+            about = {"stage": "ensemble", "classes": list(videos.classes), "networks": [m.metadata for m in members]}
         return score(
-            task.around(network, recipe), windows, device=device, mean=recipe.mean, std=recipe.std, precision=runtime.precision,
-            progress=progress, metadata={**metadata, "source": data.to_dict(), **({"evaluated": asked} if asked else {})},
+            network, windows, device=device, mean=recipe.mean, std=recipe.std, precision=runtime.precision, progress=progress,
+            metadata={**about, "source": data.to_dict(), **({"evaluated": asked} if asked else {})},
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Member:
+    """Weights that are evaluated, and what they say."""
+
+    file: Path
+    metadata: dict[str, Any]
+    data: DataConfig
+    recipe: Recipe
+    task: Task
+    model: tuple[str, dict[str, Any]]
+
+    @classmethod
+    def of(cls, file: Path, model: str | None, options: Mapping[str, Any] | None, asked: Mapping[str, Any]) -> _Member:
+        metadata, data, recipe = fine_tuned(file)
+        known = trusted(metadata["model"], model, options, file)
+        recipe = dataclasses.replace(recipe, **asked)
+        learned = (metadata.get("task") or {}).get("weights") or ()
+        if learned and recipe.segments not in (1, len(learned)):
+            why = f"has learned a weight for each of {(n := len(learned))} segments, and not of {recipe.segments}"
+            raise ConflictError(f"{str(file)!r} {why}; give `segments` {n}, or 1 for window by window")
+        return cls(file, metadata, data, recipe, classification(recipe, learned), known)
+
+    def check_beside(self, other: _Member) -> None:
+        """Raises ConflictError unless another can look at the same windows."""
+        for name in ("clip", "frame_step", "segments"):
+            mine, theirs = getattr(self.recipe, name), getattr(other.recipe, name)
+            if mine != theirs:
+                why = f"was trained with a {name} of {mine}, {str(other.file)!r} with {theirs}"
+                raise ConflictError(f"{str(self.file)!r} {why}; all see the same windows: give one `{name}` for all")
+
+    def check_classes(self, data: DataConfig, videos: VideoSet) -> None:
+        """Raises ConflictError unless its classes are those of the videos."""
+        there = self.metadata["classes"]
+        if list(videos.classes) != there:
+            sides = (there, videos.classes), (videos.classes, there)
+            lacks, new = (", ".join(sorted({*one} - {*other})[:5]) or "none" for one, other in sides)
+            why = f"{data.kind} in {str(data.root)!r} has {len(videos.classes)}, or in another order"
+            raise ConflictError(
+                f"{str(self.file)!r} has {len(there)} classes, {why}; only the weights have {lacks}; only the videos {new}"
+            )
+
+    def network(self, device: torch.device, chosen: bool) -> nn.Module:
+        """It, and what the task puts around it; `chosen` by the file, or by who calls."""
+        (name, options), classes = self.model, len(self.metadata["classes"])
+        with renamed(name="model", path="weights"), said_by(self.file, chosen):
+            network = make_with(name, classes, options, self.file)
+        try_clip(network.to(device), {"name": name, "num_classes": classes}, self.recipe.clip, device)
+        return self.task.around(network, self.recipe)
+
+
+def evaluate_frozen(
+    weights: Path,
+    runtime: Runtime,
+    how: str,
+    *,
+    model: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    data: DataConfig | None = None,
+    clip: Shape | None = None,
+    frame_step: int | None = None,
+    clips: int = 10,
+    batch_size: int = 32,
+    progress: Callable[[int, int], None] | None = None,
+) -> Retrieval | Evaluation:
+    """What the features of a network are worth as they are: `vpngen evaluate --retrieval` and `--linear`.
+
+    Args:
+        weights: any that are recognized, of a run with any task, or of others. Where nothing says otherwise, they see clips as
+            `Recipe` has them.
+        runtime: where.
+        how: `retrieval`, see `vpngen.train.frozen.retrieval`; or `linear`, a linear classifier of frozen features, evaluated as
+            `evaluate` does.
+        model: see `evaluate`.
+        options: likewise.
+        data: the videos; None for those of the metadata.
+        clip: another clip than that of the metadata.
+        frame_step: another step between its frames.
+        clips: of each video that is searched, is looked for, or is learned from; they are spread evenly over it.
+        batch_size: see `evaluate`.
+        progress: called with how many videos of this rank are done, and of about how many.
+
+    Raises:
+        ArgumentError: weights that nobody says the network of, or the videos of.
+        ConflictError: see `evaluate`; a set of one class.
+        RunError: see `score`; none of the training videos can be read.
+    """
+    one_of("how", how, FROZEN)
+    _alone(model, options)
+    integer("clips", clips, 1, MOST_CLIPS)
+    begin = ModelInit(model, options, weights)
+    with renamed(init_from="weights"):
+        metadata, trained, recipe = pretrained(begin)
+    if (data := data or trained) is None:
+        raise ArgumentError(f"must be given: {str(weights)!r} does not say which videos to take", "data")
+    given: dict[str, Any] = {"clip": clip, "frame_step": frame_step}
+    asked = {name: value for name, value in given.items() if value is not None}
+    recipe = dataclasses.replace(recipe, **asked)
+    train, _, test = data.sets(metadata.get("seed") or 0)
+    if len(test.classes) < 2:
+        there = f"{data.kind} in {str(data.root)!r} has videos of {count_text(len(test.classes), 'class')}"
+        raise ConflictError(f"{there}, which leaves nothing to tell apart; give a set of two or more")
+    about: dict[str, Any] = {**metadata, "source": data.to_dict(), "classes": list(test.classes)}
+    about["evaluated"] = {how: {"clips": clips}, **asked}
+    with ranks.joined(runtime.device) as device:
+        with renamed(init_from="weights"):
+            network, _ = begin.build(len(test.classes), 0, 0, recipe.clip, device)
+        trunk = Trunk(network, recipe.clip)
+        made = functools.partial(
+            _windows,
+            runtime=runtime,
+            device=device,
+            batch_size=batch_size,
+            clip=recipe.clip,
+            frame_step=recipe.frame_step,
+        )
+        counts = [-(-len(some.videos) // ranks.world()[1]) for some in (train, test)]
+        told, total = progress or (lambda *_: None), sum(counts)
+        levels = {"device": device, "mean": recipe.mean, "std": recipe.std, "precision": runtime.precision}
+        learned = features(trunk, made(train, clips=clips), progress=lambda n, _: told(n, total), **levels)
+        second: dict[str, Any] = {**levels, "progress": lambda n, _: told(counts[0] + n, total)}
+        if how == "retrieval":
+            return retrieval(learned, features(trunk, made(test, clips=clips), **second), clips, about)
+        probe, said = linear_probe(trunk, learned, device=device, ask=lambda: told(counts[0], total))
+        about["evaluated"]["linear"] |= {**said, "unreadable": learned.unreadable}
+        return score(probe, made(test), metadata=about, **second)
+
+
+def _windows(
+    videos: VideoSet, runtime: Runtime, device: torch.device, batch_size: int, **which: Any
+) -> WindowLoader:  # fmt: skip
+    """Windows of videos, a batch of each rank in `grad_accum_steps` parts."""
+    batch = max(1, batch_size // runtime.grad_accum_steps)
+    return WindowLoader(videos, batch, num_workers=runtime.num_workers, pin_memory=device.type == "cuda", **which)
+
+
+def _alone(model: str | None, options: Mapping[str, Any] | None) -> None:
+    if model is None and options is not None:
+        raise ArgumentError("are those of a `model`; give it as well", "options")
 
 
 def fine_tuned(weights: Path) -> tuple[dict[str, Any], DataConfig, Recipe]:
@@ -328,11 +474,33 @@ def fine_tuned(weights: Path) -> tuple[dict[str, Any], DataConfig, Recipe]:
         metadata = {**read_weights(weights)[1], "sha256": origin(weights)["sha256"]}
     if metadata.get("stage") != "finetune":
         raise ArgumentError("does not say which classes it has; give weights of `vpngen finetune`", "weights", weights)
-    try:
+    with _damage(weights):
         if len(metadata["classes"]) != metadata["model"]["num_classes"]:
             raise ValueError("`classes` are not as many as `model.num_classes`")
         metadata["model"]["name"].strip()
         return metadata, DataConfig.from_dict(metadata["source"]), Recipe.from_dict(metadata["recipe"])
+
+
+def pretrained(begin: ModelInit) -> tuple[dict[str, Any], DataConfig | None, Recipe]:
+    """What weights of any origin say: their metadata, the real videos they were trained on, if they were, and how.
+
+    The recipe is the default where they do not say it.
+
+    Raises:
+        ArgumentError, ConflictError: see `ModelInit`; metadata that are damaged.
+    """
+    metadata = begin.parent
+    source = metadata.get("source") or {}
+    with _damage(begin.init_from):
+        data = DataConfig.from_dict(source) if "kind" in source else None
+        return metadata, data, Recipe.from_dict(metadata.get("recipe") or {})
+
+
+@contextlib.contextmanager
+def _damage(weights: Path | None) -> Iterator[None]:
+    """What is wrong with metadata is a ConflictError."""
+    try:
+        yield
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # ArgumentError is a ValueError as well
         what = f"lacks {error}" if isinstance(error, KeyError) else f"is damaged: {error}"
         raise ConflictError(f"what {str(weights)!r} says of itself {what}; copy or make it again") from error
