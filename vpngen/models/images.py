@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vpngen.errors import ArgumentError, MissingError, renamed
-from vpngen.models.base import Network, is_foreign, make
+from vpngen.models.base import Network, find, is_foreign, make
 from vpngen.models.initial import origin
 from vpngen.models.weights import inflate, make_with, read_weights
 from vpngen.sampling import NORMALIZATIONS
@@ -62,21 +63,34 @@ def image_network(name: str, weights: Path | None = None) -> tuple[nn.Module, st
     """
     with torch.random.fork_rng([]), renamed(path="weights", state="weights"):
         torch.manual_seed(0)
-        if is_foreign(name) and weights is not None:
+        if not is_foreign(name):
+            network = _of_ours(name, weights)
+        elif weights is not None:
             network = make_with(name, CLASSES, {}, weights, head="replace")
         else:
             network = make(name, CLASSES, {})
-        if isinstance(network, Network):
-            if not network.inflates:
-                problem = "is a network for clips without one for images, as r3d50 and densenet121 have it"
-                raise ArgumentError(problem, "name", name)
-            inflate(flat(network), _imagenet(name) if weights is None else read_weights(weights)[0], weights)
     for parameter in network.parameters():
         parameter.requires_grad_(False)
     return network.eval(), _digest(network) if weights is None else origin(weights)["sha256"]
 
 
-def normalization(network: nn.Module) -> dict[str, tuple[float, ...]]:
+def _of_ours(name: str, weights: Path | None) -> nn.Module:
+    """One of `MODELS` for images, with the options that the shapes of its weights show."""
+    kind, arguments = find(name)
+    if not kind.inflates:
+        problem = "is a network for clips without one for images, as r3d50 and densenet121 have it"
+        raise ArgumentError(problem, "name", name)
+    state = _imagenet(name) if weights is None else read_weights(weights)[0]
+    options = None
+    with contextlib.suppress(ArgumentError, LookupError, TypeError):  # weights of another: `inflate` says so
+        options = kind.guess({kind.own_name(each): value for each, value in state.items()}, **arguments)
+    network = make(name, CLASSES, options or {})
+    assert isinstance(network, Network)
+    inflate(flat(network), state, weights)
+    return network
+
+
+def normalization(network: nn.Module) -> Mapping[str, tuple[float, ...]]:
     """`mean` and `std` of the images that a network of `image_network` takes: those of ImageNet, but for GoogLeNet."""
     return NORMALIZATIONS[network.images if isinstance(network, Network) else "imagenet"]
 

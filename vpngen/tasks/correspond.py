@@ -19,6 +19,7 @@ from vpngen.errors import ArgumentError, renamed
 from vpngen.fields import field
 from vpngen.models.base import Network
 from vpngen.models.images import image_network, normalization
+from vpngen.stream.tensors import renormalised
 from vpngen.tasks.base import Task
 from vpngen.tasks.trunk import Trunk, layer
 
@@ -110,7 +111,8 @@ class Correspond(Task):
     def score(self, outputs: Any, targets: Any) -> Tensor:
         """The sum over the clips of the share of their pairs that are told right."""
         kind, share = self._pairs(outputs, targets)
-        return ((outputs.argmax(2) == kind) * share).sum()[None]
+        right: Tensor = (outputs.argmax(2) == kind) * share
+        return right.sum()[None]
 
     def chance(self, outputs: Any) -> Mapping[str, float]:
         """Of two."""
@@ -157,12 +159,8 @@ class Teacher(nn.Module):
             problem = f"does not take images of {size[0]} x {size[1]} ({type(error).__name__}: {error})"
             raise ArgumentError(problem, "name", name) from error
         self.features = self.trunk.features
-        wanted = normalization(network)
-        was, new, mean, level = (
-            torch.tensor(v).view(1, 3, 1, 1) for v in (recipe.std, wanted["std"], recipe.mean, wanted["mean"])
-        )
-        self.register_buffer("scale", was / new)
-        self.register_buffer("shift", (mean - level) / new)
+        seen = normalization(network)
+        self._levels = (recipe.mean, recipe.std), (seen["mean"], seen["std"])
 
     def train(self, mode: bool = True) -> Teacher:
         """It stays as it is."""
@@ -171,11 +169,10 @@ class Teacher(nn.Module):
     @torch.no_grad()
     def forward(self, clips: Tensor) -> Tensor:
         """See the class."""
-        found = []
-        for images in torch.split(clips.transpose(1, 2).flatten(0, 1), MOST_IMAGES):
-            images = images * self.scale + self.shift
-            found.append(self.trunk(images[:, :, None] if self._frames else images))
-        return torch.cat(found).view(len(clips), -1, self.features).mean(1)
+        images = renormalised(clips, *self._levels).transpose(1, 2).flatten(0, 1)
+        found = [self.trunk(some[:, :, None] if self._frames else some) for some in torch.split(images, MOST_IMAGES)]
+        mean: Tensor = torch.cat(found).view(len(clips), -1, self.features).mean(1)
+        return mean
 
 
 class Pairs(nn.Module):
