@@ -1,6 +1,7 @@
 """Does VPN initialization beat training from scratch, and inflation, where no action-recognition set is at hand?
 
     python -m benchmarks.initialization [--quick] [--device cpu] [--seeds 5] [--imagenet resnet18.pth] [--out FOLDER]
+    python -m benchmarks.initialization --arms scratch,VPN,order,puzzle,reconstruct,correspond --seeds 3 --name tasks
 
 A network is initialized in some way, and learns sixteen motions of real pictures from few clips; the test shows other
 pictures (`benchmarks.motions`). All ways of initialization have the same network, and are fine-tuned on the same clips for
@@ -19,6 +20,7 @@ import multiprocessing
 import os
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,7 +38,10 @@ from torch import nn
 import vpngen
 from benchmarks import common, motions
 from vpngen.models import create_model, inflate, read_weights, replace_head
+from vpngen.models.base import Network
+from vpngen.models.images import flat
 from vpngen.sampling import QUARTER_OCTAVES, Augment
+from vpngen.tasks import Correspond, Order, Puzzle, Reconstruct, Task
 from vpngen.train import Recipe, fit
 from vpngen.train.fitting import Batches
 
@@ -49,6 +54,8 @@ SCRATCH, VPN, FROZEN, STILLS, IMAGENET = (
     "inflated, fractal stills",
     "inflated, ImageNet",
 )
+ORDER, PUZZLE, RECONSTRUCT, CORRESPOND = "order", "puzzle", "reconstruct", "correspond"
+TASKS = (ORDER, PUZZLE, RECONSTRUCT, CORRESPOND)
 ABOUT = {
     SCRATCH: "fresh weights",
     VPN: "named the categories of Video Perlin Noise, `vpngen.ClipStream`",
@@ -56,6 +63,11 @@ ABOUT = {
     STILLS: "a 2-D ResNet of the same depth and width that named the categories of formula-made stills (what a Video Fractal has "
     "drawn by its last frame, as FractalDB), its kernels repeated along time",
     IMAGENET: "a 2-D ResNet of the same depth and width trained on ImageNet, its kernels repeated along time",
+    ORDER: "without labels: which of 6 clips of 8 frames, of a window of 20 of a VPN video, is shuffled (Suzuki et al. 2018)",
+    PUZZLE: "without labels: the order of 4 pieces of a VPN video in space or in time, and whether they are upside down (Kim et al. 2019)",
+    RECONSTRUCT: "without labels: a clip of VPN drawn again, and the frames that follow, from its features (an alternative of Kim et al. 2019)",
+    CORRESPOND: "without labels: whether frames, as the stills' 2-D ResNet sees them, and a clip of VPN belong together (Diba et al. 2017); "
+    "that the teacher learned from stills is not counted",
 }  # fmt: skip
 CHOOSING = 1000
 """The seed of the runs that choose learning rates; its clips and weights are in no other run."""
@@ -202,7 +214,26 @@ def moving(plan: Plan, seed: int, split: str, device: torch.device) -> Memory:
     return Memory(pixels, labels, plan.clip, plan.batch, seed if split == "train" else None)
 
 
-def rendered(arm: str, plan: Plan, seed: int, split: str, device: torch.device) -> Batches:
+def pretext(arm: str, plan: Plan, teacher: Path | None) -> tuple[Task, Recipe, int]:
+    """The task of an arm without labels, its recipe, and its steps: as many frames go through the network as those of VPN."""
+    clip = (8, *plan.clip[1:]) if arm == ORDER else plan.clip
+    kind: dict[str, Callable[..., Task]] = {
+        ORDER: Order, PUZZLE: partial(Puzzle, gap=8, gap_frames=2), RECONSTRUCT: partial(Reconstruct, target="future"),
+        CORRESPOND: partial(Correspond, teacher=plan.model, teacher_weights=teacher),
+    }  # fmt: skip
+    made = kind[arm]()
+    batch = plan.pretext_batch if made.clips == 1 else plan.pretext_batch // 4
+    steps = plan.pretext_clips * plan.clip[0] // (clip[0] * made.clips * batch)
+    recipe = Recipe(
+        optimizer="adamw", lr=0.002, weight_decay=0.01, batch_size=batch, epochs=EPOCHS, schedule="cosine", clip=clip, augment="random",
+        **NORMAL,
+    )  # fmt: skip
+    return made.of(recipe), recipe, steps
+
+
+def rendered(
+    arm: str, plan: Plan, seed: int, split: str, device: torch.device, task: tuple[Task, Recipe, int] | None = None
+) -> Batches:
     """Labelled clips of the set that an initialization learns from: all of them in training, one of each instance otherwise."""
     instances = max(1, plan.pretext_clips // plan.categories)
     about: dict[str, Any] = {
@@ -219,6 +250,15 @@ def rendered(arm: str, plan: Plan, seed: int, split: str, device: torch.device) 
         augment = dataclasses.replace(augment, scales=QUARTER_OCTAVES[:3] if split == "train" else (1.0,))
     else:
         spec = vpngen.perlin(**about, shape=(240, plan.side, plan.side))
+    if task is not None:
+        shape, recipe, steps = task[0].shape(task[1]), task[1], task[2]
+        how: dict[str, Any] = {"augment": "random", "numbers": True, "seed": seed, "device": str(device)}
+        length = steps // EPOCHS * recipe.batch_size if split == "train" else "epoch"
+        how |= {} if device.type == "cuda" else {"threads": 1, "prefetch": 0}
+        made: Batches = vpngen.loader(
+            spec, recipe.batch_size, clip=shape, split=split, length=length, drop_last=True, **how
+        )
+        return made
     batches: Any = vpngen.loader(
         spec, plan.pretext_batch, clip=clip, split=split, augment=augment, seed=seed, shuffle=split == "train", drop_last=True,
         length=plan.pretext_clips // EPOCHS if split == "train" else "epoch", device=str(device), threads=None if device.type == "cuda" else 1,
@@ -268,21 +308,27 @@ class Later:
         self.source.load_state_dict(state)
 
 
-def flat(model: nn.Module) -> nn.Module:
-    """The 2-D network of a 3-D one, with the same names: kernels that see a single frame."""
-    for name, module in model.named_children():
-        if isinstance(module, nn.Conv3d):
-            kernel, stride, padding = ((one, *each[1:]) for one, each in (
-                (1, module.kernel_size), (1, module.stride), (0, module.padding),
-            ))  # fmt: skip
-            made: Any = nn.Conv3d(module.in_channels, module.out_channels, kernel, stride, padding, bias=False)
-            nn.init.kaiming_normal_(made.weight, mode="fan_out", nonlinearity="relu")
-            setattr(model, name, made)
-        elif isinstance(module, nn.MaxPool3d):
-            setattr(model, name, nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)))
-        else:
-            flat(module)
-    return model
+def stills(plan: Plan, seed: int, device: torch.device) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """What a 2-D network learned that named the categories of formula-made stills, and its weights."""
+    network = create_model(plan.model, plan.categories, width=plan.width)
+    assert isinstance(network, Network)
+    about, learner = categories(STILLS, flat(network), plan, seed, device)
+    return about, {n: v[:, :, 0] if v.ndim == 5 else v for n, v in learner.cpu().state_dict().items()}
+
+
+def categories(
+    arm: str, model: nn.Module, plan: Plan, seed: int, device: torch.device
+) -> tuple[dict[str, Any], nn.Module]:
+    """Name the categories of a rendered set: what that took and what was learned, and the network."""
+    begun = time.process_time()
+    batches, val = (rendered(arm, plan, seed, split, device) for split in ("train", "val"))
+    rows = train(model, batches, val, 0.3 * plan.pretext_batch / 128, EPOCHS, device, plan.pretext_batch)
+    steps = EPOCHS * len(batches)
+    clips = steps * plan.pretext_batch
+    return {
+        "clips": clips, "frames": clips * (1 if arm == STILLS else plan.clip[0]), "steps": steps, "metric": "top1",
+        "val_metric": rows[-1]["val_top1"], "chance": 1 / plan.categories, "cpu_seconds": time.process_time() - begun,
+    }, model  # fmt: skip
 
 
 def initialized(
@@ -292,18 +338,27 @@ def initialized(
     torch.manual_seed(seed)
     start = time.perf_counter()
     model = create_model(plan.model, plan.categories, width=plan.width)
-    about: dict[str, Any] = {"clips": 0, "steps": 0}
-    if arm in (VPN, FROZEN, STILLS):
-        learner = flat(create_model(plan.model, plan.categories, width=plan.width)) if arm == STILLS else model
-        batches, val = (rendered(arm, plan, seed, split, device) for split in ("train", "val"))
-        rate = 0.3 * plan.pretext_batch / 128
-        rows = train(learner, batches, val, rate, EPOCHS, device, plan.pretext_batch)
-        steps = EPOCHS * len(batches)
-        about = {"clips": steps * plan.pretext_batch, "steps": steps, "val_top1": rows[-1]["val_top1"],
-                 "val_top5": rows[-1]["val_top5"], "train_top1": rows[-1]["train_top1"]}  # fmt: skip
-        if arm == STILLS:
-            state = learner.cpu().state_dict()
-            inflate(model, {name: v[:, :, 0] if v.ndim == 5 else v for name, v in state.items()})
+    about: dict[str, Any] = {"clips": 0, "frames": 0, "steps": 0, "cpu_seconds": 0.0}
+    if arm == STILLS:
+        about, state = stills(plan, seed, device)
+        inflate(model, state)
+    elif arm in (VPN, FROZEN):
+        about, model = categories(arm, model, plan, seed, device)
+    elif arm in TASKS:
+        with tempfile.TemporaryDirectory() as folder:
+            teacher = Path(folder) / "stills.pth"
+            if arm == CORRESPOND:
+                torch.save(stills(plan, seed, device)[1], teacher)
+            begun = time.process_time()
+            task = pretext(arm, plan, teacher)
+            train_batches, val = (rendered(arm, plan, seed, split, device, task) for split in ("train", "val"))
+            rows = fit(model, train_batches, val, task[1], task=task[0], device=device)
+        samples, metric = EPOCHS * len(train_batches) * task[1].batch_size, task[0].metrics[0]
+        about = {"clips": samples, "frames": samples * task[0].clips * task[1].clip[0], "steps": EPOCHS * len(train_batches),
+                 "metric": metric, "val_metric": rows[-1][f"val_{metric}"], "cpu_seconds": time.process_time() - begun,
+                 "chance": task[0].chance(torch.zeros(1, 2, 2))[metric]}  # fmt: skip
+        for parameter in model.parameters():
+            parameter.requires_grad_(True)
     elif arm == IMAGENET:
         assert imagenet is not None
         inflate(model, read_weights(imagenet)[0])
