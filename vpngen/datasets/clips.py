@@ -44,6 +44,10 @@ DAMAGED: Final = "damaged: "
 """How the failure of a video begins of which something was read all the same."""
 
 
+class ShortError(UnreadableError):
+    """A video that has fewer frames than what is cut from it, and is not looped."""
+
+
 class _Loader:
     """What both loaders share: ranks, the workers that read, and the failures that they report."""
 
@@ -127,7 +131,7 @@ class VideoLoader(_Loader):
         failures: id of a video -> why it could not be read, or what of it is damaged, as far as this process has seen.
 
     Yields:
-        clips, uint8 RGB (N, 3, T, H, W); labels, int64 (N,); with `numbers` also int64 (N, 2): the epoch, and the number of the
+        clips, uint8 RGB (N, 3, T, H, W); labels, int64 (N,), or None of a set without; with `numbers` also int64 (N, 2): the epoch, and the number of the
         sample in it, over all ranks.
 
     Raises:
@@ -277,7 +281,8 @@ class _Clips(Dataset[Any]):
             clips.append(clip)
             labels.append(label)
         extra = [torch.tensor([(epoch, sample) for sample in range(first, last)])] if self.numbers else []
-        return torch.stack(clips), torch.tensor(labels), *extra, failures
+        known = torch.tensor(labels) if self.videos.classes else None
+        return torch.stack(clips), known, *extra, failures
 
     def _sample(self, number: int, index: int, failures: dict[str, str], missing: set[int]) -> tuple[torch.Tensor, int]:
         """The clip of a sample, from its video or the next of that pass that can be read, and the label of that.
@@ -287,6 +292,7 @@ class _Clips(Dataset[Any]):
         n = len(self.videos.videos)
         # In the order of a list, what is missing may be missing in a row: then all are tried.
         start, tried = number // n * n, min(n, MOST_IN_A_ROW) if self.order.shuffle else n
+        short = 0
         for k in range(tried):
             if k == 1:
                 nexts = self.order.indices(start + (number - start + np.arange(tried)) % n).tolist()
@@ -297,20 +303,24 @@ class _Clips(Dataset[Any]):
                 clip, notes = self.cut(video, number)
             except UnreadableError as error:
                 failures[video.id] = str(error)
+                short += isinstance(error, ShortError)
                 if not os.path.exists(video.path):
                     missing.add(index)
                 continue
             failures |= _damage(video, notes)
             return clip, video.label
-        some = "\n  ".join(["the folder or the annotations are wrong:", *list(failures.values())[-3:]])
-        raise RunError(f"none of {tried} videos in a row can be read, so {some}")
+        why = ", so the folder or the annotations are wrong"
+        if short:
+            why = f"; {short} are too short, so give shorter clips, or longer videos"
+        some = "\n  ".join([f"{why}:", *list(failures.values())[-3:]])
+        raise RunError(f"none of {tried} videos in a row can be read{some}")
 
     def cut(self, video: Video, number: int) -> tuple[torch.Tensor, list[str]]:
         """The clip of a sample from a video, uint8 (3, T, H, W), and what was found damaged. Raises UnreadableError."""
         info, sample, augment = decoding.probe(video), np.array([number]), self.order.augment
         size, longest = (info.height, info.width), self.order.shape[0]
         if info.frames < longest and not self.loop:
-            raise UnreadableError(f"{info.path}: has {info.frames} frames, and {longest} are needed")
+            raise ShortError(f"{info.path}: has {info.frames} frames, and {longest} are needed")
         # A video that is shorter than the clip is shown again from its beginning, as often as it takes.
         try:
             sampling = dataclasses.replace(self.order, shape=(max(info.frames, longest), *size))

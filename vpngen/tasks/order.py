@@ -40,6 +40,7 @@ class Order(Task):
     name: ClassVar[str] = "order"
     metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
     needs_numbers: ClassVar[bool] = True
+    spans: ClassVar[tuple[str, ...]] = ("window",)
     loops: ClassVar[bool] = False
     defaults: ClassVar[Mapping[str, Any]] = {
         "model": "alexnet3d", "lr": 1e-4, "weight_decay": 5e-4, "batch_size": 64, "clip": (8, 224, 224), "augment": "random",
