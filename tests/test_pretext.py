@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from commands import Run
-from filming import film
+from filming import jpegs
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -223,82 +223,93 @@ def test_a_trunk_is_what_comes_below_the_classifier(name: str) -> None:
         assert (parameter.grad is not None) == parameter.requires_grad == (not key.startswith(above)), key
 
 
-def test_the_command_line_learns_order_and_finetune_begins_with_it(run: Run, tmp_path: Path) -> None:
-    """On real videos, of which one is shorter than the window; and on rendered ones, with the options of a task in place."""
+NET = ("--model", "r3d10", "--model-option", "width=0.0625", "--epochs", "1")
+SIZE = ("--shape", "6x16x16", "--divisions", "1", "--categories", "2", "--instances", "4", "--noise-terms", "0")
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    """Two classes of real videos, one of which is shorter than the window; what is in the folder of one class has no labels."""
     rng = np.random.default_rng(0)
-    for subset, name, i in itertools.product(("train", "val"), "ab", range(3)):
-        frames = rng.integers(0, 256, (12 if (subset, name, i) != ("train", "a", 0) else 5, 24, 24, 3), dtype=np.uint8)
-        film(tmp_path / "clips" / subset / name / f"{i}.mkv", frames)
-    net = (
-        "--model",
-        "r3d10",
-        "--model-option",
-        "width=0.0625",
-        "--clip",
-        "3x16x16",
-        "--batch-size",
-        "4",
-        "--epochs",
-        "1",
-    )
-    real = ("--dataset", "folder", "--root", "clips", "--num-workers", "0")
-    done = run("train", "pre", "--task", "order", "--wrong", "swap", "--window", "9", *net, *real)
+    for name, i in itertools.product("ab", range(4)):
+        frames = rng.integers(0, 256, (12 if (name, i) != ("a", 0) else 5, 24, 24, 3), dtype=np.uint8)
+        jpegs(tmp_path / "clips" / name / str(i), frames)
+    return tmp_path / "clips"
+
+
+def test_the_command_line_learns_without_labels_and_finetune_begins_with_it(run: Run, clips: Path) -> None:
+    """On real videos without labels; and on rendered ones, with the options of a task in place."""
+    small = ("--clip", "3x16x16", "--batch-size", "2", "--dataset", "folder", "--num-workers", "0")
+    done = run("train", "pre", "--task", "order", "--wrong", "swap", "--window", "9", *NET, *small, "--root", "clips/a")
     assert done.code == 0 and "accuracy" in done.out and "could not be read" in done.err, done.err
-    assert "5 frames, and 9 are needed" in (tmp_path / "pre" / "failures.json").read_text()
+    assert "5 frames, and 9 are needed" in Path("pre/failures.json").read_text()
     state, about = read_weights("pre/weights.safetensors")
     assert about["task"] == {"name": "order", "wrong": "swap", "window": 9, "odd_clips": 6, "frames": 3, "seed": 0}
     assert about["chance"]["accuracy"] == pytest.approx(1 / 6) and "fc.weight" in state
-    tuned = run("finetune", "fine", "--init-from", "pre", *net[4:], *real)
+    assert about["classes"] == [] and about["source"]["val_fraction"] == 1 / 16
+    tuned = run("finetune", "fine", "--init-from", "pre", *NET[4:], *small, "--root", "clips", "--val-fraction", "0.4")
     assert tuned.code == 0, tuned.err
-    size = ("--shape", "24x16x16", "--divisions", "1,4", "--categories", "4", "--instances", "8", "--noise-terms", "0")
-    drawn = run("train", "drawn", "--task", "order", *net, *size)
-    assert drawn.code == 0, drawn.err
-    puzzled = run(
-        "train",
-        "pieces",
-        "--task",
-        "puzzle",
+    pieces = ("--task", "puzzle", "--gap", "2", "--gap-frames", "0", "--grid", "space", "--clip", "3x6x6")
+    puzzled = run("train", "pieces", *pieces, *NET, "--batch-size", "4", *SIZE)
+    assert puzzled.code == 0, puzzled.err
+    assert read_weights("pieces/weights.safetensors")[1]["task"]["piece"] == [3, 6, 6]
+    future = ("--task", "reconstruct", "--target", "future", "--clip", "3x16x16")
+    redrawn = run("train", "redrawn", *future, *NET, "--batch-size", "4", *SIZE)
+    assert redrawn.code == 0 and "explained" in redrawn.out, redrawn.err
+
+
+def test_pictures_of_tasks(run: Run, clips: Path) -> None:
+    wide = (
         "--gap",
-        "2",
-        "--gap-frames",
-        "0",
+        "20",
         "--grid",
         "space",
-        *net[:4],
-        *net[6:],
         "--clip",
         "3x6x6",
-        *size,
-    )
-    assert puzzled.code == 0 and read_weights("pieces/weights.safetensors")[1]["task"]["piece"] == [3, 6, 6], (
-        puzzled.err
-    )
-    redrawn = run("train", "redrawn", "--task", "reconstruct", "--target", "future", *net, *size)
-    assert redrawn.code == 0 and "explained" in redrawn.out, redrawn.err
-    small = (
-        "--clip",
-        "3x6x6",
-        "--shape",
-        "9x16x16",
-        "--divisions",
-        "1",
-        "--categories",
-        "1",
-        "--instances",
-        "2",
-        "--noise-terms",
+        "--gap-frames",
         "0",
-    )
-    drawing = run("figure", "task", "puzzle", "--gap", "2", "--grid", "space", *small, "-o", "pieces.png")
+    )  # than the videos: they are enlarged
+    drawing = run("figure", "task", "puzzle", *wide, *SIZE, "-o", "pieces.png")
     assert drawing.code == 0 and Image.open("pieces.png").size[1] > 4 * 96, drawing.err
-    assert run("figure", "task", "order", "--window", "9", "--clip", "3x8x8", *real[:4]).code == 0
-    for options, what in (
-        (("--wrong", "swap"), "No such option '--wrong'"),
-        (("--task", "order", "--segments", "2"), "`--segments` (=2) are of videos that are classified"),
-        (("--task", "order", "--clip", "16x16x16"), "`--clip` (=16) must be 2 to 12 frames"),
-    ):
-        wrong = run("train", "out", *net, *size, *options)
-        assert (wrong.code, Path("out").exists()) == (2, False) and what in wrong.err, wrong.err
+    real = ("--dataset", "folder", "--root", clips / "a")
+    assert run("figure", "task", "order", "--window", "9", "--clip", "3x8x8", *real).code == 0
+
+
+CANNOT = {
+    # vpngen ...: exit code, what is said
+    "train out --wrong swap": (2, "No such option '--wrong'"),
+    "train out --task order --segments 2": (2, "`--segments` (=2) are of videos that are classified"),
+    "train out --task order --clip 16x16x16": (2, "`--clip` (=16) must be 2 to 12 frames"),
+    "train out --val-fraction 0.5": (2, "`--val-fraction` (=0.5) is of real videos: give --dataset"),
+    "train out --task order --clip 3x8x8": (2, "`--window` (=20) makes order take 20 frames of each video, and they have 6"),
+    "train out --task order --clip 3x8x8 --window 4 --frame-step 2": (2, "7 frames of each video, and they have 6; give a smaller `window` or `frame_step`"),
+    "train out --task puzzle --clip 2x8x8": (2, "`--clip` (=(2, 8, 8)) makes puzzle take 24 frames of each video, and they have 6; give a smaller `clip` or `gap_frames`"),
+    "train out --task reconstruct --target future --clip 4x8x8": (2, "`--clip` (=(4, 8, 8)) makes reconstruct take 8 frames of each video"),
+    "figure task puzzle --clip 2x8x8": (2, "makes puzzle take 24 frames of each video, and they have 6"),
+    "train out --task puzzle --grid space --gap-frames 0 --model c3d --clip 2x80x80": (2, "`--clip`"),
+    "train out --dataset folder --root clips/a": (3, "the videos in clips/a have no labels"),
+    "finetune out --dataset folder --root clips/a": (3, "the videos in clips/a have no labels"),
+    "figure task classify --dataset folder --root clips/a": (3, "the videos in clips/a have no labels"),
+    "train out --task order --window 13 --clip 3x8x8 --dataset folder --root clips/a": (1, "3 are too short, so give shorter clips, or longer videos"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("words", CANNOT)
+def test_what_cannot_be_learned_from_is_said(words: str, run: Run, clips: Path) -> None:
+    code, what = CANNOT[words]
+    more = ("--batch-size", "2", *(() if "--model" in words else NET)) * ("figure" not in words)
+    wrong = run(*words.split(), *more, *(() if "clips" in words else SIZE))
+    assert (wrong.code, Path("out").exists(), wrong.err.count("Error")) == (code, code == 1, 1), wrong.err
+    assert what in wrong.err, wrong.err
+
+
+def test_a_rendered_store_too_short_is_said_too(run: Run) -> None:
+    assert run("render", "s.zarr", *SIZE, "--codec", "none").code == 0
+    wrong = run("train", "out", "--store", "s.zarr", "--task", "order", "--window", "7", "--clip", "3x8x8", *NET)
+    assert wrong.code == 2 and not Path("out").exists()
+    assert (
+        "`--window` (=7) makes order take 7 frames of each video, and they have 6; give a smaller `window`" in wrong.err
+    )
 
 
 @pytest.mark.parametrize(

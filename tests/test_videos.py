@@ -789,7 +789,7 @@ def test_videos_in_no_folder_of_a_class_have_no_labels(paths: str, tmp_path: Pat
         put(tmp_path / path)
     for subset, ids in zip(("train", "val"), UNLABELLED[paths], strict=True):
         if ids is None:
-            with pytest.raises(ConflictError, match="no videos in a folder `val`.* give `val_fraction`"):
+            with pytest.raises(ConflictError, match=r"no videos in a folder `val`.* give `val_fraction`"):
                 read_videos("folder", tmp_path, subset=subset)
             continue
         found = read_videos("folder", tmp_path, subset=subset)
