@@ -164,6 +164,40 @@ def test_pieces_are_replicated_and_turned(rotation: str) -> None:
     assert float(task.loss(guess, target)) / n == pytest.approx(task.chance(guess)["loss"])
 
 
+TOUCHING = {"space": ((0, 1, 4), (2, 3, 4), (0, 2, 3), (1, 3, 3)), "time": ((0, 1, 2), (1, 2, 2), (2, 3, 2))}
+"""Grid -> cells that are neighbours, and the axis of pieces (N, 3, t, y, x) along which they are."""
+
+
+def by_borders(pieces: torch.Tensor, grid: str) -> torch.Tensor:
+    """The order of pieces (N, 4, 3, t, y, x), of 24, in which the voxels at borders that would touch differ least; it sees no others."""
+    steps = {}
+    for axis in {axis for *_, axis in TOUCHING[grid]}:
+        last, first = pieces.select(axis + 1, -1), pieces.select(axis + 1, 0)
+        steps[axis] = (last[:, :, None] - first[:, None]).square().flatten(3).sum(3)
+    places = [order.index for order in itertools.permutations(range(4))]  # where the piece of a cell stands
+    costs = [sum(steps[axis][:, at(a), at(b)] for a, b, axis in TOUCHING[grid]) for at in places]
+    return torch.stack(costs, 1).argmin(1)
+
+
+@pytest.mark.parametrize("grid", ["space", "time"])
+def test_the_borders_of_pieces_tell_nothing_where_there_are_gaps(grid: str) -> None:
+    """On noise whose lattice is finer than the gap; cut side by side, borders tell nearly all orders."""
+    n, period, recipe = 480, 4, Recipe(clip=(4, 8, 8))
+    bare: dict[str, Any] = {"gap": 0, "gap_frames": 0, "jitter": False, "replicate": False, "rotation": "none"}
+    for options, least, most in ((bare, 0.95, 1.0), ({"gap": 2 * period, "gap_frames": 2 * period}, 0.0, None)):
+        task = Puzzle(grid=grid, **options).of(recipe)
+        whole = task.shape(recipe)
+        size: dict[str, Any] = {"shape": (whole[0] + period, 64, 64), "divisions": [64 // period], "temporal": [period]}
+        spec = vpngen.perlin(1, n, noise_terms=0, **size)
+        how: dict[str, Any] = {"augment": "random", "device": "cpu", "threads": 1, "numbers": True}
+        clips, _, numbers = next(iter(vpngen.loader(spec, n, clip=whole, **how)))
+        pieces, target = task.prepare(clips.float(), None, numbers)
+        upright = torch.where(target[:, 1, None, None, None, None, None] == 1, pieces.flip(4, 5), pieces)
+        found = float((by_borders(upright, grid) == target[:, 0]).double().mean())
+        chance = 1 / 24 + 4 * math.sqrt(1 / 24 * 23 / 24 / n)
+        assert least <= found <= (chance if most is None else most), (grid, options, found)
+
+
 @pytest.mark.parametrize("target", ["same", "future", "hole"])
 def test_what_is_drawn_again(target: str) -> None:
     """What counts, and how much: against a second look at each voxel."""
