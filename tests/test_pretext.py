@@ -222,6 +222,8 @@ def test_what_is_drawn_again(target: str) -> None:
         means[i] = (counts * wanted[i]).sum() / counts.sum()
     assert float(task.loss(means, (wanted, weight))) / n == pytest.approx(task.chance(means)["loss"], rel=1e-5)
     assert float(task.score(means, (wanted, weight))) == pytest.approx(0, abs=1e-5)
+    black, nothing = torch.full_like(wanted, -1.0), torch.zeros_like(wanted)
+    assert float(task.loss(nothing, (black, weight))) / n <= 101  # a black clip does not end a run as one that diverges
     network = create_model("r3d10", 4, width=0.0625)
     module = task.around(network, recipe)
     drawn = module(seen)
