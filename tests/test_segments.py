@@ -207,7 +207,7 @@ def test_recipes_are_what_the_papers_print(name: str, printed: dict[str, Any]) -
 def test_a_set_too_short_for_its_segments_is_said(run: Run) -> None:
     size = ("--shape", "8x16x16", "--divisions", "1,4", "--categories", "2", "--instances", "8", "--clip", "4x16x16")
     done = run("train", "out", "--model", "r3d10", *size, "--segments", "3", "--batch-size", "4")
-    assert done.code == 2 and "in 3 segments is larger than the videos" in done.err and not Path("out").exists()
+    assert done.code == 2 and "take 12 frames of each video, and they have 8" in done.err and not Path("out").exists()
 
 
 def test_rates_of_layers(tmp_path: Path) -> None:

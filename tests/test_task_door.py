@@ -1,4 +1,4 @@
-"""The door for tasks: one that is defined here, without labels, trains, goes on after a stop, and runs on two ranks."""
+"""The door for tasks: one that is defined here, without labels, trains, and goes on after a stop; tests/test_task_runs.py has ranks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from pairs import two_ranks
 from torch import nn
 
 import vpngen
@@ -126,27 +125,6 @@ def test_parts_of_a_batch_draw_as_the_batch() -> None:
     whole, _ = run()
     parts, _ = run(grad_accum_steps=3)
     assert all(torch.allclose(a, b, atol=1e-3) for a, b in zip(whole.parameters(), parts.parameters(), strict=True))
-
-
-RANK = """
-import sys
-from pathlib import Path
-from tests.test_task_door import run
-from vpngen.train import ranks
-
-with ranks.joined("cpu", timeout=60):
-    run(Path(sys.argv[1]), batch_size=4)
-"""
-
-
-def test_two_ranks_are_one(tmp_path: Path) -> None:
-    for rank in two_ranks(RANK, tmp_path):
-        assert rank.code == 0, rank.err
-    network, rows = run()
-    state, about = read_weights(tmp_path / "weights.safetensors")
-    for name, value in network.state_dict().items():
-        np.testing.assert_allclose(state[name], value, atol=1e-3)
-    assert about["metrics"]["train_right"] == rows[-1]["train_right"]
 
 
 def test_draws_belong_to_the_samples() -> None:

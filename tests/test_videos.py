@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from vpngen.datasets import ANNOTATIONS, KINDS, LAYOUTS, Layout, Video, VideoSet, hold_out, read_videos
 from vpngen.datasets.base import Listed
+from vpngen.datasets.sets import DataConfig, labelled
 from vpngen.errors import ArgumentError, ConflictError
 
 
@@ -760,7 +761,8 @@ def test_a_folder_takes_what_is_unambiguous(paths: str, tmp_path: Path) -> None:
         (f"{ACCENT[0]}/1.mp4 {ACCENT[1]}/2.mp4", "two folders that are called alike"),
         ("train/a/1.mp4 val/b/2.mp4", "a in the first alone, b in the second alone"),
         ("training/a/1/f1.webp", r"no folders of classes with videos .* the first files there: training/a/1/f1.webp$"),
-        ("1.mp4", "no folders of classes with videos .* such as class/1.mp4 .* the first files there: 1.mp4$"),
+        ("1.txt", "no folders of classes with videos .* such as class/1.mp4 .* the first files there: 1.txt$"),
+        ("Train/1.mp4 training/2.mp4", "subset train could be in .*Train or .*training; leave one"),
         ("a/1.mp4 a/" + "b/" * 12 + "2.mp4", "too many folders within folders"),
     ],
 )
@@ -769,6 +771,47 @@ def test_a_folder_names_what_is_ambiguous(paths: str, match: str, tmp_path: Path
         put(tmp_path / path)
     with pytest.raises(ConflictError, match=match):
         read_videos("folder", tmp_path)
+
+
+UNLABELLED = {
+    # files without folders of classes: ids of train, ids of val
+    "b.mp4 a.webm notes.txt": ("a.webm b.mp4", None),
+    "one/1.jpg one/2.jpg two/7.png c.mp4": ("c.mp4 one two", None),
+    "train/1.mp4 val/2.mp4": ("1.mp4", "2.mp4"),
+    "Training/1.mp4 Training/one/1.jpg test/2.mp4 stray.mp4": ("1.mp4 one", "2.mp4"),
+    "train/1.mp4 training/logs/x.txt": ("1.mp4", None),
+}
+
+
+@pytest.mark.parametrize("paths", UNLABELLED)
+def test_videos_in_no_folder_of_a_class_have_no_labels(paths: str, tmp_path: Path) -> None:
+    for path in paths.split():
+        put(tmp_path / path)
+    for subset, ids in zip(("train", "val"), UNLABELLED[paths], strict=True):
+        if ids is None:
+            with pytest.raises(ConflictError, match=r"no videos in a folder `val`.* give `val_fraction`"):
+                read_videos("folder", tmp_path, subset=subset)
+            continue
+        found = read_videos("folder", tmp_path, subset=subset)
+        assert found.classes == () and "without labels" in repr(found)
+        assert [v.id for v in found.videos] == ids.split() and all(v.path.exists() for v in found.videos)
+        assert {v.label for v in found.videos} == {0} and len({v.group for v in found.videos}) == len(found.videos)
+        with pytest.raises(ConflictError, match=r"have no labels: .* class/1\.mp4, or learn .*--task order"):
+            labelled(found)
+    data = DataConfig("folder", tmp_path)
+    with pytest.raises(ConflictError, match="have no labels"):
+        data.sets(0)
+    if UNLABELLED[paths][0].count(" "):
+        train, held, _ = data.validated().sets(0, labels=False)
+        assert {v.id for v in (*train.videos, *held.videos)} >= set(UNLABELLED[paths][0].split()) and held.videos
+
+
+def test_loose_videos_beside_folders_of_classes_are_none_of_the_set(tmp_path: Path) -> None:
+    for path in ("loose.mp4", "run/a.mp4", "train/b.mp4", "val/loose.mp4"):
+        put(tmp_path / path)
+    found = read_videos("folder", tmp_path)
+    assert found.classes == ("run", "train", "val") and labelled(found) is found
+    assert [v.id for v in found.videos] == ["run/a.mp4", "train/b.mp4", "val/loose.mp4"]
 
 
 def test_links_in_a_circle_are_not_followed(tmp_path: Path) -> None:

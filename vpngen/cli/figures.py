@@ -123,16 +123,18 @@ def task(name: str, out: Path, clip: tuple[int, int, int] | None, samples: int, 
     from vpngen.datasets import VideoLoader
     from vpngen.tasks.pictures import sheet
     from vpngen.train import Recipe
+    from vpngen.train.runs import rendered
 
     usual = {key: value for key, value in chosen.defaults.items() if key in ("clip", "augment")}
     recipe = Recipe(**{**usual, **({} if clip is None else {"clip": clip})})
     chosen = chosen.of(recipe)
-    how: dict[str, Any] = {"clip": chosen.shape(recipe), "augment": recipe.augment, "numbers": True, "seed": seed}
+    how: dict[str, Any] = {"clip": chosen.shape(recipe), "numbers": True, "seed": seed}
     if videos is not None:
-        batches: Any = VideoLoader(videos.sets(seed)[0], samples, loop=chosen.loops, **how)
+        train = videos.validated().sets(seed, chosen.needs_labels)[0]
+        batches: Any = VideoLoader(train, samples, augment=recipe.cut(), loop=chosen.loops, **how)
     else:
         assert spec is not None
-        batches = loader(spec, samples, device="cpu", **how)
+        batches = loader(spec, samples, device="cpu", augment=rendered(spec, recipe, chosen), **how)
     clips, labels, numbers = next(iter(batches))
     inputs, targets = chosen.prepare(clips.float() / 255, labels, numbers)
     drawn = [chosen.shown(inputs, targets, k) for k in range(len(clips))]

@@ -153,13 +153,14 @@ data_options = base.bundle(
 @run_options
 @click.option("--task", cls=OptionsOf, made=task_options)
 @data_options
+@click.option("--val-fraction", type=Real(), help="Share of the training videos, by group, that validation takes; of real videos.  [default: none, or 1/16 of a folder without others]")  # fmt: skip
 @click.option("--samples-per-epoch", type=Whole(1, 2**48), help="Clips of an epoch.  [default: one of every video]")
 @click.option("--seed", type=Whole(0, 2**64 - 1), default=0, show_default=True, help="Of weights, order and crops.")
 @click.option("--threads", type=Whole(), help="CPU threads that render.  [default: all CPUs]")
 @training_dataset_options
 def train(
-    out: Path | None, path: Path | None, samples_per_epoch: int | None, seed: int, threads: int | None, form: str,
-    **options: Any,
+    out: Path | None, path: Path | None, val_fraction: float | None, samples_per_epoch: int | None, seed: int, threads: int | None,
+    form: str, **options: Any,
 ) -> None:  # fmt: skip
     """Initialize a 3D CNN with clips that are rendered on the fly, or with real videos.
 
@@ -178,10 +179,11 @@ def train(
       vpngen train --model r3d50 --clip 64x224x224 --grad-accum-steps 4
       vpngen train --model torchvision.models.video:r3d_18
       vpngen train --task order --wrong swap --dataset ucf101 --root ucf
+      vpngen train --task puzzle --dataset folder --root clips
     """
     task = take_task(options, seed)
     begin, recipe, runtime = _take_run(options, task)
-    source: Any = take_videos(options) or path
+    source: Any = take_videos(options, val_fraction) or path
     if source is not path:
         if path is not None:
             raise ArgumentError("cannot be given beside `--dataset`; leave one of them out", "path")
@@ -549,13 +551,17 @@ def _trust(options: Mapping[str, Any]) -> None:
         trusted(known, model, extra, ctx.params["out"] / "run.json")
 
 
-def take_videos(options: dict[str, Any]) -> DataConfig | None:
+def take_videos(options: dict[str, Any], val_fraction: float | None = None) -> DataConfig | None:
     """The real videos that are asked for in place of rendered ones; takes all options of both out of `options` then."""
     given = {name: options.pop(name) for name in ("kind", "root", "annotations")}
     if all(value is None for value in given.values()):
+        if val_fraction is not None:
+            raise ArgumentError(
+                "is of real videos: give --dataset KIND and --root FOLDER", "val_fraction", val_fraction
+            )
         return None
     no_dataset(options, "`--dataset`")
-    return _take_data(given)
+    return _take_data(given, val_fraction=val_fraction or 0.0)
 
 
 def _take_data(options: dict[str, Any], **fractions: Any) -> DataConfig:

@@ -1,4 +1,4 @@
-"""What a set of labelled videos is, and what the readers of published layouts share.
+"""What a set of videos is, and what the readers of published layouts share.
 
 Needs no NumPy, so that the command line can list the layouts at once.
 """
@@ -40,7 +40,7 @@ class Video:
     Attributes:
         id: unlike that of any other of its set.
         path: a file, or a folder of JPEGs or PNGs.
-        label: the number of its class.
+        label: the number of its class; 0 in a set without labels.
         group: what was cut from the same film has the same group, and should not be on both sides of a division.
         segment: (start, end) in seconds; None for all of it.
         frames: of such a folder, the number of the first image and one after the last; None for all of them.
@@ -56,13 +56,13 @@ class Video:
 
 @dataclass(frozen=True)
 class VideoSet:
-    """A list of labelled videos.
+    """A list of videos, with their labels or without.
 
     Attributes:
         kind: one of `KINDS`.
         subset: `train` or `val`.
         split: from 1, of sets that are split more than once; else 1.
-        classes: names, in the order of their labels.
+        classes: names, in the order of their labels; none of a set without labels.
         videos: in the order of the list.
     """
 
@@ -73,12 +73,14 @@ class VideoSet:
     videos: tuple[Video, ...]
 
     def __repr__(self) -> str:
-        counts = f"{count_text(len(self.videos), 'video')} of {count_text(len(self.classes), 'class')}"
-        return f"VideoSet({self.kind} {self.subset}, split {self.split}: {counts})"
+        labels = f"of {count_text(len(self.classes), 'class')}" if self.classes else "without labels"
+        return (
+            f"VideoSet({self.kind} {self.subset}, split {self.split}: {count_text(len(self.videos), 'video')} {labels})"
+        )
 
 
 Listed = tuple[Sequence[str], Iterable[Video]]
-"""Names of the classes, in the order of their labels, and the videos of a subset."""
+"""Names of the classes, in the order of their labels, none without labels; and the videos of a subset."""
 
 
 @dataclass(frozen=True)

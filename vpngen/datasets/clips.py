@@ -47,6 +47,10 @@ DAMAGED: Final = "damaged: "
 """How the failure of a video begins of which something was read all the same."""
 
 
+class ShortError(UnreadableError):
+    """A video that has fewer frames than what is cut from it, and is not looped."""
+
+
 class _Loader:
     """What both loaders share: ranks, the workers that read, and the failures that they report."""
 
@@ -130,8 +134,8 @@ class VideoLoader(_Loader):
         failures: id of a video -> why it could not be read, or what of it is damaged, as far as this process has seen.
 
     Yields:
-        clips, uint8 RGB (N, 3, T, H, W); labels, int64 (N,); with `numbers` also int64 (N, 3): the epoch, the number of the
-        sample in it over all ranks, and which video of the set it is of.
+        clips, uint8 RGB (N, 3, T, H, W); labels, int64 (N,), or None of a set without; with `numbers` also
+        int64 (N, 3): the epoch, the number of the sample in it over all ranks, and which video of the set it is of.
 
     Raises:
         ArgumentError: an argument out of range.
@@ -279,7 +283,7 @@ class _Clips(Dataset[Any]):
                 return error  # raised from a worker, it would drag its traceback into the message
             clips.append(clip)
             shown.append(index)
-        labels = torch.tensor([self.videos.videos[index].label for index in shown])
+        labels = torch.tensor([self.videos.videos[index].label for index in shown]) if self.videos.classes else None
         known = [(epoch, sample, index) for sample, index in zip(range(first, last), shown, strict=True)]
         extra = [torch.tensor(known)] if self.numbers else []
         return torch.stack(clips), labels, *extra, failures
@@ -292,6 +296,7 @@ class _Clips(Dataset[Any]):
         n = len(self.videos.videos)
         # In the order of a list, what is missing may be missing in a row: then all are tried.
         start, tried = number // n * n, min(n, MOST_IN_A_ROW) if self.order.shuffle else n
+        short = 0
         for k in range(tried):
             if k == 1:
                 nexts = self.order.indices(start + (number - start + np.arange(tried)) % n).tolist()
@@ -302,20 +307,24 @@ class _Clips(Dataset[Any]):
                 clip, notes = self.cut(video, number)
             except UnreadableError as error:
                 failures[video.id] = str(error)
+                short += isinstance(error, ShortError)
                 if not os.path.exists(video.path):
                     missing.add(index)
                 continue
             failures |= _damage(video, notes)
             return clip, index
-        some = "\n  ".join(["the folder or the annotations are wrong:", *list(failures.values())[-3:]])
-        raise RunError(f"none of {tried} videos in a row can be read, so {some}")
+        why = ", so the folder or the annotations are wrong"
+        if short:
+            why = f"; {short} are too short, so give shorter clips, or longer videos"
+        some = "\n  ".join([f"{why}:", *list(failures.values())[-3:]])
+        raise RunError(f"none of {tried} videos in a row can be read{some}")
 
     def cut(self, video: Video, number: int) -> tuple[torch.Tensor, list[str]]:
         """The clip of a sample from a video, uint8 (3, T, H, W), and what was found damaged. Raises UnreadableError."""
         info, sample, augment = decoding.probe(video), np.array([number]), self.order.augment
         size, longest = (info.height, info.width), self.order.shape[0]
         if info.frames < longest and not self.loop:
-            raise UnreadableError(f"{info.path}: has {info.frames} frames, and {longest} are needed")
+            raise ShortError(f"{info.path}: has {info.frames} frames, and {longest} are needed")
         # A video that is shorter than the clip is shown again from its beginning, as often as it takes.
         try:
             sampling = dataclasses.replace(self.order, shape=(max(info.frames, longest), *size))

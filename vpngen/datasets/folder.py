@@ -3,12 +3,15 @@
 There are no annotations. Files are <root>/train/<class>/... and <root>/val/<class>/... (or training, validation, test, however
 they are capitalized), or <root>/<class>/..., which is all `train`, and of which `hold_out` puts a part aside. What lies deeper in
 the folder of a class belongs to that; a folder of numbered images is a video. Folders without a video are no classes.
+
+Where no folder is a class, the videos right in <root>/train and <root>/val, or right in <root>, are a set without labels.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +23,7 @@ NAMES: Final[dict[str, list[tuple[str, ...]]]] = {
     "val": [("val", "valid", "validate", "validation"), ("test", "testing")],
 }
 """Subset -> what its folder may be called; those of the first group that is there."""
+HOLD_OUT: Final = "if all of it is `train`, give `val_fraction`, the fraction of the training videos to hold out"
 
 
 def parts(root: Path) -> dict[str, Path]:
@@ -28,7 +32,8 @@ def parts(root: Path) -> dict[str, Path]:
     for subset, names in ((subset, names) for subset, groups in NAMES.items() for names in groups):
         could_be = [root / name for name in there if name.lower() in names]
         if len(could_be) > 1:  # logs of training are none
-            could_be = [p for p in could_be if any(videos for _, videos in classes_in(p).values())] or could_be[:1]
+            classes = [p for p in could_be if any(videos for _, videos in classes_in(p).values())]
+            could_be = classes or [p for p in could_be if videos_below(p)] or could_be[:1]
         if could_be and subset not in found:
             found[subset] = could_be[0]
             if len({path.resolve() for path in could_be}) > 1:
@@ -49,18 +54,40 @@ def classes_in(top: Path) -> dict[str, tuple[str, list[str]]]:
     return found
 
 
+def unlabelled(root: Path, places: Mapping[str, Path]) -> dict[str, tuple[Path, list[str]]]:
+    """Subset -> its folder and the videos right in that, of a set without labels; empty where a folder is a class.
+
+    Args:
+        root: the folder of the set.
+        places: `parts` of it, none of which holds a class.
+    """
+    if any(videos for name, (_, videos) in classes_in(root).items() if root / name not in places.values()):
+        return {}
+    found = {subset: (top, videos) for subset, top in places.items() if (videos := videos_below(top))}
+    return found or ({"train": (root, videos)} if (videos := videos_below(root)) else {})
+
+
 def read(root: Path, annotations: Path | None, subset: str, split: int) -> Listed:
-    """The videos of a subset; the classes are in the order of their names, and those of `train` where that is there."""
+    """The videos of a subset; the classes are in the order of their names, and those of `train` where that is there.
+
+    There are none in a set without labels.
+    """
     if annotations is not None:
         raise ArgumentError("are not for the kind `folder`, whose folders say all", "annotations", str(annotations))
     places = parts(root)
     found = {name: classes_in(path) for name, path in places.items()}
     found = {name: inside for name, inside in found.items() if any(videos for _, videos in inside.values())}
+    if not found and (loose := unlabelled(root, places)):
+        if subset not in loose:
+            raise ConflictError(f"{root} has no videos in a folder `{subset}`; it has {content(root)}; {HOLD_OUT}")
+        top, videos = loose[subset]
+        return (), [Video(file, top / file, 0, file) for file in videos]
     if not found and subset == "train":
         places, found = {"train": root}, {"train": classes_in(root)}
     if subset not in found:
-        remedy = "if all of it is `train`, give `val_fraction`, the fraction of the training videos to hold out"
-        raise ConflictError(f"{root} has no videos in folders of a folder `{subset}`; it has {content(root)}; {remedy}")
+        raise ConflictError(
+            f"{root} has no videos in folders of a folder `{subset}`; it has {content(root)}; {HOLD_OUT}"
+        )
     if not any(videos for _, videos in found[subset].values()):
         below = (os.path.relpath(Path(top, file), root) for top, _, names in os.walk(root) for file in names)
         raise ConflictError(

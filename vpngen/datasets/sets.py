@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from vpngen import files, rng
 from vpngen.checks import SEEDS, integer, number, one_of
@@ -17,6 +17,9 @@ from vpngen.datasets import LAYOUTS, folder
 from vpngen.datasets.base import Video, VideoSet
 from vpngen.errors import ArgumentError, ConflictError
 from vpngen.units import count_text
+
+VAL_SHARE: Final = 16
+"""One video in so many is for validation, where nothing else is asked for; of rendered ones it is one more instance."""
 
 
 def read_videos(
@@ -58,6 +61,15 @@ def read_videos(
         gone = f"none of the {count_text(len(found.videos), 'video')} that {source} lists for {subset} is there"
         raise ConflictError(f"{gone}, not even {found.videos[0].path}; is `root` the folder of the videos?")
     return found
+
+
+def labelled(videos: VideoSet) -> VideoSet:
+    """The same, for what cannot do without labels. Raises ConflictError where it has none."""
+    if videos.classes:
+        return videos
+    where = f"the videos in {videos.videos[0].path.parent}" if videos.videos else "the videos"
+    remedy = "put them into a folder for each class, such as class/1.mp4, or learn without labels: vpngen train --task"
+    raise ConflictError(f"{where} have no labels: they lie in no folders of classes; {remedy} order")
 
 
 def missing_videos(**sets: VideoSet) -> str | None:
@@ -143,7 +155,7 @@ def fraction_of(videos: VideoSet, fraction: float, seed: int) -> VideoSet:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """A labelled set of real videos.
+    """A set of real videos.
 
     Attributes:
         kind: one of `vpngen.datasets.KINDS`.
@@ -175,20 +187,37 @@ class DataConfig:
         annotations = fields["annotations"] and Path(fields["annotations"])
         return cls(**{**fields, "root": Path(fields["root"]), "annotations": annotations})
 
-    def sets(self, seed: int) -> tuple[VideoSet, VideoSet, VideoSet]:
+    def sets(self, seed: int, labels: bool = True) -> tuple[VideoSet, VideoSet, VideoSet]:
         """The videos to train on, to validate on after each epoch, and to test on.
 
         What validation takes is drawn by `seed`; of a plain folder it is the test, and the same for every seed.
+
+        Args:
+            seed: in [0, 2**64).
+            labels: whether a set without them is an error.
+
+        Raises:
+            ArgumentError, ConflictError: see `read_videos`, `hold_out`, `fraction_of` and `labelled`.
         """
         read = functools.partial(read_videos, self.kind, self.root, self.annotations, split=self.split)
-        train = read(subset="train")
+        train = labelled(read(subset="train")) if labels else read(subset="train")
         part = functools.partial(fraction_of, fraction=self.train_fraction, seed=seed)
         if not self.val_fraction:
             test = read(subset="val")
             return part(train), test, test
-        plain = self.kind == "folder" and "val" not in folder.parts(self.root)
+        plain = self._plain()
         rest, held = hold_out(train, self.val_fraction, 0 if plain else seed)
         return part(rest), held, held if plain else read(subset="val")
+
+    def _plain(self) -> bool:
+        """Whether it is a folder that has no videos apart to validate on."""
+        return self.kind == "folder" and self.root.is_dir() and "val" not in folder.parts(self.root)
+
+    def validated(self) -> DataConfig:
+        """The same, for training alone: of a plain folder one video in `VAL_SHARE` is held out, where it does not say how many are."""
+        if self.val_fraction or not self._plain():
+            return self
+        return dataclasses.replace(self, val_fraction=1 / VAL_SHARE)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON has them, with absolute paths."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vpngen import rng
 from vpngen.checks import Shape
+from vpngen.errors import ArgumentError
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,12 @@ class Task(ABC):
     name: ClassVar[str]
     metrics: ClassVar[tuple[str, ...]]
     needs_numbers: ClassVar[bool] = False
+    needs_labels: ClassVar[bool] = False
+    """Whether it cannot do without labels."""
     defaults: ClassVar[Mapping[str, Any]] = {}
     """Fields of a recipe, and the `model`, where nothing else is asked for; those of its paper."""
+    spans: ClassVar[tuple[str, ...]] = ("clip",)
+    """Fields of it, and of the recipe, that decide how many frames of a video a sample takes, for messages."""
     loops: ClassVar[bool] = True
     """Whether a real video that is shorter than `shape` may be shown again from its beginning; else it is left out, and said."""
 
@@ -46,6 +51,19 @@ class Task(ABC):
     def shape(self, recipe: Any) -> Shape:
         """(t, y, x) of the clips that the loader must give, for a recipe whose network sees `recipe.clip`."""
         return recipe.clip  # type: ignore[no-any-return]
+
+    def check_frames(self, recipe: Any, frames: int) -> None:
+        """Raises ArgumentError, which names `spans`, where videos of so many frames are shorter than what `shape` and the recipe ask for."""
+        part = self.shape(recipe)[0] // recipe.segments
+        needed = ((part - 1) * recipe.frame_step + 1) * recipe.segments
+        if needed <= frames:
+            return
+        more = {"frame_step": recipe.frame_step, "segments": recipe.segments}
+        names = [*self.spans, *(name for name, value in more.items() if value > 1)]
+        value = (vars(recipe) | vars(self))[names[0]]
+        smaller = " or ".join(f"`{name}`" for name in names)
+        taken = f"makes {self.name} take {needed} frames of each video, and they have {frames}"
+        raise ArgumentError(f"{taken}; give a smaller {smaller}, or longer videos", names[0], value)
 
     def around(self, network: nn.Module, recipe: Any) -> nn.Module:
         """The module that is trained: `network`, which sees `recipe.clip`, with what the task puts around it. Only `network` is kept.

@@ -20,6 +20,7 @@ class Classify(Task):
 
     name: ClassVar[str] = "classify"
     metrics: ClassVar[tuple[str, ...]] = ("top1", "top5")
+    needs_labels: ClassVar[bool] = True
 
     def prepare(self, clips: Tensor, labels: Tensor | None, numbers: Tensor | None) -> tuple[Tensor, Tensor]:
         """Clips and labels as they are. Raises ArgumentError where there are no labels."""

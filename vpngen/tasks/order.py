@@ -40,6 +40,7 @@ class Order(Task):
     name: ClassVar[str] = "order"
     metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
     needs_numbers: ClassVar[bool] = True
+    spans: ClassVar[tuple[str, ...]] = ("window",)
     loops: ClassVar[bool] = False
     defaults: ClassVar[Mapping[str, Any]] = {
         "model": "alexnet3d", "lr": 1e-4, "weight_decay": 5e-4, "batch_size": 64, "clip": (8, 224, 224), "augment": "random",
@@ -47,18 +48,20 @@ class Order(Task):
     wrong: str = field("shuffle", "How the frames of the wrong clip stand.", choices=WRONG)
     window: int = field(20, "Frames that the clips are taken from.")
     odd_clips: int = field(6, "Clips among which one is wrong.")
-    frames: int = 8
+    frames: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
         checks.one_of("wrong", self.wrong, WRONG)
         checks.integer("window", self.window, 2, checks.MAX_SIDE)
+        checks.integer("odd_clips", self.odd_clips, 2, 1024)
+        checks.integer("seed", self.seed, 0, SEEDS)
+        if self.frames is None:  # the recipe says
+            return
         least, most = (3 if self.wrong == "swap" else 2), (MOST_LEHMER if self.wrong == "shuffle" else self.window)
         if not least <= checks.integer("frames", self.frames, 1) <= min(most, self.window):
             problem = f"must be {least} to {min(most, self.window)} frames, to be one of a window of {self.window}"
             raise ArgumentError(problem, "clip", self.frames)
-        checks.integer("odd_clips", self.odd_clips, 2, 1024)
-        checks.integer("seed", self.seed, 0, SEEDS)
 
     @property
     def clips(self) -> int:
@@ -81,6 +84,7 @@ class Order(Task):
     def drawn(self, numbers: Tensor) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Which frames of its window each clip of a sample shows, (N, odd_clips, frames), and which clip is wrong, (N,)."""
         n, k, frames = len(numbers), self.odd_clips, self.frames
+        assert frames is not None  # `of` has said
         starts = self.window - frames + 1
         word = words(self.seed, numbers, k)
         begin = some(word, starts) if k <= starts else rng.choose(word, starts)

@@ -44,6 +44,7 @@ class Puzzle(Task):
     name: ClassVar[str] = "puzzle"
     metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
     needs_numbers: ClassVar[bool] = True
+    spans: ClassVar[tuple[str, ...]] = ("clip", "gap_frames")
     loops: ClassVar[bool] = False
     defaults: ClassVar[Mapping[str, Any]] = {
         "model": "r3d18", "clip": (16, 80, 80), "augment": "random", "optimizer": "adamw", "lr": 5e-4, "weight_decay": 0.05,

@@ -21,6 +21,8 @@ from vpngen.tasks.trunk import Trunk, words
 PARTS: Final = ("same", "future", "hole")
 CHANNELS: Final = (64, 48, 32)
 """Of the decoder, from coarse to fine."""
+FLAT: Final = 0.01
+"""The least variance, of pixels as the network sees them, that errors are a share of: of a black clip nothing else would be learned."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ class Reconstruct(Task):
         mean = (share * wanted).mean(2, keepdim=True).sum((1, 3, 4, 5), keepdim=True)
         variance = (share * (wanted - mean) ** 2).mean(2).sum((1, 2, 3, 4))
         error = (share * (outputs.float() - wanted) ** 2).mean(2).sum((1, 2, 3, 4))
-        relative: Tensor = error / variance.clamp_min(1e-4)
+        relative: Tensor = error / variance.clamp_min(FLAT)
         return relative
 
     def loss(self, outputs: Any, targets: Any) -> Tensor:

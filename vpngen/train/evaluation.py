@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from vpngen import checks
 from vpngen.datasets import VideoSet
 from vpngen.datasets.clips import DAMAGED, WindowLoader
+from vpngen.datasets.sets import labelled
 from vpngen.datasets.workers import lost_worker
 from vpngen.errors import ArgumentError, MissingError, RunError
 from vpngen.files import parse_json, read, write_json
@@ -238,6 +239,7 @@ def score(
 
     Raises:
         ArgumentError: no videos, or an unknown precision.
+        ConflictError: videos without labels.
         MissingError: no such device, or no memory on it for a batch.
         RunError: scores that are not finite, here or on another rank, or another rank that is gone.
 
@@ -279,6 +281,7 @@ def shown_to(
     checks.one_of("precision", precision, PRECISIONS)
     if not windows.videos.videos:
         raise ArgumentError("holds no videos", "windows")
+    labelled(windows.videos)
     where = ranks.choose_device(device)
     bf16 = bfloat16(where) if precision == "auto" else precision == "bf16"
     failure: Exception | None = None

@@ -19,7 +19,7 @@ from vpngen import __version__, store
 from vpngen.checks import SEEDS, Shape, integer, one_of
 from vpngen.datasets import VideoLoader, VideoSet, WindowLoader
 from vpngen.datasets.clips import MOST_CLIPS
-from vpngen.datasets.sets import DataConfig, missing_videos
+from vpngen.datasets.sets import VAL_SHARE, DataConfig, missing_videos
 from vpngen.errors import ArgumentError, ConflictError, MissingError, renamed
 from vpngen.files import names_in, read_object, write_json
 from vpngen.models import read_weights
@@ -45,8 +45,6 @@ __all__ = ["DataConfig", "ModelInit", "Runtime", "evaluate", "evaluate_frozen", 
 FROZEN: Final = ("retrieval", "linear")
 CORNER: Final = 7 / 8
 """Part of the short side of a video that corner crops take where the paper leaves it open: 112 of 128 pixels."""
-VAL_SHARE: Final = 16
-"""Of so many instances one more is made for validation, where nothing else is asked for."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,8 @@ def initialize(
 
     Args:
         source: a spec, or a store of one; validation sees its `val` instances, which are never trained on. A set without
-            any gets one for every 16 of its instances. Or real videos, whose labels only a task that classifies looks at.
+            any gets one for every 16 of its instances. Or real videos, whose labels only a task that classifies looks at, and
+            needs; of a folder without videos to validate on one in 16 is held out.
         out: the folder of the run.
         model_init: the network.
         recipe: how it is trained.
@@ -111,7 +110,7 @@ def initialize(
 
     Raises:
         ArgumentError: an argument out of range, a batch that cannot be shared among the ranks.
-        ConflictError: `out` holds another run.
+        ConflictError: `out` holds another run; the videos are not as they should be, or have no labels to classify by.
         MissingError, RunError: see `fit`.
     """
     integer("seed", seed, 0, SEEDS)
@@ -120,7 +119,8 @@ def initialize(
         if isinstance(source, DataConfig):
             if samples_per_epoch is not None:
                 raise ArgumentError("is of rendered clips; real videos come once in an epoch", "samples_per_epoch")
-            videos = _Videos(source, source.sets(seed)[:2], recipe, task, runtime, device, seed, log)
+            source = source.validated()
+            videos = _Videos(source, source.sets(seed, task.needs_labels)[:2], recipe, task, runtime, device, seed, log)
             model, made = videos.network(model_init)
             watch["progress"] = videos.watching(out, watch.get("progress"))
             both = videos.train, videos.val
@@ -128,13 +128,13 @@ def initialize(
         spec = source if isinstance(source, Spec) else store.read_spec(source)[0]
         held_out = max(1, spec.instances // VAL_SHARE)
         seen = spec if spec.val_instances else dataclasses.replace(spec, val_instances=held_out)
+        augment, none = (rendered(spec, recipe, task, name) for name in (recipe.augment, "none"))
         batch, val_batch, shares = _batch_sizes(recipe, samples_per_epoch or spec.n_videos(), seen.n_videos("val"))
         model, made = model_init.build(spec.n_categories, seed, recipe.freeze, recipe.clip, device)
         try_recipe(model, recipe, batch, runtime.grad_accum_steps, device, task.clips)
         clips = functools.partial(
             loader, clip=task.shape(recipe), seed=seed, threads=threads, device=device, numbers=task.needs_numbers
         )
-        augment, none = (_augmentation(recipe, name, spec) for name in (recipe.augment, "none"))
         train = clips(source, batch, augment=augment, length=samples_per_epoch or "epoch", drop_last=True)
         held = seen if isinstance(source, Spec) or not spec.val_instances else source
         val = clips(held, val_batch, split="val", shuffle=False, augment=none, **shares)
@@ -166,7 +166,7 @@ class _Videos:
     def network(self, model_init: ModelInit) -> tuple[nn.Module, dict[str, Any]]:
         """The network and what is said of it; then the loaders are there."""
         recipe, device = self.recipe, self.device
-        model, made = model_init.build(len(self.classes), self.seed, recipe.freeze, recipe.clip, device)
+        model, made = model_init.build(max(1, len(self.classes)), self.seed, recipe.freeze, recipe.clip, device)
         try_recipe(model, recipe, self.batch, self.runtime.grad_accum_steps, device, self.task.clips)
         self.train = self._loaders(self._sets[0], self.batch, augment=recipe.cut())
         self.val = self._loaders(self._sets[1], augment=recipe.cut("none"), shuffle=False, drop_last=False, **self._val)
@@ -530,10 +530,15 @@ def _batch_sizes(recipe: Recipe, count: int, val_count: int) -> tuple[int, int, 
     return batch, min(batch, val_count), {"rank": 0, "world_size": 1}
 
 
-def _augmentation(recipe: Recipe, name: str, spec: Spec) -> Augment:
-    """How clips are cut from rendered videos; those that are wider than the video are cut from it and enlarged."""
-    augment, clip = recipe.cut(name), recipe.clip
-    if augment.scales is None and (clip[1] > spec.shape[1] or clip[2] > spec.shape[2]):
+def rendered(spec: Spec, recipe: Recipe, task: Task, name: str | None = None) -> Augment:
+    """How what a task needs is cut from rendered videos: as the recipe says, or another augmentation by its `name`.
+
+    What is wider than the videos, a clip or the whole grid of a puzzle, is cut from them and enlarged. Raises ArgumentError where it
+    has more frames than they have.
+    """
+    task.check_frames(recipe, spec.shape[0])
+    augment, (_, height, width) = recipe.cut(name), task.shape(recipe)
+    if augment.scales is None and (height > spec.shape[1] or width > spec.shape[2]):
         return dataclasses.replace(augment, scales=(1.0 if name == "none" else CORNER,))
     return augment
 
