@@ -70,7 +70,7 @@ DRY = Sizes(
     perlin={"divisions_x": (2, 4), "divisions_y": (3, 6), "temporal": 4, "noise_frequencies": (1, 2, 4), "shape": (20, 36, 52),
             "categories": 4, "instances": 5},
     fractal={"categories": 3, "instances": 2, "shape": (12, 32, 48), "points_per_frame": 200},
-    clip=(4, 24, 32), batch=2, many=3, videos=2, prepared=2, buffers=1, fill=64, settle=0, span=0, rounds=1, pairs=6, whole=1,
+    clip=(4, 24, 32), batch=2, many=3, videos=2, prepared=2, buffers=1, fill=64, settle=0, span=0, rounds=1, pairs=21, whole=1,
     categories=2, equal=1, stream=2, steps=1, model="r3d10", width=0.125,
 )  # fmt: skip
 
@@ -165,9 +165,7 @@ class Bench:
         """The program."""
         folders = [os.environ.get("PATH", ""), *map(str, Path("/usr/local").glob("cuda*/bin"))]
         if (found := shutil.which("compute-sanitizer", path=os.pathsep.join(folders))) is None:
-            raise MissingError(
-                "compute-sanitizer is not here; it comes with the CUDA toolkit, its wheels lack the program"
-            )
+            raise MissingError("compute-sanitizer is not here; it comes with the CUDA toolkit, not with its wheels")
         return found
 
     @cached_property
@@ -232,11 +230,9 @@ def machine(bench: Bench) -> Found:
 # --- are the bytes right
 
 
-def differences(bench: Bench, spec: Spec, videos: Sequence[int], windows: Sequence[Window]) -> list[Found]:
+def differences(bench: Bench, spec: Spec, videos: Any, windows: list[Window]) -> list[Found]:
     """Where the bytes of the GPU are not those of numba: one entry for each window that differs."""
-    ours, theirs = (
-        vpngen.render(spec, videos, list(windows), backend=backend) for backend in (f"cuda:{bench.number}", "numba")
-    )
+    ours, theirs = (vpngen.render(spec, videos, windows, backend=name) for name in (f"cuda:{bench.number}", "numba"))
     found = []
     for video, window, a, b in zip(videos, windows, ours, theirs, strict=True):
         if len(at := np.argwhere(a != b)):
@@ -256,60 +252,43 @@ def compared(windows: int, wrong: list[Found]) -> Found:
 
 def eight_windows(bench: Bench) -> Found:
     """Of each generator a clip at the origin and one at an odd place, mirrored; whole frames; a narrow window with steps."""
-    wrong = []
-    frames, height, width = bench.sizes.clip
+    rng, wrong, (frames, height, width) = np.random.default_rng(0), [], bench.sizes.clip
+    origin = Window((0, frames), (0, height), (0, width))
+    odd = Window((1, frames + 1), (3, height + 3), (5, width + 5), flip=True)
     for spec in (bench.perlin(), bench.fractal()):
         t, _, x = spec.shape
-        clips = [
-            Window((0, frames), (0, height), (0, width)),
-            Window((1, frames + 1), (3, height + 3), (5, width + 5), flip=True),
-        ]
-        for windows in (clips, [Window((t - 3, t))], [Window((0, t, 5), (3, 20), (x - 7, x), flip=True)]):
-            videos = [(7 * i + 1) % spec.n_videos() for i in range(len(windows))]
-            wrong += differences(bench, spec, videos, windows)
+        for windows in ([origin, odd], [Window((t - 3, t))], [Window((0, t, 5), (3, 20), (x - 7, x), flip=True)]):
+            wrong += differences(bench, spec, rng.integers(spec.n_videos(), size=len(windows)), windows)
     return compared(8, wrong)
 
 
 def random_pairs(bench: Bench) -> Found:
     """Random categories, windows and flips of specs of all kinds."""
-    rng = np.random.default_rng(1)
-    kinds: list[Callable[[], Spec]] = [
-        partial(bench.perlin, **kind)
-        for kind in (
+    kinds: list[tuple[Callable[..., Spec], dict[str, Any]]] = [
+        *((bench.perlin, choices) for choices in (
             {}, {"gradients": "sphere"}, {"fade": "linear"}, {"phase": "centre"}, {"loop": True}, {"noise_terms": 0},
-            {"temporal_unit": "divisions"}, {"temporal": "full"}, {"grey": "stretch", "instances": 1},
-        )
-    ]  # fmt: skip
-    kinds += [
-        partial(bench.fractal, **kind)
-        for kind in (
+            {"temporal_unit": "divisions"}, {"temporal": "full"}, {"grey": "stretch", "instances": 1})),
+        *((bench.fractal, choices) for choices in (
             {}, {"trail": 1}, {"trail": 5}, {"trail": 254}, {"draw": "point"}, {"points_per_frame": 1}, {"points_per_frame": 257},
-            {"points_per_frame": 3000}, {"pad": 0}, {"flips": False}, {"shape": (61, 113, 251)},
-        )
+            {"points_per_frame": 3000}, {"pad": 0}, {"flips": False}, {"shape": (61, 113, 251)})),
+        (lambda: vpngen.mixed(bench.perlin(instances=8), bench.fractal(instances=8, shape=bench.perlin().shape)), {}),
     ]  # fmt: skip
-    kinds.append(
-        lambda: vpngen.mixed(bench.perlin(instances=8), bench.fractal(instances=8, shape=bench.perlin().shape))
-    )
-    done, wrong = 0, []
-    for kind in itertools.cycle(kinds):
-        spec = kind()
-        n = min(4 if spec.generator.needs_extremes else 64, bench.sizes.pairs - done)
+    rng, wrong, left, most = np.random.default_rng(1), [], bench.sizes.pairs, min(64, bench.sizes.pairs // len(kinds))
+    for make, choices in itertools.cycle(kinds):
+        spec = make(**choices)
+        n = min(4 if spec.generator.needs_extremes else most, most, left)
         step = int(rng.integers(1, 4))
-        extent = [
-            int(rng.integers(1, most + 1)) for most in (min(39, (spec.shape[0] - 1) // step + 1), *spec.shape[1:])
-        ]
-        room = np.array(spec.shape) - [(extent[0] - 1) * step, *(e - 1 for e in extent[1:])]
+        frames = int(rng.integers(min(39, (spec.shape[0] - 1) // step + 1))) + 1
+        extent = (frames - 1) * step + 1, *(int(rng.integers(side)) + 1 for side in spec.shape[1:])
         windows = [
-            Window(
-                (t, t + (extent[0] - 1) * step + 1, step), (y, y + extent[1]), (x, x + extent[2]), bool(rng.integers(2))
-            )
-            for t, y, x in rng.integers(room, size=(n, 3)).tolist()
+            Window((t, t + extent[0], step), (y, y + extent[1]), (x, x + extent[2]), bool(rng.integers(2)))
+            for t, y, x in rng.integers(np.subtract(spec.shape, extent) + 1, size=(n, 3)).tolist()
         ]
-        wrong += differences(bench, spec, rng.integers(spec.n_videos(), size=n).tolist(), windows)
-        done += n
-        if done >= bench.sizes.pairs:
-            return compared(done, wrong)
-    raise AssertionError
+        wrong += differences(bench, spec, rng.integers(spec.n_videos(), size=n), windows)
+        left -= n
+        if not left:
+            break
+    return compared(bench.sizes.pairs, wrong)
 
 
 def whole_videos_equal(bench: Bench) -> Found:
@@ -340,23 +319,11 @@ def small(bench: Bench) -> None:
 def sanitize(tool: str, bench: Bench) -> Found:
     """What compute-sanitizer says of `small`, in a process of its own."""
     quiet = ["--report-api-errors", "no"] if tool == "memcheck" else []  # CuPy asks things that may be answered no
-    command = [bench.sanitizer, "--tool", tool, *quiet, "--error-exitcode", "9", sys.executable, "-m", "benchmarks.gpu"]
-    command = [
-        "timeout",
-        "-s",
-        "KILL",
-        "240",
-        *command,
-        "--small",
-        "--device",
-        str(bench.number),
-    ]  # with all its processes
-    done = subprocess.run(command, capture_output=True, text=True)
+    command = ["timeout", "-s", "KILL", "240", bench.sanitizer, "--tool", tool, *quiet, "--error-exitcode", "9"]
+    work = [sys.executable, "-m", "benchmarks.gpu", "--small", "--device", str(bench.number)]
+    done = subprocess.run([*command, *work], capture_output=True, text=True)
     lines = [*done.stdout.splitlines(), *done.stderr.splitlines()] or ["nothing"]
-    if done.returncode not in (
-        0,
-        9,
-    ):  # its own troubles, as on GPUs that it does not know or machines that do not let it
+    if done.returncode not in (0, 9):  # its own troubles: GPUs that it does not know, machines that do not let it
         return {"said": f"did not run ({done.returncode}): {lines[-1]}"}
     said = next((line.strip("= ") for line in lines if "SUMMARY" in line), "no complaint")
     return {"said": said, "wrong": lines[-100:] if done.returncode else []}
@@ -422,14 +389,9 @@ class Load:
     def rate(self, settle: float | None = None) -> Found:
         """What one batch costs."""
         found, batch = timed(self.bench, self, settle), self.batches[0]
-        size = batch.n * math.prod(batch.extent)
-        seconds = found["seconds"]
-        return {
-            **found,
-            "tb_a_second": size / seconds / 1e12,
-            "a_second": batch.n / seconds,
-            "microseconds": 1e6 * seconds,
-        }
+        each = found["seconds"] / batch.n
+        speed = math.prod(batch.extent) / each / 1e12
+        return {**found, "tb_a_second": speed, "a_second": 1 / each, "microseconds": 1e6 * found["seconds"]}
 
 
 def outputs(bench: Bench, shape: Sequence[int]) -> list[Any]:
@@ -494,12 +456,9 @@ def clips_in_a_graph(bench: Bench) -> Found:
 
 def kernels(bench: Bench) -> Found:
     """Registers, local and shared memory of each kernel, and how many of its blocks a multiprocessor holds."""
-    found = {}
+    found, sizes = {}, bench.sizes
     for spec in (bench.perlin(), bench.fractal()):
-        for what, n, extent in (
-            ("whole", bench.sizes.videos, spec.shape),
-            ("clips", bench.sizes.batch, bench.sizes.clip),
-        ):
+        for what, n, extent in (("whole", sizes.videos, spec.shape), ("clips", sizes.batch, sizes.clip)):
             (batch,) = load(bench, spec, n, extent, 1).batches
             for step in (step for part in batch.parts for step in part.plan.steps):
                 kernel = bench.gpu._kernel(batch.generator, step.kernel)
@@ -510,8 +469,7 @@ def kernels(bench: Bench) -> Found:
                     **kernel.attributes, **dataclasses.asdict(step),
                     "blocks_a_multiprocessor": blocks, "warps_a_multiprocessor": blocks * step.threads // 32,
                 }  # fmt: skip
-    text = ("{0}: {1[num_regs]} registers, {1[local_size_bytes]} B local, {1[blocks_a_multiprocessor]} x {1[threads]} threads "
-            "a multiprocessor")  # fmt: skip
+    text = "{0}: {1[num_regs]} registers, {1[local_size_bytes]} B local, {1[warps_a_multiprocessor]} warps a multiprocessor"
     return {"kernels": found, "text": "; ".join(text.format(*item) for item in found.items())}
 
 
@@ -536,12 +494,12 @@ def fractals(bench: Bench) -> Found:
     found = {}
     for name, choices in DRAWN.items():
         spec, sizes = bench.fractal(**choices), bench.sizes
-        for what, n, extent in (
-            ("videos", 64, spec.shape),
-            ("clips", sizes.batch, sizes.clip),
-            ("many", sizes.many, sizes.clip),
-        ):
-            n = min(n, sizes.many)
+        some = {
+            "videos": (sizes.videos, spec.shape),
+            "clips": (sizes.batch, sizes.clip),
+            "many": (sizes.many, sizes.clip),
+        }
+        for what, (n, extent) in some.items():
             found[f"{name}_{what}"] = load(bench, spec, n, extent, 8).rate(sizes.settle / 4)
     return found
 
@@ -805,31 +763,30 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=math.inf, help="skip what would not end in time")
     parser.add_argument("--sections", nargs="+", metavar="NAME", choices=names, default=names, help=", ".join(names))
     parser.add_argument(
-        "--dry", action="store_true", help="what runs without a GPU, at tiny sizes, printed: no figures"
+        "--dry", action="store_true", help="without a GPU: what runs, printed, at tiny sizes; no figures"
     )
     parser.add_argument("--small", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--device", type=int, default=0, metavar="N", help="the GPU; 0 is the first")
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="FOLDER", help="for gpu.json, gpu.md and gpu.png")
     options = parser.parse_args()
     sections = [section for section in SECTIONS if section.name in options.sections]
-    bench = Bench(options.device, DRY if options.dry else Sizes(), options.dry)
     try:
-        if not options.dry:
+        if options.dry:
+            run = Run("On a GPU", sections, partial(attempt, Bench(options.device, DRY, dry=True)), dry=True)
+        else:
             Cuda(options.device)  # there is one
-        if options.small:
-            small(bench)
-            return
-        attempts = partial(attempt, bench) if options.dry else Worker(bench)
-        run = Run(
-            "On a GPU", sections, attempts, None if options.dry else options.out / "gpu", options.minutes, options.dry
-        )
+            if options.small:
+                small(Bench(options.device))
+                return
+            run = Run("On a GPU", sections, Worker(Bench(options.device)), options.out / "gpu", options.minutes)
         results = run()
     except vpngen.VpngenError as error:
         print(f"Error: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     print(run.report(results))
-    with contextlib.suppress(ImportError, LookupError):  # no matplotlib, or not those sections
-        plot(results, options.out)
+    if run.out is not None:
+        with contextlib.suppress(ImportError, LookupError):  # no matplotlib, or not those sections
+            plot(results, options.out)
     if failed := [name for name, found in results["sections"].items() if found["status"] == "failed"]:
         raise SystemExit(f"failed: {', '.join(failed)}")
 
