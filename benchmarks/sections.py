@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import faulthandler
 import json
 import math
 import multiprocessing
+import shutil
 import tempfile
 import time
 import traceback
@@ -87,6 +89,7 @@ class Worker:
         self.bench = bench
         self.process: Any = None
         self.stack = Path(tempfile.mkdtemp()) / "stack"
+        atexit.register(shutil.rmtree, self.stack.parent, ignore_errors=True)
 
     def __call__(self, section: Section, limit: float) -> Found:
         """See `attempt`; `limit` in seconds."""

@@ -152,7 +152,7 @@ class Memory(np.ndarray):
     """An array on a GPU that is none."""
 
     @property
-    def device(self) -> Any:  # type: ignore[override]
+    def device(self) -> Any:
         return SimpleNamespace(id=0)
 
     @property
