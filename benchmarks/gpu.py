@@ -1,22 +1,28 @@
-"""Everything that needs a GPU: are the bytes right, does the sanitizer find fault, how fast is it.
+"""What only a GPU can say: are the bytes right, does the sanitizer find fault, how fast is it.
 
-    python -m benchmarks.gpu [--quick] [--device N] [--out FOLDER]
-    python -m benchmarks.gpu --host         # the part about streams, gone through without a GPU: no figures
+    python -m benchmarks.gpu [--minutes N] [--sections NAME ...] [--device N] [--out FOLDER]
+    python -m benchmarks.gpu --dry          # without a GPU: what can be gone through, at tiny sizes; no figures
 
-It needs the repository, a GPU, CuPy and NumPy; numba for the equality checks, torch for the peer and the streams. Checks
-come first: where one fails, nothing is timed and the exit code is 1.
+It needs the repository, a GPU, CuPy, NumPy and numba; torch for the peer and the streams. `SECTIONS` is all of it, what matters
+most first. What a section found is on disk before the next begins, and one that fails leaves the others as they are.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import json
+import ctypes
+import dataclasses
+import itertools
+import math
+import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,251 +30,494 @@ import numpy as np
 
 import vpngen
 from benchmarks import common
-from vpngen import Window
-from vpngen.backends.base import WHOLE
+from benchmarks.sections import RESULTS, Found, Run, Section, Worker, attempt
+from vpngen import MissingError, Spec, Window, backends
 from vpngen.backends.cuda import Batch, Cuda
 
-EXTENT = (240, 240, 240)
-CLIP = (16, 112, 112)
-PAIRS = 2000
-BATCH = 128
 CYCLES_A_MILLISECOND = 1.5e6
 """Of a GPU's clock, roughly."""
-VIDEOS = 24
-"""Whole videos of a timed batch: 332 MB, several times the L2 of any GPU."""
+MOST_WRONG = 20
+"""Differences that are told in full."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much of everything. The defaults are the measurement."""
+
+    perlin: Mapping[str, Any] = field(default_factory=lambda: {"categories": 400, "instances": 64})
+    fractal: Mapping[str, Any] = field(default_factory=lambda: {"categories": 1000, "instances": 100})
+    clip: tuple[int, int, int] = (16, 112, 112)
+    batch: int = 128  # clips
+    many: int = 1024  # clips of a large batch
+    videos: int = 24  # of a batch of whole ones: 332 MB of Perlin noise, several times the L2 cache of any GPU
+    prepared: int = 32  # batches that a timing launches in turn
+    buffers: int = 2**30  # bytes of the outputs that are filled in turn, so that no write stays in that cache
+    fill: int = 2**28  # bytes of a memset
+    settle: float = 1.0  # seconds of warm-up before a timing at least, a tenth of those at most
+    span: float = 0.1  # seconds of a round of a timing
+    rounds: int = 5  # of which the median counts
+    pairs: int = 2000  # random windows that are compared with numba
+    whole: int = 20  # whole videos of each generator that are
+    categories: int = 100  # that are timed one by one
+    equal: int = 32  # batches of a stream that are compared
+    stream: int = 4000  # batches of a stream that are timed
+    steps: int = 20  # of training, in a round
+    model: str = "r3d18"
+    width: float = 1.0
+
+
+DRY = Sizes(
+    perlin={"divisions_x": (2, 4), "divisions_y": (3, 6), "temporal": 4, "noise_frequencies": (1, 2, 4), "shape": (20, 36, 52),
+            "categories": 4, "instances": 5},
+    fractal={"categories": 3, "instances": 2, "shape": (12, 32, 48), "points_per_frame": 200},
+    clip=(4, 24, 32), batch=2, many=3, videos=2, prepared=2, buffers=1, fill=64, settle=0, span=0, rounds=1, pairs=21, whole=1,
+    categories=2, equal=1, stream=2, steps=1, model="r3d10", width=0.125,
+)  # fmt: skip
+
+
+class Nvml:
+    """What the driver says of a GPU while it works; where its library is missing or does not know, None."""
+
+    def __init__(self, bus: str) -> None:
+        """`bus`: the place of the GPU, as CUDA names it."""
+        self.library, self.gpu = None, ctypes.c_void_p()
+        with contextlib.suppress(OSError, AttributeError):
+            library = ctypes.CDLL("libnvidia-ml.so.1")
+            where = (bus.encode(), ctypes.byref(self.gpu))
+            if not library.nvmlInit_v2() and not library.nvmlDeviceGetHandleByPciBusId_v2(*where):
+                self.library = library
+
+    def ask(self, name: str, *arguments: int) -> int | None:
+        """The number that nvmlDeviceGet<name> gives."""
+        number = ctypes.c_ulonglong()  # some are 4 bytes
+        call = getattr(self.library, f"nvmlDeviceGet{name}", None)
+        return None if call is None or call(self.gpu, *arguments, ctypes.byref(number)) else number.value
+
+    def driver(self) -> str | None:
+        """The release of the driver."""
+        text = ctypes.create_string_buffer(96)
+        unknown = self.library is None or self.library.nvmlSystemGetDriverVersion(text, 96)
+        return None if unknown else text.value.decode()
+
+    def clock(self) -> int | None:
+        """Of the multiprocessors, in MHz."""
+        return self.ask("ClockInfo", 1)
+
+    def state(self) -> dict[str, int | None]:
+        """Clocks in MHz, degrees Celsius, milliwatts, and the bits that say what holds the clocks down."""
+        return {
+            "sm_mhz": self.clock(), "memory_mhz": self.ask("ClockInfo", 2), "celsius": self.ask("Temperature", 0),
+            "milliwatts": self.ask("PowerUsage"), "held_down_by": self.ask("CurrentClocksThrottleReasons"),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What sections run on. What is asked for and not there is a MissingError.
+
+    Attributes:
+        number: of the GPU.
+        sizes: how much of everything.
+        dry: streams are those of the CPU, and no figure is one.
+    """
+
+    number: int = 0
+    sizes: Sizes = field(default_factory=Sizes)
+    dry: bool = False
+
+    @cached_property
+    def gpu(self) -> Cuda:
+        """The backend, the one that `vpngen.render` takes."""
+        gpu = backends.load(f"cuda:{self.number}")
+        assert isinstance(gpu, Cuda)
+        return gpu
+
+    @cached_property
+    def cupy(self) -> Any:
+        """The module."""
+        import cupy
+
+        return cupy
+
+    @cached_property
+    def numba(self) -> backends.Backend:
+        """The backend that the bytes are compared with."""
+        return backends.load("numba")
+
+    @cached_property
+    def torch(self) -> Any:
+        """The module."""
+        try:
+            import torch
+        except ImportError as error:
+            raise MissingError(f"torch cannot be imported: {error}") from None
+        return torch
+
+    @cached_property
+    def device(self) -> Any:
+        """The GPU as torch names it; in a dry run the CPU."""
+        if not self.dry and not self.torch.cuda.is_available():
+            raise MissingError("torch finds no GPU")
+        return self.torch.device("cpu") if self.dry else self.torch.device("cuda", self.number)
+
+    @cached_property
+    def sanitizer(self) -> str:
+        """The program."""
+        folders = [os.environ.get("PATH", ""), *map(str, Path("/usr/local").glob("cuda*/bin"))]
+        if (found := shutil.which("compute-sanitizer", path=os.pathsep.join(folders))) is None:
+            raise MissingError("compute-sanitizer is not here; it comes with the CUDA toolkit, not with its wheels")
+        return found
+
+    @cached_property
+    def nvml(self) -> Nvml:
+        """Clocks and the like."""
+        return Nvml(self.cupy.cuda.runtime.deviceGetPCIBusId(self.number))
+
+    @contextlib.contextmanager
+    def around(self, found: Found) -> Iterator[None]:
+        """Within it this GPU is the current one. What it was like before and after is put into `found`."""
+        found["at"] = "no clock"
+        try:
+            number = self.gpu.device
+        except MissingError:
+            yield
+            return
+        found["before"] = self.nvml.state()
+        with self.cupy.cuda.Device(number):
+            yield
+        found["after"] = self.nvml.state()
+        found["at"] = clocks_text(found["before"]["sm_mhz"], found["after"]["sm_mhz"])
+        self.cupy.get_default_memory_pool().free_all_blocks()
+
+    def synchronize(self) -> None:
+        """Wait for all that torch gave to the GPU."""
+        if self.device.type == "cuda":
+            self.torch.cuda.synchronize(self.device)
+
+    def busy(self, milliseconds: float) -> None:
+        """Keep torch's current stream from going on for about as long."""
+        if self.device.type == "cuda" and milliseconds:
+            with self.torch.cuda.device(self.device):
+                self.torch.cuda._sleep(int(milliseconds * CYCLES_A_MILLISECOND))
+
+    def perlin(self, **more: Any) -> Spec:
+        """A set of Video Perlin Noise."""
+        return vpngen.perlin(**{**self.sizes.perlin, **more})
+
+    def fractal(self, **more: Any) -> Spec:
+        """A set of fractals."""
+        return vpngen.fractal(**{**self.sizes.fractal, **more})
+
+
+# --- the machine
+
+
+def machine(bench: Bench) -> Found:
+    """What the figures depend on; the clocks are those of an idle GPU."""
+    cuda, nvml = bench.cupy.cuda, bench.nvml
+    properties = cuda.runtime.getDeviceProperties(bench.number)
+    names = ("multiProcessorCount", "sharedMemPerBlockOptin", "sharedMemPerMultiprocessor", "regsPerMultiprocessor",
+             "l2CacheSize", "totalGlobalMem", "memoryBusWidth", "ECCEnabled")  # fmt: skip
+    return {
+        "gpu": properties["name"].decode(), "architecture": bench.gpu.architecture,
+        **{name: properties.get(name) for name in names},
+        "driver": nvml.driver(), "driver_for_cuda": cuda.runtime.driverGetVersion(), "cuda": cuda.runtime.runtimeGetVersion(),
+        "nvrtc": ".".join(map(str, cuda.nvrtc.getVersion())), "cupy": bench.cupy.__version__, **nvml.state(),
+        "most_sm_mhz": nvml.ask("MaxClockInfo", 1), "most_memory_mhz": nvml.ask("MaxClockInfo", 2), "host": common.machine(),
+    }  # fmt: skip
 
 
 # --- are the bytes right
 
 
-def check_pairs(gpu: Cuda, pairs: int) -> int:
-    """Random categories, windows, flips and specs of all generators against numba; returns the number of windows compared."""
-    rng = np.random.default_rng(1)
-    perlins: list[dict[str, Any]] = [
-        {}, {"gradients": "sphere"}, {"fade": "linear"}, {"phase": "centre"}, {"loop": True},
-        {"temporal_unit": "divisions"}, {"noise_terms": 0}, {"temporal": "full"}, {"grey": "stretch", "instances": 1},
+def differences(bench: Bench, spec: Spec, videos: Any, windows: list[Window]) -> list[Found]:
+    """Where the bytes of the GPU are not those of numba: one entry for each window that differs."""
+    ours, theirs = (vpngen.render(spec, videos, windows, backend=name) for name in (f"cuda:{bench.number}", "numba"))
+    found = []
+    for video, window, a, b in zip(videos, windows, ours, theirs, strict=True):
+        if len(at := np.argwhere(a != b)):
+            t, y, x = at[0]
+            found.append({
+                "spec": spec.to_json(), "video": int(video), "window": repr(window), "bytes": len(at), "of": a.size,
+                "first": at[0].tolist(), "last": at[-1].tolist(), "least": at.min(0).tolist(), "most": at.max(0).tolist(),
+                "ours": a[t, y, x : x + 16].tolist(), "theirs": b[t, y, x : x + 16].tolist(),
+            })  # fmt: skip
+    return found
+
+
+def compared(windows: int, wrong: list[Found]) -> Found:
+    """What a section says of windows that were compared."""
+    return {"windows": windows, "wrong_windows": len(wrong), "wrong": wrong[:MOST_WRONG]}
+
+
+def eight_windows(bench: Bench) -> Found:
+    """Of each generator a clip at the origin and one at an odd place, mirrored; whole frames; a narrow window with steps."""
+    rng, wrong, (frames, height, width) = np.random.default_rng(0), [], bench.sizes.clip
+    origin = Window((0, frames), (0, height), (0, width))
+    odd = Window((1, frames + 1), (3, height + 3), (5, width + 5), flip=True)
+    for spec in (bench.perlin(), bench.fractal()):
+        t, _, x = spec.shape
+        for windows in ([origin, odd], [Window((t - 3, t))], [Window((0, t, 5), (3, 20), (x - 7, x), flip=True)]):
+            wrong += differences(bench, spec, rng.integers(spec.n_videos(), size=len(windows)), windows)
+    return compared(8, wrong)
+
+
+def random_pairs(bench: Bench) -> Found:
+    """Random categories, windows and flips of specs of all kinds."""
+    kinds: list[tuple[Callable[..., Spec], dict[str, Any]]] = [
+        *((bench.perlin, choices) for choices in (
+            {}, {"gradients": "sphere"}, {"fade": "linear"}, {"phase": "centre"}, {"loop": True}, {"noise_terms": 0},
+            {"temporal_unit": "divisions"}, {"temporal": "full"}, {"grey": "stretch", "instances": 1})),
+        *((bench.fractal, choices) for choices in (
+            {}, {"trail": 1}, {"trail": 5}, {"trail": 254}, {"draw": "point"}, {"points_per_frame": 1}, {"points_per_frame": 257},
+            {"points_per_frame": 3000}, {"pad": 0}, {"flips": False}, {"shape": (61, 113, 251)})),
+        (lambda: vpngen.mixed(bench.perlin(instances=8), bench.fractal(instances=8, shape=bench.perlin().shape)), {}),
     ]  # fmt: skip
-    fractals: list[dict[str, Any]] = [
-        {}, {"trail": 1}, {"trail": 5}, {"trail": 254}, {"draw": "point"}, {"points_per_frame": 1}, {"points_per_frame": 257},
-        {"points_per_frame": 3000}, {"pad": 0}, {"flips": False}, {"shape": (61, 113, 251)},
-    ]  # fmt: skip
-    specs = [vpngen.perlin(**{"categories": 400, "instances": 8, **kind}) for kind in perlins]
-    specs += [vpngen.fractal(**{"categories": 100, "instances": 100, **kind}) for kind in fractals]
-    specs.append(vpngen.mixed(vpngen.perlin(64, 8), vpngen.fractal(64, 8, shape=(240, 240, 240))))
-    done = turn = 0
-    while done < pairs:
-        spec = specs[turn % len(specs)]
-        n = 4 if spec.generator.needs_extremes else 64
+    rng, wrong, left, most = np.random.default_rng(1), [], bench.sizes.pairs, min(64, bench.sizes.pairs // len(kinds))
+    for make, choices in itertools.cycle(kinds):
+        spec = make(**choices)
+        n = min(4 if spec.generator.needs_extremes else most, most, left)
         step = int(rng.integers(1, 4))
-        longest, tallest, widest = spec.shape
-        frames = int(rng.integers(1, min(40, (longest - 1) // step + 2)))
-        height, width = int(rng.integers(1, tallest + 1)), int(rng.integers(1, widest + 1))
-        windows = []
-        for _ in range(n):
-            t = int(rng.integers(0, longest - (frames - 1) * step))
-            y, x = int(rng.integers(0, tallest + 1 - height)), int(rng.integers(0, widest + 1 - width))
-            windows.append(
-                Window((t, t + (frames - 1) * step + 1, step), (y, y + height), (x, x + width), bool(rng.integers(2)))
-            )
-        videos = rng.integers(spec.n_videos(), size=n)
-        ours = vpngen.render(spec, videos, windows, backend=f"cuda:{gpu.device}")
-        theirs = vpngen.render(spec, videos, windows, backend="numba")
-        if not np.array_equal(ours, theirs):
-            bad = [i for i in range(n) if not np.array_equal(ours[i], theirs[i])]
-            raise SystemExit(
-                f"WRONG: {len(bad)} of {n}, first video {videos[bad[0]]} of {spec.to_json()} {windows[bad[0]]}"
-            )
-        done, turn = done + n, turn + 1
-    return done
+        frames = int(rng.integers(min(39, (spec.shape[0] - 1) // step + 1))) + 1
+        extent = (frames - 1) * step + 1, *(int(rng.integers(side)) + 1 for side in spec.shape[1:])
+        windows = [
+            Window((t, t + extent[0], step), (y, y + extent[1]), (x, x + extent[2]), bool(rng.integers(2)))
+            for t, y, x in rng.integers(np.subtract(spec.shape, extent) + 1, size=(n, 3)).tolist()
+        ]
+        wrong += differences(bench, spec, rng.integers(spec.n_videos(), size=n), windows)
+        left -= n
+        if not left:
+            break
+    return compared(bench.sizes.pairs, wrong)
 
 
-def check_videos(gpu: Cuda, count: int) -> int:
-    """Whole videos over the category plane, and as many fractals, against numba."""
-    for spec in (vpngen.perlin(categories=400, instances=1), vpngen.fractal(categories=400, instances=1)):
-        for index in np.linspace(0, 399, count).astype(int):
-            ours = vpngen.render(spec, int(index), backend=f"cuda:{gpu.device}")
-            if not np.array_equal(ours, vpngen.render(spec, int(index), backend="numba")):
-                raise SystemExit(f"WRONG: whole video {index} of {spec.generator.name}")
-    return 2 * count
+def whole_videos_equal(bench: Bench) -> Found:
+    """Whole videos, of categories spread over all."""
+    wrong = []
+    for spec in (bench.perlin(), bench.fractal()):
+        for category in np.linspace(0, spec.n_categories - 1, bench.sizes.whole).astype(int).tolist():
+            wrong += differences(bench, spec, [category], [Window()])
+    return compared(2 * bench.sizes.whole, wrong)
 
 
-def sanitizer(tool: str, device: int) -> str:
-    """What compute-sanitizer says of a small run, or that it is not here."""
-    program = shutil.which("compute-sanitizer")
-    if program is None:
-        return "compute-sanitizer is not here"
-    quiet = ["--report-api-errors", "no"] if tool == "memcheck" else []  # CuPy asks things that may be answered no
-    command = [
-        program,
-        "--tool",
-        tool,
-        *quiet,
-        "--error-exitcode",
-        "9",
-        sys.executable,
-        "-m",
-        "benchmarks.gpu",
-        "--small",
-    ]
-    try:
-        done = subprocess.run([*command, "--device", str(device)], capture_output=True, text=True, timeout=120)
-    except subprocess.TimeoutExpired:
-        return "did not end within two minutes"
-    if done.returncode not in (
-        0,
-        9,
-    ):  # its own troubles, as on GPUs that it does not know or machines that do not let it
-        return f"did not run: {(done.stdout.strip() or done.stderr.strip() or 'it said nothing').splitlines()[-1]}"
-    if done.returncode:
-        raise SystemExit(f"{tool}: {done.stdout[-4000:]}{done.stderr[-2000:]}")
-    return next((line.strip("= ") for line in done.stdout.splitlines() if "SUMMARY" in line), "no complaint")
-
-
-def small(gpu: Cuda) -> None:
+def small(bench: Bench) -> None:
     """A few blocks of every kind, for the sanitizer: narrow, wide, flipped, with tails; and the extremes."""
-    import cupy
-
-    cupy.cuda.set_allocator(None)  # a pool would hide an overrun in its slack
+    bench.cupy.cuda.set_allocator(None)  # a pool would hide an overrun in its slack
+    render = partial(vpngen.render, backend=f"cuda:{bench.number}")
     spec = vpngen.perlin(categories=400, instances=1)
     for width, flip in ((240, False), (113, True), (7, False)):
-        w = Window((3, 22), (5, 31), (0, width), flip)
-        vpngen.render(spec, [0, 139, 399], w, backend=f"cuda:{gpu.device}")
+        render(spec, [0, 139, 399], Window((3, 22), (5, 31), (0, width), flip))
     tiny = vpngen.perlin(
         divisions_x=(2, 48), divisions_y=(3,), shape=(9, 24, 48), noise_frequencies=(1, 2, 4, 8), grey="stretch"
     )
-    vpngen.render(tiny, [0, 1], backend=f"cuda:{gpu.device}")
+    render(tiny, [0, 1])
     for trail, width, flip in ((0, 362, False), (3, 113, True), (0, 7, False)):
         spec = vpngen.fractal(categories=3, instances=2, shape=(12, 362, 362), trail=trail)
-        vpngen.render(spec, [0, 4, 5], Window((2, 11), (5, 31), (0, width), flip), backend=f"cuda:{gpu.device}")
+        render(spec, [0, 4, 5], Window((2, 11), (5, 31), (0, width), flip))
+
+
+def sanitize(tool: str, bench: Bench) -> Found:
+    """What compute-sanitizer says of `small`, in a process of its own."""
+    quiet = ["--report-api-errors", "no"] if tool == "memcheck" else []  # CuPy asks things that may be answered no
+    command = ["timeout", "-s", "KILL", "240", bench.sanitizer, "--tool", tool, *quiet, "--error-exitcode", "9"]
+    work = [sys.executable, "-m", "benchmarks.gpu", "--small", "--device", str(bench.number)]
+    done = subprocess.run([*command, *work], capture_output=True, text=True)
+    lines = [*done.stdout.splitlines(), *done.stderr.splitlines()] or ["nothing"]
+    if done.returncode not in (0, 9):  # its own troubles: GPUs that it does not know, machines that do not let it
+        return {"said": f"did not run ({done.returncode}): {lines[-1]}"}
+    said = next((line.strip("= ") for line in lines if "SUMMARY" in line), "no complaint")
+    return {"said": said, "wrong": lines[-100:] if done.returncode else []}
 
 
 # --- how fast
 
 
-def device_seconds(cupy: Any, work: Callable[[int], None], repeats: int, rounds: int = 5) -> float:
-    """The median over rounds of the device time of one call, events around `repeats` calls on a warm GPU."""
-    stream = cupy.cuda.get_current_stream()
-    for i in range(max(3, repeats // 4)):
-        work(i)
-    times = []
-    for _ in range(rounds):
-        start, stop = cupy.cuda.Event(), cupy.cuda.Event()
+def timed(bench: Bench, work: Callable[[int], object], settle: float | None = None) -> Found:
+    """Seconds of a call on the current stream, by events: the median of rounds of many calls, `work(0)`, `work(1)` and so on.
+
+    Before them the same work warms the GPU up for `settle` seconds and until its clock stands, for ten times as long at most.
+    The clocks are read while the GPU is at it, at the end of the warm-up and of the rounds.
+    """
+    cuda, sizes, number = bench.cupy.cuda, bench.sizes, itertools.count()
+    settle = sizes.settle if settle is None else settle
+    stream = cuda.get_current_stream()
+
+    def span(repeats: int) -> tuple[float, int | None]:
+        start, stop = cuda.Event(), cuda.Event()
         start.record(stream)
-        for i in range(repeats):
-            work(i)
+        for _ in range(repeats):
+            work(next(number))
         stop.record(stream)
+        clock = bench.nvml.clock()
         stop.synchronize()
-        times.append(cupy.cuda.get_elapsed_time(start, stop) / 1e3 / repeats)
-    return float(np.median(times))
+        return cuda.get_elapsed_time(start, stop) / 1e3 / repeats, clock
 
+    def repeats(each: float) -> int:
+        return max(1, min(10_000, int(sizes.span / max(each, 1e-6))))
 
-def rotating(cupy: Any, shape: tuple[int, ...]) -> list[Any]:
-    """Buffers that together are much larger than the L2 cache, so that no write is absorbed by it."""
-    size = int(np.prod(shape))
-    return [cupy.empty(shape, np.uint8) for _ in range(max(2, -(-(1 << 30) // size)))]
-
-
-def floors(cupy: Any) -> dict[str, float]:
-    """Bytes a second of a plain memset, and of a copy counted both ways."""
-    buffers = rotating(cupy, (1 << 28,))
-    fill = device_seconds(cupy, lambda i: buffers[i % len(buffers)].data.memset_async(i % 251, 1 << 28), 20)
-    copy = device_seconds(cupy, lambda i: cupy.copyto(buffers[i % len(buffers)], buffers[(i + 1) % len(buffers)]), 20)
-    return {"memset": (1 << 28) / fill, "copy_both_ways": 2 * (1 << 28) / copy}
-
-
-def whole_videos(cupy: Any, gpu: Cuda, categories: int) -> dict[str, Any]:
-    """Bytes a second of whole videos: all categories mixed, and each category on its own."""
-    spec = vpngen.perlin(categories=400, instances=64)
-    outs = rotating(cupy, (VIDEOS, *EXTENT))
-    rng = np.random.default_rng(2)
-
-    def batch(videos: Any) -> Batch:
-        return gpu.prepare("perlin", spec.params(videos), np.repeat(WHOLE, len(videos), axis=0), EXTENT)
-
-    mixed = [batch(rng.permutation(spec.n_videos())[:VIDEOS]) for _ in range(17)]
-    seconds = device_seconds(cupy, lambda i: gpu.launch(mixed[i % len(mixed)], outs[i % len(outs)]), 34)
-    rates = {}
-    for category in np.linspace(0, 399, categories).astype(int):
-        one = batch(category + 400 * rng.integers(64, size=VIDEOS))
-        took = device_seconds(cupy, lambda i, b=one: gpu.launch(b, outs[i % len(outs)]), 4, 3)  # type: ignore[misc]
-        rates["x".join(map(str, spec.category(int(category))[:2]))] = VIDEOS * spec.video_bytes / took
-    mean = 1 / np.mean([1 / r for r in rates.values()])
-    slowest = min(rates, key=lambda k: rates[k])
+    (each, clock), clocks, begun = span(1), [], time.perf_counter()
+    while True:
+        each, clock = span(repeats(each))
+        clocks.append(clock or 0)
+        spent, stands = time.perf_counter() - begun, len(clocks) > 2 and min(clocks[-3:]) >= 0.99 * max(clocks[-3:])
+        if spent >= settle and (stands or spent >= 10 * settle):
+            break
+    turns = [span(repeats(each)) for _ in range(sizes.rounds)]
+    seconds = common.spread(each for each, _ in turns)
     return {
-        "mixed": VIDEOS * spec.video_bytes / seconds,
-        "mean_of_categories": float(mean),
-        "slowest": slowest,
-        "slowest_over_mean": rates[slowest] / float(mean),
-        "by_category": rates,
-        "seconds_for_131072_videos": 131072 * spec.video_bytes / (VIDEOS * spec.video_bytes / seconds),
-    }
+        "seconds": seconds["median"], "least": seconds["least"], "most": seconds["most"], "repeats": repeats(each),
+        "sm_mhz": [clock, turns[-1][1]], "at": clocks_text(clock, turns[-1][1]), "warm_up": spent, "clock_stood": stands,
+    }  # fmt: skip
 
 
-def clips(cupy: Any, gpu: Cuda, n: int = 128) -> dict[str, float]:
-    """Microseconds of a training batch of random clips, launch included: on its own, and in a CUDA graph."""
-    spec = vpngen.perlin(categories=400, instances=64)
-    rng = np.random.default_rng(3)
-    outs = rotating(cupy, (n, *CLIP))
-    batches = []
-    for _ in range(32):
-        origin = rng.integers([225, 129, 129], size=(n, 3))
-        windows = np.stack([origin[:, 0], np.ones(n, int), origin[:, 1], origin[:, 2], rng.integers(2, size=n)], axis=1)
-        rows = spec.params(rng.integers(spec.n_videos(), size=n))
-        batches.append(gpu.prepare("perlin", rows, windows.astype(np.int32), CLIP))
-    plain = device_seconds(cupy, lambda i: gpu.launch(batches[i % 32], outs[i % len(outs)]), 512)
-    stream = cupy.cuda.Stream(non_blocking=True)
-    with stream:
-        stream.begin_capture()
-        for i in range(32):
-            gpu.launch(batches[i], outs[i % len(outs)])
-        graph = stream.end_capture()
-        captured = device_seconds(cupy, lambda i: graph.launch(stream), 16) / 32
+def clocks_text(before: int | None, after: int | None) -> str:
+    """For the report."""
+    return f"{before or '?'} to {after or '?'} MHz"
+
+
+@dataclass(frozen=True)
+class Load:
+    """Prepared batches, launched in turn into outputs that together are much larger than the L2 cache."""
+
+    bench: Bench
+    batches: Sequence[Batch]
+    outs: Sequence[Any]
+
+    def __call__(self, i: int) -> None:
+        self.bench.gpu.launch(self.batches[i % len(self.batches)], self.outs[i % len(self.outs)])
+
+    def rate(self, settle: float | None = None) -> Found:
+        """What one batch costs."""
+        found, batch = timed(self.bench, self, settle), self.batches[0]
+        each = found["seconds"] / batch.n
+        speed = math.prod(batch.extent) / each / 1e12
+        return {**found, "tb_a_second": speed, "a_second": 1 / each, "microseconds": 1e6 * found["seconds"]}
+
+
+def outputs(bench: Bench, shape: Sequence[int]) -> list[Any]:
+    """Arrays to be filled in turn."""
+    return [bench.cupy.empty(shape, np.uint8) for _ in range(max(2, -(-bench.sizes.buffers // math.prod(shape))))]
+
+
+def load(
+    bench: Bench, spec: Spec, n: int, extent: tuple[int, int, int], count: int | None = None, videos: Any = None
+) -> Load:
+    """Batches of `n` random windows of `extent` of random videos, mirrored or not; of whole videos, if that is their shape."""
+    rng, batches = np.random.default_rng(2), []
+    videos = np.arange(spec.n_videos()) if videos is None else videos
+    for _ in range(count or bench.sizes.prepared):
+        t, y, x = rng.integers(np.subtract(spec.shape, extent) + 1, size=(n, 3)).T
+        flip = rng.integers(2, size=n) * (extent != spec.shape)
+        windows = np.stack([t, np.ones(n, int), y, x, flip], axis=1).astype(np.int32)
+        batches.append(bench.gpu.prepare(spec.generator.name, spec.params(rng.choice(videos, n)), windows, extent))
+    return Load(bench, batches, outputs(bench, (n, *extent)))
+
+
+def memset(bench: Bench) -> Found:
+    """TB a second of a plain memset, and of a copy counted both ways."""
+    size, buffers = bench.sizes.fill, outputs(bench, (bench.sizes.fill,))
+    fill = timed(bench, lambda i: buffers[i % len(buffers)].data.memset_async(i % 251, size))
+    copy = timed(bench, lambda i: bench.cupy.copyto(buffers[i % len(buffers)], buffers[(i + 1) % len(buffers)]))
+    return {"fill": {**fill, "tb_a_second": size / fill["seconds"] / 1e12},
+            "copy": {**copy, "tb_a_second": 2 * size / copy["seconds"] / 1e12}}  # fmt: skip
+
+
+def whole_videos(bench: Bench) -> Found:
+    """Whole videos of Perlin noise, categories mixed."""
+    spec = bench.perlin()
+    found = load(bench, spec, bench.sizes.videos, spec.shape, 17).rate()
+    return {**found, "seconds_for_131072": 131072 / found["a_second"]}
+
+
+def clips(bench: Bench) -> Found:
+    """A training batch of random clips, launched one by one."""
+    some = load(bench, bench.perlin(), bench.sizes.batch, bench.sizes.clip)
+    found, calls = some.rate(), 8 * bench.sizes.prepared
     start = time.perf_counter()
-    for i in range(256):
-        gpu.launch(batches[i % 32], outs[i % len(outs)])
-    issued = (time.perf_counter() - start) / 256
-    cupy.cuda.Device().synchronize()
-    return {"microseconds": plain * 1e6, "in_a_graph": captured * 1e6, "host_microseconds_to_launch": issued * 1e6}
-
-
-def fractals(cupy: Any, gpu: Cuda) -> dict[str, dict[str, float]]:
-    """Fractals a second: whole videos and random clips, by what is drawn; and bytes a second of their pixels."""
-    rng, found = np.random.default_rng(4), {}
-    for name, choices in (("patches", {}), ("points", {"draw": "point"}), ("trail of 5", {"trail": 5})):
-        spec = vpngen.fractal(categories=1000, instances=100, **choices)
-        for what, n, extent in (("videos", 64, spec.shape), ("clips", 128, CLIP), ("many clips", 1024, CLIP)):
-            outs = rotating(cupy, (n, *extent))
-            room = np.array(spec.shape) - extent + 1
-            batches = []
-            for _ in range(8):
-                t0, y0, x0 = rng.integers(room, size=(n, 3)).T
-                windows = np.stack([t0, np.ones(n, int), y0, x0, rng.integers(2, size=n)], axis=1).astype(np.int32)
-                rows = spec.params(rng.integers(spec.n_videos(), size=n))
-                batches.append(gpu.prepare("fractal", rows, windows, (extent[0], extent[1], extent[2])))
-            took = device_seconds(cupy, lambda i, b=batches, o=outs: gpu.launch(b[i % 8], o[i % len(o)]), 16)  # type: ignore[misc]
-            found[f"{what}, {name}"] = {"a_second": n / took, "bytes_a_second": n * float(np.prod(extent)) / took}
+    for i in range(calls):
+        some(i)
+    found["microseconds_of_host"] = 1e6 * (time.perf_counter() - start) / calls
+    bench.cupy.cuda.get_current_stream().synchronize()
     return found
 
 
-def torch_peer(device: int) -> float | None:
-    """Bytes a second of perlin-numpy's algorithm written with torch tensors on the GPU: what one would write today."""
-    try:
-        import torch
-    except ImportError:
-        return None
-    if not torch.cuda.is_available():
-        return None
-    where = torch.device("cuda", device)
+def clips_in_a_graph(bench: Bench) -> Found:
+    """The same in a CUDA graph."""
+    some = load(bench, bench.perlin(), bench.sizes.batch, bench.sizes.clip)
+    stream = bench.cupy.cuda.Stream(non_blocking=True)
+    with stream:
+        stream.begin_capture()
+        for i in range(bench.sizes.prepared):
+            some(i)
+        graph = stream.end_capture()
+        found = timed(bench, lambda i: graph.launch(stream))
+    return {**found, "microseconds": 1e6 * found["seconds"] / bench.sizes.prepared}
+
+
+def kernels(bench: Bench) -> Found:
+    """Registers, local and shared memory of each kernel, and how many of its blocks a multiprocessor holds."""
+    found, sizes = {}, bench.sizes
+    for spec in (bench.perlin(), bench.fractal()):
+        for what, n, extent in (("whole", sizes.videos, spec.shape), ("clips", sizes.batch, sizes.clip)):
+            (batch,) = load(bench, spec, n, extent, 1).batches
+            for step in (step for part in batch.parts for step in part.plan.steps):
+                kernel = bench.gpu._kernel(batch.generator, step.kernel)
+                blocks = bench.cupy.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(
+                    kernel.kernel.ptr, step.threads, step.shared_bytes
+                )
+                found[f"{step.kernel}, {what}"] = {
+                    **kernel.attributes, **dataclasses.asdict(step),
+                    "blocks_a_multiprocessor": blocks, "warps_a_multiprocessor": blocks * step.threads // 32,
+                }  # fmt: skip
+    text = "{0}: {1[num_regs]} registers, {1[local_size_bytes]} B local, {1[warps_a_multiprocessor]} warps a multiprocessor"
+    return {"kernels": found, "text": "; ".join(text.format(*item) for item in found.items())}
+
+
+def categories(bench: Bench) -> Found:
+    """Whole videos, each batch of one category."""
+    spec, found = bench.perlin(), {}
+    for category in np.linspace(0, spec.n_categories - 1, bench.sizes.categories).astype(int).tolist():
+        its = category + spec.n_categories * np.arange(spec.instances)
+        name = "x".join(map(str, spec.category(category)))
+        found[name] = load(bench, spec, bench.sizes.videos, spec.shape, 4, its).rate(bench.sizes.settle / 10)
+    rates = {name: each["tb_a_second"] for name, each in found.items()}
+    slowest, mean = min(rates, key=rates.__getitem__), 1 / float(np.mean([1 / rate for rate in rates.values()]))
+    return {"mean": mean, "slowest": slowest, "slowest_over_mean": rates[slowest] / mean, "by_category": found}
+
+
+DRAWN: dict[str, dict[str, Any]] = {"patches": {}, "points": {"draw": "point"}, "trail": {"trail": 5}}
+"""What the fractals that are timed draw."""
+
+
+def fractals(bench: Bench) -> Found:
+    """Whole videos and random clips."""
+    found = {}
+    for name, choices in DRAWN.items():
+        spec, sizes = bench.fractal(**choices), bench.sizes
+        some = {
+            "videos": (sizes.videos, spec.shape),
+            "clips": (sizes.batch, sizes.clip),
+            "many": (sizes.many, sizes.clip),
+        }
+        for what, (n, extent) in some.items():
+            found[f"{name}_{what}"] = load(bench, spec, n, extent, 8).rate(sizes.settle / 4)
+    return found
+
+
+def torch_peer(bench: Bench) -> Found:
+    """Perlin-numpy's algorithm written with torch tensors on the GPU: what one would write today."""
+    torch, where = bench.torch, bench.device
+    shape = bench.sizes.perlin.get("shape", (240, 240, 240))
 
     def noise(res: tuple[int, int, int]) -> Any:
-        axes = [torch.arange(240, device=where) for _ in range(3)]
-        cells = [240 // r for r in res]
+        axes = [torch.arange(size, device=where) for size in shape]
+        cells = [-(-size // r) for size, r in zip(shape, res, strict=True)]
         theta, phi = (2 * torch.pi * torch.rand([r + 1 for r in res], device=where) for _ in range(2))
         gradients = torch.stack([phi.sin() * theta.cos(), phi.sin() * theta.sin(), phi.cos()], dim=-1)
         low = [a // c for a, c in zip(axes, cells, strict=True)]
         inside = [(a % c) / c for a, c in zip(axes, cells, strict=True)]
         fades = [f * f * f * (f * (f * 6 - 15) + 10) for f in inside]
-        total = torch.zeros(EXTENT, device=where)
+        total = torch.zeros(shape, device=where)
         for corner in np.ndindex(2, 2, 2):
             at = torch.meshgrid(*[i + c for i, c in zip(low, corner, strict=True)], indexing="ij")
             away = torch.meshgrid(*[f - c for f, c in zip(inside, corner, strict=True)], indexing="ij")
@@ -282,105 +531,63 @@ def torch_peer(device: int) -> float | None:
         v = 0.8 * noise((30, 16, 16)) + 0.1 * noise((15, 4, 8)) + 0.1 * noise((60, 2, 16))
         return (127.5 * v + 128).floor().clamp(0, 255).to(torch.uint8)
 
-    with torch.cuda.device(where):
-        for _ in range(3):
+    seconds = []
+    for _ in range(1 + bench.sizes.rounds):
+        bench.synchronize()
+        start = time.perf_counter()
+        for _ in range(bench.sizes.steps):
             video()
-        start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        start.record()
-        for _ in range(10):
-            video()
-        stop.record()
-        stop.synchronize()
-    return 10 * float(np.prod(EXTENT)) / (start.elapsed_time(stop) / 1e3)
+        bench.synchronize()
+        seconds.append((time.perf_counter() - start) / bench.sizes.steps)
+    return {"tb_a_second": math.prod(shape) / float(np.median(seconds[1:])) / 1e12}
 
 
-# --- the stream. `device` is a torch.device: that of a GPU, or the CPU, to go through all of it without one
+# --- streams
 
 
-def on_card(device: int) -> Any:
-    """The GPU as torch names it; None where torch is missing or cannot use it."""
-    try:
-        import torch
-    except ImportError:
-        return None
-    return torch.device("cuda", device) if torch.cuda.is_available() else None
-
-
-def synchronize(device: Any) -> None:
-    """Wait for all that was given to a GPU."""
-    import torch
-
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def busy(device: Any, milliseconds: float) -> None:
-    """Keep the current stream of a GPU from going on for about as long."""
-    import torch
-
-    if device.type == "cuda" and milliseconds:
-        with torch.cuda.device(device):
-            torch.cuda._sleep(int(milliseconds * CYCLES_A_MILLISECOND))
-
-
-def stream_of(device: Any, batch: int, **options: Any) -> vpngen.ClipStream:
+def stream_of(bench: Bench, device: Any = None, **options: Any) -> vpngen.ClipStream:
     """An endless stream over the set of the paper; with a GPU it is rendered there."""
+    sizes, spec = bench.sizes, Spec.preset("vpn-256x512")
     return vpngen.ClipStream(
-        vpngen.Spec.preset("vpn-256x512"), batch, device=device, length="infinite", clip=CLIP, **options
+        spec, sizes.batch, device=device or bench.device, length="infinite", clip=sizes.clip, **options
     )
 
 
-def stream_versions(device: Any) -> dict[str, str]:
-    """What the figures depend on, beside the GPU."""
-    import torch
-
-    driver = "unknown"
-    with contextlib.suppress(OSError, subprocess.CalledProcessError):
-        ask = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", f"--id={device.index or 0}"]
-        driver = subprocess.run(ask, check=True, capture_output=True, text=True).stdout.strip()
-    return {
-        "torch": torch.__version__,
-        "cuda_of_torch": str(torch.version.cuda),
-        "cudnn": str(torch.backends.cudnn.version()),
-        "driver_release": driver,
-    }
-
-
-def check_stream(device: Any, batches: int, batch: int = BATCH) -> int:
-    """Batches of each kind, their labels and parameters against those of the CPU; returns how many were compared."""
-    import torch
-
+def stream_equal(bench: Bench) -> Found:
+    """Batches of each kind, their labels and parameters against those of the CPU."""
+    torch = bench.torch
     kinds: list[dict[str, Any]] = [
         {"parameters": True}, {"channels": 1, "augment": "random"}, {"dtype": "bfloat16"},
         {"dtype": "float32", "mean": (0.4, 0.5, 0.6), "std": (0.2, 0.25, 0.3)},
     ]  # fmt: skip
+    wrong = []
     for kind in kinds:
-        ours, theirs = (iter(stream_of(where, batch, **kind)) for where in (device, torch.device("cpu")))
-        for number in range(batches):
+        ours, theirs = (iter(stream_of(bench, where, **kind)) for where in (bench.device, torch.device("cpu")))
+        for number in range(bench.sizes.equal):
             for got, expected in zip(next(ours), next(theirs), strict=True):
                 pairs = [(got, expected)] if not isinstance(got, dict) else [(got[k], expected[k]) for k in expected]
                 for a, b in pairs:
-                    if a.device != device or a.dtype != b.dtype or not torch.equal(a.cpu(), b):
-                        raise SystemExit(f"WRONG: batch {number} of a stream with {kind} is not that of the CPU")
-    return batches * len(kinds)
+                    if a.device != bench.device or a.dtype != b.dtype or not torch.equal(a.cpu(), b):
+                        wrong.append(f"batch {number} of a stream with {kind}")
+    versions = {"torch": torch.__version__, "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
+    return {"batches": bench.sizes.equal * len(kinds), "wrong": wrong[:MOST_WRONG], "versions": versions}
 
 
-def check_consumers(device: Any, batches: int, batch: int = BATCH) -> int:
-    """Batches used on a stream of the consumer's own; returns how many were compared.
+def stream_consumers(bench: Bench) -> Found:
+    """Batches used on a stream of the consumer's own.
 
     A slow consumer has given a batch up long before its GPU reads it; a fast one reads while it is still being made. A wait
     that is missing, or memory that is used again too early, shows as wrong bytes.
     """
-    import torch
-
-    reference = iter(stream_of(torch.device("cpu"), batch))
+    torch, device, batches, wrong = bench.torch, bench.device, bench.sizes.equal, []
+    reference = iter(stream_of(bench, torch.device("cpu")))
     expected = [next(reference) for _ in range(batches)]
     for slow in (True, False):
-        stream = stream_of(device, batch)
+        stream = stream_of(bench)
         if not slow:
 
             def late(*arguments: Any, fill: Callable[..., None] = stream.content.fill) -> None:
-                busy(device, 5)
+                bench.busy(5)
                 fill(*arguments)
 
             object.__setattr__(stream.content, "fill", late)
@@ -391,291 +598,196 @@ def check_consumers(device: Any, batches: int, batch: int = BATCH) -> int:
             for _ in range(batches):
                 clips, labels = next(iterator)
                 if slow:
-                    busy(device, 5)
+                    bench.busy(5)
                 kept.append((clips[:, 0].clone(), labels.clone()))
                 del clips, labels
-        synchronize(device)
+        bench.synchronize()
         for number, ((clips, labels), (pixels, classes)) in enumerate(zip(kept, expected, strict=True)):
             if not torch.equal(clips.cpu(), pixels[:, 0]) or not torch.equal(labels.cpu(), classes):
-                raise SystemExit(f"WRONG: batch {number}, {'a slow consumer' if slow else 'a late producer'}")
-    return 2 * batches
+                wrong.append(f"batch {number}, {'a slow consumer' if slow else 'a late producer'}")
+    return {"batches": 2 * batches, "wrong": wrong[:MOST_WRONG]}
 
 
-def stream_rate(device: Any, batches: int, rounds: int = 5, batch: int = BATCH, **options: Any) -> dict[str, float]:
+def stream_rate(bench: Bench, **options: Any) -> Found:
     """Clips a second on the wall, nothing done with them; the first batches are not counted."""
-    iterator = iter(stream_of(device, batch, **options))
-    rates = []
-    for turn in range(rounds + 1):
-        synchronize(device)
+    iterator, sizes, rates = iter(stream_of(bench, **options)), bench.sizes, []
+    for turn in range(sizes.rounds + 1):
+        bench.synchronize()
         start = time.perf_counter()
-        for _ in range(batches):
+        for _ in range(sizes.stream):
             next(iterator)
-        synchronize(device)
+        bench.synchronize()
         if turn:
-            rates.append(batches * batch / (time.perf_counter() - start))
+            rates.append(sizes.stream * sizes.batch / (time.perf_counter() - start))
     return common.spread(rates)
 
 
-def stream_memory(device: Any, batches: int, wait: float, batch: int = BATCH) -> dict[str, float]:
-    """Bytes that torch has reserved after a tenth of the batches and after all, read by a consumer that is never waited for.
+def stream_rates(bench: Bench) -> Found:
+    """As bytes, and normalised."""
+    return {"uint8": stream_rate(bench), "bfloat16": stream_rate(bench, dtype="bfloat16", channels=3)}
+
+
+def stream_memory(wait: float, bench: Bench) -> Found:
+    """MB that torch has reserved after a tenth of the batches and after all, read by a consumer that is never waited for.
 
     `wait` is in milliseconds a batch: with it the GPU falls behind, and what was made ahead piles up if nothing holds it back.
     """
-    import torch
-
-    cuda = device.type == "cuda"
-    synchronize(device)
-    if cuda:
+    torch, device, gpu = bench.torch, bench.device, bench.device.type == "cuda"
+    batches, reserved = bench.sizes.stream // (4 if wait else 1) + 1, []
+    bench.synchronize()
+    if gpu:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
-    iterator = iter(stream_of(device, batch))
-    total = torch.zeros((), dtype=torch.int64, device=device)
-    early = 0
+    iterator, total = iter(stream_of(bench)), torch.zeros((), dtype=torch.int64, device=device)
     for number in range(batches):
         clips, _ = next(iterator)
-        busy(device, wait)
+        bench.busy(wait)
         total += clips[0, 0, 0].sum()
-        if number == batches // 10:
-            early = torch.cuda.memory_reserved(device) if cuda else 0
-    reserved = torch.cuda.memory_reserved(device) if cuda else 0
-    synchronize(device)
-    return {
-        "batches": batches,
-        "early_bytes": early,
-        "late_bytes": reserved,
-        "most_bytes_in_use": torch.cuda.max_memory_allocated(device) if cuda else 0,
-    }
+        if number in (batches // 10, batches - 1):
+            reserved.append(torch.cuda.memory_reserved(device) / 1e6 if gpu else 0)
+    bench.synchronize()
+    most = torch.cuda.max_memory_allocated(device) / 1e6 if gpu else 0
+    return {"batches": batches, "early": reserved[0], "late": reserved[-1], "most_in_use": most}
 
 
-def network(classes: int) -> Any:
-    """A residual network as R3D-18: a stem of 7 x 7 x 7, eight basic blocks of 3 x 3 x 3, 64 to 512 channels."""
-    import torch
-    from torch import nn
+def training(bench: Bench) -> Found:
+    """Steps fed by the stream over those on one constant batch that lies ready, pair by pair.
 
-    def convolution(before: int, after: int, size: int, stride: int | tuple[int, ...]) -> nn.Sequential:
-        return nn.Sequential(
-            nn.Conv3d(before, after, size, stride, padding=size // 2, bias=False), nn.BatchNorm3d(after)
-        )
-
-    class Block(nn.Module):
-        def __init__(self, before: int, after: int, stride: int) -> None:
-            super().__init__()
-            self.first, self.second = convolution(before, after, 3, stride), convolution(after, after, 3, 1)
-            self.past = convolution(before, after, 1, stride) if stride > 1 else nn.Identity()
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            y = torch.relu(self.first(x))
-            return torch.relu(self.second(y) + self.past(x))
-
-    layers: list[nn.Module] = [convolution(3, 64, 7, (1, 2, 2)), nn.ReLU(), nn.MaxPool3d(3, 2, 1)]
-    before = 64
-    for after in (64, 128, 256, 512):
-        layers += [Block(before, after, 1 if after == 64 else 2), Block(after, after, 1)]
-        before = after
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(512, classes))
-
-
-def trainer(device: Any) -> Callable[[Any, Any], None]:
-    """One step of SGD on clips and labels: bfloat16 by autocast, channels last. Returns without waiting for the GPU."""
-    import torch
-
+    A step is one of SGD: bfloat16 by autocast, channels last.
+    """
+    torch, sizes, device = bench.torch, bench.sizes, bench.device
     layout = torch.channels_last_3d
+    half = device.type == "cuda"  # on CPUs torch 2.13 corrupts its memory with tiny clips in bfloat16
     torch.backends.cudnn.benchmark = True
-    model = network(256).to(device, memory_format=layout)
+    model: Any = vpngen.create_model(sizes.model, 256, width=sizes.width)
+    model.to(device, memory_format=layout)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-3)
-
-    def step(clips: torch.Tensor, labels: torch.Tensor) -> None:
-        optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(device.type, torch.bfloat16):
-            loss = torch.nn.functional.cross_entropy(model(clips.contiguous(memory_format=layout)), labels)
-        loss.backward()
-        optimizer.step()
-
-    return step
-
-
-def training(device: Any, steps: int, rounds: int, batch: int = BATCH) -> dict[str, Any]:
-    """Steps a second fed by the stream over those on one constant batch that lies ready, pair by pair."""
-    import torch
-
-    step, iterator = trainer(device), iter(stream_of(device, batch, dtype="bfloat16", channels=3))
-    clips, labels = next(iterator)
-    constant = (clips.clone(memory_format=torch.channels_last_3d), labels.clone())
-
-    def forever() -> Iterator[Any]:
-        while True:
-            yield constant
+    stream = iter(stream_of(bench, dtype="bfloat16" if half else "float32", channels=3))
+    clips, labels = next(stream)
+    constant = (clips.clone(memory_format=layout), labels.clone())
 
     def seconds(source: Iterator[Any]) -> float:
-        synchronize(device)
+        bench.synchronize()
         start = time.perf_counter()
-        for _ in range(steps):
-            step(*next(source))
-        synchronize(device)
+        for clips, labels in itertools.islice(source, sizes.steps):
+            optimizer.zero_grad(set_to_none=True)
+            with torch.autocast(device.type, torch.bfloat16, enabled=half):
+                loss = torch.nn.functional.cross_entropy(model(clips.contiguous(memory_format=layout)), labels)
+            loss.backward()
+            optimizer.step()
+        bench.synchronize()
         return time.perf_counter() - start
 
-    feeds: dict[str, Iterator[Any]] = {"constant": forever(), "stream": iterator}
-    for feed in feeds.values():
-        seconds(feed)
+    feeds = {"constant": itertools.repeat(constant), "stream": stream}
     times: dict[str, list[float]] = {name: [] for name in feeds}
-    for turn in range(rounds):
+    for turn in range(-1, sizes.rounds):
         for name in list(feeds) if turn % 2 else reversed(feeds):
             times[name].append(seconds(feeds[name]))
-    ratios = [a / b for a, b in zip(times["constant"], times["stream"], strict=True)]
+    counted = {name: each[1:] for name, each in times.items()}  # but for the first turn
     return {
-        "ratio": common.spread(ratios),
-        "milliseconds": {name: 1e3 * float(np.median(each)) / steps for name, each in times.items()},
+        "ratio": common.spread(a / b for a, b in zip(counted["constant"], counted["stream"], strict=True)),
+        "steps_a_second": {name: sizes.steps / float(np.median(each)) for name, each in counted.items()},
     }
 
 
-def streams(device: Any, quick: bool) -> dict[str, Any]:
-    """Checks of the stream, then its figures; on the CPU a short walk through the same code."""
-    gpu = device.type == "cuda"
-    batch, few = (BATCH, 4 if quick else 32) if gpu else (2, 2)
-    many, rounds = (500 if quick else 4000, 5) if gpu else (2, 1)
-    found: dict[str, Any] = {
-        "versions": stream_versions(device),
-        "batches_equal": check_stream(device, few, batch),
-        "batches_equal_on_other_streams": check_consumers(device, few, batch),
-    }
-    say(found)
-    found["uint8"] = stream_rate(device, many, rounds, batch)
-    found["bfloat16"] = stream_rate(device, many, rounds, batch, dtype="bfloat16", channels=3)
-    found["memory"] = stream_memory(device, many, 0.0, batch)
-    found["memory_behind"] = stream_memory(device, max(many // 4, 1), 1.0, batch)
-    found["training"] = training(device, *((5 if quick else 20, rounds) if gpu else (1, 1)), batch)
-    return found
+# --- all of it
 
 
-def stream_rows(r: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """The lines about streams of the short table."""
-    memory, behind, train = r["memory"], r["memory_behind"], r["training"]
-
-    def reserved(m: dict[str, float]) -> str:
-        return f"{m['early_bytes'] / 1e6:,.0f} MB, {m['late_bytes'] / 1e6:,.0f} MB after {m['batches']:,} batches"
-
-    return [
-        ("stream: batches equal to the CPU's", str(r["batches_equal"]), "all"),
-        ("... slow consumer or late producer, another stream", str(r["batches_equal_on_other_streams"]), "all"),
-        ("... uint8 delivered", f"{r['uint8']['median']:,.0f} clips/s", "500,000"),
-        ("... bfloat16 in three channels delivered", f"{r['bfloat16']['median']:,.0f} clips/s", "200,000"),
-        ("... memory reserved early and late", reserved(memory), "no growth"),
-        ("... the same with the GPU behind by 1 ms a batch", reserved(behind), "no growth"),
+SECTIONS = (
+    Section("machine", machine, ("gpu",), 5, (
+        ("GPU", "{gpu}, driver {driver}, NVRTC {nvrtc}, CuPy {cupy}, SM {sm_mhz} of {most_sm_mhz} MHz when idle", ""),)),
+    Section("eight_windows", eight_windows, ("gpu", "numba"), 30, (
+        ("first windows equal to numba", "{windows}, {wrong_windows} wrong", "none"),)),
+    Section("memset", memset, ("gpu",), 5, (
+        ("plain memset", "{fill[tb_a_second]:.2f} TB/s at {fill[at]}", "the bound"),
+        ("copy, both ways", "{copy[tb_a_second]:.2f} TB/s at {copy[at]}", ""))),
+    Section("whole_videos", whole_videos, ("gpu",), 5, (
+        ("whole videos, categories mixed", "{tb_a_second:.2f} TB/s at {at}", "1 TB/s, aim 2"),
+        ("the 131,072-video set", "{seconds_for_131072:.2f} s of kernel time", "2"))),
+    Section("clips", clips, ("gpu",), 5, (
+        ("128 clips of 16 x 112 x 112", "{microseconds:.0f} us at {at}; {microseconds_of_host:.0f} us for the host", "60"),)),
+    Section("clips_in_a_graph", clips_in_a_graph, ("gpu",), 5, (
+        ("... in a graph", "{microseconds:.0f} us at {at}", "60"),)),
+    Section("kernels", kernels, ("gpu",), 5, (
+        ("kernels", "{text}", "12 warps, no local memory"),)),
+    Section("memcheck", partial(sanitize, "memcheck"), ("gpu", "sanitizer"), 60, (
+        ("memcheck", "{said}", "no complaint"),)),
+    Section("racecheck", partial(sanitize, "racecheck"), ("gpu", "sanitizer"), 60, (
+        ("racecheck", "{said}", "no complaint"),)),
+    Section("random_pairs", random_pairs, ("gpu", "numba"), 90, (
+        ("random windows equal to numba", "{windows}, {wrong_windows} wrong", "none"),)),
+    Section("whole_videos_equal", whole_videos_equal, ("gpu", "numba"), 15, (
+        ("whole videos equal to numba", "{windows}, {wrong_windows} wrong", "none"),)),
+    Section("stream_equal", stream_equal, ("device",), 60, (
+        ("stream: batches equal to the CPU's", "{batches}; torch {versions[torch]}, cuDNN {versions[cudnn]}", "all"),)),
+    Section("stream_consumers", stream_consumers, ("device",), 30, (
+        ("... slow consumer or late producer, another stream", "{batches}", "all"),)),
+    Section("stream_rates", stream_rates, ("device",), 60, (
+        ("... uint8 delivered", "{uint8[median]:,.0f} clips/s at {at}", "500,000"),
+        ("... bfloat16 in three channels delivered", "{bfloat16[median]:,.0f} clips/s at {at}", "200,000"))),
+    Section("stream_memory", partial(stream_memory, 0.0), ("device",), 10, (
+        ("... memory reserved early and late", "{early:,.0f} MB, {late:,.0f} MB after {batches:,} batches", "no growth"),)),
+    Section("stream_memory_behind", partial(stream_memory, 1.0), ("device",), 10, (
+        ("... the same with the GPU behind by 1 ms a batch", "{early:,.0f} MB, {late:,.0f} MB after {batches:,} batches", "no growth"),)),
+    Section("training", training, ("device",), 60, (
         ("training step fed by the stream, over a constant batch",
-         f"{train['ratio']['median']:.1%} of {1 / train['milliseconds']['constant'] * 1e3:.1f} steps/s", "99 %"),
-    ]  # fmt: skip
+         "{ratio[median]:.1%} of {steps_a_second[constant]:.1f} steps/s at {at}", "99 %"),)),
+    Section("categories", categories, ("gpu",), 90, (
+        ("whole videos, mean over categories", "{mean:.2f} TB/s at {at}", "1 TB/s, aim 2"),
+        ("slowest category", "{slowest}: {slowest_over_mean:.2f} of the mean", "0.25"))),
+    Section("fractals", fractals, ("gpu",), 15, tuple(
+        (f"fractals: {drawn}, {what}", f"{{{drawn}_{what}[a_second]:,.0f}} a second, {{{drawn}_{what}[tb_a_second]:.2f}} TB/s "
+         f"at {{{drawn}_{what}[at]}}", "the memset") for drawn in DRAWN for what in ("videos", "clips", "many"))),
+    Section("torch_peer", torch_peer, ("device",), 20, (
+        ("perlin-numpy's algorithm in torch", "{tb_a_second:.4f} TB/s at {at}", "a hundredth of ours"),)),
+)  # fmt: skip
+"""In the order in which they are run. The seconds are guesses for a GPU of 2023: none has run this yet."""
 
 
-def run(gpu: Cuda, quick: bool) -> dict[str, Any]:
-    """Checks, then figures."""
-    import cupy
-
-    device = gpu.device
-    properties = cupy.cuda.runtime.getDeviceProperties(device)
-    results: dict[str, Any] = {
-        "machine": common.machine(),
-        "gpu": properties["name"].decode(),
-        "driver": cupy.cuda.runtime.driverGetVersion(),
-        "nvrtc": ".".join(map(str, cupy.cuda.nvrtc.getVersion())),
-        "cupy": cupy.__version__,
-        "windows_equal_to_numba": check_pairs(gpu, 256 if quick else PAIRS),
-        "videos_equal_to_numba": check_videos(gpu, 4 if quick else 20),
-    }
-    say(results)
-    if not quick:
-        results["sanitizer"] = {tool: sanitizer(tool, device) for tool in ("memcheck", "racecheck")}
-        say(results["sanitizer"])
-    with cupy.cuda.Device(device):
-        results["floors"] = floors(cupy)
-        results["whole_videos"] = whole_videos(cupy, gpu, 20 if quick else 100)
-        results["clips"] = clips(cupy, gpu)
-        results["fractals"] = fractals(cupy, gpu)
-    peer = torch_peer(device)
-    if peer is not None:
-        results["torch_peer"] = peer
-        results["times_the_peer"] = results["whole_videos"]["mixed"] / peer
-    if (where := on_card(device)) is not None:
-        results["streams"] = streams(where, quick)
-    return results
-
-
-def say(what: object) -> None:
-    """A line at once, so that a run that is cut off has said what it knew."""
-    print(json.dumps(what, default=str), flush=True)
-
-
-def report(results: dict[str, Any]) -> str:
-    """The short table."""
-    whole, clip, floor = results["whole_videos"], results["clips"], results["floors"]
-    rows = [
-        ("bytes equal to numba", f"{results['windows_equal_to_numba']} windows, {results['videos_equal_to_numba']} videos", "all"),
-        ("sanitizer", "; ".join(f"{k}: {v}" for k, v in results.get("sanitizer", {"not run": "quick"}).items()), "no complaint"),
-        ("plain memset", f"{floor['memset'] / 1e12:.2f} TB/s", "the bound"),
-        ("whole videos, categories mixed", f"{whole['mixed'] / 1e12:.2f} TB/s", "1, aim 2"),
-        ("whole videos, mean over categories", f"{whole['mean_of_categories'] / 1e12:.2f} TB/s", "1, aim 2"),
-        ("slowest category", f"{whole['slowest']}: {whole['slowest_over_mean']:.2f} of the mean", "0.25"),
-        ("the 131,072-video set", f"{whole['seconds_for_131072_videos']:.2f} s of kernel time", "2"),
-        ("128 clips of 16 x 112 x 112", f"{clip['microseconds']:.0f} us, {clip['in_a_graph']:.0f} us in a graph", "60"),
-        ("perlin-numpy's algorithm in torch", f"{results.get('times_the_peer', float('nan')):.0f} times slower", "100"),
-    ]  # fmt: skip
-    for what, r in results["fractals"].items():
-        rows.append(
-            (f"fractals: {what}", f"{r['a_second']:,.0f} a second, {r['bytes_a_second'] / 1e12:.2f} TB/s", "the memset")
-        )
-    head = f"{results['gpu']}, driver {results['driver']}, NVRTC {results['nvrtc']}, CuPy {results['cupy']}"
-    if "streams" in results:
-        rows += stream_rows(results["streams"])
-        versions = results["streams"]["versions"]
-        head += f", driver release {versions['driver_release']}, torch {versions['torch']}, cuDNN {versions['cudnn']}"
-    head += "\n\n"
-    return head + common.table(("question", "answer", "target"), rows)
-
-
-def plot(results: dict[str, Any], folder: Path) -> None:
+def plot(results: Found, folder: Path) -> None:
     """The rate of each category over the plane of (W, H)."""
     figure, axes = common.canvas(1, 6, 5)
-    rates = results["whole_videos"]["by_category"]
-    w, h = (np.array([int(k.split("x")[i]) for k in rates]) for i in range(2))
-    dots = axes.scatter(w, h, c=np.array(list(rates.values())) / 1e12, s=60)
-    axes.set(xscale="log", yscale="log", xlabel="W", ylabel="H", title=results["gpu"])
+    rates = results["sections"]["categories"]["by_category"]
+    w, h = (np.array([int(name.split("x")[i]) for name in rates]) for i in range(2))
+    dots = axes.scatter(w, h, c=np.array([each["tb_a_second"] for each in rates.values()]), s=60)
+    axes.set(xscale="log", yscale="log", xlabel="W", ylabel="H", title=results["sections"]["machine"]["gpu"])
     figure.colorbar(dots, label="TB/s of pixels")
     figure.savefig(folder / "gpu.png")
 
 
 def main() -> None:
-    """The command."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer checks and categories")
+    """The command. It exits with 1 if a section failed."""
+    names = [section.name for section in SECTIONS]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.split("\n")[0])
+    parser.add_argument("--minutes", type=float, default=math.inf, help="skip what would not end in time")
+    parser.add_argument("--sections", nargs="+", metavar="NAME", choices=names, default=names, help=", ".join(names))
+    parser.add_argument(
+        "--dry", action="store_true", help="without a GPU: what runs, printed, at tiny sizes; no figures"
+    )
     parser.add_argument("--small", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--host", action="store_true", help="go through the part about streams on the CPU")
-    parser.add_argument("--device", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--device", type=int, default=0, metavar="N", help="the GPU; 0 is the first")
+    parser.add_argument("--out", type=Path, default=RESULTS, metavar="FOLDER", help="for gpu.json, gpu.md and gpu.png")
     options = parser.parse_args()
-    if options.host:
-        import torch
-
-        found = streams(torch.device("cpu"), quick=True)
-        stream_rows(found)
-        print("all of it ran; what it measured here says nothing of a GPU")
-        return
+    sections = [section for section in SECTIONS if section.name in options.sections]
     try:
-        gpu = Cuda(options.device)
+        if options.dry:
+            run = Run("On a GPU", sections, partial(attempt, Bench(options.device, DRY, dry=True)), dry=True)
+        else:
+            Cuda(options.device)  # there is one
+            if options.small:
+                small(Bench(options.device))
+                return
+            run = Run("On a GPU", sections, Worker(Bench(options.device)), options.out / "gpu", options.minutes)
+        results = run()
     except vpngen.VpngenError as error:
         print(f"Error: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
-    if options.small:
-        small(gpu)
-        return
-    results = run(gpu, options.quick)
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "gpu.json").write_text(json.dumps(results, indent=1) + "\n")
-    text = report(results)
-    (options.out / "gpu.md").write_text(text + "\n")
-    print(text)
-    try:
-        plot(results, options.out)
-    except ImportError:
-        print("no plot: matplotlib is not here")
+    print(run.report(results))
+    if run.out is not None:
+        with contextlib.suppress(ImportError, LookupError):  # no matplotlib, or not those sections
+            plot(results, options.out)
+    if failed := [name for name, found in results["sections"].items() if found["status"] == "failed"]:
+        raise SystemExit(f"failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -144,15 +145,19 @@ def address(array: Any) -> int | None:
     return None if array is None else int(array.ctypes.data)
 
 
-# --- CuPy, as far as the backend uses it, with the host build as its GPU
+# --- CuPy, as far as the backend and its benchmark use it, with the host build as its GPU
 
 
 class Memory(np.ndarray):
     """An array on a GPU that is none."""
 
     @property
-    def device(self) -> Any:  # type: ignore[override]
+    def device(self) -> Any:
         return SimpleNamespace(id=0)
+
+    @property
+    def data(self) -> Any:
+        return SimpleNamespace(memset_async=lambda value, size: self.fill(value))
 
     def get(self, stream: Any = None, out: Any = None, blocking: bool = True) -> Any:
         if out is None:
@@ -170,6 +175,25 @@ class _Stream(contextlib.nullcontext[None]):
 
     def wait_event(self, event: Any) -> None:
         pass
+
+    def synchronize(self) -> None:
+        pass
+
+    def begin_capture(self) -> None:
+        pass
+
+    def end_capture(self) -> Any:
+        return SimpleNamespace(launch=lambda stream: None)
+
+
+class _Event:
+    """One that is over when it is recorded."""
+
+    def __init__(self, **options: Any) -> None:
+        self.seconds = 0.0
+
+    def record(self, stream: Any) -> None:
+        self.seconds = time.perf_counter()
 
     def synchronize(self) -> None:
         pass
@@ -207,6 +231,7 @@ class _Kernel:
 
     def __init__(self, name: str, launches: list[str]) -> None:
         self.name, self.launches, self.max_dynamic_shared_size_bytes = name, launches, 0
+        self.kernel, self.attributes = SimpleNamespace(ptr=0), {"num_regs": 0, "local_size_bytes": 0}
 
     def __call__(self, grid: Any, block: Any, arguments: Any, shared_mem: int) -> None:
         assert shared_mem <= self.max_dynamic_shared_size_bytes
@@ -232,24 +257,31 @@ def cupy_on_the_host(gpu: cuda.Gpu = H200, free: int = 2**36) -> Any:
 
     module = SimpleNamespace(get_function=lambda name: _Kernel(name, launches))
     return SimpleNamespace(
+        __version__="none",
         launches=launches,
         ndarray=Memory,
+        copyto=np.copyto,
         empty=empty,
         asarray=lambda a: np.array(a).view(Memory),
-        get_default_memory_pool=lambda: SimpleNamespace(free_bytes=lambda: 0),
+        get_default_memory_pool=lambda: SimpleNamespace(free_bytes=lambda: 0, free_all_blocks=lambda: None),
         RawModule=lambda code, options, backend: module,
         cuda=SimpleNamespace(
             Device=contextlib.nullcontext,
             Stream=_Stream,
-            Event=lambda **_: None,
+            Event=_Event,
+            get_elapsed_time=lambda start, stop: 1e3 * (stop.seconds - start.seconds),
+            set_allocator=lambda allocator: None,
             get_current_stream=_Stream,
             alloc_pinned_memory=bytearray,
             nvrtc=SimpleNamespace(getVersion=lambda: (13, 0)),
             memory=SimpleNamespace(OutOfMemoryError=Trouble),
-            driver=SimpleNamespace(CUDADriverError=Trouble),
+            driver=SimpleNamespace(CUDADriverError=Trouble, occupancyMaxActiveBlocksPerMultiprocessor=lambda *_: 1),
             compiler=SimpleNamespace(CompileException=Trouble),
             runtime=SimpleNamespace(
                 CUDARuntimeError=Trouble,
+                driverGetVersion=lambda: 0,
+                runtimeGetVersion=lambda: 0,
+                deviceGetPCIBusId=lambda device: "none",
                 getDeviceCount=lambda: 1,
                 getDeviceProperties=lambda device: properties,
                 memGetInfo=lambda: (free, free),

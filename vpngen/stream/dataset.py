@@ -9,23 +9,25 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing.context import get_spawning_popen
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from vpngen import backends, store
+from vpngen import backends
 from vpngen.checks import SEEDS, Shape, flag, integer, is_integer, is_list, known, one_of, shape
 from vpngen.checks import numbers as number_list
 from vpngen.errors import ArgumentError, ConflictError, MissingError, shown
 from vpngen.sampling import MOST_SAMPLES, Augment, Deal, Sampling, augmentation
 from vpngen.spec import Spec
-from vpngen.store import ClipReader
 from vpngen.stream.makers import PLANNED_CPU, PLANNED_GPU, Content, CpuMaker, GpuMaker
 from vpngen.stream.memory import MOST_BYTES, SPARE_BYTES, Ring, Sharing, has_room, lacks_shm, shared
 from vpngen.stream.place import MOST_EPOCHS, Control, Owner, Position, check_consumer, same_process, watched
 from vpngen.stream.tensors import device_of
 from vpngen.units import count_text
+
+if TYPE_CHECKING:
+    from vpngen.store import ClipReader
 
 DTYPES: Final = {str(d).removeprefix("torch."): d for d in (torch.uint8, torch.float16, torch.bfloat16, torch.float32)}
 AHEAD: Final = 2
@@ -469,6 +471,8 @@ def _source(source: Any, split: str) -> tuple[Spec, ClipReader | None]:
         return source, None
     if not isinstance(source, (str, Path)):
         raise ArgumentError("must be a Spec, or the path of a store", "source", source)
+    from vpngen import store  # late: what is rendered needs no zarr
+
     spec, layout = store.read_spec(source)
     spec.split_id(split)
     if not store.is_complete(source):
@@ -476,7 +480,7 @@ def _source(source: Any, split: str) -> tuple[Spec, ClipReader | None]:
             f"the store {str(source)!r} is not finished, and would show videos that are missing as black; finish it by "
             f"giving the command that began it again, or stream its spec: vpngen.open(path).spec"
         )
-    return spec, None if layout.codec == "formula" else ClipReader(source, split)
+    return spec, None if layout.codec == "formula" else store.ClipReader(source, split)
 
 
 def _each(name: str, value: Any, channels: int) -> tuple[float, ...]:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +20,12 @@ from vpngen import backends, rendering
 from vpngen.generators import Params
 from vpngen.sampling import Deal, Sampling
 from vpngen.spec import Spec
-from vpngen.store import ClipReader
 from vpngen.stream.memory import Buffers, Ring, Shared
 from vpngen.stream.tensors import Take, normalised, resized, to_device
 from vpngen.units import usable_cpus
+
+if TYPE_CHECKING:
+    from vpngen.store import ClipReader
 
 LAUNCH_CLIPS: Final = 1024
 LAUNCH_BYTES: Final = 2**28
