@@ -335,7 +335,7 @@ def test_what_cannot_be_learned_from_is_said(words: str, run: Run, request: pyte
     code, what = CANNOT[words]
     if "clips" in words:
         request.getfixturevalue("clips")
-    more = ("--batch-size", "2", *(() if "--model" in words else NET)) * ("figure" not in words)
+    more = ("--batch-size", "2", "--num-workers", "0", *(() if "--model" in words else NET)) * ("figure" not in words)
     wrong = run(*words.split(), *more, *(() if "clips" in words else SIZE))
     assert (wrong.code, Path("out").exists(), wrong.err.count("Error")) == (code, code == 1, 1), wrong.err
     assert what in wrong.err, wrong.err
