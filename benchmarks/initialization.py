@@ -64,7 +64,7 @@ ABOUT = {
     "drawn by its last frame, as FractalDB), its kernels repeated along time",
     IMAGENET: "a 2-D ResNet of the same depth and width trained on ImageNet, its kernels repeated along time",
     ORDER: "without labels: which of 6 clips of 8 frames, of a window of 20 of a VPN video, is shuffled (Suzuki et al. 2018)",
-    PUZZLE: "without labels: the order of 4 pieces of a VPN video in space or in time, and whether they are upside down (Kim et al. 2019)",
+    PUZZLE: "without labels: the order of 4 pieces of a Video Fractal, which grows, in space or in time, and whether they are upside down (Kim et al. 2019)",
     RECONSTRUCT: "without labels: a clip of VPN drawn again, and the frames that follow, from its features (an alternative of Kim et al. 2019)",
     CORRESPOND: "without labels: whether frames, as the stills' 2-D ResNet sees them, and a clip of VPN belong together (Diba et al. 2017); "
     "that the teacher learned from stills is not counted",
@@ -216,7 +216,7 @@ def moving(plan: Plan, seed: int, split: str, device: torch.device) -> Memory:
 
 def pretext(arm: str, plan: Plan, teacher: Path | None) -> tuple[Task, Recipe, int]:
     """The task of an arm without labels, its recipe, and its steps: as many frames go through the network as those of VPN."""
-    clip = (8, *plan.clip[1:]) if arm == ORDER else plan.clip
+    clip = (8, *plan.clip[1:]) if arm in (ORDER, PUZZLE) else plan.clip
     kind: dict[str, Callable[..., Task]] = {
         ORDER: Order, PUZZLE: partial(Puzzle, gap=8, gap_frames=2), RECONSTRUCT: partial(Reconstruct, target="future"),
         CORRESPOND: partial(Correspond, teacher=plan.model, teacher_weights=teacher),
@@ -248,6 +248,8 @@ def rendered(
         spec = vpngen.fractal(**about, shape=(1, side, side), points_per_frame=int(100_000 * (side / 362) ** 2))
         clip = (1, *plan.clip[1:])
         augment = dataclasses.replace(augment, scales=QUARTER_OCTAVES[:3] if split == "train" else (1.0,))
+    elif arm == PUZZLE:
+        spec = vpngen.fractal(**about, shape=(48, plan.side, plan.side), points_per_frame=20)
     else:
         spec = vpngen.perlin(**about, shape=(240, plan.side, plan.side))
     if task is not None:

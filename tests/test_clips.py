@@ -369,8 +369,10 @@ def test_numbers_are_those_of_the_samples_over_all_ranks(num_workers: int, tiny:
     loaders = [quick(tiny, 4, rank=rank, **options) for rank in range(2)]
     for epoch in range(2):
         parts = [list(loader) for loader in loaders]
-        told = torch.cat([numbers for step in zip(*parts, strict=True) for _, _, numbers in step])
-        assert told.dtype == torch.int64 and told.tolist() == [[epoch, sample] for sample in range(23)]
+        labels, told = (torch.cat([each[k] for step in zip(*parts, strict=True) for each in step]) for k in (1, 2))
+        assert told.dtype == torch.int64 and told[:, :2].tolist() == [[epoch, sample] for sample in range(23)]
+        # Of a video that cannot be read another one is shown, and that is told.
+        assert labels.tolist() == [tiny.videos[k].label for k in told[:, 2].tolist()]
         for batch, _, numbers in parts[0] + parts[1]:
             assert torch.equal(batch[:, 0, 0, 0, 0].long(), epoch * 23 + numbers[:, 1])
     loaders[0].set_epoch(3)
@@ -378,7 +380,7 @@ def test_numbers_are_those_of_the_samples_over_all_ranks(num_workers: int, tiny:
     state = loaders[0].state_dict()
     del it
     loaders[1].load_state_dict(state)
-    assert next(iter(loaders[1]))[2].tolist() == [[3, sample] for sample in range(12, 16)]
+    assert next(iter(loaders[1]))[2][:, :2].tolist() == [[3, sample] for sample in range(12, 16)]
 
 
 def test_the_random_numbers_of_the_model_are_left_alone(painted: VideoSet) -> None:

@@ -19,7 +19,7 @@ from vpngen.tasks.base import Task
 from vpngen.tasks.trunk import Trunk, words
 
 PARTS: Final = ("same", "future", "hole")
-CHANNELS: Final = (64, 48, 32)
+CHANNELS: Final = (64, 32, 16)
 """Of the decoder, from coarse to fine."""
 FLAT: Final = 0.01
 """The least variance, of pixels as the network sees them, that errors are a share of: of a black clip nothing else would be learned."""
