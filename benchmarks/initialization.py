@@ -1,7 +1,7 @@
 """Does VPN initialization beat training from scratch, and inflation, where no action-recognition set is at hand?
 
     python -m benchmarks.initialization [--quick] [--device cpu] [--seeds 5] [--imagenet resnet18.pth] [--out FOLDER]
-    python -m benchmarks.initialization --arms scratch,VPN,order,puzzle,reconstruct,correspond --seeds 3 --name tasks
+    python -m benchmarks.initialization --arms "scratch; VPN; order; puzzle; reconstruct; correspond" --seeds 3 --name tasks
 
 A network is initialized in some way, and learns sixteen motions of real pictures from few clips; the test shows other
 pictures (`benchmarks.motions`). All ways of initialization have the same network, and are fine-tuned on the same clips for
@@ -450,15 +450,14 @@ def everybody(jobs: list[tuple[Any, ...]], workers: int, kept: Kept) -> list[dic
         for name, result in zip(left, calls(job, *zip(*left.values(), strict=True)) if left else (), strict=True):
             kept.add(name, result)
             scores = ", ".join(f"{rate}: {found['top1']:.1%}" for rate, found in result["rates"].items())
-            learned = f"pretext {result['pretext']['val_top1']:.1%}, " if "val_top1" in result["pretext"] else ""
+            learned = f"pretext {result['pretext']['val_metric']:.1%}, " if "val_metric" in result["pretext"] else ""
             print(f"  {result['arm']}, seed {result['seed']}: {learned}{scores}", file=sys.stderr, flush=True)
     return [kept.results[repr(each)] for each in jobs]
 
 
-def run(plan: Plan, device: str, workers: int, imagenet: str | None, kept: Kept) -> dict[str, Any]:
+def run(plan: Plan, arms: Sequence[str], device: str, workers: int, imagenet: str | None, kept: Kept) -> dict[str, Any]:
     """Choose the rate of each arm, then do all again with every seed."""
-    arms = [SCRATCH, VPN, FROZEN, IMAGENET if imagenet else STILLS]
-    slow_first = [VPN, FROZEN, *[arm for arm in arms if arm not in (VPN, FROZEN)]]
+    slow_first = [*[arm for arm in arms if arm != SCRATCH], SCRATCH]
     print("learning rates, on validation clips", file=sys.stderr)
     choice = {
         r["arm"]: r
@@ -505,20 +504,26 @@ def spread(values: Sequence[float], form: str = ".1%") -> str:
     return f"{100 * statistics.mean(values):+.1f} ± {100 * sd:.1f}"
 
 
-def report(r: dict[str, Any]) -> str:
+def report(r: dict[str, Any], name: str = "initialization") -> str:
     """The question, the answer, and the protocol."""
     plan, arms, machine = r["plan"], r["arms"], r["machine"]
     seeds, clip = plan["seeds"], " x ".join(map(str, plan["clip"]))
     rows = []
     for arm, a in arms.items():
-        top1 = a["pretext"].get("val_top1")
+        pretext = {key: values[0] for key, values in a["pretext"].items()}
+        learned = (
+            f"{pretext['metric']} {spread(a['pretext']['val_metric'])} ({pretext['chance']:.1%})"
+            if "metric" in pretext
+            else ""
+        )
         wins = sum(d > 0 for d in a["over_scratch"])
         rows.append((
-            arm, f"{a['pretext']['clips'][0]:,}", f"{a['pretext']['steps'][0]:,}", "" if top1 is None else spread(top1),
+            arm, f"{pretext['clips']:,}", f"{pretext['frames']:,}", f"{pretext['steps']:,}",
+            f"{statistics.mean(a['pretext']['cpu_seconds']) / 60:.1f}", learned,
             f"{a['rate']:g}", spread(a["train_top1"]), f"**{spread(a['test_top1'])}**",
             "" if arm == SCRATCH else f"{spread(a['over_scratch'], '+')}", "" if arm == SCRATCH else f"{wins} of {seeds}",
         ))  # fmt: skip
-    header = ("initialization", "clips before", "steps before", "names categories", "learning rate", "training clips", "test clips",
+    header = ("initialization", "clips before", "frames", "steps", "CPU minutes", "learned before (chance)", "learning rate", "training clips", "test clips",
               "points over scratch", "seeds better")  # fmt: skip
     kinds = [(arm, *[f"{100 * statistics.mean(a['kinds'][kind]):.1f} %" for kind in KINDS]) for arm, a in arms.items()]
     chosen = [
@@ -533,7 +538,7 @@ def report(r: dict[str, Any]) -> str:
         f"{plan['model'].upper()} at {plan['width']:g} of its width, {r['parameters']:,} parameters, clips of {clip}. Chance is "
         f"{1 / len(motions.MOTIONS):.1%}. Mean and standard deviation over {seeds} seeds.\n",
         common.table(header, rows),
-        "\n![Share of test clips that are right](initialization.png)\n",
+        f"\n![Share of test clips that are right]({name}.png)\n",
         "\n".join(f"- {arm}: {ABOUT[arm]}." for arm in arms),
         "\nTest clips that are right, by what moves:\n",
         common.table(("initialization", *KINDS), kinds),
@@ -555,21 +560,26 @@ def report(r: dict[str, Any]) -> str:
         f"{plan['pretext_clips']:,} clips in batches of {plan['pretext_batch']}, a learning rate of {0.3 * plan['pretext_batch'] / 128:g} "
         f"(the paper's 0.3 for 128 clips, in proportion) with the same fall; videos of 240 x {plan['side']} x {plan['side']} at D = 8, four "
         f"corners and centre, mirrored or not; stills drawn on {4 * plan['clip'][1]} x {4 * plan['clip'][1]} with as many points to the "
-        f"area as FractalDB. `names categories` is the share of clips of instances never trained on whose category is named; chance is "
-        f"{1 / plan['categories']:.1%}.\n",
+        f"area as FractalDB. `learned before` is measured on clips of instances never trained on. Arms without labels have as many frames "
+        f"through the network as VPN, AdamW at 0.002, a cosine, and {plan['pretext_batch'] // 4} samples of several clips a step.\n",
     ])  # fmt: skip
 
 
 def plot(r: dict[str, Any], path: Path) -> None:
     figure, (left, right) = common.canvas(2, 10, 4)
     arms = r["arms"]
-    colours = dict(zip(arms, ("#9aa5b1", "#2a6f97", "#89b6d1", "#c8553d"), strict=True))
+    colours = dict(
+        zip(arms, ("#9aa5b1", "#2a6f97", "#89b6d1", "#c8553d", "#e0a458", "#6a994e", "#7b5ea7", "#444"), strict=False)
+    )
+    width = 0.8 / len(arms)
     for at, (arm, a) in enumerate(arms.items()):
         scores = [100 * value for value in a["test_top1"]]
         left.bar(at, statistics.mean(scores), 0.6, color=colours[arm], alpha=0.6)
         left.plot(at + np.linspace(-0.15, 0.15, len(scores)), scores, "o", color=colours[arm], mec="#333", ms=5)
         kinds = [100 * statistics.mean(a["kinds"][kind]) for kind in KINDS]
-        right.bar(np.arange(len(KINDS)) + 0.2 * (at - 1.5), kinds, 0.2, color=colours[arm], label=arm)
+        right.bar(
+            np.arange(len(KINDS)) + width * (at - (len(arms) - 1) / 2), kinds, width, color=colours[arm], label=arm
+        )
     left.axhline(100 / len(motions.MOTIONS), color="#333", lw=1, ls=":")
     left.set_xticks(range(len(arms)), [arm.replace(", ", ",\n") for arm in arms])
     left.set_ylabel("test clips right, %")
@@ -588,6 +598,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, help="how many; 5, and with --quick 2")
     parser.add_argument("--processes", type=int, help="jobs side by side; one for each core, on a GPU four at most")
     parser.add_argument("--imagenet", help="a file of 2-D ResNet weights of that depth and width, as torchvision's")
+    parser.add_argument(
+        "--arms", help=f"some of: {'; '.join(ABOUT)}, separated by semicolons; without, those without tasks"
+    )
+    parser.add_argument("--name", default="initialization", help="what the files of the report are called")
     parser.add_argument("--out", type=Path, help="folder for the report; benchmarks/results, or with --quick none")
     options = parser.parse_args()
     device = options.device if options.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
@@ -597,16 +611,20 @@ def main() -> None:
     if options.imagenet and plan.width != 1:
         parser.error("the weights of ImageNet are those of a network of full width: run it on a GPU")
     out = options.out or (None if options.quick else HOME / "results")
-    kept = Kept(None if out is None else out / "initialization.jobs.jsonl")
+    kept = Kept(None if out is None else out / f"{options.name}.jobs.jsonl")
+    usual = [SCRATCH, VPN, FROZEN, IMAGENET if options.imagenet else STILLS]
+    arms = [arm.strip() for arm in options.arms.split(";")] if options.arms else usual
+    if SCRATCH not in arms or not set(arms) <= ABOUT.keys():
+        parser.error(f"--arms: must be of {'; '.join(ABOUT)}, {SCRATCH} among them")
     workers = options.processes or (common.cores() if device == "cpu" else min(4, common.cores()))
-    found = run(plan, device, workers, options.imagenet, kept)
+    found = run(plan, arms, device, workers, options.imagenet, kept)
     if out is None:
         print(report(found))
         return
     out.mkdir(parents=True, exist_ok=True)
-    (out / "initialization.json").write_text(json.dumps({**found, "quick": options.quick}, indent=1) + "\n")
-    (out / "initialization.md").write_text(report(found))
-    plot(found, out / "initialization.png")
+    (out / f"{options.name}.json").write_text(json.dumps({**found, "quick": options.quick}, indent=1) + "\n")
+    (out / f"{options.name}.md").write_text(report(found, options.name))
+    plot(found, out / f"{options.name}.png")
     if kept.path is not None:
         kept.path.unlink(missing_ok=True)
     print(report(found))

@@ -135,7 +135,10 @@ def test_pieces_come_from_their_cells(grid: str, jitter: bool) -> None:
     for kind, cells in ((True, 4), (False, 4)):
         if grid == "space-time":
             assert even(other[in_time == kind, 0].tolist(), cells)
-    assert [title for title, _ in task.shown(pieces, target, 0)] == [f"piece {k + 1}" for k in piece[0]]
+    upside = ", upside down"
+    assert [title for title, _ in task.shown(pieces, target, 0)] == [
+        f"piece {k + 1}{upside * int(target[0, 1])}" for k in piece[0]
+    ]
 
 
 @pytest.mark.parametrize("rotation", ["none", "joint", "head"])

@@ -139,7 +139,8 @@ class Puzzle(Task):
     def shown(self, inputs: Any, targets: Any, k: int) -> list[tuple[str, Tensor]]:
         """The pieces of a sample, with their numbers in the grid."""
         order = order_of(targets[k : k + 1, 0].cpu().numpy(), PIECES)[0]
-        return [(f"piece {piece + 1}", clip) for piece, clip in zip(order, inputs[k], strict=True)]
+        turned = ", upside down" if targets[k, 1] else ""
+        return [(f"piece {piece + 1}{turned}", clip) for piece, clip in zip(order, inputs[k], strict=True)]
 
     def _wanted(self, targets: Tensor) -> Tensor:
         return targets[:, 0] + (ORDERS * targets[:, 1] if self.rotation == "joint" else 0)
