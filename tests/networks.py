@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 from unittest import mock
 
+import torch
+from torch import nn
+
 from vpngen.checks import Shape
 from vpngen.models import densenet, resnet, slowfast
 
@@ -53,3 +56,19 @@ def shallow() -> Iterator[None]:
         mock.patch.dict(slowfast.BLOCKS, {50: (2, 1, 1, 1)}),
     ):
         yield
+
+
+class Images(nn.Module):
+    """A network for images, as other packages have them."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 6, 3, 2), nn.BatchNorm2d(6), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        )
+        self.fc = nn.Linear(6, num_classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, 3, Y, X) to (N, num_classes)."""
+        logits: torch.Tensor = self.fc(self.layers(images))
+        return logits

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,16 @@ from commands import Run
 from filming import jpegs
 from hypothesis import given
 from hypothesis import strategies as st
+from networks import shallow
 from PIL import Image
 from torch import nn
 
 import vpngen
-from vpngen import ArgumentError
+from vpngen import ArgumentError, MissingError
 from vpngen.models import create_model, read_weights
-from vpngen.tasks import Order, Puzzle, Reconstruct, Task
+from vpngen.models.densenet import Average
+from vpngen.tasks import Correspond, Order, Puzzle, Reconstruct, Task
+from vpngen.tasks.correspond import Teacher, others
 from vpngen.tasks.trunk import Trunk, order_of, orders, some
 from vpngen.train import Recipe, fit
 
@@ -236,6 +240,118 @@ def test_what_is_drawn_again(target: str) -> None:
     assert [title for title, _ in task.shown(seen, (wanted, weight), 1)][:2] == ["seen", "to draw"]
 
 
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=9), st.integers(0, 5))
+def test_negatives_are_never_positives(videos: list[int], first: int) -> None:
+    """A clip is told from one of another video wherever the batch has one: from its neighbour by number, if that is of another."""
+    n = len(videos)
+    numbers = torch.stack([torch.zeros(n, dtype=torch.int64), torch.arange(first, first + n), torch.tensor(videos)], 1)
+    for i, found in enumerate(others(numbers).tolist()):
+        assert (found == -1) == (len({*videos} - {videos[i]}) == 0)
+        assert found == -1 or videos[found] != videos[i]
+        beside = ((first + i) ^ 1) - first
+        if 0 <= beside < n and videos[beside] != videos[i]:
+            assert found == beside
+
+
+def image_weights(path: Path, name: str = "r3d10", **options: Any) -> nn.Module:
+    """A network whose layers are two-dimensional, made of torch's own; its weights are saved."""
+    torch.manual_seed(3)
+    network = create_model(name, 5, **options)
+    for parent in list(network.modules()):
+        for key, child in list(parent.named_children()):
+            made: nn.Module | None = None
+            if isinstance(child, nn.Conv3d):
+                size = (
+                    child.in_channels,
+                    child.out_channels,
+                    child.kernel_size[1:],
+                    child.stride[1:],
+                    child.padding[1:],
+                )
+                made = nn.Conv2d(*size, bias=child.bias is not None)  # type: ignore[arg-type]
+            elif isinstance(child, nn.BatchNorm3d):
+                made = nn.BatchNorm2d(child.num_features)
+                nn.init.uniform_(made.running_var, 0.5, 2.0)  # type: ignore[arg-type]
+                nn.init.normal_(made.running_mean)  # type: ignore[arg-type]
+            elif isinstance(child, nn.MaxPool3d):
+                made = nn.MaxPool2d(3, 2, 1)
+            elif isinstance(child, nn.AdaptiveAvgPool3d):
+                made = nn.AdaptiveAvgPool2d(1)
+            elif isinstance(child, Average):
+                made = nn.AvgPool2d(2)
+            if made is not None:
+                setattr(parent, key, made)
+    torch.save(network.state_dict(), path)
+    return network.eval()
+
+
+@pytest.mark.parametrize("name", ["r3d10", "densenet121"])
+def test_a_teacher_is_the_network_of_images(name: str, tmp_path: Path) -> None:
+    """Its features are the mean over the frames of what the classifier of the 2-D network takes, of frames normalised as ImageNet's."""
+    with shallow():
+        network = image_weights(tmp_path / "images.pth", name, width=0.125)
+        recipe = Recipe(clip=(3, 40, 34), mean=(0.1, 0.2, 0.3), std=(0.5, 0.4, 0.3))
+        teacher = Teacher(name, tmp_path / "images.pth", recipe)
+    pixels = torch.rand(2, 3, 3, 40, 34)
+    as_recipe, as_images = (
+        (pixels - torch.tensor(mean).view(1, 3, 1, 1, 1)) / torch.tensor(std).view(1, 3, 1, 1, 1)
+        for mean, std in ((recipe.mean, recipe.std), ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    )
+    with torch.no_grad():
+        expected = torch.stack([network.features(as_images[:, :, t]) for t in range(3)]).mean(0)  # type: ignore[operator]
+    torch.testing.assert_close(teacher(as_recipe), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+def test_a_teacher_does_not_change_by_a_bit(foreign: bool, tmp_path: Path) -> None:
+    """Neither weights nor statistics; and it is not part of what is trained and saved."""
+    image_weights(tmp_path / "images.pth", width=0.0625)
+    task: Task = Correspond("networks:Images") if foreign else Correspond("r3d10", tmp_path / "images.pth")
+    recipe = Recipe(clip=(2, 12, 12), batch_size=4)
+    task = task.of(recipe)
+    module: Any = task.around(create_model("r3d10", 4, width=0.0625, max_pool=False), recipe).train()
+    teacher = module._teacher[0]
+    before = {key: value.clone() for key, value in teacher.state_dict().items()}
+    assert not any("teacher" in key for key in module.state_dict())
+    optimizer = torch.optim.SGD(module.parameters(), 0.1, weight_decay=0.1)
+    for step in range(3):
+        optimizer.zero_grad()
+        inputs, targets = task.prepare(torch.randn(4, 3, 2, 12, 12), None, samples(4, epoch=step))
+        outputs = module.train()(inputs)
+        assert outputs.shape == (4, 2, 2)
+        task.loss(outputs, targets).backward()
+        assert all((p.grad is not None) == p.requires_grad for p in module.parameters())
+        optimizer.step()
+    after = teacher.state_dict()
+    assert len(before) > 5 and all(torch.equal(value, after[key]) for key, value in before.items())
+
+
+def test_pairs_count_alike() -> None:
+    """One positive and one negative for each clip; the positive alone where the batch has no other video."""
+    task = Correspond()
+    sure = torch.tensor([[[-9.0, 9.0], [9.0, -9.0]], [[9.0, -9.0], [9.0, -9.0]]])  # all right; the positive pair wrong
+    assert task.score(sure, torch.tensor([1, 0])).item() == 1.5 and task.score(sure, torch.tensor([1, -1])).item() == 1
+    assert task.loss(sure, torch.tensor([1, 0])).item() == pytest.approx(9, abs=1e-3)
+    assert task.loss(sure, torch.tensor([1, -1])).item() == pytest.approx(18, abs=1e-3)
+    guess = torch.zeros(3, 2, 2)
+    assert task.loss(guess, torch.tensor([1, 0, -1])).item() / 3 == pytest.approx(task.chance(guess)["loss"])
+
+
+@pytest.mark.parametrize(
+    ("teacher", "kind", "what"),
+    [
+        ("c3d", ArgumentError, r"`teacher` \(='c3d'\) is a network for clips without one for images"),
+        ("torch.nn:Identity", ArgumentError, "`teacher` .*has neither a torch.nn.Linear"),
+        ("test_pretext:Foreign", ArgumentError, "`teacher` .*does not take images of 12 x 12"),
+        ("densenet121", MissingError, "torchvision, which is not installed.*give a file of weights"),
+    ],
+)
+def test_a_teacher_without_features_is_named(teacher: str, kind: type[Exception], what: str, monkeypatch: Any) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision.models", None)
+    with pytest.raises(kind, match=what):
+        Correspond(teacher).of(Recipe(clip=(2, 12, 12)))
+
+
 class Foreign(nn.Module):
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -292,6 +408,10 @@ def test_the_command_line_learns_without_labels_and_finetune_begins_with_it(run:
     puzzled = run("train", "pieces", *pieces, *NET, "--batch-size", "4", *SIZE)
     assert puzzled.code == 0, puzzled.err
     assert read_weights("pieces/weights.safetensors")[1]["task"]["piece"] == [3, 6, 6]
+    frames = ("--task", "correspond", "--teacher", "networks:Images", "--clip", "3x16x16", "--frame-step", "1")
+    taught = run("train", "taught", *frames, *NET, "--batch-size", "4", *SIZE)
+    assert taught.code == 0 and "accuracy" in taught.out, taught.err
+    assert len(read_weights("taught/weights.safetensors")[1]["task"]["teacher_sha256"]) == 64
     future = ("--task", "reconstruct", "--target", "future", "--clip", "3x16x16")
     redrawn = run("train", "redrawn", *future, *NET, "--batch-size", "4", *SIZE)
     assert redrawn.code == 0 and "explained" in redrawn.out, redrawn.err
