@@ -138,7 +138,7 @@ def task(name: str, out: Path, clip: tuple[int, int, int] | None, samples: int, 
     clips, labels, numbers = next(iter(batches))
     inputs, targets = chosen.prepare(clips.float() / 127.5 - 1, labels, numbers)  # grey is 0, as in training
     drawn = [[(title, (clip + 1) / 2) for title, clip in chosen.shown(inputs, targets, k)] for k in range(len(clips))]
-    words = ", ".join(f"{key} {value}" for key, value in chosen.to_dict().items() if key not in ("name", "seed"))
+    words = ", ".join(f"{key} {value}" for key, value in chosen.to_dict().items() if key not in ("name", "seed", "teacher_sha256"))
     sheet(drawn, out, f"{name}: {words}" if words else name)
     click.echo(click.format_filename(out))
 
