@@ -1,7 +1,7 @@
 """Does VPN initialization beat training from scratch, and inflation, where no action-recognition set is at hand?
 
     python -m benchmarks.initialization [--quick] [--device cpu] [--seeds 5] [--imagenet resnet18.pth] [--out FOLDER]
-    python -m benchmarks.initialization --arms "scratch; VPN; order; puzzle; reconstruct; correspond" --seeds 3 --name tasks
+    python -m benchmarks.initialization --plan small --arms "scratch; VPN; order; puzzle; reconstruct; correspond" --name tasks
 
 A network is initialized in some way, and learns sixteen motions of real pictures from few clips; the test shows other
 pictures (`benchmarks.motions`). All ways of initialization have the same network, and are fine-tuned on the same clips for
@@ -127,6 +127,7 @@ PLANS = {
     "gpu": Plan(
         width=1.0, clip=(16, 56, 56), side=144, pretext_clips=98304, pretext_batch=64, epochs=60, val=960, test=1920
     ),
+    "small": Plan(model="r3d10", pretext_clips=8192, rates=(0.01, 0.03, 0.1), seeds=3),
     "quick": Plan(
         model="r3d10", width=0.125, clip=(8, 24, 24), side=80, pretext_clips=2048, epochs=8, rates=(0.03, 0.1), val=160,
         test=320, seeds=2,
@@ -594,6 +595,7 @@ def plot(r: dict[str, Any], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.initialization", description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a few minutes, printed: that it runs, not a measurement")
+    parser.add_argument("--plan", choices=list(PLANS), help="the sizes; cpu, or gpu where there is one")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1; a GPU if there is one")
     parser.add_argument("--seeds", type=int, help="how many; 5, and with --quick 2")
     parser.add_argument("--processes", type=int, help="jobs side by side; one for each core, on a GPU four at most")
@@ -605,7 +607,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder for the report; benchmarks/results, or with --quick none")
     options = parser.parse_args()
     device = options.device if options.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    plan = PLANS["quick" if options.quick else "cpu" if device == "cpu" else "gpu"]
+    plan = PLANS["quick" if options.quick else options.plan or ("cpu" if device == "cpu" else "gpu")]
     if options.seeds:
         plan = dataclasses.replace(plan, seeds=options.seeds)
     if options.imagenet and plan.width != 1:
