@@ -2,6 +2,7 @@
 
     python -m benchmarks.gpu [--quick] [--device N] [--out FOLDER]
     python -m benchmarks.gpu --host         # the part about streams, gone through without a GPU: no figures
+    python -m benchmarks.gpu --count        # instructions that the kernels issue, counted without a GPU (counts.py)
 
 It needs the repository, a GPU, CuPy and NumPy; numba for the equality checks, torch for the peer and the streams. Checks
 come first: where one fails, nothing is timed and the exit code is 1.
@@ -648,9 +649,15 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer checks and categories")
     parser.add_argument("--small", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--host", action="store_true", help="go through the part about streams on the CPU")
+    parser.add_argument("--count", action="store_true", help="count the instructions of the kernels, without a GPU")
     parser.add_argument("--device", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
+    if options.count:
+        from benchmarks import counts
+
+        counts.main(options.quick, options.out)
+        return
     if options.host:
         import torch
 
