@@ -179,6 +179,7 @@ class Kernel:
         symbols: shared and local memory, name -> address.
         static_bytes: of shared memory that the kernel declares itself.
         local_bytes: of a thread.
+        places: where each instruction begins in the text of the module.
     """
 
     name: str
@@ -188,6 +189,7 @@ class Kernel:
     symbols: dict[str, int]
     static_bytes: int
     local_bytes: int
+    places: list[int] = field(default_factory=list)
 
 
 STATEMENT: Final = re.compile(r"\s*(?:([$\w]+):(?!:)|(\{)|(\})|((?:[^;{}]|\{[^}]*\})+);)")
@@ -200,13 +202,14 @@ class Module:
     def __init__(self, text: str) -> None:
         text = re.sub(r"//[^\n]*|/\*.*?\*/", "", text, flags=re.DOTALL)
         text = re.sub(r"^\s*\.(loc|file)\b[^\n]*$", "", text, flags=re.MULTILINE)
+        self.text = text
         entry = re.compile(r"\.entry\s+(\w+)\s*\(([^)]*)\)([^{]*)\{", re.DOTALL)
         first = entry.search(text)
         head = text[: first.start()] if first else text
         self.kernels: dict[str, Kernel] = {}
         self._programs: dict[str, Program] = {}
         for match in entry.finditer(text):
-            self.kernels[match[1]] = _kernel(match[1], match[2], _body(text, match.end()), head)
+            self.kernels[match[1]] = _kernel(match[1], match[2], text, match.end(), head)
         if re.search(r"\.func\b", text):
             raise PtxError("a function that was not put in place")
 
@@ -216,12 +219,13 @@ class Module:
         return self._programs[kernel]
 
 
-def _body(text: str, start: int) -> str:
+def _end(text: str, start: int) -> int:
+    """Of a body that begins at `start`."""
     depth, at = 1, start
     while depth:
         depth += {"{": 1, "}": -1}.get(text[at], 0)
         at += 1
-    return text[start : at - 1]
+    return at - 1
 
 
 def _align(at: int, size: int) -> int:
@@ -243,7 +247,7 @@ def _variables(text: str, space: str, at: int) -> tuple[dict[str, int], int]:
     return symbols, at
 
 
-def _kernel(name: str, params: str, body: str, head: str) -> Kernel:
+def _kernel(name: str, params: str, text: str, start: int, head: str) -> Kernel:
     offsets, at = {}, 0
     for declared in filter(None, map(str.strip, params.split(","))):
         last = re.search(r"(\w+)(?:\[(\d+)\])?$", declared)
@@ -252,10 +256,12 @@ def _kernel(name: str, params: str, body: str, head: str) -> Kernel:
         at = _align(at, int(align[1]) if align else size)
         offsets[last[1]] = (at, size)  # type: ignore[index]
         at += size
+    end = _end(text, start)
+    body = text[start:end]
     shared, static = _variables(head + body, "shared", 0)
     local, local_bytes = _variables(body, "local", 0)
     kernel = Kernel(name, [], {}, offsets, {**shared, **local}, static, _align(local_bytes, 16))
-    _Reader(kernel).read(body)
+    _Reader(kernel).read(text, start, end)
     return kernel
 
 
@@ -269,25 +275,24 @@ class _Reader:
         self.named: dict[str, str] = {}  # registers that a scope declares by name
         self.scopes = 0
 
-    def read(self, body: str) -> None:
-        at = 0
-        body = body.rstrip()
-        while at < len(body):
-            match = STATEMENT.match(body, at)
+    def read(self, text: str, at: int, end: int) -> None:
+        end = at + len(text[at:end].rstrip())
+        while at < end:
+            match = STATEMENT.match(text, at, end)
             if match is None:
-                raise PtxError(f"cannot read: {body[at:].strip().splitlines()[0]}")
+                raise PtxError(f"cannot read: {text[at:end].strip().splitlines()[0]}")
             at = match.end()
             if match[1]:
                 self.labels[match[1]] = len(self.kernel.instructions)
             elif match[2]:
                 self.scopes += 1
             elif match[4]:
-                self.statement(" ".join(match[4].split()))
+                self.statement(" ".join(match[4].split()), match.start(4))
         for instruction, label in self.branches:
             instruction.target = self.labels[label]
         _set_meetings(self.kernel.instructions)
 
-    def statement(self, text: str) -> None:
+    def statement(self, text: str, place: int) -> None:
         if text.startswith(".reg"):
             _, kind, names = text.split(None, 2)
             if kind[1:] not in BITS:
@@ -301,6 +306,7 @@ class _Reader:
                     self.kernel.registers[self.named[name]] = BITS[kind[1:]]
         elif not text.startswith((".shared", ".local", ".pragma")):
             self.kernel.instructions.append(self.instruction(text))
+            self.kernel.places.append(place)
 
     def operand(self, text: str) -> str | None:
         text = text.strip()
@@ -531,13 +537,10 @@ class Program:
         schedule: str = "converged",
         races: bool = True,
     ) -> npt.NDArray[np.uint64]:
-        """Run blocks of a launch, all of them unless some are given; returns how often each instruction was issued to a warp.
+        """Run a launch of `grid` blocks, all of them unless some are given; returns how often a warp issued each instruction.
 
-        Args:
-            grid: blocks of the launch.
-            arguments: integers: addresses, and numbers that are no floats.
-            shared_bytes: beside what the kernel declares itself.
-            races: whether to look for threads that touch shared memory while others change it.
+        Arguments are integers: addresses, and numbers that are no floats. `shared_bytes` come beside what the kernel declares
+        itself. With `races` it looks for threads that touch shared memory while others change it.
 
         Raises:
             PtxError: the kernel does what it may not do; names the instruction, the block and the thread.
@@ -580,7 +583,7 @@ def _widths(i: Instruction) -> list[bool]:
         each = [wide or parts[1] == "64"] * (n - 1)
         return [*each, i.wide] if parts[0] == "ld" else [i.wide, *each]
     if parts[0] in ("setp", "mov", "selp") or n == 0:
-        return [wide and not (parts[0] == "setp" and k == 0 or parts[0] == "selp" and k == 3) for k in range(n)]
+        return [wide and (parts[0], k) not in (("setp", 0), ("selp", 3)) for k in range(n)]
     if parts[0] == "cvt":
         return [parts[-3 if parts[-2] == "64" else -2].endswith("64"), wide or parts[-2] == "64"]
     if parts[0] == "pack":
@@ -708,13 +711,10 @@ def run(
     blocks: Mapping[str, Iterable[int]] | None = None,
     **how: Any,
 ) -> dict[str, npt.NDArray[np.uint64]]:
-    """The kernels of a launch plan; returns the counts of each by name.
+    """The kernels of a launch plan, or `step` in their place; returns how often a warp issued each instruction, by kernel.
 
-    Args:
-        target: what of the output there is, anywhere from `address` on: the rest can have any size.
-        step: in the place of those of the plan.
-        blocks: of each kernel, all of them unless they are given.
-        how: see `Program.launch`.
+    The output begins at `address`; `target` is what there is of it, so the whole can have any size. `blocks` of each kernel
+    run, all of them unless they are given. More options are those of `Program.launch`.
     """
     module = module_of(generator)
     packed = np.ascontiguousarray(params, GENERATORS[generator].params_dtype).view(np.uint8)
