@@ -153,15 +153,14 @@ void compute(Warp &w, const Instruction &i, u32 lanes) {
     auto *d = w.at<D>(i.slots[0]);
     [&]<size_t... K>(std::index_sequence<K...>) {
         F f;
-        auto one = [&](auto *...a) {
+        auto each_lane = [&](auto *...a) {
             if (lanes == ALL) {
-#pragma GCC ivdep
                 for (int l = 0; l < LANES; l++) d[l] = cell<D>(f(value<A>(a[l])...));
             } else {
                 each(lanes, [&](int l) { d[l] = cell<D>(f(value<A>(a[l])...)); });
             }
         };
-        one(w.at<A>(i.slots[1 + K])...);
+        each_lane(w.at<A>(i.slots[1 + K])...);
     }(std::index_sequence_for<A...>());
 }
 
@@ -392,13 +391,13 @@ void put_floats(const std::string &t) {
 template <class D, class A>
 void put_conversion(const std::string &d, const std::string &a) {
     put<D, A>("cvt." + d + "." + a, [](A a) { return (D)a; });
-    put<D, u64>("cvt." + d + ".64." + a, [](u64 a) { return (D)(A)a; });  // from a register that is wider
+    if constexpr (sizeof(A) < 8) put<D, u64>("cvt." + d + ".64." + a, [](u64 a) { return (D)(A)a; });  // from a wider register
 }
 
 template <class A>
 void put_conversions(const std::string &a) {
-    put_conversion<i8, A>("s8", a), put_conversion<u8, A>("u8", a), put_conversion<i16, A>("s16", a);
-    put_conversion<u16, A>("u16", a), put_conversion<i32, A>("s32", a), put_conversion<u32, A>("u32", a);
+    put_conversion<u8, A>("u8", a), put_conversion<i16, A>("s16", a), put_conversion<u16, A>("u16", a);
+    put_conversion<i32, A>("s32", a), put_conversion<u32, A>("u32", a);
     put_conversion<i64, A>("s64", a), put_conversion<u64, A>("u64", a);
     put<f32, A>("cvt.rn.f32." + a, [](A a) { return (f32)a; });
 }
@@ -593,7 +592,7 @@ void fill() {
     put_logic("and", [](u32 q, u32 r) { return q & r; });
     put_logic("or", [](u32 q, u32 r) { return q | r; });
     put_logic("xor", [](u32 q, u32 r) { return q ^ r; });
-    put_conversions<i8>("s8"), put_conversions<u8>("u8"), put_conversions<i16>("s16"), put_conversions<u16>("u16");
+    put_conversions<u8>("u8"), put_conversions<i16>("s16"), put_conversions<u16>("u16");
     put_conversions<i32>("s32"), put_conversions<u32>("u32"), put_conversions<i64>("s64"), put_conversions<u64>("u64");
     put("pack.64", &pack<u64, u32>), put("pack.32", &pack<u32, u16>);
     put("unpack.64", &unpack<u64, u32>), put("unpack.32", &unpack<u32, u16>);

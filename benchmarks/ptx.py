@@ -79,6 +79,13 @@ def compiler() -> str:
     return "nvcc" if shutil.which("nvcc") else "nothing"
 
 
+def missing() -> str | None:
+    """What is to be installed before PTX can be made and run here; None where all is there."""
+    if shutil.which("g++") is None:
+        return "install g++"
+    return "install nvidia-cuda-nvrtc, or nvcc" if compiler() == "nothing" else None
+
+
 def compile_source(source: str, options: Sequence[str], architecture: str = "sm_90") -> str:
     """The PTX of a source as CuPy would ask for it.
 
@@ -124,9 +131,14 @@ def _by_nvcc(source: str, options: Sequence[str], architecture: str) -> str:
 
 
 @functools.cache
+def compiled(source: str, options: tuple[str, ...]) -> Module:
+    """The kernels of a source as CuPy gets them."""
+    return Module(compile_source(source, options))
+
+
 def module_of(generator: str) -> Module:
-    """The kernels of a generator, as CuPy gets them."""
-    return Module(compile_source(cuda.expanded_source(generator), cuda.compile_options(generator)))
+    """The kernels of a generator as the CUDA backend gets them."""
+    return compiled(cuda.expanded_source(generator), cuda.compile_options(generator))
 
 
 # --- taking PTX apart
@@ -471,7 +483,7 @@ def _library() -> ctypes.CDLL:
     machine = ["-mfma"] if "fma" in Path("/proc/cpuinfo").read_text().split() else []
     with tempfile.TemporaryDirectory() as folder:
         out = f"{folder}/ptx.so"
-        command = [compiler, "-std=c++20", "-O2", *machine, "-ffp-contract=off", "-Wall", "-Wextra", "-shared", "-fPIC"]
+        command = [compiler, "-std=c++20", "-O1", *machine, "-ffp-contract=off", "-Wall", "-Wextra", "-shared", "-fPIC"]
         done = subprocess.run(
             [*command, "-o", out, str(Path(__file__).with_suffix(".cpp"))], capture_output=True, text=True
         )
@@ -585,7 +597,7 @@ def _widths(i: Instruction) -> list[bool]:
     if parts[0] in ("setp", "mov", "selp") or n == 0:
         return [wide and (parts[0], k) not in (("setp", 0), ("selp", 3)) for k in range(n)]
     if parts[0] == "cvt":
-        return [parts[-3 if parts[-2] == "64" else -2].endswith("64"), wide or parts[-2] == "64"]
+        return [parts[-3 if parts[-2] == "64" else -2].endswith("64"), *[wide or parts[-2] == "64"] * (n - 1)]
     if parts[0] == "pack":
         return [wide, False, False]
     if parts[0] == "unpack":
