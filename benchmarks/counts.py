@@ -282,7 +282,7 @@ def windows_of(
     if extent == spec.shape:
         return np.repeat(WHOLE, len(videos), axis=0)
     n = len(videos)
-    t0, y0, x0 = rng.integers(np.array(spec.shape) - extent + 1, size=(n, 3)).T
+    t0, y0, x0 = rng.integers([a - b + 1 for a, b in zip(spec.shape, extent, strict=True)], size=(n, 3)).T
     return np.stack([t0, np.ones(n, int), y0, x0, rng.integers(2, size=n)], axis=1).astype(np.int32)
 
 

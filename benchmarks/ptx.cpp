@@ -9,13 +9,16 @@
 // no multiple of the access, a barrier that some threads do not reach, shared memory that one thread writes and another
 // touches with no barrier between them. Shared memory is poisoned before each block.
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <limits>
 #include <string>
 #include <type_traits>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 using i8 = signed char;

