@@ -2,6 +2,7 @@
 
     python -m benchmarks.gpu [--minutes N] [--sections NAME ...] [--device N] [--out FOLDER]
     python -m benchmarks.gpu --dry          # without a GPU: what can be gone through, at tiny sizes; no figures
+    python -m benchmarks.gpu --count        # instructions that the kernels issue, counted without a GPU (counts.py)
 
 It needs the repository, a GPU, CuPy, NumPy and numba; torch for the peer and the streams. `SECTIONS` is all of it, what matters
 most first. What a section found is on disk before the next begins, and one that fails leaves the others as they are.
@@ -764,10 +765,16 @@ def main() -> None:
     parser.add_argument(
         "--dry", action="store_true", help="without a GPU: what runs, printed, at tiny sizes; no figures"
     )
+    parser.add_argument("--count", action="store_true", help="count the instructions of the kernels, without a GPU")
     parser.add_argument("--small", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--device", type=int, default=0, metavar="N", help="the GPU; 0 is the first")
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="FOLDER", help="for gpu.json, gpu.md and gpu.png")
     options = parser.parse_args()
+    if options.count:
+        from benchmarks import counts
+
+        counts.main(options.dry, options.out)
+        return
     sections = [section for section in SECTIONS if section.name in options.sections]
     try:
         if options.dry:

@@ -1,7 +1,8 @@
-"""Long trials of stores by hand: `python -m tests.campaigns kill --seconds 600`; also `race` and `damage`. Prints counts.
+"""Long trials by hand: `python -m tests.campaigns kill --seconds 600`; also `race` and `damage`, and `ptx`. Prints counts.
 
-Each trial works on a small store in a folder of its own, and the outcome is compared, file by file, with a store that
-nothing happened to. A trial that fails says so with its seed, and its folder stays.
+Each of the first three works on a small store in a folder of its own, and the outcome is compared, file by file, with a store
+that nothing happened to. A trial that fails says so with its seed, and its folder stays. `ptx` compares windows of all
+generators, made by the compiled CUDA kernels without a GPU, with those of numba: about five a second.
 """
 
 from __future__ import annotations
@@ -18,13 +19,15 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 import stores
 
 import vpngen
+from benchmarks.ptx import SCHEDULES, PtxError
 from vpngen.store import CODECS
 
 SIZES: Final = (
@@ -182,6 +185,56 @@ def damage(rng: random.Random, whole: Whole, folder: Path) -> Counter[str]:
     return counts
 
 
+PERLINS: Final[list[dict[str, Any]]] = [
+    {}, {"gradients": "sphere"}, {"fade": "linear"}, {"phase": "centre"}, {"loop": True}, {"temporal_unit": "divisions"},
+    {"noise_terms": 0}, {"temporal": "full"}, {"noise_terms": 1, "phase": "centre", "loop": True},
+]  # fmt: skip
+FRACTALS: Final[list[dict[str, Any]]] = [
+    {}, {"trail": 1}, {"trail": 5}, {"trail": 254}, {"draw": "point"}, {"points_per_frame": 1}, {"points_per_frame": 257},
+    {"pad": 0}, {"flips": False}, {"shape": (61, 113, 251)},
+]  # fmt: skip
+
+
+def ptx(rng: random.Random, whole: Whole | None, folder: Path) -> Counter[str]:
+    """Windows of any size, stride and place, in any order of lanes, by the PTX of the kernels."""
+    import numpy as np
+    from nocard import H200, SMALLEST, Guarded, InPtx, Memory, cupy_on_the_host
+
+    from vpngen.backends import cuda
+
+    if rng.random() < 0.7:
+        spec = vpngen.perlin(**{"categories": 400, "instances": 8, **rng.choice(PERLINS)})
+    else:
+        spec = vpngen.fractal(**{"categories": 50, "instances": 10, **rng.choice(FRACTALS)})
+    longest, tallest, widest = spec.shape
+    width = min(widest, rng.choice((widest, 112, 7, 113, rng.randint(1, widest))))
+    height = rng.randint(1, min(tallest, 60_000 // width))
+    step = rng.randint(1, 3)
+    frames = rng.randint(1, min((longest - 1) // step + 1, max(1, 300_000 // (width * height))))
+    windows = []
+    for _ in range(rng.randint(1, 3)):
+        t, y, x = (
+            rng.randint(0, most) for most in (longest - 1 - (frames - 1) * step, tallest - height, widest - width)
+        )
+        span = (t, t + (frames - 1) * step + 1, step)
+        windows.append(vpngen.Window(span, (y, y + height), (x, x + width), rng.random() < 0.5))
+    videos = [rng.randrange(spec.n_videos()) for _ in windows]
+    run = InPtx()
+    run.schedule = rng.choice(SCHEDULES)
+    fake = cupy_on_the_host(rng.choice((H200, SMALLEST)), run=run)
+    out = Guarded((len(windows), frames, height, width), rng.choice((0, 1, 4, 8)))
+    packs = np.array([window.pack(spec.shape)[0] for window in windows], np.int32)
+    with mock.patch.object(cuda, "_cupy", return_value=fake):
+        cuda.Cuda().render_device(
+            spec.generator.name, spec.params(videos), packs, out.array.view(Memory), out.array.shape
+        )
+    out.check()
+    assert np.array_equal(out.array, vpngen.render(spec, videos, windows, backend="numba")), (
+        f"{spec} {videos} {windows}"
+    )
+    return Counter({f"windows of {spec.generator.name}": len(windows), "pixels": out.array.size})
+
+
 def stores_differ(store: Path, wanted: dict[str, bytes]) -> bool:
     """Whether a store is not as it was; nothing is read that is no file."""
     there = {
@@ -196,14 +249,15 @@ def stores_differ(store: Path, wanted: dict[str, bytes]) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("campaign", choices=("kill", "race", "damage"))
+    parser.add_argument("campaign", choices=("kill", "race", "damage", "ptx"))
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    campaign: Callable[[random.Random, Whole, Path], Counter[str]] = globals()[given.campaign]
+    campaign: Callable[[random.Random, Whole | None, Path], Counter[str]] = globals()[given.campaign]
     home = Path(tempfile.mkdtemp(prefix="vpngen-campaign-"))
     (home / "whole").mkdir()
-    whole, counts, failures = Whole(home / "whole"), Counter[str](), 0
+    whole = None if given.campaign == "ptx" else Whole(home / "whole")
+    counts, failures = Counter[str](), 0
     end, seed = time.monotonic() + given.seconds, given.seed
     while time.monotonic() < end:
         folder = home / str(seed)
@@ -211,7 +265,7 @@ def main() -> None:
         try:
             counts += campaign(random.Random(seed), whole, folder)
             shutil.rmtree(folder)
-        except (AssertionError, subprocess.TimeoutExpired) as error:
+        except (AssertionError, subprocess.TimeoutExpired, PtxError) as error:
             failures += 1
             print(f"seed {seed}, see {folder}: {error}", flush=True)
         seed += 1

@@ -34,6 +34,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+def pytest_report_header() -> str:
+    """Which compiler made the PTX that test_ptx.py runs."""
+    from benchmarks import ptx
+
+    return f"PTX of the CUDA kernels: by {ptx.compiler()}" + (f"; {lack}" if (lack := ptx.missing()) else "")
+
+
 @pytest.fixture
 def run(
     tmp_path: Path,

@@ -6,11 +6,13 @@ import contextlib
 import ctypes
 import functools
 import hashlib
+import os
 import re
 import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from benchmarks import ptx
 from vpngen.backends import cuda
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90", "sm_100", "sm_120")
@@ -226,22 +229,48 @@ def _fractal(name: str, *arguments: Any) -> None:
         memory.check()
 
 
-class _Kernel:
-    """Runs on the host what CuPy would launch: its arguments, in their order, are all that it sees."""
+def in_host_build(source: str, options: Sequence[str], name: str, arguments: Any, step: cuda.Step) -> None:
+    """Run what CuPy would launch in the library of kernels/host.cpp."""
+    plain = [a.ctypes.data if isinstance(a, Memory) else int(a) for a in arguments]
+    (_perlin if name.startswith("perlin") else _fractal)(name, *plain)
 
-    def __init__(self, name: str, launches: list[str]) -> None:
-        self.name, self.launches, self.max_dynamic_shared_size_bytes = name, launches, 0
+
+class InPtx:
+    """Runs what CuPy would launch as PTX; `schedule` is one of `ptx.SCHEDULES`."""
+
+    def __init__(self) -> None:
+        if (missing := ptx.missing()) is not None:
+            (pytest.fail if os.environ.get("CI") else pytest.skip)(f"no PTX here: {missing}")
+        self.schedule = ptx.SCHEDULES[0]
+
+    def __call__(self, source: str, options: Sequence[str], name: str, arguments: Any, step: cuda.Step) -> None:
+        arrays = [a for a in arguments if isinstance(a, Memory)]
+        memory = [
+            ptx.Memory(a, a.ctypes.data, k >= 2) for k, a in enumerate(arrays)
+        ]  # params and windows are only read
+        plain = [a.ctypes.data if isinstance(a, Memory) else int(a) for a in arguments]
+        program = ptx.compiled(source, tuple(options)).program(name)
+        program.launch(step.blocks, step.threads, plain, memory, step.shared_bytes, schedule=self.schedule)
+
+
+class _Kernel:
+    """What CuPy would launch: its arguments, in their order, are all that it sees."""
+
+    def __init__(self, name: str, run: Callable[[str, Any, cuda.Step], None], launches: list[str]) -> None:
+        self.name, self.run, self.launches, self.max_dynamic_shared_size_bytes = name, run, launches, 0
         self.kernel, self.attributes = SimpleNamespace(ptr=0), {"num_regs": 0, "local_size_bytes": 0}
 
     def __call__(self, grid: Any, block: Any, arguments: Any, shared_mem: int) -> None:
         assert shared_mem <= self.max_dynamic_shared_size_bytes
         self.launches.append(self.name)
-        plain = [a.ctypes.data if isinstance(a, Memory) else int(a) for a in arguments]
-        (_perlin if self.name.startswith("perlin") else _fractal)(self.name, *plain)
+        self.run(self.name, arguments, cuda.Step(self.name, grid[0], block[0], shared_mem))
 
 
-def cupy_on_the_host(gpu: cuda.Gpu = H200, free: int = 2**36) -> Any:
-    """A stand-in for the module; `launches` lists the kernels that ran, `free` is what its GPU has of memory."""
+def cupy_on_the_host(gpu: cuda.Gpu = H200, free: int = 2**36, run: Callable[..., None] = in_host_build) -> Any:
+    """A stand-in for the module; `launches` lists the kernels that ran, `free` is what its GPU has of memory.
+
+    `run` takes a source, options of its compiler, the name of a kernel, its arguments and how it is launched.
+    """
 
     class Trouble(Exception):
         pass
@@ -255,7 +284,9 @@ def cupy_on_the_host(gpu: cuda.Gpu = H200, free: int = 2**36) -> Any:
     def empty(shape: Any, dtype: Any) -> Memory:
         return np.full(shape, 0xAA).astype(dtype).view(Memory)
 
-    module = SimpleNamespace(get_function=lambda name: _Kernel(name, launches))
+    def module(code: str, options: Sequence[str], backend: str) -> Any:
+        return SimpleNamespace(get_function=lambda name: _Kernel(name, functools.partial(run, code, options), launches))
+
     return SimpleNamespace(
         __version__="none",
         launches=launches,
@@ -264,7 +295,7 @@ def cupy_on_the_host(gpu: cuda.Gpu = H200, free: int = 2**36) -> Any:
         empty=empty,
         asarray=lambda a: np.array(a).view(Memory),
         get_default_memory_pool=lambda: SimpleNamespace(free_bytes=lambda: 0, free_all_blocks=lambda: None),
-        RawModule=lambda code, options, backend: module,
+        RawModule=module,
         cuda=SimpleNamespace(
             Device=contextlib.nullcontext,
             Stream=_Stream,

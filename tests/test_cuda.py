@@ -1,7 +1,7 @@
 """The CUDA kernels, proven without a GPU; what is particular to fractals is in test_cuda_fractal.py.
 
 The sources compile for every architecture without spills; their core, built for the host and driven over the blocks and
-threads of a launch, gives the bytes of the reference; the arithmetic of the launch holds.
+threads of a launch, gives the bytes of the reference; the arithmetic of the launch holds. The compiled code runs in test_ptx.py.
 """
 
 from __future__ import annotations
@@ -62,19 +62,6 @@ def test_kernels_stay_in_registers(generator: str, architecture: str, tmp_path: 
     for name, (registers, memory) in found.items():
         assert memory == ("0", "0", "0"), f"stack or spills in {name}"
         assert registers * KERNELS[generator][name] * 2 <= 65536, f"two blocks of {name} must fit a multiprocessor"
-
-
-@pytest.mark.parametrize("generator", KERNELS)
-def test_nvrtc_compiles_the_very_text_that_cupy_is_given(generator: str) -> None:
-    nvrtc = pytest.importorskip("cupy", reason="CuPy is not installed", exc_type=ImportError).cuda.nvrtc
-    try:
-        program = nvrtc.createProgram(cuda.expanded_source(generator), f"{generator}.cu", (), ())
-    except Exception as error:  # the library behind it is a package of its own
-        pytest.skip(f"no NVRTC: {error}")
-    try:
-        nvrtc.compileProgram(program, (*cuda.compile_options(generator), "--gpu-architecture=sm_90"))
-    except nvrtc.NVRTCError as error:
-        pytest.fail(f"{error}: {nvrtc.getProgramLog(program)}")
 
 
 @pytest.mark.parametrize("generator", KERNELS)

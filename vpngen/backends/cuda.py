@@ -17,7 +17,7 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -68,7 +68,7 @@ class Step:
 class LaunchPlan:
     """How some windows of a batch are rendered: kernels that follow one another, all with the same arguments.
 
-    These are params, windows, target, scratch, the number of windows, T, Y, X and `numbers`.
+    These are params, windows, target, scratch, the number of windows, T, Y, X and `numbers`, as `arguments` puts them.
 
     Attributes:
         n: windows.
@@ -83,6 +83,10 @@ class LaunchPlan:
     steps: tuple[Step, ...]
     numbers: tuple[int, ...]
     scratch: tuple[int, ...] = ()
+
+    def arguments(self, params: Any, windows: Any, target: Any, scratch: Sequence[Any]) -> tuple[Any, ...]:
+        """Of its kernels, in their order."""
+        return (params, windows, target, *scratch, *map(np.int32, (self.n, *self.extent, *self.numbers)))
 
 
 def up(n: int, size: int) -> int:
@@ -363,9 +367,8 @@ class Cuda(Backend):
     def _run(self, generator: str, part: Part, step: Step, target: Any) -> None:
         if not step.blocks:
             return
-        numbers = (part.plan.n, *part.plan.extent, *part.plan.numbers)
-        arguments = (part.params, part.windows, target, *part.scratch, *(np.int32(v) for v in numbers))
-        with self._on_gpu(f"{step}, arguments {numbers},"):
+        arguments = part.plan.arguments(part.params, part.windows, target, part.scratch)
+        with self._on_gpu(f"{step}, arguments {part.plan.extent} {part.plan.numbers},"):
             kernel = self._kernel(generator, step.kernel)
             kernel((step.blocks,), (step.threads,), arguments, shared_mem=step.shared_bytes)
 
