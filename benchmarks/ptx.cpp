@@ -562,8 +562,8 @@ void put_reduction(const std::string &name, F) {
     put("redux.sync." + name, &reduce<T, F>);
 }
 
-enum { BRANCH, RETURN, SYNC, FIRST_COLLECTIVE };
-int first_alone;  // operations before it are those that end a straight run
+enum { BRANCH, RETURN, SYNC };  // the first of the table; what lanes do together follows, then what each does alone
+int first_alone;
 
 void fill() {
     put("bra", &together), put("ret", &together), put("bar.sync", &together);
