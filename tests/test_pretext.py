@@ -392,7 +392,9 @@ def clips(tmp_path: Path) -> Path:
     return tmp_path / "clips"
 
 
-def test_the_command_line_learns_without_labels_and_finetune_begins_with_it(run: Run, clips: Path) -> None:
+def test_the_command_line_learns_without_labels_and_finetune_begins_with_it(
+    run: Run, clips: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On real videos without labels; and on rendered ones, with the options of a task in place."""
     small = ("--clip", "3x16x16", "--batch-size", "2", "--dataset", "folder", "--num-workers", "0")
     done = run("train", "pre", "--task", "order", "--wrong", "swap", "--window", "9", *NET, *small, "--root", "clips/a")
@@ -408,13 +410,25 @@ def test_the_command_line_learns_without_labels_and_finetune_begins_with_it(run:
     puzzled = run("train", "pieces", *pieces, *NET, "--batch-size", "4", *SIZE)
     assert puzzled.code == 0, puzzled.err
     assert read_weights("pieces/weights.safetensors")[1]["task"]["piece"] == [3, 6, 6]
-    frames = ("--task", "correspond", "--teacher", "networks:Images", "--clip", "3x16x16", "--frame-step", "1")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    Path("mine.py").write_text("from networks import Images")  # code is looked for where the command is given
+    frames = ("--task", "correspond", "--teacher", "mine:Images", "--clip", "3x16x16", "--frame-step", "1")
     taught = run("train", "taught", *frames, *NET, "--batch-size", "4", *SIZE)
     assert taught.code == 0 and "accuracy" in taught.out, taught.err
     assert len(read_weights("taught/weights.safetensors")[1]["task"]["teacher_sha256"]) == 64
     future = ("--task", "reconstruct", "--target", "future", "--clip", "3x16x16")
     redrawn = run("train", "redrawn", *future, *NET, "--batch-size", "4", *SIZE)
     assert redrawn.code == 0 and "explained" in redrawn.out, redrawn.err
+    for words in ((), ("--wrong", "swap")):  # a run goes on with the options of its task
+        again = run("train", "pre", *words)
+        assert again.code == 0 and f"--task order {'' if words else '--wrong swap '}--window 9" in again.err, again.err
+    other = run("train", "pre", "--task", "puzzle", "--grid", "time")
+    assert other.code == 3 and "task.name: order there, puzzle here" in other.err, other.err
+    mixed = run("train", "pre", "--task", "puzzle", "--wrong", "swap")
+    assert mixed.code == 2 and "`--wrong` (='swap') is of --task order, and the task is puzzle" in mixed.err
+    code = run("train", "taught")
+    assert code.code == 3 and "give --teacher mine:Images if you trust it" in code.err, code.err
+    assert run("train", "taught", "--teacher", "mine:Images").code == 0
 
 
 def test_pictures_of_tasks(run: Run, clips: Path) -> None:
@@ -437,6 +451,7 @@ def test_pictures_of_tasks(run: Run, clips: Path) -> None:
 CANNOT = {
     # vpngen ...: exit code, what is said
     "train out --wrong swap": (2, "No such option '--wrong'"),
+    "train order --wrong swap": (2, "No such option '--wrong'"),
     "train out --task order --segments 2": (2, "`--segments` (=2) are of videos that are classified"),
     "train out --task order --clip 16x16x16": (2, "`--clip` (=16) must be 2 to 12 frames"),
     "train out --val-fraction 0.5": (2, "`--val-fraction` (=0.5) is of real videos: give --dataset"),

@@ -102,7 +102,7 @@ def sweep(points: tuple[Path, ...], out: Path, x: str, series: str, metric: str)
 )
 @click.option("--samples", type=Whole(1, 16), default=2, show_default=True, help="How many are drawn, side by side.")
 @click.option("--seed", type=Whole(0, 2**64 - 1), default=0, show_default=True, help="Of order, crops and draws.")
-@click.option("--task", "_", cls=OptionsOf, made=lambda typed: task_options(typed)[1:])
+@click.option("--task", "_", cls=OptionsOf, made=lambda typed: task_options(typed, named=True)[1:])
 @click.option("--dataset", "__", cls=OptionsOf, made=lambda _: data_parameters())
 @training_dataset_options
 def task(name: str, out: Path, clip: tuple[int, int, int] | None, samples: int, seed: int, **options: Any) -> None:
@@ -138,7 +138,9 @@ def task(name: str, out: Path, clip: tuple[int, int, int] | None, samples: int, 
     clips, labels, numbers = next(iter(batches))
     inputs, targets = chosen.prepare(clips.float() / 127.5 - 1, labels, numbers)  # grey is 0, as in training
     drawn = [[(title, (clip + 1) / 2) for title, clip in chosen.shown(inputs, targets, k)] for k in range(len(clips))]
-    words = ", ".join(f"{key} {value}" for key, value in chosen.to_dict().items() if key not in ("name", "seed", "teacher_sha256"))
+    words = ", ".join(
+        f"{key} {value}" for key, value in chosen.to_dict().items() if key not in ("name", "seed", "teacher_sha256")
+    )
     sheet(drawn, out, f"{name}: {words}" if words else name)
     click.echo(click.format_filename(out))
 

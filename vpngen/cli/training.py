@@ -8,6 +8,7 @@ import functools
 import itertools
 import os
 import pkgutil
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -90,23 +91,32 @@ def _recipe_options() -> list[click.Parameter]:
 
 
 class TaskOption(SectionOption):
-    """An option of the task that is asked for."""
+    """An option of a task."""
+
+    def __init__(self, *args: Any, task: str, **fields: Any) -> None:
+        super().__init__(*args, section=f"With --task {task}", **fields)
+        self.task = task
 
 
-def task_options(typed: tuple[str, ...]) -> list[click.Parameter]:
-    """`--task`, and the options of the task that is asked for: those of others would need torch to be known."""
+def task_options(typed: tuple[str, ...], named: bool = False) -> list[click.Parameter]:
+    """`--task`, and the options of those tasks that are spoken of: those of others would need torch to be known.
+
+    Args:
+        typed: the arguments; a task is spoken of behind `--task`.
+        named: whether it is by any argument.
+    """
     from vpngen.fields import described
     from vpngen.tasks import TASKS
 
     words = [part for word in typed for part in word.split("=", 1)]  # nothing is parsed yet
-    asked = dict(itertools.pairwise([*words, ""])).get("--task") or next((word for word in words if word in TASKS), "")
+    asked = {word for before, word in itertools.pairwise(["", *words]) if named or before == "--task"}
     options: list[click.Parameter] = [
         SectionOption(["--task"], section="How it is trained", type=click.Choice(list(TASKS)), default="classify", show_default=True, help="What it learns; others than classify need no labels. Their options: --task NAME --help.")
     ]  # fmt: skip
-    if asked in TASKS and asked != "classify":
+    for name in sorted(asked & {*TASKS} - {"classify"}):
         with base.needs_extras():
-            kind = pkgutil.resolve_name(TASKS[asked])
-        options += field_options(described(kind), TaskOption, section=f"With --task {asked}")
+            kind = pkgutil.resolve_name(TASKS[name])
+        options += field_options(described(kind), TaskOption, task=name)
     return options
 
 
@@ -476,24 +486,45 @@ def _take_runtime(options: dict[str, Any]) -> Runtime:
     from vpngen.train import Runtime
     from vpngen.units import usable_cpus
 
-    if ":" in (options.get("model") or "") and (here := os.getcwd()) not in sys.path:
-        sys.path.append(
-            here
-        )  # where the package.module:callable that is given may be; `python -m` finds it there as well
+    _find_here(options.get("model"))
     given = {f.name: options.pop(f.name) for f in dataclasses.fields(Runtime) if f.name in options}
     if given.get("num_workers", 0) is None:
         given["num_workers"] = min(8, usable_cpus() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     return Runtime(**given)
 
 
+def _find_here(name: object) -> None:
+    """What is package.module:callable may be in the folder where the command is given, where `python -m` finds it as well."""
+    if ":" in str(name) and (here := os.getcwd()) not in sys.path:
+        sys.path.append(here)
+
+
 def take_task(options: dict[str, Any], seed: int) -> Task:
-    """The task that is asked for; takes its options out of `options`. Raises ArgumentError where there is no such task."""
+    """The task that is asked for; takes the options of all tasks out of `options`.
+
+    Raises:
+        ArgumentError: there is no such task, or an option is of another one.
+        ConflictError: the run that goes on names code, and not who gives the command.
+    """
     from vpngen.checks import one_of
+    from vpngen.models.base import is_foreign
     from vpngen.tasks import TASKS
 
-    ctx, asked = click.get_current_context(), one_of("task", options.pop("task"), TASKS)
-    names = [str(option.name) for option in ctx.command.get_params(ctx) if isinstance(option, TaskOption)]
-    given = {name: value for name in names if (value := options.pop(name)) is not None}
+    ctx, asked, given = click.get_current_context(), one_of("task", options.pop("task"), TASKS), dict[str, Any]()
+    for option in [option for option in ctx.command.get_params(ctx) if isinstance(option, TaskOption)]:
+        name, word = str(option.name), option.opts[0]
+        value, told = options.pop(name), ctx.get_parameter_source(name) is ParameterSource.DEFAULT_MAP
+        if value is None or (
+            told and option.task != asked
+        ):  # of what the folder holds: whoever reads it finds the conflict
+            continue
+        if option.task != asked:
+            raise ArgumentError(f"is of --task {option.task}, and the task is {asked}; leave it out", name, value)
+        if told and is_foreign(value):
+            file, text = str(ctx.params["out"] / "run.json"), shlex.join([word, value])
+            raise ConflictError(f"{file!r} names {value!r}, which is code from elsewhere; give {text} if you trust it")
+        _find_here(value)
+        given[name] = value
     if asked != "classify":
         given["seed"] = seed
     task: Task = pkgutil.resolve_name(TASKS[asked])(**given)
