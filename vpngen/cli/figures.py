@@ -127,7 +127,7 @@ def task(name: str, out: Path, clip: tuple[int, int, int] | None, samples: int, 
 
     usual = {key: value for key, value in chosen.defaults.items() if key in ("clip", "augment")}
     recipe = Recipe(**{**usual, **({} if clip is None else {"clip": clip})})
-    chosen = chosen.of(recipe)
+    chosen = chosen.drawn_of(recipe)
     how: dict[str, Any] = {"clip": chosen.shape(recipe), "numbers": True, "seed": seed}
     if videos is not None:
         train = videos.validated().sets(seed, chosen.needs_labels)[0]

@@ -205,6 +205,7 @@ def train(
     else:
         no_dataset(options, "`--store`")
         name = path.stem
+    from vpngen.models import read_weights
     from vpngen.train import runs
 
     out = _run_folder(name, begin) if out is None else out
@@ -216,8 +217,10 @@ def train(
     if _main_rank():
         last, where, first = rows[-1], "weights.safetensors and weights.pth hold the network", task.metrics[0]
         reached = f"val loss {last['val_loss']:.3f}, {first.replace('top1', 'top-1')} {last[f'val_{first}']:.1%}"
+        chance = read_weights(out / "weights.safetensors")[1].get("chance") or {}
+        reached += f" (chance: {chance[first]:.1%})" if first in chance else ""
         text = f"{count_text(len(rows), 'epoch')}, {reached}; {where}"
-        show(form, {"path": str(out), **last}, f"{click.format_filename(out)}: {text}")
+        show(form, {"path": str(out), **last, "chance": chance}, f"{click.format_filename(out)}: {text}")
 
 
 @cli.command(cls=RunCommand, epilog=EXIT_CODES)

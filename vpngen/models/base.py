@@ -228,7 +228,7 @@ def _make_foreign(name: str, num_classes: int, options: Mapping[str, Any]) -> nn
     try:
         module: Any = importlib.import_module(home)
     except Exception as error:  # whatever a module may do when it is imported
-        problem = f"`name` (={name!r}): {home} cannot be imported ({type(error).__name__}: {error})"
+        problem = f"{name!r}: {home} cannot be imported ({type(error).__name__}: {error})"
         raise MissingError(f"{problem}; install it, or add the folder that it is in to PYTHONPATH") from error
     factory: Any = functools.reduce(lambda owner, part: getattr(owner, part, None), path.split("."), module)
     if not callable(factory):

@@ -43,6 +43,10 @@ class Task(ABC):
         """The same, for clips as a recipe has them. Raises ArgumentError where it cannot learn from such."""
         return self
 
+    def drawn_of(self, recipe: Any) -> Task:
+        """As `of`, for pictures alone: what only training needs is not looked for."""
+        return self.of(recipe)
+
     @property
     def clips(self) -> int:
         """How many clips go through the network for each sample."""

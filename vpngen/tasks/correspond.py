@@ -76,6 +76,10 @@ class Correspond(Task):
             raise ArgumentError("must be 2 or more, so that there is another video", "batch_size", recipe.batch_size)
         return dataclasses.replace(self, teacher_sha256=self._teacher(recipe).sha256)
 
+    def drawn_of(self, recipe: Any) -> Correspond:
+        """Without the teacher, of which a picture shows nothing."""
+        return self
+
     def _teacher(self, recipe: Any) -> Teacher:
         with renamed(name="teacher", model="teacher", weights="teacher_weights"):
             return Teacher(self.teacher, self.teacher_weights, recipe)

@@ -18,7 +18,7 @@ from torch import nn
 from vpngen import __version__, store
 from vpngen.checks import SEEDS, Shape, integer, one_of
 from vpngen.datasets import VideoLoader, VideoSet, WindowLoader
-from vpngen.datasets.clips import MOST_CLIPS
+from vpngen.datasets.clips import MOST_CLIPS, SHORT
 from vpngen.datasets.sets import VAL_SHARE, DataConfig, missing_videos
 from vpngen.errors import ArgumentError, ConflictError, MissingError, renamed
 from vpngen.files import names_in, read_object, write_json
@@ -187,7 +187,9 @@ class _Videos:
                 before = {str(k): str(v) for k, v in read_object(listed).items()}  # of a run that was stopped
                 write_json(listed, before | failures)
                 if self.log is not None:
-                    self.log(f"videos that could not be read, or not whole: {len(failures):,}; see {listed}")
+                    short = sum(why.startswith(SHORT) for why in failures.values())
+                    some = f", of which {short:,} too short" if short else ""
+                    self.log(f"videos that could not be read, or not whole: {len(failures):,}{some}; see {listed}")
             self.known = len(failures)
 
         return watched
