@@ -340,12 +340,18 @@ def test_a_teacher_does_not_change_by_a_bit(foreign: bool, tmp_path: Path) -> No
 
 
 def test_pairs_count_alike() -> None:
-    """One positive and one negative for each clip; the positive alone where the batch has no other video."""
+    """One positive and one negative for each clip, which is a guess where the batch has no other video."""
     task = Correspond()
     sure = torch.tensor([[[-9.0, 9.0], [9.0, -9.0]], [[9.0, -9.0], [9.0, -9.0]]])  # all right; the positive pair wrong
-    assert task.score(sure, torch.tensor([1, 0])).item() == 1.5 and task.score(sure, torch.tensor([1, -1])).item() == 1
+    assert (
+        task.score(sure, torch.tensor([1, 0])).item() == 1.5 and task.score(sure, torch.tensor([1, -1])).item() == 1.5
+    )
     assert task.loss(sure, torch.tensor([1, 0])).item() == pytest.approx(9, abs=1e-3)
-    assert task.loss(sure, torch.tensor([1, -1])).item() == pytest.approx(18, abs=1e-3)
+    assert task.loss(sure, torch.tensor([1, -1])).item() == pytest.approx(math.log(2), abs=1e-3)
+    positive = torch.tensor(
+        [[[-9.0, 9.0], [-9.0, 9.0]]]
+    )  # whatever the batch is, to take all for positive is no better
+    assert task.score(positive, torch.tensor([0])).item() == task.score(positive, torch.tensor([-1])).item() == 0.5
     guess = torch.zeros(3, 2, 2)
     assert task.loss(guess, torch.tensor([1, 0, -1])).item() / 3 == pytest.approx(task.chance(guess)["loss"])
 
@@ -486,6 +492,7 @@ CANNOT = {
     "finetune out --dataset folder --root clips/a": (3, "the videos in clips/a have no labels"),
     "figure task classify --dataset folder --root clips/a": (3, "the videos in clips/a have no labels"),
     "train out --task order --window 13 --clip 3x8x8 --dataset folder --root clips/a": (1, "3 are too short, so take fewer frames of each (a shorter clip or window), or longer videos"),
+    "train out --task correspond --teacher networks:Images --clip 3x8x8 --dataset folder --root clips/a": (2, "`--val-fraction` (=0.0625) leaves 1 video to train or to validate on, and correspond needs 2"),
     "train out --task correspond --teacher r3d10 --teacher-weights kernels.pth": (2, "`--teacher-weights` (='kernels.pth') has kernels in time, and is no network for images"),
 }  # fmt: skip
 

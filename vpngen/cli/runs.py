@@ -125,7 +125,7 @@ class RunCommand(base.Command):
             out = Path(param.type.convert(values["out"], param, ctx)) if isinstance(values["out"], str) else None
             for line, _ in _commands(_about(out)) if out is not None else ():
                 with contextlib.suppress(ValueError):  # `_told` says so
-                    words += shlex.split(line[:MOST_WORDS])
+                    words += shlex.split(line) if "--task" in line and len(line) <= MOST_WORDS else ()
         return words
 
     def _typed(self, ctx: click.Context, args: list[str]) -> dict[str, Any]:

@@ -39,6 +39,9 @@ class Task(ABC):
     loops: ClassVar[bool] = True
     """Whether a real video that is shorter than `shape` may be shown again from its beginning; else it is left out, and said."""
 
+    least: ClassVar[int] = 1
+    """How many videos there must be, to train on as to validate on."""
+
     def of(self, recipe: Any) -> Task:
         """The same, for clips as a recipe has them. Raises ArgumentError where it cannot learn from such."""
         return self

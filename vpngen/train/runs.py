@@ -155,6 +155,9 @@ class _Videos:
         named = dict(zip(("train", "validate", "test"), sets, strict=False))
         if log and ranks.is_main() and (gone := missing_videos(**named)):
             log(gone)
+        if (left := min(len(some.videos) for some in sets[:2])) < task.least:
+            there = f"leaves {count_text(left, 'video')} to train or to validate on, and {task.name} needs {task.least}"
+            raise ArgumentError(f"{there}; give another share, or more videos", "val_fraction", data.val_fraction)
         self.batch, val_batch, shares = _batch_sizes(recipe, len(sets[0].videos), len(sets[1].videos))
         self._loaders = functools.partial(
             VideoLoader, clip=task.shape(recipe), seed=seed, num_workers=runtime.num_workers, pin_memory=device.type == "cuda",
