@@ -474,6 +474,18 @@ def test_pictures_of_tasks(run: Run, clips: Path, monkeypatch: pytest.MonkeyPatc
         assert run("figure", "task", "correspond", "--clip", "3x8x8", *real).code == 0
 
 
+def test_help_shows_the_defaults_of_a_task(run: Run) -> None:
+    text = " ".join(run("train", "--task", "order", "--help").out.split())
+    for part in (
+        "shown are those of --task order",
+        "warm-up. [default: 0.0001]",
+        "[default: 8x224x224]",
+        "With --task order",
+    ):
+        assert part in text, part
+    assert "shown are those of wacv2022" in " ".join(run("train", "--help").out.split())
+
+
 CANNOT = {
     # vpngen ...: exit code, what is said
     "train out --wrong swap": (2, "No such option '--wrong'"),
@@ -487,6 +499,7 @@ CANNOT = {
     "train out --task puzzle --clip 2x8x8": (2, "`--clip` (=(2, 8, 8)) makes puzzle take 24 frames of each video, and they have 6; give a smaller `clip` or `gap_frames`"),
     "train out --task reconstruct --target future --clip 4x8x8": (2, "`--clip` (=(4, 8, 8)) makes reconstruct take 8 frames of each video"),
     "figure task puzzle --clip 2x8x8": (2, "makes puzzle take 24 frames of each video, and they have 6"),
+    "figure task correspond --clip 4x8x8": (2, "makes correspond take 7 frames of each video, and they have 6; give a smaller `clip` or `frame_step`"),
     "train out --task puzzle --grid space --gap-frames 0 --model c3d --clip 2x80x80": (2, "`--clip`"),
     "train out --dataset folder --root clips/a": (3, "the videos in clips/a have no labels"),
     "finetune out --dataset folder --root clips/a": (3, "the videos in clips/a have no labels"),

@@ -73,7 +73,8 @@ def _normalization(ctx: click.Context, param: click.Parameter, value: str | None
     return value if value in NORMALIZATIONS else parse(ctx, param, value)
 
 
-def _recipe_options() -> list[click.Parameter]:
+def _recipe_options(typed: tuple[str, ...]) -> list[click.Parameter]:
+    """Those of a recipe; help shows the defaults of the first one, or of the task that is asked for."""
     from vpngen.fields import described
     from vpngen.sampling import NORMALIZATIONS
     from vpngen.train.recipes import RECIPES, Recipe
@@ -81,10 +82,13 @@ def _recipe_options() -> list[click.Parameter]:
     option = functools.partial(SectionOption, section="How it is trained")
     level = functools.partial(option, callback=_normalization, metavar="R,G,B|NAME")
     first, *_ = recipes = list(RECIPES)
-    names = complete(*NORMALIZATIONS)
+    names, shown, usual = complete(*NORMALIZATIONS), first, dict[str, Any]()
+    for task in _spoken_of(typed):
+        shown, usual = f"--task {task}", dict(_task_kind(task).defaults)
+    fields = [f._replace(default=usual.get(f.name, f.default)) for f in described(Recipe)]
     return [
-        option(["--recipe"], type=click.Choice(recipes), metavar="NAME", default=first, help=f"The defaults of the options below: one of {', '.join(recipes)}; shown are those of {first}."),
-        *field_options([f for f in described(Recipe) if f.name not in ("mean", "std")], SectionOption, section="How it is trained"),
+        option(["--recipe"], type=click.Choice(recipes), metavar="NAME", default=first, help=f"The defaults of the options below: one of {', '.join(recipes)}; shown are those of {shown}."),
+        *field_options([f for f in fields if f.name not in ("mean", "std")], SectionOption, section="How it is trained"),
         level(["--mean"], shell_complete=names, help=f"Subtracted from pixel values in [0, 1]; {', '.join(NORMALIZATIONS)} set --std too.  [default: that of --init-from; with --inflate imagenet, for i3d half; or half]"),
         level(["--std"], shell_complete=names, help="What they are divided by then; likewise."),
     ]  # fmt: skip
@@ -108,16 +112,29 @@ def task_options(typed: tuple[str, ...], named: bool = False) -> list[click.Para
     from vpngen.fields import described
     from vpngen.tasks import TASKS
 
-    words = [part for word in typed for part in word.split("=", 1)]  # nothing is parsed yet
-    asked = {word for before, word in itertools.pairwise(["", *words]) if named or before == "--task"}
     options: list[click.Parameter] = [
         SectionOption(["--task"], section="How it is trained", type=click.Choice(list(TASKS)), default="classify", show_default=True, help="What it learns; others than classify need no labels. Their options: --task NAME --help.")
     ]  # fmt: skip
-    for name in sorted(asked & {*TASKS} - {"classify"}):
-        with base.needs_extras():
-            kind = pkgutil.resolve_name(TASKS[name])
-        options += field_options(described(kind), TaskOption, task=name)
+    for name in _spoken_of(typed, named):
+        options += field_options(described(_task_kind(name)), TaskOption, task=name)
     return options
+
+
+def _spoken_of(typed: tuple[str, ...], named: bool = False) -> list[str]:
+    """The tasks with options of their own that arguments speak of, see `task_options`, in the order of the last time."""
+    from vpngen.tasks import TASKS
+
+    words = [part for word in typed for part in word.split("=", 1)]  # nothing is parsed yet
+    asked = [word for before, word in itertools.pairwise(["", *words]) if named or before == "--task"]
+    return [*dict.fromkeys(word for word in reversed(asked) if word in TASKS and word != "classify")][::-1]
+
+
+def _task_kind(name: str) -> type[Task]:
+    from vpngen.tasks import TASKS
+
+    with base.needs_extras():
+        kind: type[Task] = pkgutil.resolve_name(TASKS[name])
+    return kind
 
 
 def data_parameters() -> list[click.Parameter]:
@@ -144,11 +161,11 @@ runtime_options = base.bundle(
     format_option,
 )  # fmt: skip
 run_options = base.bundle(
-    _network("--model", metavar="NAME", help="Such as r3d18, r2p1d50, preact200, wide50, resnext101, densenet121, slowfast50, slow50, i3d, c3d, alexnet3d, t3d121, or package.module:callable.  [default: that of --init-from, or r3d50]"),
+    _network("--model", metavar="NAME", help="Such as r3d18, r2p1d50, preact200, wide50, resnext101, densenet121, slowfast50, slow50, i3d, c3d, alexnet3d, t3d121, or package.module:callable.  [default: that of --init-from, of the paper of a --task, or r3d50]"),
     option_option,
     _network("--init-from", type=_path, callback=lambda ctx, param, path: path and weights_of(path), metavar="FILE", help="Weights to begin with, .safetensors or .pth, or the folder of a run; the head is a new one."),
     _network("--inflate", type=_path, metavar="FILE", help="Weights of a 2D network to begin with, such as a ResNet or DenseNet, GoogLeNet (i3d) or AlexNet (alexnet3d), repeated along time."),
-    click.option("--recipe", cls=OptionsOf, made=lambda _: _recipe_options()),
+    click.option("--recipe", cls=OptionsOf, made=_recipe_options),
     runtime_options,
 )  # fmt: skip
 data_options = base.bundle(
