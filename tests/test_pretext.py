@@ -116,7 +116,7 @@ def test_clips_begin_alike_where_the_window_has_no_room() -> None:
         ({"window": 1}, {}, "`window`"),
         ({"odd_clips": 1}, {}, "`odd_clips`"),
         ({"window": 7}, {"clip": (8, 16, 16)}, r"`clip` \(=8\) must be 2 to 7 frames, to be one of a window of 7"),
-        ({}, {"clip": (16, 16, 16)}, "must be 2 to 12 frames"),
+        ({}, {"clip": (21, 16, 16)}, "must be 2 to 20 frames"),
         ({"wrong": "swap"}, {"clip": (2, 16, 16)}, "must be 3 to 20 frames"),
         ({"wrong": "reverse"}, {"clip": (1, 16, 16)}, "must be 2 to 20 frames"),
     ],
