@@ -570,7 +570,7 @@ def test_models_of_other_packages(maker: str) -> None:
         ("othernets.video:second", {"n_classes": 3}, ArgumentError, "give it as `num_classes`"),
         ("othernets.broken:first", {}, MissingError, "cannot be imported .RuntimeError: operator does not exist"),
         ("othernets.absent:first", {}, MissingError, "othernets.absent cannot be imported .ModuleNotFoundError.*PYTHONPATH"),
-        ("no_such_package_:first", {}, MissingError, "cannot be imported"),
+        ("no_such_package_:first", {}, MissingError, "^'no_such_package_:first': no_such_package_ cannot be imported"),
         ("othernets.video:", {}, ArgumentError, "form package.module:callable"),
         (":first", {}, ArgumentError, "form package.module:callable"),
         ("othernets/video.py:first", {}, ArgumentError, "form package.module:callable"),

@@ -210,6 +210,16 @@ def test_a_set_too_short_for_its_segments_is_said(run: Run) -> None:
     assert done.code == 2 and "take 12 frames of each video, and they have 8" in done.err and not Path("out").exists()
 
 
+def test_all_that_is_new_in_fine_tuning_has_the_rate_of_the_head() -> None:
+    """Suzuki et al. begin fc1 to fc3 anew: 0.001 for these, 0.0001 for conv1 to pool3."""
+    recipe, model = RECIPES["videoorder2018"], create_model("alexnet3d", 4, width=0.0625, pooled=1)
+    names = {id(p): name for name, p in model.named_parameters()}
+    new = {"fc1", "fc2", "fc3", "bn1", "bn2"}
+    for scales, fast in ((dict(recipe.lr_scales), new), ({"head": 10, "fc1": 1}, new - {"fc1"})):
+        groups = parameter_groups(model, scales)
+        assert {names[id(p)].split(".")[0] for g in groups if g["lr_scale"] == 10 for p in g["params"]} == fast
+
+
 def test_rates_of_layers(tmp_path: Path) -> None:
     """Each parameter moves as one step of plain SGD at its own rate, and normalization is decayed only where asked; plateaus keep the factors."""
     torch.manual_seed(0)

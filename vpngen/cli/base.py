@@ -178,7 +178,7 @@ _NO_MEMORY = (
 )  # fmt: skip
 
 
-TYPED, _PARAMS = "vpngen.typed", "vpngen.params"
+TYPED, _SAID, _PARAMS = "vpngen.typed", "vpngen.said", "vpngen.params"
 MEANT = {"--videos": ("--root", "--indices"), "--workers": ("--num-workers", "--threads")}
 """What people type, whose nearest word is another -> the options that may be meant."""
 TRAINING = ("av", "matplotlib", "safetensors", "tensorboard", "torch")
@@ -233,11 +233,16 @@ class Command(_Help, click.Command):
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Its arguments and options, those that `OptionsOf` stands for among them."""
         if _PARAMS not in ctx.meta:
-            typed = ctx.meta.get(TYPED, ())
+            typed = *ctx.meta.get(_SAID, ()), *ctx.meta.get(TYPED, ())
             own = [p.made(typed) if isinstance(p, OptionsOf) else [p] for p in super().get_params(ctx)]
             ctx.meta[_PARAMS] = list(itertools.chain.from_iterable(own))
         found: list[click.Parameter] = ctx.meta[_PARAMS]
         return found
+
+    def hear(self, ctx: click.Context, words: Iterable[str]) -> None:
+        """From now on these say which options there are, before what is typed."""
+        ctx.meta[_SAID] = tuple(words)
+        ctx.meta.pop(_PARAMS, None)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The options: those of the command, then those of each section."""

@@ -100,12 +100,21 @@ def sweep(points: tuple[Path, ...], out: Path, x: str, series: str, metric: str)
     metavar="TxHxW",
     help="Frames, height and width of what the network sees.  [default: those of the paper]",
 )
+@click.option("--frame-step", type=Whole(), help="Frames of the video from one frame of a clip to the next.  [default: that of the paper]")  # fmt: skip
 @click.option("--samples", type=Whole(1, 16), default=2, show_default=True, help="How many are drawn, side by side.")
 @click.option("--seed", type=Whole(0, 2**64 - 1), default=0, show_default=True, help="Of order, crops and draws.")
-@click.option("--task", "_", cls=OptionsOf, made=lambda typed: task_options(typed)[1:])
+@click.option("--task", "_", cls=OptionsOf, made=lambda typed: task_options(typed, named=True)[1:])
 @click.option("--dataset", "__", cls=OptionsOf, made=lambda _: data_parameters())
 @training_dataset_options
-def task(name: str, out: Path, clip: tuple[int, int, int] | None, samples: int, seed: int, **options: Any) -> None:
+def task(
+    name: str,
+    out: Path,
+    clip: tuple[int, int, int] | None,
+    frame_step: int | None,
+    samples: int,
+    seed: int,
+    **options: Any,
+) -> None:
     """Draw what a task shows a network: clips of rendered or real videos, and which of them are wrong.
 
     NAME is a task of `vpngen train --task`; its options, and those of the set, are as there.
@@ -125,9 +134,10 @@ def task(name: str, out: Path, clip: tuple[int, int, int] | None, samples: int, 
     from vpngen.train import Recipe
     from vpngen.train.runs import rendered
 
-    usual = {key: value for key, value in chosen.defaults.items() if key in ("clip", "augment")}
-    recipe = Recipe(**{**usual, **({} if clip is None else {"clip": clip})})
-    chosen = chosen.of(recipe)
+    usual = {key: value for key, value in chosen.defaults.items() if key != "model"}
+    given = {"clip": clip, "frame_step": frame_step}
+    recipe = Recipe(**usual | {key: value for key, value in given.items() if value is not None})
+    chosen = chosen.drawn_of(recipe)
     how: dict[str, Any] = {"clip": chosen.shape(recipe), "numbers": True, "seed": seed}
     if videos is not None:
         train = videos.validated().sets(seed, chosen.needs_labels)[0]
@@ -138,7 +148,9 @@ def task(name: str, out: Path, clip: tuple[int, int, int] | None, samples: int, 
     clips, labels, numbers = next(iter(batches))
     inputs, targets = chosen.prepare(clips.float() / 127.5 - 1, labels, numbers)  # grey is 0, as in training
     drawn = [[(title, (clip + 1) / 2) for title, clip in chosen.shown(inputs, targets, k)] for k in range(len(clips))]
-    words = ", ".join(f"{key} {value}" for key, value in chosen.to_dict().items() if key not in ("name", "seed", "teacher_sha256"))
+    words = ", ".join(
+        f"{key} {value}" for key, value in chosen.to_dict().items() if key not in ("name", "seed", "teacher_sha256")
+    )
     sheet(drawn, out, f"{name}: {words}" if words else name)
     click.echo(click.format_filename(out))
 

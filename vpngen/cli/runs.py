@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -92,6 +93,7 @@ class RunCommand(base.Command):
         ctx.meta[base.TYPED] = tuple(args)
         if ctx.resilient_parsing or {"-h", "--help"} & {*args}:
             return super().parse_args(ctx, args)
+        self.hear(ctx, self._heard(ctx, args))
         try:
             given = self._typed(ctx, args)
         except click.UsageError:
@@ -112,6 +114,19 @@ class RunCommand(base.Command):
         if told and os.environ.get("RANK", "0") == "0":
             click.echo(plain(f"{click.format_filename(out)} goes on with {self._words(ctx, told)}"), err=True)
         return rest
+
+    def _heard(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """The words of the commands of the run that goes on: of a task that they name, they have options of its own."""
+        parser, words = self.make_parser(ctx), list[str]()
+        parser.ignore_unknown_options = True
+        with contextlib.suppress(click.UsageError):
+            values, *_ = parser.parse_args(list(args))
+            param = next(p for p in self.get_params(ctx) if p.name == "out")
+            out = Path(param.type.convert(values["out"], param, ctx)) if isinstance(values["out"], str) else None
+            for line, _ in _commands(_about(out)) if out is not None else ():
+                with contextlib.suppress(ValueError):  # `_told` says so
+                    words += shlex.split(line) if "--task" in line and len(line) <= MOST_WORDS else ()
+        return words
 
     def _typed(self, ctx: click.Context, args: list[str]) -> dict[str, Any]:
         """The options that are given, by name, as they are typed."""

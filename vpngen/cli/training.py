@@ -8,6 +8,7 @@ import functools
 import itertools
 import os
 import pkgutil
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -72,7 +73,8 @@ def _normalization(ctx: click.Context, param: click.Parameter, value: str | None
     return value if value in NORMALIZATIONS else parse(ctx, param, value)
 
 
-def _recipe_options() -> list[click.Parameter]:
+def _recipe_options(typed: tuple[str, ...]) -> list[click.Parameter]:
+    """Those of a recipe; help shows the defaults of the first one, or of the task that is asked for."""
     from vpngen.fields import described
     from vpngen.sampling import NORMALIZATIONS
     from vpngen.train.recipes import RECIPES, Recipe
@@ -80,34 +82,59 @@ def _recipe_options() -> list[click.Parameter]:
     option = functools.partial(SectionOption, section="How it is trained")
     level = functools.partial(option, callback=_normalization, metavar="R,G,B|NAME")
     first, *_ = recipes = list(RECIPES)
-    names = complete(*NORMALIZATIONS)
+    names, shown, usual = complete(*NORMALIZATIONS), first, dict[str, Any]()
+    for task in _spoken_of(typed):
+        shown, usual = f"--task {task}", dict(_task_kind(task).defaults)
+    fields = [f._replace(default=usual.get(f.name, f.default)) for f in described(Recipe)]
     return [
-        option(["--recipe"], type=click.Choice(recipes), metavar="NAME", default=first, help=f"The defaults of the options below: one of {', '.join(recipes)}; shown are those of {first}."),
-        *field_options([f for f in described(Recipe) if f.name not in ("mean", "std")], SectionOption, section="How it is trained"),
+        option(["--recipe"], type=click.Choice(recipes), metavar="NAME", default=first, help=f"The defaults of the options below: one of {', '.join(recipes)}; shown are those of {shown}."),
+        *field_options([f for f in fields if f.name not in ("mean", "std")], SectionOption, section="How it is trained"),
         level(["--mean"], shell_complete=names, help=f"Subtracted from pixel values in [0, 1]; {', '.join(NORMALIZATIONS)} set --std too.  [default: that of --init-from; with --inflate imagenet, for i3d half; or half]"),
         level(["--std"], shell_complete=names, help="What they are divided by then; likewise."),
     ]  # fmt: skip
 
 
 class TaskOption(SectionOption):
-    """An option of the task that is asked for."""
+    """An option of a task."""
+
+    def __init__(self, *args: Any, task: str, **fields: Any) -> None:
+        super().__init__(*args, section=f"With --task {task}", **fields)
+        self.task = task
 
 
-def task_options(typed: tuple[str, ...]) -> list[click.Parameter]:
-    """`--task`, and the options of the task that is asked for: those of others would need torch to be known."""
+def task_options(typed: tuple[str, ...], named: bool = False) -> list[click.Parameter]:
+    """`--task`, and the options of those tasks that are spoken of: those of others would need torch to be known.
+
+    Args:
+        typed: the arguments; a task is spoken of behind `--task`.
+        named: whether it is by any argument.
+    """
     from vpngen.fields import described
     from vpngen.tasks import TASKS
 
-    words = [part for word in typed for part in word.split("=", 1)]  # nothing is parsed yet
-    asked = dict(itertools.pairwise([*words, ""])).get("--task") or next((word for word in words if word in TASKS), "")
     options: list[click.Parameter] = [
         SectionOption(["--task"], section="How it is trained", type=click.Choice(list(TASKS)), default="classify", show_default=True, help="What it learns; others than classify need no labels. Their options: --task NAME --help.")
     ]  # fmt: skip
-    if asked in TASKS and asked != "classify":
-        with base.needs_extras():
-            kind = pkgutil.resolve_name(TASKS[asked])
-        options += field_options(described(kind), TaskOption, section=f"With --task {asked}")
+    for name in _spoken_of(typed, named):
+        options += field_options(described(_task_kind(name)), TaskOption, task=name)
     return options
+
+
+def _spoken_of(typed: tuple[str, ...], named: bool = False) -> list[str]:
+    """The tasks with options of their own that arguments speak of, see `task_options`, in the order of the last time."""
+    from vpngen.tasks import TASKS
+
+    words = [part for word in typed for part in word.split("=", 1)]  # nothing is parsed yet
+    asked = [word for before, word in itertools.pairwise(["", *words]) if named or before == "--task"]
+    return [*dict.fromkeys(word for word in reversed(asked) if word in TASKS and word != "classify")][::-1]
+
+
+def _task_kind(name: str) -> type[Task]:
+    from vpngen.tasks import TASKS
+
+    with base.needs_extras():
+        kind: type[Task] = pkgutil.resolve_name(TASKS[name])
+    return kind
 
 
 def data_parameters() -> list[click.Parameter]:
@@ -134,11 +161,11 @@ runtime_options = base.bundle(
     format_option,
 )  # fmt: skip
 run_options = base.bundle(
-    _network("--model", metavar="NAME", help="Such as r3d18, r2p1d50, preact200, wide50, resnext101, densenet121, slowfast50, slow50, i3d, c3d, alexnet3d, t3d121, or package.module:callable.  [default: that of --init-from, or r3d50]"),
+    _network("--model", metavar="NAME", help="Such as r3d18, r2p1d50, preact200, wide50, resnext101, densenet121, slowfast50, slow50, i3d, c3d, alexnet3d, t3d121, or package.module:callable.  [default: that of --init-from, of the paper of a --task, or r3d50]"),
     option_option,
     _network("--init-from", type=_path, callback=lambda ctx, param, path: path and weights_of(path), metavar="FILE", help="Weights to begin with, .safetensors or .pth, or the folder of a run; the head is a new one."),
     _network("--inflate", type=_path, metavar="FILE", help="Weights of a 2D network to begin with, such as a ResNet or DenseNet, GoogLeNet (i3d) or AlexNet (alexnet3d), repeated along time."),
-    click.option("--recipe", cls=OptionsOf, made=lambda _: _recipe_options()),
+    click.option("--recipe", cls=OptionsOf, made=_recipe_options),
     runtime_options,
 )  # fmt: skip
 data_options = base.bundle(
@@ -195,6 +222,7 @@ def train(
     else:
         no_dataset(options, "`--store`")
         name = path.stem
+    from vpngen.models import read_weights
     from vpngen.train import runs
 
     out = _run_folder(name, begin) if out is None else out
@@ -206,8 +234,10 @@ def train(
     if _main_rank():
         last, where, first = rows[-1], "weights.safetensors and weights.pth hold the network", task.metrics[0]
         reached = f"val loss {last['val_loss']:.3f}, {first.replace('top1', 'top-1')} {last[f'val_{first}']:.1%}"
+        chance = read_weights(out / "weights.safetensors")[1].get("chance") or {}
+        reached += f" (chance: {chance[first]:.1%})" if first in chance else ""
         text = f"{count_text(len(rows), 'epoch')}, {reached}; {where}"
-        show(form, {"path": str(out), **last}, f"{click.format_filename(out)}: {text}")
+        show(form, {"path": str(out), **last, "chance": chance}, f"{click.format_filename(out)}: {text}")
 
 
 @cli.command(cls=RunCommand, epilog=EXIT_CODES)
@@ -476,24 +506,45 @@ def _take_runtime(options: dict[str, Any]) -> Runtime:
     from vpngen.train import Runtime
     from vpngen.units import usable_cpus
 
-    if ":" in (options.get("model") or "") and (here := os.getcwd()) not in sys.path:
-        sys.path.append(
-            here
-        )  # where the package.module:callable that is given may be; `python -m` finds it there as well
+    _find_here(options.get("model"))
     given = {f.name: options.pop(f.name) for f in dataclasses.fields(Runtime) if f.name in options}
     if given.get("num_workers", 0) is None:
         given["num_workers"] = min(8, usable_cpus() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     return Runtime(**given)
 
 
+def _find_here(name: object) -> None:
+    """What is package.module:callable may be in the folder where the command is given, where `python -m` finds it as well."""
+    if ":" in str(name) and (here := os.getcwd()) not in sys.path:
+        sys.path.append(here)
+
+
 def take_task(options: dict[str, Any], seed: int) -> Task:
-    """The task that is asked for; takes its options out of `options`. Raises ArgumentError where there is no such task."""
+    """The task that is asked for; takes the options of all tasks out of `options`.
+
+    Raises:
+        ArgumentError: there is no such task, or an option is of another one.
+        ConflictError: the run that goes on names code, and not who gives the command.
+    """
     from vpngen.checks import one_of
+    from vpngen.models.base import is_foreign
     from vpngen.tasks import TASKS
 
-    ctx, asked = click.get_current_context(), one_of("task", options.pop("task"), TASKS)
-    names = [str(option.name) for option in ctx.command.get_params(ctx) if isinstance(option, TaskOption)]
-    given = {name: value for name in names if (value := options.pop(name)) is not None}
+    ctx, asked, given = click.get_current_context(), one_of("task", options.pop("task"), TASKS), dict[str, Any]()
+    for option in [option for option in ctx.command.get_params(ctx) if isinstance(option, TaskOption)]:
+        name, word = str(option.name), option.opts[0]
+        value, told = options.pop(name), ctx.get_parameter_source(name) is ParameterSource.DEFAULT_MAP
+        if value is None or (
+            told and option.task != asked
+        ):  # of what the folder holds: whoever reads it finds the conflict
+            continue
+        if option.task != asked:
+            raise ArgumentError(f"is of --task {option.task}, and the task is {asked}; leave it out", name, value)
+        if told and is_foreign(value):
+            file, text = str(ctx.params["out"] / "run.json"), shlex.join([word, value])
+            raise ConflictError(f"{file!r} names {value!r}, which is code from elsewhere; give {text} if you trust it")
+        _find_here(value)
+        given[name] = value
     if asked != "classify":
         given["seed"] = seed
     task: Task = pkgutil.resolve_name(TASKS[asked])(**given)

@@ -45,6 +45,8 @@ MOST_IN_A_ROW: Final = 100
 """Videos that may follow each other in a shuffled order and all be unreadable; where it is more, something else is wrong."""
 DAMAGED: Final = "damaged: "
 """How the failure of a video begins of which something was read all the same."""
+SHORT: Final = "too short: "
+"""How that of a video begins that has too few frames and is not looped."""
 
 
 class ShortError(UnreadableError):
@@ -306,7 +308,7 @@ class _Clips(Dataset[Any]):
             try:
                 clip, notes = self.cut(video, number)
             except UnreadableError as error:
-                failures[video.id] = str(error)
+                failures[video.id] = f"{SHORT if isinstance(error, ShortError) else ''}{error}"
                 short += isinstance(error, ShortError)
                 if not os.path.exists(video.path):
                     missing.add(index)
@@ -315,7 +317,7 @@ class _Clips(Dataset[Any]):
             return clip, index
         why = ", so the folder or the annotations are wrong"
         if short:
-            why = f"; {short} are too short, so give shorter clips, or longer videos"
+            why = f"; {short} are too short, so take fewer frames of each (a shorter clip or window), or longer videos"
         some = "\n  ".join([f"{why}:", *list(failures.values())[-3:]])
         raise RunError(f"none of {tried} videos in a row can be read{some}")
 

@@ -228,7 +228,7 @@ def _make_foreign(name: str, num_classes: int, options: Mapping[str, Any]) -> nn
     try:
         module: Any = importlib.import_module(home)
     except Exception as error:  # whatever a module may do when it is imported
-        problem = f"`name` (={name!r}): {home} cannot be imported ({type(error).__name__}: {error})"
+        problem = f"{name!r}: {home} cannot be imported ({type(error).__name__}: {error})"
         raise MissingError(f"{problem}; install it, or add the folder that it is in to PYTHONPATH") from error
     factory: Any = functools.reduce(lambda owner, part: getattr(owner, part, None), path.split("."), module)
     if not callable(factory):
@@ -369,8 +369,8 @@ def parameter_groups(model: nn.Module, scales: Mapping[str, float], norm_decay: 
 
     Args:
         model: the network.
-        scales: what the learning rate is multiplied by, by the name of a layer, `head` for the classifier, `stem` for the first
-            convolution. The longest name counts that a parameter lies within; 1 elsewhere.
+        scales: what the learning rate is multiplied by, by the name of a layer, `head` for the classifier and what is `above` the
+            trunk, `stem` for the first convolution. The longest name counts that a parameter lies within; 1 elsewhere.
         norm_decay: whether weight decay applies to normalization.
 
     Returns:
@@ -393,6 +393,8 @@ def parameter_groups(model: nn.Module, scales: Mapping[str, float], norm_decay: 
     if len(factors) < len(scales):
         names = ", ".join(f"{name} is {layer}" for name, layer in special.items())
         raise ArgumentError(f"names a layer twice: {names}", "lr_scales", dict(scales))
+    if "head" in scales and isinstance(model, Network):
+        factors = dict.fromkeys(model.above, scales["head"]) | factors
     normal = {
         f"{name}.{each}".removeprefix(".") for name, module in named.items() for each, _ in module.named_parameters(recurse=False)
         if isinstance(module, NORMALIZATION)

@@ -81,6 +81,8 @@ def _of_ours(name: str, weights: Path | None) -> nn.Module:
         problem = "is a network for clips without one for images, as r3d50 and densenet121 have it"
         raise ArgumentError(problem, "name", name)
     state = _imagenet(name) if weights is None else read_weights(weights)[0]
+    if any(value.ndim == 5 for value in state.values()):
+        raise ArgumentError("has kernels in time, and is no network for images; give weights of one", "path", weights)
     options = None
     with contextlib.suppress(ArgumentError, LookupError, TypeError):  # weights of another: `inflate` says so
         options = kind.guess({kind.own_name(each): value for each, value in state.items()}, **arguments)

@@ -39,9 +39,16 @@ class Task(ABC):
     loops: ClassVar[bool] = True
     """Whether a real video that is shorter than `shape` may be shown again from its beginning; else it is left out, and said."""
 
+    least: ClassVar[int] = 1
+    """How many videos there must be, to train on as to validate on."""
+
     def of(self, recipe: Any) -> Task:
         """The same, for clips as a recipe has them. Raises ArgumentError where it cannot learn from such."""
         return self
+
+    def drawn_of(self, recipe: Any) -> Task:
+        """As `of`, for pictures alone: what only training needs is not looked for."""
+        return self.of(recipe)
 
     @property
     def clips(self) -> int:

@@ -36,7 +36,8 @@ class Correspond(Task):
     A 2-D network, the teacher, sees each frame of the clip by itself; the mean of its features stands beside those of the 3-D
     network, brought to the same number. Every clip makes a positive pair, with its own frames, and a negative one, with those of
     another video of the batch: sample 2 i has those of sample 2 i + 1 and the other way round, or, where these are of one video or
-    apart, those of the next in the batch that are of another. The teacher stays as it is, to the bit.
+    apart, those of the next in the batch that are of another. A clip that has no other video beside it counts as a guess: a network
+    that takes all for positive would be right of it. The teacher stays as it is, to the bit.
 
     The paper leaves open how many pairs of each kind there are, here one to one, and what is between its layers, here batch
     normalization and ReLU; the features of the teacher are normalised likewise, by batch.
@@ -48,6 +49,7 @@ class Correspond(Task):
     name: ClassVar[str] = "correspond"
     metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
     needs_numbers: ClassVar[bool] = True
+    least: ClassVar[int] = 2
     defaults: ClassVar[Mapping[str, Any]] = {
         "model": "t3d121", "lr": 0.1, "nesterov": True, "weight_decay": 1e-4, "batch_size": 32, "epochs": 150, "schedule": "step",
         "lr_steps": (30, 60, 90, 120), "clip": (32, 224, 224), "frame_step": 2, "augment": "random",
@@ -76,6 +78,10 @@ class Correspond(Task):
             raise ArgumentError("must be 2 or more, so that there is another video", "batch_size", recipe.batch_size)
         return dataclasses.replace(self, teacher_sha256=self._teacher(recipe).sha256)
 
+    def drawn_of(self, recipe: Any) -> Correspond:
+        """Without the teacher, of which a picture shows nothing."""
+        return self
+
     def _teacher(self, recipe: Any) -> Teacher:
         with renamed(name="teacher", model="teacher", weights="teacher_weights"):
             return Teacher(self.teacher, self.teacher_weights, recipe)
@@ -95,24 +101,20 @@ class Correspond(Task):
         clips, wrong = inputs
         return [("clip", clips[k]), *([("another", clips[int(wrong[k])])] if wrong[k] >= 0 else [])]
 
-    def _pairs(self, outputs: Tensor, wrong: Tensor) -> tuple[Tensor, Tensor]:
-        """Which class each pair (N, 2) has, and how much it counts among those of its clip."""
-        kind = torch.tensor([1, 0], device=wrong.device).expand(len(wrong), 2)
-        there = torch.stack([torch.ones_like(wrong), (wrong >= 0).long()], 1)
-        return kind, there / there.sum(1, keepdim=True)
+    def _sum(self, each: Tensor, wrong: Tensor, guess: float) -> Tensor:
+        """Of pairs (N, 2) the sum over the clips of their mean, of those that have both; of the others that of a guess."""
+        return each.mean(1).where(wrong >= 0, guess).sum()
 
     def loss(self, outputs: Any, targets: Any) -> Tensor:
         """The sum over the clips of the mean cross entropy of their pairs."""
-        kind, share = self._pairs(outputs, targets)
-        each = nn.functional.cross_entropy(outputs.float().flatten(0, 1), kind.flatten(), reduction="none")
-        total: Tensor = (each.view_as(share) * share).sum()
-        return total
+        kind = torch.tensor([1, 0], device=outputs.device).repeat(len(outputs))
+        each = nn.functional.cross_entropy(outputs.float().flatten(0, 1), kind, reduction="none")
+        return self._sum(each.view(-1, 2), targets, math.log(2))
 
     def score(self, outputs: Any, targets: Any) -> Tensor:
         """The sum over the clips of the share of their pairs that are told right."""
-        kind, share = self._pairs(outputs, targets)
-        right: Tensor = (outputs.argmax(2) == kind) * share
-        return right.sum()[None]
+        right = outputs.argmax(2) == torch.tensor([1, 0], device=outputs.device)
+        return self._sum(right.float(), targets, 0.5)[None]
 
     def chance(self, outputs: Any) -> Mapping[str, float]:
         """Of two."""

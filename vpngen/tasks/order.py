@@ -18,7 +18,7 @@ from vpngen.checks import SEEDS, Shape
 from vpngen.errors import ArgumentError
 from vpngen.fields import field
 from vpngen.tasks.base import Task
-from vpngen.tasks.trunk import MOST_LEHMER, Siamese, Trunk, orders, some, words
+from vpngen.tasks.trunk import Siamese, Trunk, shuffles, some, words
 
 WRONG: Final = ("shuffle", "swap", "reverse")
 
@@ -53,14 +53,14 @@ class Order(Task):
 
     def __post_init__(self) -> None:
         checks.one_of("wrong", self.wrong, WRONG)
-        checks.integer("window", self.window, 2, checks.MAX_SIDE)
+        least = 3 if self.wrong == "swap" else 2
+        checks.integer("window", self.window, least, checks.MAX_SIDE)
         checks.integer("odd_clips", self.odd_clips, 2, 1024)
         checks.integer("seed", self.seed, 0, SEEDS)
         if self.frames is None:  # the recipe says
             return
-        least, most = (3 if self.wrong == "swap" else 2), (MOST_LEHMER if self.wrong == "shuffle" else self.window)
-        if not least <= checks.integer("frames", self.frames, 1) <= min(most, self.window):
-            problem = f"must be {least} to {min(most, self.window)} frames, to be one of a window of {self.window}"
+        if not least <= checks.integer("frames", self.frames, 1) <= self.window:
+            problem = f"must be {least} to {self.window} frames, to be one of a window of {self.window}"
             raise ArgumentError(problem, "clip", self.frames)
 
     @property
@@ -92,7 +92,7 @@ class Order(Task):
         wrong = rng.choose(place, k)
         own = np.tile(np.arange(frames), (n, k, 1))
         if self.wrong == "shuffle":
-            own[np.arange(n), wrong] = orders(number, frames, first=1)
+            own[np.arange(n), wrong] = shuffles(number, words(self.seed, numbers, frames, draw=2))
         elif self.wrong == "swap":  # the split is at 2 to D - 1, counted from 1
             first = rng.choose(split, frames - 2) + 1
             own[np.arange(n), wrong] = (np.arange(frames) + first[:, None]) % frames

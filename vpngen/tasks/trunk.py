@@ -103,6 +103,22 @@ def orders(word: npt.NDArray[np.uint32], n: int, first: int = 0) -> npt.NDArray[
     return order_of(rng.choose(word, total - first) + first, n)
 
 
+def shuffles(word: npt.NDArray[np.uint32], more: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
+    """An order of n things for each row, all but the identity equally likely: (N, n).
+
+    Args:
+        word: (N,), which says the order of things that are few enough for `orders`.
+        more: (N, n), of those that are not. What comes out as the identity, one in 13! or fewer, has its first two swapped.
+    """
+    n = more.shape[1]
+    if n <= MOST_LEHMER:
+        return orders(word, n, first=1)
+    made = some(more, n)
+    same = (made == np.arange(n)).all(1)
+    made[same, :2] = made[same, 1::-1]
+    return made
+
+
 def order_of(number: npt.NDArray[np.int64], n: int) -> npt.NDArray[np.int64]:
     """The orders (N, n) of these numbers (N,) among all of `n` things, from 0, in alphabetical order."""
     digits = np.empty((len(number), n), np.int64)

@@ -73,7 +73,9 @@ class Recipe:
     weight_decay: float = field(1e-3, "Weight decay.")
     norm_decay: bool = field(True, "Whether it applies to the weights of normalization.")
     lr_scales: Scales = field(
-        (), "Layers and what their learning rate is multiplied by; head is the classifier.", metavar="NAME=X,..."
+        (),
+        "Layers and what their learning rate is multiplied by; head is the classifier, of alexnet3d and c3d all that is fully connected.",
+        metavar="NAME=X,...",
     )
     batch_size: int = field(128, "Clips of a step, over all ranks.")
     epochs: int = field(200, "Epochs at most.")

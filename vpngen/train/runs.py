@@ -18,7 +18,7 @@ from torch import nn
 from vpngen import __version__, store
 from vpngen.checks import SEEDS, Shape, integer, one_of
 from vpngen.datasets import VideoLoader, VideoSet, WindowLoader
-from vpngen.datasets.clips import MOST_CLIPS
+from vpngen.datasets.clips import MOST_CLIPS, SHORT
 from vpngen.datasets.sets import VAL_SHARE, DataConfig, missing_videos
 from vpngen.errors import ArgumentError, ConflictError, MissingError, renamed
 from vpngen.files import names_in, read_object, write_json
@@ -155,6 +155,9 @@ class _Videos:
         named = dict(zip(("train", "validate", "test"), sets, strict=False))
         if log and ranks.is_main() and (gone := missing_videos(**named)):
             log(gone)
+        if (left := min(len(some.videos) for some in sets[:2])) < task.least:
+            there = f"leaves {count_text(left, 'video')} to train or to validate on, and {task.name} needs {task.least}"
+            raise ArgumentError(f"{there}; give another share, or more videos", "val_fraction", data.val_fraction)
         self.batch, val_batch, shares = _batch_sizes(recipe, len(sets[0].videos), len(sets[1].videos))
         self._loaders = functools.partial(
             VideoLoader, clip=task.shape(recipe), seed=seed, num_workers=runtime.num_workers, pin_memory=device.type == "cuda",
@@ -187,7 +190,9 @@ class _Videos:
                 before = {str(k): str(v) for k, v in read_object(listed).items()}  # of a run that was stopped
                 write_json(listed, before | failures)
                 if self.log is not None:
-                    self.log(f"videos that could not be read, or not whole: {len(failures):,}; see {listed}")
+                    short = sum(why.startswith(SHORT) for why in failures.values())
+                    some = f", of which {short:,} too short" if short else ""
+                    self.log(f"videos that could not be read, or not whole: {len(failures):,}{some}; see {listed}")
             self.known = len(failures)
 
         return watched
