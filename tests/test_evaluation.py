@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -342,6 +343,14 @@ def test_nothing_could_be_read() -> None:
 def test_many_unreadable_videos_do_not_flood_the_table() -> None:
     text = evaluation_text(scored([], [0] * 1234, 1))
     assert "1,234 videos of 1,234" in text and text.endswith("and 1,224 more") and "top-1  top-1" in text
+
+
+def test_videos_that_a_probe_could_not_learn_from_are_told() -> None:
+    """Whatever a file says there."""
+    found = scored([], [0, 1], 3)
+    for said, there in (({"a/1": "no frames"}, True), ({}, False), (["a/1"], False), (None, False)):
+        told = dataclasses.replace(found, metadata={"evaluated": {"linear": {"unreadable": said}}})
+        assert ("\n1 training video could not be read:\n  a/1: no frames\n" in evaluation_text(told)) == there
 
 
 # --- errors

@@ -145,7 +145,12 @@ def evaluation_text(found: Evaluation) -> str:
     if unreadable:
         rows.append(["videos read", *map(_percent, found.read or none), f"{len(found.videos) - len(unreadable):,}"])
     rows.append(["windows", *map(_percent, found.by_window or none), f"{found.windows[0]:,}"])
-    return "\n".join([aligned(rows), *_single_videos(found)])
+    lines = [aligned(rows)]
+    asked = found.metadata.get("evaluated")  # as a file says it
+    learned = asked.get("linear") if isinstance(asked, Mapping) else None
+    if isinstance(learned, Mapping) and isinstance(lost := learned.get("unreadable"), Mapping) and lost:
+        lines += [f"{count_text(len(lost), 'training video')} could not be read:", *_some(lost)]
+    return "\n".join([*lines, *_single_videos(found)])
 
 
 def _single_videos(found: Evaluation | Retrieval) -> list[str]:
