@@ -3,24 +3,28 @@
 #include "fractal.cuh"
 #include "perlin.cuh"
 
+#include <vector>
+
 #ifdef __SSE2__
 #include <xmmintrin.h>
 #endif
 
 namespace {
 
-template <class State, int COUNT>
+template <class State>
 struct Crew {  // of a block; between two barriers its threads run in an order of the caller's choice
-    State states[COUNT];
+    std::vector<State> states;
     int order;
     template <class F>
     void each(F f) {
-        for (int i = 0; i < COUNT; i++) {
-            int thread = order == 0 ? i : order == 1 ? COUNT - 1 - i : (i * 97 + 31) % COUNT;
+        const int count = (int)states.size();
+        for (int i = 0; i < count; i++) {
+            int thread = order == 0 ? i : order == 1 ? count - 1 - i : (i * 97 + 31) % count;
             f(thread, states[thread]);
         }
     }
     void sync() {}
+    u32 uniform(u32 value) { return value; }
 };
 
 struct Nothing {};
@@ -31,9 +35,10 @@ extern "C" {
 
 int perlin_sizes(int *sizes) {
     sizes[0] = sizeof(Row), sizes[1] = sizeof(Window), sizes[2] = sizeof(Launch);
-    sizes[3] = THREADS, sizes[4] = PIXELS, sizes[5] = FRAMES, sizes[6] = TILE_WIDTH, sizes[7] = TERMS;
-    sizes[8] = BURST, sizes[9] = sizeof(Block);
-    return 10;
+    sizes[3] = THREADS, sizes[4] = PIXELS, sizes[5] = ROWS, sizes[6] = TERMS;
+    sizes[7] = sizeof(Block), sizes[8] = sizeof(Frame), sizes[9] = sizeof(Columns), sizes[10] = sizeof(Line);
+    sizes[11] = sizeof(Cell), sizes[12] = sizeof(Gradient);
+    return 13;
 }
 
 // Subnormal numbers flushed to zero from here on, as the device does, or kept; 1 where this processor can.
@@ -55,20 +60,18 @@ int perlin_shared(const Launch *a) {
 
 // Blocks [first, last) of a launch, with `memory` in place of shared memory.
 void perlin_run(const Launch *a, i64 first, i64 last, int order, char *memory) {
-    auto *crew = new Crew<State, THREADS>;
-    crew->order = order;
+    Crew<State> crew = {std::vector<State>(a->threads), order};
     for (i64 block = first; block < last; block++) {
-        for (int i = 0; i < THREADS; i++) crew->states[i].low = __builtin_inff(), crew->states[i].high = -__builtin_inff();
-        render_block(*a, block, memory, *crew);
-        if (a->out) continue;
         float low = __builtin_inff(), high = -low;
-        for (const State &state : crew->states) {
+        for (State &state : crew.states) state.low = low, state.high = high;
+        render_block(*a, (u32)block, memory, crew);
+        if (a->out) continue;
+        for (const State &state : crew.states) {
             low = state.low < low ? state.low : low;
             high = state.high > high ? state.high : high;
         }
         a->extremes[2 * block] = low, a->extremes[2 * block + 1] = high;
     }
-    delete crew;
 }
 
 int fractal_sizes(int *sizes) {
@@ -91,10 +94,10 @@ int fractal_shared(const fractal::Launch *a, int kernel) {
 void fractal_run(const fractal::Launch *a, int kernel, i64 first, i64 last, int order, char *memory) {
     for (i64 block = first; block < last; block++) {
         if (kernel == 0) {
-            Crew<Nothing, fractal::CHUNKS> crew = {{}, order};
+            Crew<Nothing> crew = {std::vector<Nothing>(fractal::CHUNKS), order};
             fractal::draw_orbits(*a, block, memory, crew);
         } else {
-            Crew<Nothing, fractal::THREADS> crew = {{}, order};
+            Crew<Nothing> crew = {std::vector<Nothing>(fractal::THREADS), order};
             fractal::show_frames(*a, block, memory, crew);
         }
     }

@@ -4,18 +4,18 @@
 
 extern __shared__ __align__(16) char memory[];
 
-extern "C" __global__ void __launch_bounds__(THREADS, 2) perlin_render(
-    const Row *rows, const Window *windows, u8 *out, int n, int frames, int height, int width, int tile_rows,
-    int capacity_1, int capacity_2, int capacity_3) {
-    Launch a = {rows, windows, out, nullptr, n, frames, height, width, tile_rows, {capacity_1, capacity_2, capacity_3}};
+extern "C" __global__ void __launch_bounds__(THREADS) perlin_render(
+    const Row *rows, const Window *windows, u8 *out, int n, int frames, int height, int width, int threads,
+    int tile_frames, int tile_rows, int tile_columns, int pool) {
+    Launch a = {rows, windows, out, nullptr, n, frames, height, width, threads, tile_frames, tile_rows, tile_columns, pool};
     Threads<State> team;
     render_block(a, blockIdx.x, memory, team);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, 2) perlin_extremes(
-    const Row *rows, const Window *windows, float *extremes, int n, int frames, int height, int width, int tile_rows,
-    int capacity_1, int capacity_2, int capacity_3) {
-    Launch a = {rows, windows, nullptr, extremes, n, frames, height, width, tile_rows, {capacity_1, capacity_2, capacity_3}};
+extern "C" __global__ void __launch_bounds__(THREADS) perlin_extremes(
+    const Row *rows, const Window *windows, float *extremes, int n, int frames, int height, int width, int threads,
+    int tile_frames, int tile_rows, int tile_columns, int pool) {
+    Launch a = {rows, windows, nullptr, extremes, n, frames, height, width, threads, tile_frames, tile_rows, tile_columns, pool};
     Threads<State> team;
     team.state.low = __int_as_float(0x7f800000);
     team.state.high = -team.state.low;

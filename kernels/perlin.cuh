@@ -1,19 +1,24 @@
 // The Perlin core, for the device and for the host. It follows vpngen/generators/perlin.py name by name; read that first.
 //
-// A block makes a tile: some rows of a window, all its columns up to TILE_WIDTH, FRAMES frames. Each thread owns four
-// pixels of a row and carries P and Q of the two lattice planes around the current frame in registers, for each term.
-// A frame is then four multiply-adds a term; a new plane is made from gradients that the block hashes into shared memory
-// when it needs them. Bytes are gathered in shared memory and leave it in pieces of 16.
+// A block makes a tile: some rows of a window, some columns, some frames. Four stages follow one another, as in
+// vpngen/backends/numba_perlin.py:
+//
+//     gradients   of the lattice points of some lattice planes, hashed into shared memory
+//     along_y     from them the cells: the six numbers through which P and Q of a row hang on the lattice, into shared memory
+//     along_x     from these P and Q of a lattice plane for the pixels of a thread, PIXELS along x on ROWS rows, in registers
+//     along_t     bias plus the weighted sum of P and Q of the planes before and after a frame, and its bytes to the output
+//
+// The last two are the work of every frame or plane; the first two fill shared memory with as many planes as it has room for.
+// A record (struct Frame) tells what all threads do for a frame. It is made beforehand, so that nothing is divided and no
+// global memory read between the first frame and the last, and all threads of a block branch alike.
 
 #include "common.cuh"
 
 enum {
     TERMS = 3,
     PIXELS = 4,         // of a thread, along x
-    THREADS = 256,
-    FRAMES = 16,        // of a block
-    BURST = 4,          // frames between two copies out of shared memory
-    TILE_WIDTH = 256,   // pixels of a block along x, at most
+    ROWS = 2,           // of a thread, along y
+    THREADS = 384,      // of a block, at most
     LATTICE = 2 << 16,  // vpngen.rng.PURPOSE_LATTICE
     SPHERE = 1,
     LINEAR = 1
@@ -32,15 +37,16 @@ struct Row {
     int unused;
 };
 
-// One launch: n windows of (frames, height, width), cut into blocks by vpngen/backends/cuda.py.
+// One launch: n windows of (frames, height, width), cut into blocks by vpngen/backends/cuda_perlin.py.
 struct Launch {
     const Row *rows;
     const Window *windows;
     u8 *out;          // n * frames * height * width bytes, or null
     float *extremes;  // else: least and greatest value of each block, 2 * blocks
     int n, frames, height, width;
-    int tile_rows;            // of a block along y
-    int capacity[TERMS];      // lattice points that a term's share of shared memory holds
+    int threads;                               // of a block, a multiple of 32
+    int tile_frames, tile_rows, tile_columns;  // of a block, at most; columns a multiple of PIXELS
+    int pool;                                  // bytes of shared memory for gradients and cells: at least a plane of each term
 };
 
 // --- arithmetic: one place where device and host differ in words, not in bits
@@ -69,15 +75,6 @@ HD float quotient(float a, float b) {
 #endif
 }
 
-// floor(a) in the low byte, for a in [0, 256): adding 2^23 towards minus infinity leaves the integer part in the mantissa.
-HD u32 level(float a) {
-#ifdef __CUDA_ARCH__
-    return __float_as_uint(__fadd_rd(a, 8388608.0f));
-#else
-    return (u32)a;
-#endif
-}
-
 HD float lerp(float a, float b, float s) { return fused(s, b - a, a); }
 
 HD float fade(int kind, float f) {
@@ -85,7 +82,7 @@ HD float fade(int kind, float f) {
     return f * f * f * fused(f, fused(f, 6.0f, -15.0f), 10.0f);
 }
 
-HD float fraction(float phase, int i, int size) { return quotient((float)(i % size) + phase, (float)size); }
+HD float fraction(float phase, int i, Divisor size) { return quotient((float)(i % size) + phase, (float)size.size); }
 
 // Coefficients of sin and cos of (pi / 2) f: vpngen.generators.perlin.SIN and COS, a test compares them.
 HD void sine_cosine(u32 angle, float &sine, float &cosine) {
@@ -99,7 +96,62 @@ HD void sine_cosine(u32 angle, float &sine, float &cosine) {
     cosine = half ? -c1 : c1;
 }
 
-HD void gradient(int law, u32 word, float &gx, float &gy, float &gt) {
+// A grey level of 1, where it is to become a byte: then grey levels are subnormal numbers of float16, whose bits count them.
+// A power of two in gain and bias changes no other bit.
+#define LEVEL (1.0f / 16777216.0f)
+
+#ifdef __CUDA_ARCH__
+#ifndef HALVES
+#define HALVES (__CUDA_ARCH__ >= 800)
+#endif
+#elif !defined(HALVES)
+#define HALVES 1
+#endif
+
+// Two numbers to float16 towards zero: two grey levels in [0, 256), times LEVEL, to two integers.
+HD u32 halves(float low, float high) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    u32 pair;
+    asm("cvt.rz.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+    return pair;
+#else
+    return (u32)(low / LEVEL) | (u32)(high / LEVEL) << 16;
+#endif
+}
+
+// The same of one, in the low byte: adding 1/2 towards minus infinity leaves multiples of LEVEL in the mantissa.
+HD u32 level(float grey) {
+#ifdef __CUDA_ARCH__
+    return __float_as_uint(__fadd_rd(grey, 0.5f));
+#else
+    return (u32)(grey / LEVEL);
+#endif
+}
+
+HD u32 bytes(u32 a, u32 b, u32 which) {
+#ifdef __CUDA_ARCH__
+    return __byte_perm(a, b, which);
+#else
+    u32 word = 0;
+    for (int i = 0; i < 4; i++) word |= (u32)((((u64)b << 32 | a) >> 8 * (which >> 4 * i & 7)) & 255u) << 8 * i;
+    return word;
+#endif
+}
+
+// The integer parts of four grey levels as bytes: three instructions, or seven.
+HD u32 four_levels(const float grey[PIXELS]) {
+#if HALVES
+    return bytes(halves(grey[0], grey[1]), halves(grey[2], grey[3]), 0x6420);
+#else
+    return bytes(bytes(level(grey[0]), level(grey[1]), 0x0040), bytes(level(grey[2]), level(grey[3]), 0x0040), 0x5410);
+#endif
+}
+
+struct Gradient {
+    float gx, gy, gt;
+};
+
+HD Gradient gradient(int law, u32 word) {
     float sin_theta, cos_theta, sin_phi, cos_phi;
     sine_cosine(word & 0xFFFFu, sin_theta, cos_theta);
     if (law == SPHERE) {
@@ -108,292 +160,490 @@ HD void gradient(int law, u32 word, float &gx, float &gy, float &gt) {
     } else {
         sine_cosine(word >> 16, sin_phi, cos_phi);
     }
-    gx = sin_phi * cos_theta;
-    gy = sin_phi * sin_theta;
-    gt = cos_phi;
+    return {sin_phi * cos_theta, sin_phi * sin_theta, cos_phi};
 }
 
-// --- the work of a block
+// --- what a block keeps in shared memory
 
-struct Block {
+// A lattice column on the two rows of a pair, with its cell to the right: all that the pixels of the cell need of a plane.
+struct Cell {
+    struct alignas(16) Space {
+        float A, B, slope, step;  // slope = A1 - A0, step = B1 - A1 - B0
+    } space[ROWS];
+    struct alignas(8) Time {
+        float C, rise;  // rise = C1 - C0
+    } time[ROWS];
+};
+
+struct alignas(16) Columns {  // of a thread, for a term
+    float fx[PIXELS], u[PIXELS];
+    int cell[PIXELS];  // counted from the first one of the block
+};
+
+struct Line {  // a row, for a term
+    float fy, v;
+    int line;  // the lattice line before it, counted from q on
+};
+
+// What all threads do for a frame; bits of a byte for each term.
+enum What : u32 {
+    MAKE_0 = 1,    // make the plane of the frame: P0 alone, as no frame lies between two planes
+    MAKE_1 = 2,    // the plane after the frame becomes the one before it; make the next
+    REFILL = 4,    // before that, fill shared memory with the planes from `first` on
+    ON = 8,        // the frame lies on its plane: all weights but the first are 0, and fma(0, P, grey) changes no bit
+    BETWEEN = 16,  // it lies between two
+    MANY = 32,     // some thread has pixels of more than one cell
+    HIDDEN = 1 << 8 * TERMS,           // no frame, but planes for the next
+    WORDS = 2 << 8 * TERMS,            // rows begin at multiples of 4 bytes in the output
+    EACH = 0x010101,                   // times a bit: that bit of any term
+    MAKING = (MAKE_0 | MAKE_1) * EACH | HIDDEN
+};
+
+struct alignas(16) Frame {
+    float w[TERMS][4];
+    u8 what[4];
+    int plane[TERMS];  // where the cells of the plane to be made begin, of those of a pair of rows
+    int first[TERMS];
+    int unused;
+};
+
+struct Lattice {  // what a block needs of the lattice of a term
+    Divisor sx, sy, st;
+    int p, q, r;             // the first lattice column, line and plane
+    int last;                // the last plane
+    int group;               // p / 4: one hash serves four lattice columns
+    Divisor groups, lines;   // of a plane
+    Divisor cells;           // of a row
+    Divisor planes;          // for which there is room
+    int first_point, first_cell;  // where they begin in the pool: gradients, and cells of a pair of rows
+    int on_planes, many;
+    int wrap;
+};
+
+struct Tile {
     const Row *row;
     Window window;
-    int n, t, y, x;                 // its first frame, row and column within the window
-    int frames, rows, columns;      // its extent
-    int groups;                     // threads of a row
-    int p[TERMS], q[TERMS];         // the first lattice column (a multiple of 4) and line it needs
-    int lattice_columns[TERMS], lattice_lines[TERMS];
+    int n, t, y, x;             // its window, and its first frame, row and column there
+    int frames, rows, columns;  // its extent
+    Divisor groups, pairs;      // threads along x and along y
+    int records;
+    int sparse;                 // the window skips planes: every frame has a hidden record before it, else only the first
+    int words;                  // its rows in the output begin at multiples of 4 bytes
 };
 
-struct Weights {
-    float w[4];
+struct Block : Tile {
+    Lattice lattice[TERMS];
+    int pitch;  // cells of a pair of rows, of all terms and planes
 };
 
-// What a block keeps in shared memory; `carve` lays it out.
 struct Shared {
     Block *block;
-    Weights *weights;      // [FRAMES][TERMS]
-    float *fx, *u;         // [TERMS][columns]
-    int *column;           // [TERMS][columns]: lattice column, from p on
-    float *fy, *v;         // [TERMS][rows]
-    int *line;             // [TERMS][rows]
-    float *lattice[TERMS]; // gx, gy, gt: [3][planes][lines][columns]
-    u8 *tile;              // [BURST][rows][pitch]
+    Frame *frames;       // [records]
+    Columns *columns;    // [groups][TERMS]
+    Line *lines;         // [rows][TERMS]
+    Cell *cells;         // [pairs][pitch]
+    Gradient *gradients; // of each term [planes][lines][4 * groups]
 };
 
+typedef float Pixels[ROWS][PIXELS];
+
 struct State {  // of a thread
-    float P0[TERMS][PIXELS], Q0[TERMS][PIXELS], P1[TERMS][PIXELS], Q1[TERMS][PIXELS];
+    Pixels P0[TERMS], Q0[TERMS], P1[TERMS], Q1[TERMS];
+    const Cell *cells;       // of its pair of rows
+    const Columns *columns;
+    u8 *to;     // its first pixel in the output
+    int below;  // bytes from there to the row below
+    int left;   // columns from there on
     float low, high;
 };
 
-HD int tile_width(const Launch &a) { return least(a.width, TILE_WIDTH); }
 HD int blocks_along(int size, int tile) { return (size + tile - 1) / tile; }
 
 HD i64 block_count(const Launch &a) {
-    return (i64)a.n * blocks_along(a.frames, FRAMES) * blocks_along(a.height, a.tile_rows) *
-           blocks_along(a.width, tile_width(a));
+    return (i64)a.n * blocks_along(a.frames, a.tile_frames) * blocks_along(a.height, a.tile_rows) *
+           blocks_along(a.width, a.tile_columns);
 }
 
 // Bytes of shared memory, and with `base` the layout.
 HD int carve(const Launch &a, char *base, Shared &s) {
-    int columns = rounded_up(tile_width(a), 16), rows = a.tile_rows, at = 0;
-    s.block = (Block *)(base + at), at += rounded_up((int)sizeof(Block), 16);
-    s.weights = (Weights *)(base + at), at += FRAMES * TERMS * (int)sizeof(Weights);
-    s.tile = (u8 *)(base + at), at += BURST * rows * columns;
-    s.fx = (float *)(base + at), at += TERMS * columns * 4;
-    s.u = (float *)(base + at), at += TERMS * columns * 4;
-    s.column = (int *)(base + at), at += TERMS * columns * 4;
-    s.fy = (float *)(base + at), at += TERMS * rows * 4;
-    s.v = (float *)(base + at), at += TERMS * rows * 4;
-    s.line = (int *)(base + at), at += TERMS * rows * 4;
-    UNROLL
-    for (int k = 0; k < TERMS; k++) s.lattice[k] = (float *)(base + at), at += 3 * a.capacity[k] * 4;
-    return at;
+    int at = rounded_up((int)sizeof(Block), 16);
+    s.block = (Block *)base;
+    s.frames = (Frame *)(base + at), at += 2 * a.tile_frames * (int)sizeof(Frame);
+    s.columns = (Columns *)(base + at), at += a.tile_columns / PIXELS * TERMS * (int)sizeof(Columns);
+    s.lines = (Line *)(base + at), at += rounded_up(a.tile_rows * TERMS * (int)sizeof(Line), 16);
+    s.cells = (Cell *)(base + at);
+    return at + a.pool;
 }
 
-HD void locate(const Launch &a, i64 block, Block &b) {
-    int across = blocks_along(a.width, tile_width(a)), down = blocks_along(a.height, a.tile_rows);
-    int along = blocks_along(a.frames, FRAMES);
-    b.x = (int)(block % across) * tile_width(a), block /= across;
+// --- setting up
+
+// Whether no frame lies between two lattice planes of a term.
+HD bool on_planes(const Row &row, int k) { return row.cell[k][2] == 1 && row.phase == 0; }
+
+HD int frame_time(const Tile &b, int i) { return b.window.t0 + (b.t + i) * b.window.step; }
+HD int column_at(const Launch &a, const Tile &b, int i) {
+    return b.window.x0 + (b.window.flip ? a.width - 1 - b.x - i : b.x + i);
+}
+
+// What a block is; thread k looks after term k. About 300 instructions of one warp.
+HD void locate(const Launch &a, u32 block, int k, Block &shared) {
+    Tile b;
+    const u32 across = blocks_along(a.width, a.tile_columns), down = blocks_along(a.height, a.tile_rows);
+    const u32 along = blocks_along(a.frames, a.tile_frames);
+    b.x = (int)(block % across) * a.tile_columns, block /= across;
     b.y = (int)(block % down) * a.tile_rows, block /= down;
-    b.t = (int)(block % along) * FRAMES;
-    b.n = (int)(block / along);
-    b.row = a.rows + b.n;
-    b.window = a.windows[b.n];
-    b.frames = least(FRAMES, a.frames - b.t);
-    b.rows = least(a.tile_rows, a.height - b.y);
-    b.columns = least(tile_width(a), a.width - b.x);
-    b.groups = blocks_along(b.columns, PIXELS);
-    int left = b.window.x0 + (b.window.flip ? a.width - b.x - b.columns : b.x), top = b.window.y0 + b.y;
+    b.t = (int)(block % along) * a.tile_frames, b.n = (int)(block / along);
+    b.row = a.rows + b.n, b.window = a.windows[b.n];
+    b.frames = least(a.tile_frames, a.frames - b.t);
+    b.rows = least(a.tile_rows, a.height - b.y), b.columns = least(a.tile_columns, a.width - b.x);
+    b.groups = divisor(blocks_along(b.columns, PIXELS)), b.pairs = divisor(blocks_along(b.rows, ROWS));
+    const Row &row = *b.row;
+    b.sparse = false;
+    for (int j = 0; j < row.terms; j++) b.sparse |= b.window.step > row.cell[j][2] && !on_planes(row, j);
+    b.records = b.sparse ? 2 * b.frames : 1 + b.frames;
+    b.words = a.width % 4 == 0 && ((u64)a.out & 3) == 0;
+    if (k == 0) (Tile &)shared = b;
+    if (k >= row.terms) return;
+    const int left = least(column_at(a, b, 0), column_at(a, b, b.columns - 1)), right = left + b.columns - 1;
+    const int top = b.window.y0 + b.y, bottom = top + b.rows - 1, sx = row.cell[k][0];
+    Lattice l;
+    l.sx = divisor(sx), l.sy = divisor(row.cell[k][1]), l.st = divisor(row.cell[k][2]);
+    l.wrap = row.wrap[k], l.on_planes = on_planes(row, k);
+    l.p = left / l.sx, l.q = top / l.sy, l.r = frame_time(b, 0) / l.st;
+    l.last = frame_time(b, b.frames - 1) / l.st + !l.on_planes;
+    l.group = l.p / 4;
+    l.groups = divisor((right / l.sx + 1) / 4 + 1 - l.group), l.lines = divisor(bottom / l.sy + 2 - l.q);
+    l.cells = divisor(right / l.sx + 1 - l.p);
+    // Cells begin at `first`, `first` + sx and so on; where all of these are first pixels of threads, no thread has two cells.
+    const int first = (l.p + 1) * sx, apart = b.window.flip ? right + 1 - first : first - left;
+    l.many = first <= right && !(apart % PIXELS == 0 && (sx % PIXELS == 0 || first + sx > right));
+    shared.lattice[k] = l;
+}
+
+HD int points(const Lattice &l) { return 4 * l.groups.size * l.lines.size; }
+
+// Shares out the pool. All terms get room for as many frames, so that they run out of planes together.
+HD void share_out(const Launch &a, Block &b) {
+    int rest = a.pool;
+    float wanted = 0;  // bytes, beyond a plane of each term
     for (int k = 0; k < b.row->terms; k++) {
-        int sx = b.row->cell[k][0], sy = b.row->cell[k][1];
-        b.p[k] = left / sx / 4 * 4;
-        b.q[k] = top / sy;
-        b.lattice_columns[k] = rounded_up((left + b.columns - 1) / sx + 2 - b.p[k], 4);
-        b.lattice_lines[k] = (top + b.rows - 1) / sy + 2 - b.q[k];
+        const Lattice &l = b.lattice[k];
+        int bytes = b.pairs.size * l.cells.size * (int)sizeof(Cell) + points(l) * (int)sizeof(Gradient);
+        rest -= bytes, wanted += (float)(l.last - l.r) * (float)bytes;
     }
+    float part = wanted > (float)rest ? 0.99999f * (float)rest / wanted : 1.0f;  // whatever the rounding
+    int point = 0, cell = 0;
+    for (int k = 0; k < b.row->terms; k++) {
+        Lattice &l = b.lattice[k];
+        int more = l.last - l.r, planes = 1 + least(more, (int)(part * (float)more));
+        l.planes = divisor(planes);
+        l.first_point = point, point += planes * points(l);
+        l.first_cell = cell, cell += planes * l.cells.size;
+    }
+    b.pitch = cell;
 }
 
-HD int frame_time(const Block &b, int i) { return b.window.t0 + (b.t + i) * b.window.step; }
-
-// The tables of a block: where its columns and rows lie in their cells, and the weights of its frames.
-HD void set_up(const Launch &a, const Block &b, const Shared &s, int thread) {
-    const Row &row = *b.row;
-    int columns = rounded_up(tile_width(a), 16);
-    for (int k = 0; k < row.terms; k++) {
-        for (int i = thread; i < b.columns; i += THREADS) {
-            int x = b.window.x0 + (b.window.flip ? a.width - 1 - (b.x + i) : b.x + i), sx = row.cell[k][0];
-            float fx = fraction(row.phase, x, sx);
-            s.fx[k * columns + i] = fx;
-            s.u[k * columns + i] = fade(row.fade, fx);
-            s.column[k * columns + i] = x / sx - b.p[k];
-        }
-        for (int i = thread; i < b.rows; i += THREADS) {
-            int y = b.window.y0 + b.y + i, sy = row.cell[k][1];
-            float fy = fraction(row.phase, y, sy);
-            s.fy[k * a.tile_rows + i] = fy;
-            s.v[k * a.tile_rows + i] = fade(row.fade, fy);
-            s.line[k * a.tile_rows + i] = y / sy - b.q[k];
-        }
-        for (int i = thread; i < b.frames; i += THREADS) {
-            float ft = fraction(row.phase, frame_time(b, i), row.cell[k][2]);
-            float whole = row.gain * row.amplitude[k];
-            float w2 = whole * fade(row.fade, ft), w0 = whole - w2;
-            Weights &w = s.weights[i * TERMS + k];
-            w.w[0] = w0, w.w[1] = w0 * ft, w.w[2] = w2, w.w[3] = w2 * (ft - 1.0f);
-        }
-    }
-}
-
-// The gradients of `planes` lattice planes of term k from r on; one hash serves four lattice columns.
-HD void fill_lattice(const Block &b, const Shared &s, int k, int r, int planes, int thread) {
-    const Row &row = *b.row;
-    int columns = b.lattice_columns[k], lines = b.lattice_lines[k], points = planes * lines * columns;
-    for (int i = thread; i < points / 4; i += THREADS) {
-        int group = i % (columns / 4), rest = i / (columns / 4), line = rest % lines;
-        int plane = r + rest / lines;
-        if (row.wrap[k] > 0) plane %= row.wrap[k];
-        u32 c[4] = {(u32)(b.p[k] / 4 + group), (u32)(b.q[k] + line), (u32)plane, (u32)(LATTICE | k)};
-        philox(c, row.key[0], row.key[1]);
-        float *g = s.lattice[k] + 4 * i;
-        UNROLL
-        for (int j = 0; j < 4; j++) gradient(row.gradients, c[j], g[j], g[points + j], g[2 * points + j]);
-    }
-}
-
-// P and Q of one lattice plane, `slot` planes into the filled ones, for the pixels of a thread.
-HD void make_plane(const Launch &a, const Block &b, const Shared &s, int k, int planes, int slot, int thread,
-                   float *P, float *Q) {
-    int y = thread / b.groups, x = thread % b.groups * PIXELS;
-    if (y >= b.rows) return;
-    int columns = b.lattice_columns[k], points = planes * b.lattice_lines[k] * columns;
-    int width = rounded_up(tile_width(a), 16);
-    const float *gx = s.lattice[k] + (slot * b.lattice_lines[k] + s.line[k * a.tile_rows + y]) * columns;
-    const float *gy = gx + points, *gt = gy + points;
-    float fy = s.fy[k * a.tile_rows + y], v = s.v[k * a.tile_rows + y];
-    int cell = -1;
-    float A0 = 0, B0 = 0, C0 = 0, dA = 0, dB = 0, dC = 0;
-    UNROLL
-    for (int j = 0; j < PIXELS; j++) {
-        int i = least(x + j, b.columns - 1);
-        int p = s.column[k * width + i];
-        if (p != cell) {
-            cell = p;
-            A0 = lerp(gx[p], gx[columns + p], v);
-            B0 = lerp(gy[p] * fy, gy[columns + p] * (fy - 1.0f), v);
-            C0 = lerp(gt[p], gt[columns + p], v);
-            float A1 = lerp(gx[p + 1], gx[columns + p + 1], v);
-            float B1 = lerp(gy[p + 1] * fy, gy[columns + p + 1] * (fy - 1.0f), v);
-            float C1 = lerp(gt[p + 1], gt[columns + p + 1], v);
-            dA = A1 - A0, dB = B1 - A1 - B0, dC = C1 - C0;
-        }
-        float fx = s.fx[k * width + i], u = s.u[k * width + i];
-        P[j] = fused(u, fused(dA, fx, dB), fused(A0, fx, B0));
-        Q[j] = fused(u, dC, C0);
-    }
-}
-
-// One frame: bias plus the weighted sum of P and Q. A weight of zero is skipped: fma(0, P, grey) changes no bit.
-HD void add_terms(int terms, const Weights *w, const State &state, float grey[PIXELS]) {
-    UNROLL
-    for (int k = 0; k < TERMS; k++) {
+// Where the columns and rows of a block lie in their cells.
+HD void place_pixels(const Launch &a, const Block &b, const Shared &s, int thread) {
+    const float phase = b.row->phase;
+    const int law = b.row->fade, terms = b.row->terms;
+    for (int i = thread; i < PIXELS * b.groups.size * TERMS; i += a.threads) {
+        int k = i % TERMS, j = i / TERMS, x = column_at(a, b, least(j, b.columns - 1));
         if (k >= terms) continue;
-        float w0 = w[k].w[0], w1 = w[k].w[1], w2 = w[k].w[2], w3 = w[k].w[3];
-        bool between = w1 != 0 || w2 != 0 || w3 != 0;
+        const Lattice &l = b.lattice[k];
+        Columns &c = s.columns[j / PIXELS * TERMS + k];
+        float fx = fraction(phase, x, l.sx);
+        c.fx[j % PIXELS] = fx, c.u[j % PIXELS] = fade(law, fx), c.cell[j % PIXELS] = x / l.sx - l.p;
+    }
+    for (int i = a.threads - 1 - thread; i < b.rows * TERMS; i += a.threads) {
+        int k = i % TERMS, y = b.window.y0 + b.y + i / TERMS;
+        if (k >= terms) continue;
+        const Lattice &l = b.lattice[k];
+        float fy = fraction(phase, y, l.sy);
+        s.lines[i] = {fy, fade(law, fy), y / l.sy - l.q};
+    }
+}
+
+// The last plane that record i needs of a lattice.
+HD int plane_of(const Block &b, const Lattice &l, int i) {
+    if (i < 0) return l.r - 1;
+    int f = b.sparse ? i / 2 : greatest(i - 1, 0);
+    bool shown = b.sparse ? i % 2 : i > 0;
+    return frame_time(b, f) / l.st + shown - l.on_planes;
+}
+
+// The records of a block.
+HD void plan_frames(const Launch &a, const Block &b, const Shared &s, int thread) {
+    const Row &row = *b.row;
+    const float scale = a.out ? LEVEL : 1.0f;
+    for (int i = thread; i < TERMS * b.records; i += a.threads) {
+        int k = i % TERMS, record = i / TERMS;
+        Frame &frame = s.frames[record];
+        int f = b.sparse ? record / 2 : greatest(record - 1, 0);
+        bool shown = b.sparse ? record % 2 : record > 0;
+        frame.what[k] = 0;
+        if (k == 0) frame.what[TERMS] = (u8)(((u32)!shown * HIDDEN | (u32)b.words * WORDS) >> 8 * TERMS);
+        if (k >= row.terms) continue;
+        const Lattice &l = b.lattice[k];
+        int t = frame_time(b, f), plane = plane_of(b, l, record), before = plane_of(b, l, record - 1);
+        int filling = (plane - l.r) / l.planes;
+        float ft = fraction(row.phase, t, l.st);
+        float whole = row.gain * row.amplitude[k], w2 = whole * fade(row.fade, ft), w0 = whole - w2;
+        float *w = frame.w[k];
+        w[0] = scale * w0, w[1] = scale * (w0 * ft), w[2] = scale * w2, w[3] = scale * (w2 * (ft - 1.0f));
+        u32 what = ft == 0 ? ON : BETWEEN;
+        if (l.many) what |= MANY;
+        if (plane != before) {
+            what |= l.on_planes ? MAKE_0 : MAKE_1;
+            if (before < l.r || filling != (before - l.r) / l.planes) what |= REFILL;
+        }
+        frame.what[k] = (u8)what;
+        frame.plane[k] = l.first_cell + (plane - l.r) % l.planes * l.cells.size;
+        frame.first[k] = l.r + filling * l.planes.size;
+    }
+}
+
+// --- filling shared memory
+
+// How many planes of a term a record asks for, from frame.first[k] on.
+HD int planes_to_fill(const Block &b, const Frame &frame, int k) {
+    const Lattice &l = b.lattice[k];
+    return frame.what[k] & REFILL ? least(l.planes.size, l.last + 1 - frame.first[k]) : 0;
+}
+
+// The tasks of all terms one after the other.
+struct Tasks {
+    int end[TERMS];
+    HD int term(int task) const { return (task >= end[0]) + (task >= end[1]); }
+    HD int begin(int k) const { return k == 0 ? 0 : k == 1 ? end[0] : end[1]; }
+};
+
+// The gradients of those planes; one hash serves four lattice columns.
+HD void gradients(const Launch &a, const Block &b, Gradient *pool, const Frame &frame, int thread) {
+    const Row &row = *b.row;
+    Tasks tasks;
+    int end = 0;
+    UNROLL
+    for (int k = 0; k < TERMS; k++)
+        tasks.end[k] = end += planes_to_fill(b, frame, k) * b.lattice[k].lines.size * b.lattice[k].groups.size;
+    for (int task = thread; task < end; task += a.threads) {
+        const int k = tasks.term(task), i = task - tasks.begin(k);
+        const Lattice &l = b.lattice[k];
+        int rest = i / l.groups, r = frame.first[k] + rest / l.lines;
+        if (l.wrap > 0) r %= l.wrap;
+        u32 c[4] = {(u32)(l.group + i % l.groups), (u32)(l.q + rest % l.lines), (u32)r, (u32)(LATTICE | k)};
+        philox(c, row.key[0], row.key[1]);
         UNROLL
-        for (int j = 0; j < PIXELS; j++) grey[j] = fused(w0, state.P0[k][j], grey[j]);
-        if (between) {
-            UNROLL
-            for (int j = 0; j < PIXELS; j++) {
-                grey[j] = fused(w1, state.Q0[k][j], grey[j]);
-                grey[j] = fused(w2, state.P1[k][j], grey[j]);
-                grey[j] = fused(w3, state.Q1[k][j], grey[j]);
-            }
+        for (int j = 0; j < 4; j++) pool[l.first_point + 4 * i + j] = gradient(row.gradients, c[j]);
+    }
+}
+
+// A, B and C of a lattice column on a row, from the gradients on the lattice lines before and after it.
+HD void lerp_along_y(const Gradient &before, const Gradient &after, const Line &row, float &A, float &B, float &C) {
+    A = lerp(before.gx, after.gx, row.v);
+    B = lerp(before.gy * row.fy, after.gy * (row.fy - 1.0f), row.v);
+    C = lerp(before.gt, after.gt, row.v);
+}
+
+// The cells of those planes.
+HD void along_y(const Launch &a, const Block &b, const Shared &s, const Gradient *pool, const Frame &frame, int thread) {
+    Tasks tasks;
+    int end = 0;
+    UNROLL
+    for (int k = 0; k < TERMS; k++)
+        tasks.end[k] = end += planes_to_fill(b, frame, k) * b.pairs.size * b.lattice[k].cells.size;
+    for (int task = thread; task < end; task += a.threads) {
+        const int k = tasks.term(task), i = task - tasks.begin(k);
+        const Lattice &l = b.lattice[k];
+        int rest = i / l.cells, column = i % l.cells, pair = rest % b.pairs, plane = rest / b.pairs;
+        Cell &cell = s.cells[pair * b.pitch + l.first_cell + plane * l.cells.size + column];
+        const int wide = 4 * l.groups.size;
+        UNROLL
+        for (int h = 0; h < ROWS; h++) {
+            const Line row = s.lines[least(ROWS * pair + h, b.rows - 1) * TERMS + k];
+            const Gradient *g = pool + l.first_point + (plane * l.lines.size + row.line) * wide + l.p % 4 + column;
+            float A0, B0, C0, A1, B1, C1;
+            lerp_along_y(g[0], g[wide], row, A0, B0, C0);
+            lerp_along_y(g[1], g[wide + 1], row, A1, B1, C1);
+            cell.space[h] = {A0, B0, A1 - A0, B1 - A1 - B0};
+            cell.time[h] = {C0, C1 - C0};
         }
     }
 }
 
-HD u32 four_bytes(u32 a, u32 b, u32 c, u32 d) {
-#ifdef __CUDA_ARCH__
-    return __byte_perm(__byte_perm(a, b, 0x0040), __byte_perm(c, d, 0x0040), 0x5410);
-#else
-    return (a & 255u) | (b & 255u) << 8 | (c & 255u) << 16 | d << 24;
-#endif
-}
+// --- the frames
 
-// The bytes of a thread's pixels of frame i into the tile; their order along x is already that of the output.
-HD void make_frame(const Launch &a, const Block &b, const Shared &s, int i, int thread, State &state) {
-    int y = thread / b.groups, x = thread % b.groups * PIXELS;
-    if (y >= b.rows) return;
-    float grey[PIXELS];
+// P, and where it is wanted Q, of a plane for the pixels of a thread; `cells` are those of its rows on that plane.
+template <bool MANY_CELLS>
+HD void along_x(const Cell *cells, const Columns &c, bool with_q, Pixels &P, Pixels &Q) {
+    const Cell *cell = cells + c.cell[0];
     UNROLL
-    for (int j = 0; j < PIXELS; j++) grey[j] = b.row->bias;
-    add_terms(b.row->terms, s.weights + i * TERMS, state, grey);
-    if (!a.out) {
+    for (int h = 0; h < ROWS; h++) {
         UNROLL
         for (int j = 0; j < PIXELS; j++) {
-            state.low = grey[j] < state.low ? grey[j] : state.low;
-            state.high = grey[j] > state.high ? grey[j] : state.high;
+            if (MANY_CELLS) cell = cells + c.cell[j];
+            const Cell::Space e = cell->space[h];
+            P[h][j] = fused(c.u[j], fused(e.slope, c.fx[j], e.step), fused(e.A, c.fx[j], e.B));
         }
-        return;
     }
-    int pitch = rounded_up(tile_width(a), 16);
-    u32 *word = (u32 *)(s.tile + ((i % BURST) * a.tile_rows + y) * pitch + x);
+    if (!with_q) return;
     UNROLL
-    for (int j = 0; j < PIXELS / 4; j++)
-        word[j] = four_bytes(level(grey[4 * j]), level(grey[4 * j + 1]), level(grey[4 * j + 2]), level(grey[4 * j + 3]));
+    for (int h = 0; h < ROWS; h++) {
+        UNROLL
+        for (int j = 0; j < PIXELS; j++) {
+            if (MANY_CELLS) cell = cells + c.cell[j];
+            const Cell::Time e = cell->time[h];
+            Q[h][j] = fused(c.u[j], e.rise, e.C);
+        }
+    }
 }
 
-// Frames [first, first + count) of the tile to the output: pieces of 16 bytes where a row allows it, else bytes.
-HD void copy_out(const Launch &a, const Block &b, const Shared &s, int first, int count, int thread) {
-    int pitch = rounded_up(tile_width(a), 16), pieces = blocks_along(b.columns, 16);
-    for (int i = thread; i < count * b.rows * pieces; i += THREADS) {
-        int piece = i % pieces, rest = i / pieces, y = rest % b.rows, f = rest / b.rows;
-        const u8 *from = s.tile + ((first + f) % BURST * a.tile_rows + y) * pitch + 16 * piece;
-        u8 *to = a.out + (((i64)b.n * a.frames + b.t + first + f) * a.height + b.y + y) * a.width + b.x + 16 * piece;
-        int bytes = least(16, b.columns - 16 * piece);
-        if (bytes == 16 && ((u64)to & 15) == 0)
-            *(Sixteen *)to = *(const Sixteen *)from;
-        else
-            for (int j = 0; j < bytes; j++) to[j] = from[j];
+HD void make_plane(const Cell *cells, const Columns &c, bool many, bool with_q, Pixels &P, Pixels &Q) {
+    if (many)
+        along_x<true>(cells, c, with_q, P, Q);
+    else
+        along_x<false>(cells, c, with_q, P, Q);
+}
+
+// An instruction of its own for the device: where the compiler sees a copy, it renames registers at every branch of a frame,
+// and moves some fifty of them there.
+HD float copied(float a) {
+#ifdef __CUDA_ARCH__
+    asm("mov.f32 %0, %0;" : "+f"(a));
+#endif
+    return a;
+}
+
+HD void copy(const Pixels &from, Pixels &to) {
+    UNROLL
+    for (int h = 0; h < ROWS; h++)
+        UNROLL
+        for (int j = 0; j < PIXELS; j++) to[h][j] = copied(from[h][j]);
+}
+
+// The planes of each term that a frame needs and a thread does not have.
+HD void make_planes(const Frame &frame, u32 what, State &state) {
+    UNROLL
+    for (int k = 0; k < TERMS; k++) {
+        const u32 mine = what >> 8 * k;
+        if (!(mine & (MAKE_0 | MAKE_1))) continue;
+        const Cell *cells = state.cells + frame.plane[k];
+        const Columns c = state.columns[k];
+        if (mine & MAKE_0) {
+            make_plane(cells, c, mine & MANY, false, state.P0[k], state.Q0[k]);
+        } else {
+            copy(state.P1[k], state.P0[k]), copy(state.Q1[k], state.Q0[k]);
+            make_plane(cells, c, mine & MANY, true, state.P1[k], state.Q1[k]);
+        }
     }
+}
+
+HD void add(float w, const Pixels &part, Pixels &grey) {
+    UNROLL
+    for (int h = 0; h < ROWS; h++)
+        UNROLL
+        for (int j = 0; j < PIXELS; j++) grey[h][j] = fused(w, part[h][j], grey[h][j]);
+}
+
+// Bias plus the weighted sum of P and Q.
+HD void along_t(const Frame &frame, u32 what, float bias, const State &state, Pixels &grey) {
+    UNROLL
+    for (int h = 0; h < ROWS; h++)
+        UNROLL
+        for (int j = 0; j < PIXELS; j++) grey[h][j] = bias;
+    UNROLL
+    for (int k = 0; k < TERMS; k++) {
+        const u32 mine = what >> 8 * k;
+        const float *w = frame.w[k];
+        if (mine & BETWEEN) {
+            add(w[0], state.P0[k], grey);
+            add(w[1], state.Q0[k], grey);
+            add(w[2], state.P1[k], grey);
+            add(w[3], state.Q1[k], grey);
+        } else if (mine & ON) {
+            add(w[0], state.P0[k], grey);
+        }
+    }
+}
+
+// The bytes of a frame to the output: a word for each row where that is allowed.
+HD void store(u32 what, const Pixels &grey, const State &state) {
+    u8 *const to = state.to, *const below = to + state.below;
+    const u32 upper = four_levels(grey[0]), lower = four_levels(grey[1]);
+    if (what & WORDS) {
+        *(u32 *)to = upper, *(u32 *)below = lower;
+    } else {
+        UNROLL
+        for (int j = 0; j < PIXELS; j++)
+            if (j < state.left) to[j] = (u8)(upper >> 8 * j), below[j] = (u8)(lower >> 8 * j);
+    }
+}
+
+HD void fold(const Pixels &grey, State &state) {
+    UNROLL
+    for (int h = 0; h < ROWS; h++) {
+        UNROLL
+        for (int j = 0; j < PIXELS; j++) {
+            state.low = grey[h][j] < state.low ? grey[h][j] : state.low;
+            state.high = grey[h][j] > state.high ? grey[h][j] : state.high;
+        }
+    }
+}
+
+// Which pixels are a thread's. Those beyond the last do what the last one does, the same bytes to the same place.
+HD void take_pixels(const Launch &a, const Block &b, const Shared &s, int thread, State &state) {
+    const int at = least(thread, b.groups.size * b.pairs.size - 1), pair = at / b.groups, group = at % b.groups;
+    const int y = ROWS * pair, x = PIXELS * group;
+    state.cells = s.cells + pair * b.pitch, state.columns = s.columns + group * TERMS;
+    state.to = a.out + (((i64)b.n * a.frames + b.t) * a.height + b.y + y) * a.width + b.x + x;
+    state.left = b.columns - x;
+    state.below = y + 1 < b.rows ? a.width : 0;
 }
 
 // A block from beginning to end.
 template <class Team>
-HD void render_block(const Launch &a, i64 block, char *memory, Team &team) {
+HD void render_block(const Launch &a, u32 block, char *memory, Team &team) {
     Shared s;
     carve(a, memory, s);
     team.each([&](int thread, State &) {
-        if (thread == 0) locate(a, block, *s.block);
+        if (thread < TERMS) locate(a, block, thread, *s.block);
     });
     team.sync();
     const Block &b = *s.block;
-    team.each([&](int thread, State &) { set_up(a, b, s, thread); });
+    team.each([&](int thread, State &) {
+        if (thread == 0) share_out(a, *s.block);
+        place_pixels(a, b, s, thread);
+    });
     team.sync();
-    int plane[TERMS], filled[TERMS], planes[TERMS];  // the lattice plane of P0; those in shared memory: first and number
-    UNROLL
-    for (int k = 0; k < TERMS; k++) plane[k] = filled[k] = -2, planes[k] = 0;
-    int terms = b.row->terms;
-    for (int first = 0; first < b.frames; first += BURST) {
-        int count = least(BURST, b.frames - first);
-        for (int i = first; i < first + count; i++) {
-            UNROLL
-            for (int k = 0; k < TERMS; k++) {
-                if (k >= terms) continue;
-                int st = b.row->cell[k][2], r = frame_time(b, i) / st;
-                if (r == plane[k]) continue;
-                bool on_planes = st == 1 && b.row->phase == 0;  // then no frame lies between two of them
-                bool next = r == plane[k] + 1 && !on_planes;
-                for (int c = next ? 1 : 0; c < (on_planes ? 1 : 2); c++) {
-                    if (r + c < filled[k] || r + c >= filled[k] + planes[k]) {
-                        int points = b.lattice_lines[k] * b.lattice_columns[k];
-                        filled[k] = r + c;
-                        planes[k] = least(a.capacity[k] / points, frame_time(b, b.frames - 1) / st + 2 - filled[k]);
-                        team.sync();
-                        team.each([&](int thread, State &) { fill_lattice(b, s, k, filled[k], planes[k], thread); });
-                        team.sync();
-                    }
-                    int slot = r + c - filled[k];
-                    team.each([&](int thread, State &state) {
-                        if (next)
-                            UNROLL
-                            for (int j = 0; j < PIXELS; j++)
-                                state.P0[k][j] = state.P1[k][j], state.Q0[k][j] = state.Q1[k][j];
-                        if (c)
-                            make_plane(a, b, s, k, planes[k], slot, thread, state.P1[k], state.Q1[k]);
-                        else
-                            make_plane(a, b, s, k, planes[k], slot, thread, state.P0[k], state.Q0[k]);
-                    });
-                }
-                plane[k] = r;
+    team.each([&](int thread, State &state) {
+        plan_frames(a, b, s, thread);
+        take_pixels(a, b, s, thread, state);
+    });
+    team.sync();
+    Gradient *const pool = (Gradient *)(s.cells + b.pairs.size * b.pitch);
+    const float bias = (a.out ? LEVEL : 1.0f) * b.row->bias;
+    const i64 frame_bytes = (i64)a.height * a.width;
+    for (int i = 0; i < b.records; i++) {
+        const Frame &frame = s.frames[i];
+        const u32 what = team.uniform(*(const u32 *)frame.what);
+        if (what & MAKING) {
+            if (what & REFILL * EACH) {
+                team.sync();
+                team.each([&](int thread, State &) { gradients(a, b, pool, frame, thread); });
+                team.sync();
+                team.each([&](int thread, State &) { along_y(a, b, s, pool, frame, thread); });
+                team.sync();
             }
-            team.each([&](int thread, State &state) { make_frame(a, b, s, i, thread, state); });
+            team.each([&](int, State &state) { make_planes(frame, what, state); });
+            if (what & HIDDEN) continue;
         }
-        if (a.out) {
-            team.sync();
-            team.each([&](int thread, State &) { copy_out(a, b, s, first, count, thread); });
-            team.sync();
-        }
+        team.each([&](int, State &state) {
+            Pixels grey;
+            along_t(frame, what, bias, state, grey);
+            if (a.out)
+                store(what, grey, state), state.to += frame_bytes;
+            else
+                fold(grey, state);
+        });
     }
 }

@@ -94,8 +94,8 @@ class PerlinLaunch(ctypes.Structure):
 
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ("rows", "windows", "out", "extremes")),
-        *((name, ctypes.c_int) for name in ("n", "frames", "height", "width", "tile_rows")),
-        ("capacity", ctypes.c_int * 3),
+        *((name, ctypes.c_int) for name in ("n", "frames", "height", "width")),
+        *((name, ctypes.c_int) for name in ("threads", "tile_frames", "tile_rows", "tile_columns", "pool")),
     ]
 
 
@@ -205,9 +205,7 @@ class _Event:
 def _perlin(name: str, *arguments: Any) -> None:
     rows, windows, target, *numbers = arguments
     extremes = name == "perlin_extremes"
-    launch = PerlinLaunch(
-        rows, windows, *((None, target) if extremes else (target, None)), *numbers[:5], (ctypes.c_int * 3)(*numbers[5:])
-    )
+    launch = PerlinLaunch(rows, windows, *((None, target) if extremes else (target, None)), *numbers)
     lib = host_library()
     lib.perlin_blocks.restype = ctypes.c_longlong
     pointer, memory = ctypes.byref(launch), SharedMemory(lib.perlin_shared(ctypes.byref(launch)))

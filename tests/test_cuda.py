@@ -45,6 +45,8 @@ KERNELS = {
     "fractal": {"fractal_points": cuda_fractal.CHUNKS, "fractal_frames": cuda_fractal.FRAME_THREADS},
 }
 """The kernels of each source, and the threads of their blocks."""
+LEAST_WARPS = 12
+"""That a multiprocessor holds of each kernel."""
 
 
 # --- the sources compile
@@ -61,7 +63,10 @@ def test_kernels_stay_in_registers(generator: str, architecture: str, tmp_path: 
     assert set(found) == set(KERNELS[generator])
     for name, (registers, memory) in found.items():
         assert memory == ("0", "0", "0"), f"stack or spills in {name}"
-        assert registers * KERNELS[generator][name] * 2 <= 65536, f"two blocks of {name} must fit a multiprocessor"
+        # Warps are dealt out to the four parts of a multiprocessor, each with a quarter of its registers.
+        each = 65536 // 4 // (-(-registers // 8) * 8 * 32)
+        assert 4 * each >= LEAST_WARPS, f"{4 * each} warps of {name} fit a multiprocessor"
+        assert -(-KERNELS[generator][name] // 128) <= each, f"a block of {name} must fit a multiprocessor"
 
 
 @pytest.mark.parametrize("generator", KERNELS)
@@ -72,8 +77,8 @@ def test_sources_include_nothing_from_outside(generator: str) -> None:
 # --- the core, built for the host
 
 
-def plan_of(rows: Any, extent: tuple[int, int, int]) -> cuda.LaunchPlan:
-    (plan,) = cuda_perlin.plan(rows, extent, H200)
+def plan_of(rows: Any, extent: tuple[int, int, int], gpu: cuda.Gpu = H200) -> cuda.LaunchPlan:
+    (plan,) = cuda_perlin.plan(rows, extent, gpu)
     return plan
 
 
@@ -97,7 +102,7 @@ class Host:
 
     def launch(self, rows: Any, windows: Any, plan: cuda.LaunchPlan, out: Any, extremes: Any) -> PerlinLaunch:
         arrays = (address(array) for array in (rows, windows, out, extremes))
-        return PerlinLaunch(*arrays, len(rows), *plan.extent, plan.numbers[0], (ctypes.c_int * 3)(*plan.numbers[1:]))
+        return PerlinLaunch(*arrays, len(rows), *plan.extent, *plan.numbers)
 
     def blocks_and_shared(self, launch: PerlinLaunch) -> tuple[int, int]:
         pointer = ctypes.byref(launch)
@@ -111,9 +116,17 @@ class Host:
             self.lib.perlin_run(ctypes.byref(launch), block, block + 1, order, memory.fresh())
             memory.check()
 
-    def render(self, rows: Any, windows: Any, extent: tuple[int, int, int], order: int = 0) -> npt.NDArray[np.uint8]:
-        out = Guarded((len(rows), *extent))
-        self.run(self.launch(rows, windows, plan_of(rows, extent), out.array, None), order)
+    def render(
+        self,
+        rows: Any,
+        windows: Any,
+        extent: tuple[int, int, int],
+        order: int = 0,
+        gpu: cuda.Gpu = H200,
+        offset: int = 0,
+    ) -> npt.NDArray[np.uint8]:
+        out = Guarded((len(rows), *extent), offset)
+        self.run(self.launch(rows, windows, plan_of(rows, extent, gpu), out.array, None), order)
         out.check()
         return out.array
 
@@ -125,15 +138,18 @@ def host() -> Host:
 
 def test_structs_are_those_of_python(host: Host) -> None:
     ours = cuda_perlin
-    row, window, launch, threads, pixels, frames, tile_width, terms, burst, block = host.sizes()
+    row, window, launch, *numbers = host.sizes()
     assert row == Perlin.params_dtype.itemsize
     assert window == 5 * 4
     assert launch == ctypes.sizeof(PerlinLaunch)
-    assert (threads, pixels, frames) == (ours.THREADS, ours.PIXELS, ours.FRAMES)
-    assert (tile_width, terms, burst, block) == (ours.TILE_WIDTH, ours.TERMS, ours.BURST, ours.BLOCK_BYTES)
+    assert numbers[:4] == [ours.THREADS, ours.PIXELS, ours.ROWS, ours.TERMS]
+    tables = [ours.BLOCK_BYTES, ours.FRAME_BYTES, ours.COLUMNS_BYTES, ours.LINE_BYTES]
+    assert numbers[4:] == [*tables, ours.CELL_BYTES, ours.GRADIENT_BYTES]
 
 
 SHAPE = (40, 48, 120)
+TIGHT = cuda.Gpu(14, 24 * 1024)
+"""Has room for few planes at a time: shared memory is filled again and again."""
 DIVISIONS_X, DIVISIONS_Y = (1, 2, 5, 8, 15, 24, 40, 60, 120), (1, 2, 3, 8, 16, 24, 48)
 
 
@@ -176,7 +192,7 @@ def packed(spec: vpngen.Spec, windows: Sequence[Window]) -> tuple[npt.NDArray[np
 
 
 @settings(max_examples=60)
-@given(batches(), st.integers(0, 2))
+@given(batches(), st.integers(0, 2), st.sampled_from([H200, SMALLEST, TIGHT]), st.sampled_from([0, 1, 4]))
 @example(
     (
         vpngen.perlin(divisions_x=(120,), divisions_y=(48,), shape=SHAPE, noise_frequencies=(1, 2, 4, 8)),
@@ -184,15 +200,18 @@ def packed(spec: vpngen.Spec, windows: Sequence[Window]) -> tuple[npt.NDArray[np
         [Window()],
     ),
     1,
+    SMALLEST,
+    0,
 )
 def test_host_build_gives_the_bytes_of_the_reference(
-    host: Host, batch: tuple[vpngen.Spec, list[int], list[Window]], order: int
+    host: Host, batch: tuple[vpngen.Spec, list[int], list[Window]], order: int, gpu: cuda.Gpu, offset: int
 ) -> None:
+    """Whatever shared memory holds, all of a block's planes or one of each term, and wherever the output begins."""
     spec, videos, windows = batch
     rows = spec.params(videos)
     packs, extent = packed(spec, windows)
     expected = vpngen.render(spec, videos, windows, backend="reference")
-    assert np.array_equal(host.render(rows, packs, extent, order), expected)
+    assert np.array_equal(host.render(rows, packs, extent, order, gpu, offset), expected)
 
 
 def test_subnormal_numbers_decide_no_byte(host: Host) -> None:
@@ -255,11 +274,13 @@ def test_batches_beyond_two_gigabytes_land_where_they_should(host: Host) -> None
         host.launch(rows, windows, plan, out, None), 0, blocks=[plan.steps[0].blocks - 1, plan.steps[0].blocks // 2]
     )
     last = vpngen.render(spec, n - 1, backend="numba")
-    assert np.array_equal(out[-1, -16:, -plan.numbers[0] :], last[-16:, -plan.numbers[0] :])
+    _, tile_frames, tile_rows, *_ = plan.numbers
+    end = (spec.shape[1] - 1) // tile_rows * tile_rows  # where the last rows begin
+    assert np.array_equal(out[-1, -tile_frames:, end:], last[-tile_frames:, end:])
     per_video = plan.steps[0].blocks // n
     assert plan.steps[0].blocks // 2 % per_video == 0
-    middle = vpngen.render(spec, n // 2, Window(t=(0, 16), y=(0, plan.numbers[0])), backend="numba")
-    assert np.array_equal(out[n // 2, :16, : plan.numbers[0]], middle)
+    middle = vpngen.render(spec, n // 2, Window(t=(0, tile_frames), y=(0, tile_rows)), backend="numba")
+    assert np.array_equal(out[n // 2, :tile_frames, :tile_rows], middle)
     assert not out[n // 2 + 1 : n - 1, 0, 0, 0].any()
 
 
@@ -274,9 +295,9 @@ def test_launch_plan_agrees_with_the_header(host: Host, batch: Any, repeat: int)
     plan = plan_of(rows, extent)
     launch = host.launch(rows, packs, plan, np.empty(1, np.uint8), None)
     assert host.blocks_and_shared(launch) == (plan.steps[0].blocks, plan.steps[0].shared_bytes)
-    groups = -(-min(extent[2], cuda_perlin.TILE_WIDTH) // cuda_perlin.PIXELS)
-    assert plan.numbers[0] * groups <= cuda_perlin.THREADS
-    assert plan.steps[0].shared_bytes <= SMALLEST.shared_bytes
+    threads, _, rows, columns, _ = plan.numbers
+    assert -(-rows // cuda_perlin.ROWS) * columns // cuda_perlin.PIXELS <= threads <= cuda_perlin.THREADS
+    assert plan.steps[0].shared_bytes <= H200.shared_bytes
 
 
 @pytest.mark.parametrize(
@@ -285,7 +306,8 @@ def test_launch_plan_agrees_with_the_header(host: Host, batch: Any, repeat: int)
 def test_finest_lattices_fit_the_smallest_shared_memory(extent: tuple[int, int, int]) -> None:
     rows = np.zeros(2, Perlin.params_dtype)
     rows["terms"], rows["cell"] = 3, 1
-    assert plan_of(rows, extent).steps[0].shared_bytes <= SMALLEST.shared_bytes
+    (plan,) = cuda_perlin.plan(rows, extent, SMALLEST)
+    assert plan.steps[0].shared_bytes <= SMALLEST.shared_bytes
 
 
 # --- the backend, with the host build in the place of a GPU
@@ -359,9 +381,9 @@ def test_extremes_that_a_generator_does_not_have(on_the_host: Any) -> None:
 
 
 def test_a_batch_that_no_gpu_can_take_is_an_error(on_the_host: Any) -> None:
-    rows = A_SPEC_OF_EACH[0].params([0])
+    rows = A_SPEC_OF_EACH[0].params([0] * 4)
     with pytest.raises(ArgumentError, match=r"blocks of perlin_render.*GPU 0"):
-        cuda.Cuda()._prepare("perlin", rows, np.zeros((1, 5), np.int32), (65536, 65536, 65536))
+        cuda.Cuda()._prepare("perlin", rows, np.zeros((4, 5), np.int32), (65536, 65536, 65536))
 
 
 # --- the backend without a GPU

@@ -11,18 +11,23 @@ from vpngen.backends.cuda import Gpu, LaunchPlan, Step, up
 from vpngen.generators import Params, Shape, perlin
 
 # Of kernels/perlin.cuh: a test compares them.
-THREADS: Final = 256
+THREADS: Final = 384
 PIXELS: Final = 4
-FRAMES: Final = 16
-TILE_WIDTH: Final = 256
-BURST: Final = 4
-BLOCK_BYTES: Final = 112
-"""sizeof(Block)."""
+ROWS: Final = 2
 TERMS: Final = perlin.MAX_TERMS
-SHARED_POINTS: Final = 768
-"""Lattice points for which a term's shared memory has room at least, where its block has use for them."""
-MOST_ROWS: Final = 64
-"""Rows of a block, at most: more of them would need more lattice lines than shared memory holds."""
+BLOCK_BYTES: Final = 384
+FRAME_BYTES: Final = 80
+COLUMNS_BYTES: Final = 48
+LINE_BYTES: Final = 12
+CELL_BYTES: Final = 48
+GRADIENT_BYTES: Final = 12
+
+TILE_FRAMES: Final = 120
+"""Frames of a block, at most: more of them share what a block sets up, and the lattice planes at its ends."""
+LEAST_FRAMES: Final = 16
+"""Where a batch is too small for the GPU, its windows are cut into shorter blocks, down to this."""
+TILE_COLUMNS: Final = 256
+"""Columns of a block, at most."""
 
 CONSTANTS: Final = {f"{s}_{i}": float(c) for s in ("SIN", "COS") for i, c in enumerate(getattr(floats, s))}
 EXTREMES: Final = "perlin_extremes"
@@ -31,21 +36,45 @@ EXTREMES: Final = "perlin_extremes"
 def plan(params: Params, extent: Shape, gpu: Gpu) -> list[LaunchPlan]:
     """The launch for windows of `extent` (T, Y, X) of the videos `params` (N,), mixed as they come.
 
-    Its numbers are the rows of a block and, for each term, the lattice points that its shared memory holds.
+    Its numbers are the threads of a block, its frames, rows and columns, and the bytes of shared memory that it has for
+    gradients and cells.
     """
     frames, height, width = extent
-    tile_width = min(width, TILE_WIDTH)
-    fitting = min(max(1, THREADS // -(-tile_width // PIXELS)), MOST_ROWS)
-    tile_rows = -(-height // -(-height // fitting))
-    capacity = [0] * TERMS
-    for k in range(int(params["terms"].max(initial=0))):
-        sx, sy = params["cell"][:, k, 0].astype(np.int64), params["cell"][:, k, 1].astype(np.int64)
-        columns = ((tile_width + sx - 2) // sx + 2 + 3 + 3) // 4 * 4  # from a multiple of 4 to a multiple of 4
-        plane = columns * ((tile_rows + sy - 2) // sy + 2)
-        capacity[k] = int(np.maximum(plane, np.minimum(plane * (FRAMES + 1), SHARED_POINTS)).max())
-    across, down, along = -(-width // tile_width), -(-height // tile_rows), -(-frames // FRAMES)
-    pitch = up(tile_width, 16)
-    shared = up(BLOCK_BYTES, 16) + FRAMES * TERMS * 16 + BURST * tile_rows * pitch
-    shared += 12 * (TERMS * (pitch + tile_rows) + sum(capacity))
-    render = Step("perlin_render", len(params) * across * down * along, THREADS, shared)
-    return [LaunchPlan(len(params), extent, (render,), (tile_rows, *capacity))]
+    columns = up(-(-width // -(-width // TILE_COLUMNS)), PIXELS)
+    most = min(THREADS * PIXELS // columns, -(-height // ROWS))
+    pairs = -(-height // (ROWS * -(-height // (ROWS * most))))  # of rows, as alike as can be in all blocks
+    along = max(
+        -(-frames // TILE_FRAMES),
+        min(-(-frames // LEAST_FRAMES), gpu.multiprocessors // max(1, len(params) * -(-height // (ROWS * pairs)))),
+    )
+    tile_frames = -(-frames // along)
+    while True:
+        groups = columns // PIXELS
+        tables = up(BLOCK_BYTES, 16) + 2 * tile_frames * FRAME_BYTES + groups * TERMS * COLUMNS_BYTES
+        tables += up(ROWS * pairs * TERMS * LINE_BYTES, 16)
+        least = tables + plane_bytes(params, pairs, columns)
+        if least <= gpu.shared_bytes or columns == PIXELS:
+            break
+        pairs, columns = (pairs - 1, columns) if pairs > 1 else (pairs, up(columns // 2, PIXELS))
+    threads = up(groups * pairs, 32)
+    blocks = (
+        THREADS // threads
+    )  # that a multiprocessor has registers for share its memory, less 1 kB that each of them takes
+    shared = max(least, (gpu.shared_bytes + 1024) // blocks - 1024) // 16 * 16
+    across, down, along = -(-width // columns), -(-height // (ROWS * pairs)), -(-frames // tile_frames)
+    render = Step("perlin_render", len(params) * across * down * along, threads, shared)
+    return [LaunchPlan(len(params), extent, (render,), (threads, tile_frames, ROWS * pairs, columns, shared - tables))]
+
+
+def plane_bytes(params: Params, pairs: int, columns: int) -> int:
+    """Shared memory for the gradients and cells of a lattice plane of each term, for the video that needs most."""
+    need = np.zeros(len(params), np.int64)
+    for k in range(TERMS):
+        sx, sy = (
+            np.maximum(1, params["cell"][:, k, 0].astype(np.int64)),
+            np.maximum(1, params["cell"][:, k, 1].astype(np.int64)),
+        )
+        cells, lines = (columns + sx - 2) // sx + 1, (ROWS * pairs + sy - 2) // sy + 2
+        points = 4 * ((cells + 1 + 3 + 3) // 4) * lines
+        need += np.where(k < params["terms"], pairs * cells * CELL_BYTES + points * GRADIENT_BYTES, 0)
+    return up(int(need.max(initial=0)), 16)
