@@ -23,6 +23,7 @@ LANES = 16
 _F32, _I32, _I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 _FLOATS, _INTS = ir.VectorType(_F32, LANES), ir.VectorType(_I32, LANES)
 _WIDE, _BYTES = ir.VectorType(_I64, LANES), ir.VectorType(ir.IntType(8), LANES)
+_BYTE_AT = ir.IntType(8).as_pointer()
 
 
 class _Lanes(types.Type):
@@ -154,6 +155,14 @@ def vload_cells(size: int) -> Any:
     return _operation(floats, _PLACE, emit)
 
 
+def _prefetch(builder: Any, array: Any, index: Any) -> None:
+    place, kind = builder.bitcast(builder.gep(array, [index]), _BYTE_AT), [_BYTE_AT, _I32, _I32, _I32]
+    call = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), kind), "llvm.prefetch.p0i8")
+    builder.call(call, [place, _I32(1), _I32(3), _I32(1)])  # to write, into the nearest cache, of data
+
+
+# the cache line of array[index], which may lie beyond the end: it will be written soon
+prefetch = _operation(types.void, _PLACE, _prefetch)
 # array[index : index + 16] of float32 or uint32
 vload = _operation(None, _PLACE, _load)
 # array[index] of a float32 array, in every lane
