@@ -30,7 +30,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) perlin_extremes(
     if (threadIdx.x % 32 == 0) found[threadIdx.x / 32] = low, found[THREADS / 32 + threadIdx.x / 32] = high;
     __syncthreads();
     if (threadIdx.x == 0) {
-        for (int w = 1; w < THREADS / 32; w++) {
+        for (int w = 1; w < threads / 32; w++) {
             low = fminf(low, found[w]);
             high = fmaxf(high, found[THREADS / 32 + w]);
         }
