@@ -562,7 +562,7 @@ def report(r: dict[str, Any], name: str = "initialization") -> str:
         f"(the paper's 0.3 for 128 clips, in proportion) with the same fall; videos of 240 x {plan['side']} x {plan['side']} at D = 8, four "
         f"corners and centre, mirrored or not; stills drawn on {4 * plan['clip'][1]} x {4 * plan['clip'][1]} with as many points to the "
         f"area as FractalDB. `learned before` is measured on clips of instances never trained on. Arms without labels have as many frames "
-        f"through the network as VPN, AdamW at 0.002, a cosine, and {plan['pretext_batch'] // 4} samples of several clips a step.\n",
+        f"through the network as VPN, AdamW at 0.002 (VPN has SGD, as its paper), a cosine, and {plan['pretext_batch'] // 4} samples of several clips a step.\n",
     ])  # fmt: skip
 
 
@@ -582,7 +582,7 @@ def plot(r: dict[str, Any], path: Path) -> None:
             np.arange(len(KINDS)) + width * (at - (len(arms) - 1) / 2), kinds, width, color=colours[arm], label=arm
         )
     left.axhline(100 / len(motions.MOTIONS), color="#333", lw=1, ls=":")
-    left.set_xticks(range(len(arms)), [arm.replace(", ", ",\n") for arm in arms])
+    left.set_xticks(range(len(arms)), [arm.replace(", ", ",\n") for arm in arms], fontsize=8)
     left.set_ylabel("test clips right, %")
     left.set_title(f"{r['plan']['seeds']} seeds: each, and their mean; dotted: chance", fontsize=9)
     right.axhline(100 / len(motions.MOTIONS), color="#333", lw=1, ls=":")
