@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -169,18 +169,31 @@ class Memory(np.ndarray):
         return out
 
 
-class _Stream(contextlib.nullcontext[None]):
+class _Stream:
+    """What is copied to the GPU arrives when this stream is waited for, or launches; other streams do not wait for it."""
+
+    made: ClassVar[int] = 0
+    current: ClassVar[list[_Stream]] = []
+
     def __init__(self, **options: Any) -> None:
-        super().__init__()
+        self.late: list[Callable[[], None]] = []
+        _Stream.made += 1
+
+    def __enter__(self) -> None:
+        _Stream.current.append(self)
+
+    def __exit__(self, *error: object) -> None:
+        _Stream.current.pop()
 
     def record(self, event: Any = None) -> Any:
         return self
 
     def wait_event(self, event: Any) -> None:
-        pass
+        event.synchronize()
 
     def synchronize(self) -> None:
-        pass
+        while self.late:
+            self.late.pop(0)()
 
     def begin_capture(self) -> None:
         pass
@@ -254,12 +267,16 @@ class InPtx:
 class _Kernel:
     """What CuPy would launch: its arguments, in their order, are all that it sees."""
 
-    def __init__(self, name: str, run: Callable[[str, Any, cuda.Step], None], launches: list[str]) -> None:
+    def __init__(
+        self, name: str, run: Callable[[str, Any, cuda.Step], None], launches: list[str], stream: Callable[[], _Stream]
+    ) -> None:
         self.name, self.run, self.launches, self.max_dynamic_shared_size_bytes = name, run, launches, 0
+        self.stream, self.preferred_shared_memory_carveout = stream, -1
         self.kernel, self.attributes = SimpleNamespace(ptr=0), {"num_regs": 0, "local_size_bytes": 0}
 
     def __call__(self, grid: Any, block: Any, arguments: Any, shared_mem: int) -> None:
-        assert shared_mem <= self.max_dynamic_shared_size_bytes
+        assert shared_mem <= self.max_dynamic_shared_size_bytes and self.preferred_shared_memory_carveout == 100
+        self.stream().synchronize()
         self.launches.append(self.name)
         self.run(self.name, arguments, cuda.Step(self.name, grid[0], block[0], shared_mem))
 
@@ -282,8 +299,21 @@ def cupy_on_the_host(gpu: cuda.Gpu = H200, free: int = 2**36, run: Callable[...,
     def empty(shape: Any, dtype: Any) -> Memory:
         return np.full(shape, 0xAA).astype(dtype).view(Memory)
 
+    default = _Stream()
+
+    def current() -> _Stream:
+        return _Stream.current[-1] if _Stream.current else default
+
+    def copied(array: Any) -> Memory:
+        made = empty(np.shape(array), np.asarray(array).dtype)
+        held = np.array(array)
+        current().late.append(lambda: np.copyto(made, held))
+        return made
+
     def module(code: str, options: Sequence[str], backend: str) -> Any:
-        return SimpleNamespace(get_function=lambda name: _Kernel(name, functools.partial(run, code, options), launches))
+        return SimpleNamespace(
+            get_function=lambda name: _Kernel(name, functools.partial(run, code, options), launches, current)
+        )
 
     return SimpleNamespace(
         __version__="none",
@@ -291,7 +321,7 @@ def cupy_on_the_host(gpu: cuda.Gpu = H200, free: int = 2**36, run: Callable[...,
         ndarray=Memory,
         copyto=np.copyto,
         empty=empty,
-        asarray=lambda a: np.array(a).view(Memory),
+        asarray=copied,
         get_default_memory_pool=lambda: SimpleNamespace(free_bytes=lambda: 0, free_all_blocks=lambda: None),
         RawModule=module,
         cuda=SimpleNamespace(
@@ -300,7 +330,7 @@ def cupy_on_the_host(gpu: cuda.Gpu = H200, free: int = 2**36, run: Callable[...,
             Event=_Event,
             get_elapsed_time=lambda start, stop: 1e3 * (stop.seconds - start.seconds),
             set_allocator=lambda allocator: None,
-            get_current_stream=_Stream,
+            get_current_stream=current,
             alloc_pinned_memory=bytearray,
             nvrtc=SimpleNamespace(getVersion=lambda: (13, 0)),
             memory=SimpleNamespace(OutOfMemoryError=Trouble),

@@ -371,6 +371,28 @@ def test_extremes_come_from_their_own_kernel(on_the_host: Any) -> None:
     assert set(on_the_host.launches) == {"perlin_extremes"}
 
 
+def test_a_batch_is_used_on_another_stream_than_it_was_made_on(on_the_host: Any) -> None:
+    """Its params have arrived by then; and what the host waits for has one stream for all calls."""
+    spec = vpngen.perlin(4, 2, shape=(4, 16, 16), divisions=[1, 2])
+    params, windows = spec.params(np.arange(3)), np.array([[0, 1, 0, 0, 0]] * 3, np.int32)
+    gpu, wanted = cuda.Cuda(), np.empty((3, 4, 16, 16), np.uint8)
+    backends.load("numba").render("perlin", params, windows, wanted, 1)
+    with (first := on_the_host.cuda.Stream()):
+        batch = gpu.prepare("perlin", params, windows, spec.shape)
+    assert not first.late
+    out = on_the_host.empty(wanted.shape, np.uint8)
+    with on_the_host.cuda.Stream():
+        gpu.launch(batch, out)
+    assert np.array_equal(out, wanted)
+    before = on_the_host.cuda.Stream.made
+    for _ in range(3):
+        gpu.extremes("perlin", params, spec.shape, None)
+        assert all(
+            np.array_equal(a, b) for a, b in zip(gpu.videos("perlin", params, spec.shape, None), wanted, strict=True)
+        )
+    assert on_the_host.cuda.Stream.made == before + 1
+
+
 def test_extremes_that_a_generator_does_not_have(on_the_host: Any) -> None:
     spec = A_SPEC_OF_EACH[1]
     for backend in (cuda.Cuda(), backends.load("numba")):

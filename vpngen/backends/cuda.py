@@ -208,6 +208,14 @@ class Cuda(Backend):
         except (cupy.cuda.driver.CUDADriverError, cupy.cuda.runtime.CUDARuntimeError) as error:
             raise RunError(f"{what} failed on GPU {self.device} ({self.architecture}): {error}") from error
 
+    @functools.cached_property
+    def _own_stream(self) -> Any:
+        """For what the host waits for: the default one is torch's too, and would have it wait for the step under way there.
+
+        One for all calls, as CuPy keeps the memory of a stream for that stream, also when it is gone.
+        """
+        return _cupy().cuda.Stream(non_blocking=True)
+
     # --- the interface of every backend
 
     def render(self, generator: str, params: Params, windows: Windows, out: Pixels, threads: int | None) -> None:
@@ -241,8 +249,7 @@ class Cuda(Backend):
         for i in range(0, len(params), VIDEOS_A_PASS):
             some = params[i : i + VIDEOS_A_PASS]
             what = f"{kernel} of {len(some)} videos of {shape}"
-            # A stream of its own: the default one is torch's too, and what is fetched would wait for the step under way there.
-            with self._on_gpu(what) as cupy, cupy.cuda.Stream(non_blocking=True):
+            with self._on_gpu(what) as cupy, self._own_stream:
                 batch = self._prepare(generator, some, np.repeat(WHOLE, len(some), axis=0), shape)
                 (part,) = batch.parts
                 (render,) = part.plan.steps
@@ -257,7 +264,7 @@ class Cuda(Backend):
         what = f"{generator} of videos of {shape} into pinned memory"
         buffers = min(2, len(params))
         with self._on_gpu(what) as cupy:
-            stream = cupy.cuda.Stream(non_blocking=True)
+            stream = self._own_stream
             memory = [cupy.cuda.alloc_pinned_memory(int(np.prod(shape))) for _ in range(buffers)]
             pinned = [np.frombuffer(some, np.uint8, int(np.prod(shape))).reshape(shape) for some in memory]
             pixels = [cupy.empty((1, *shape), np.uint8) for _ in range(buffers)]
@@ -381,6 +388,7 @@ class Cuda(Backend):
                     self._modules[generator] = cupy.RawModule(code=source, options=options, backend="nvrtc")
                 kernel = self._modules[generator].get_function(name)
                 kernel.max_dynamic_shared_size_bytes = self.gpu.shared_bytes
+                kernel.preferred_shared_memory_carveout = 100  # percent of what caches share with it
             except (cupy.cuda.compiler.CompileException, cupy.cuda.driver.CUDADriverError, OSError) as error:
                 raise RunError(f"{name} does not compile or load for {self.architecture}: {error}") from error
             self._kernels[generator, name] = kernel
