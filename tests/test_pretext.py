@@ -431,8 +431,8 @@ def test_the_command_line_learns_without_labels_and_finetune_begins_with_it(
     assert puzzled.code == 0, puzzled.err
     assert read_weights("pieces/weights.safetensors")[1]["task"]["piece"] == [3, 6, 6]
     monkeypatch.setattr(sys, "path", [*sys.path])
-    Path("mine.py").write_text("from networks import Images")  # code is looked for where the command is given
-    frames = ("--task", "correspond", "--teacher", "mine:Images", "--clip", "3x16x16", "--frame-step", "1")
+    Path("my_images.py").write_text("from networks import Images")  # code is looked for where the command is given
+    frames = ("--task", "correspond", "--teacher", "my_images:Images", "--clip", "3x16x16", "--frame-step", "1")
     taught = run("train", "taught", *frames, *NET, "--batch-size", "4", *SIZE)
     assert taught.code == 0 and "accuracy" in taught.out, taught.err
     assert len(read_weights("taught/weights.safetensors")[1]["task"]["teacher_sha256"]) == 64
@@ -448,8 +448,8 @@ def test_the_command_line_learns_without_labels_and_finetune_begins_with_it(
     mixed = run("train", "pre", "--task", "puzzle", "--wrong", "swap")
     assert mixed.code == 2 and "`--wrong` (='swap') is of --task order, and the task is puzzle" in mixed.err
     code = run("train", "taught")
-    assert code.code == 3 and "give --teacher mine:Images if you trust it" in code.err, code.err
-    assert run("train", "taught", "--teacher", "mine:Images").code == 0
+    assert code.code == 3 and "give --teacher my_images:Images if you trust it" in code.err, code.err
+    assert run("train", "taught", "--teacher", "my_images:Images").code == 0
 
 
 def test_pictures_of_tasks(run: Run, clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
