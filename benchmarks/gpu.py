@@ -81,23 +81,23 @@ class Nvml:
 
     def __init__(self, bus: str) -> None:
         """`bus`: the place of the GPU, as CUDA names it."""
-        self.library, self.gpu = None, ctypes.c_void_p()
+        self.nvml, self.gpu = None, ctypes.c_void_p()
         with contextlib.suppress(OSError, AttributeError):
             library = ctypes.CDLL("libnvidia-ml.so.1")
             where = (bus.encode(), ctypes.byref(self.gpu))
             if not library.nvmlInit_v2() and not library.nvmlDeviceGetHandleByPciBusId_v2(*where):
-                self.library = library
+                self.nvml = library
 
     def ask(self, name: str, *arguments: int) -> int | None:
         """The number that nvmlDeviceGet<name> gives."""
         number = ctypes.c_ulonglong()  # some are 4 bytes
-        call = getattr(self.library, f"nvmlDeviceGet{name}", None)
+        call = getattr(self.nvml, f"nvmlDeviceGet{name}", None)
         return None if call is None or call(self.gpu, *arguments, ctypes.byref(number)) else number.value
 
     def driver(self) -> str | None:
         """The release of the driver."""
         text = ctypes.create_string_buffer(96)
-        unknown = self.library is None or self.library.nvmlSystemGetDriverVersion(text, 96)
+        unknown = self.nvml is None or self.nvml.nvmlSystemGetDriverVersion(text, 96)
         return None if unknown else text.value.decode()
 
     def clock(self) -> int | None:
