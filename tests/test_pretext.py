@@ -326,6 +326,9 @@ def test_a_teacher_does_not_change_by_a_bit(foreign: bool, tmp_path: Path) -> No
     teacher = module._teacher[0]
     before = {key: value.clone() for key, value in teacher.state_dict().items()}
     assert not any("teacher" in key for key in module.state_dict())
+    sizes = [(each.in_features, each.out_features) for each in module.modules() if isinstance(each, nn.Linear)]
+    assert sizes[-3:] == [(2 * teacher.features, 512), (512, 128), (128, 2)] and (32, teacher.features) in sizes
+    assert teacher(torch.randn(5, 3, 20, 12, 12)).shape == (5, teacher.features)  # more frames than go through at once
     optimizer = torch.optim.SGD(module.parameters(), 0.1, weight_decay=0.1)
     for step in range(3):
         optimizer.zero_grad()
