@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from vpngen.errors import ArgumentError, ConflictError, MissingError, RunError, VpngenError
     from vpngen.executors import write
     from vpngen.models import create_model
-    from vpngen.rendering import Window, render
+    from vpngen.rendering import Window, motion, render
     from vpngen.sampling import Augment
     from vpngen.spec import Spec, fractal, mixed, perlin
     from vpngen.store import open, verify
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ArgumentError", "Augment", "ClipStream", "ConflictError", "MissingError", "Recipe", "RunError", "Spec", "VpngenError",
-    "Window", "create_model", "fit", "fractal", "loader", "mixed", "open", "perlin", "render", "verify", "write",
+    "Window", "create_model", "fit", "fractal", "loader", "mixed", "motion", "open", "perlin", "render", "verify", "write",
 ]  # fmt: skip
 
 __getattr__, __dir__ = lazy(__name__, {
     "errors": ("ArgumentError", "ConflictError", "MissingError", "RunError", "VpngenError"),
     "models": ("create_model",),
-    "rendering": ("Window", "render"),
+    "rendering": ("Window", "motion", "render"),
     "sampling": ("Augment",),
     "spec": ("Spec", "fractal", "mixed", "perlin"),
     "store": ("open", "verify"),

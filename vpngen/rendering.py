@@ -12,7 +12,9 @@ import numpy.typing as npt
 from vpngen import backends, checks
 from vpngen.checks import MAX_SIDE
 from vpngen.errors import ArgumentError
-from vpngen.generators import Mixed, Params, Shape, mixed
+from vpngen.floats import F32
+from vpngen.generators import Mixed, Params, Seen, Shape, mixed
+from vpngen.rng import Integers
 from vpngen.spec import Spec
 
 WINDOW_FIELDS: Final = ("t0", "step", "y0", "x0", "flip")
@@ -125,6 +127,78 @@ def videos(
     for run in np.split(np.arange(len(params)), np.flatnonzero(np.diff(params["kind"])) + 1):
         for kind, _, theirs in mixed.split(params[run]):
             yield from backend.videos(kind.name, theirs, shape, threads)
+
+
+def motion(
+    spec: Spec, index: int, window: Window | None = None, *, split: str = "train", seen: bool = False
+) -> F32 | tuple[F32, Seen]:
+    """Where each pixel of a video goes: the optical flow to the next frame of the window, as the formula has it.
+
+    >>> import vpngen
+    >>> spec = vpngen.Spec.make("drift", instances=1, shape=(16, 64, 64))
+    >>> vpngen.motion(spec, 0).shape
+    (16, 64, 64, 2)
+
+    Args:
+        spec: the dataset.
+        index: the video.
+        window: the part of it; None for all. A mirrored one has the flow of the mirrored picture.
+        split: `train` or `val`.
+        seen: also which shape each pixel shows, and whether it is hidden in the next frame, where videos are of shapes.
+
+    Returns:
+        float32 (T, H, W, 2), (dx, dy) in pixels to the next frame of the window, x to the right and y downwards; that of the
+        last frame leads to the one that would come next. With `seen` that and a `vpngen.generators.Seen`.
+
+    Raises:
+        ArgumentError: an index or window out of range, or a generator whose motion is not known.
+    """
+    params = spec.params([checks.integer("index", index, 0)], split)[0]
+    packed, extent = (window or Window()).pack(spec.shape)
+    found = flow(spec, params, packed, extent)
+    if not seen:
+        return found
+    shapes, hidden = spec.generator.seen(params, *places(packed, extent), packed[1])
+    way = slice(None, None, -1 if packed[-1] else 1)
+    return found, Seen(shapes[:, :, way], hidden[:, :, way])
+
+
+def places(window: Sequence[int], extent: Shape) -> tuple[Integers, Integers, Integers]:
+    """The frames, rows and columns of a packed window of `extent` (T, Y, X), before it is mirrored."""
+    t0, step, y0, x0, _ = map(int, window)
+    return t0 + step * np.arange(extent[0]), y0 + np.arange(extent[1]), x0 + np.arange(extent[2])
+
+
+def flow(spec: Spec, params: np.void, window: Sequence[int], extent: Shape) -> F32:
+    """Where each pixel of a packed window of `extent` (T, Y, X) goes to its next frame: see `motion`."""
+    found = spec.generator.flow(spec.shape, params, *places(window, extent), int(window[1]))
+    if window[4]:
+        found = found[:, :, ::-1] * np.array([-1, 1], np.float32)
+    return np.ascontiguousarray(found)
+
+
+def clip_motion(
+    motion: npt.NDArray[np.float64], windows: npt.NDArray[np.int32], sides: npt.NDArray[np.int64], size: tuple[int, int]
+) -> F32:
+    """The common motion of clips: velocity in their middle, and how it changes from there.
+
+    Args:
+        motion: of their videos, as `Generator.motion` gives it for the steps of the windows, (N, 2, 3).
+        windows: packed, (N, 5).
+        sides: (height, width) of what the windows cut, (N, 2).
+        size: (height, width) to which that is resized.
+
+    Returns:
+        float32 (N, 6): u, v, du/dx, du/dy, dv/dx, dv/dy in pixels of the clip to its next frame, x to the right, y downwards.
+    """
+    y0, x0, flip = windows[:, 2:].T
+    height, width = sides.T
+    middle = np.stack([x0 + (width - 1) / 2, y0 + (height - 1) / 2, np.ones(len(motion))], axis=-1)
+    velocity, change = np.einsum("nij,nj->ni", motion, middle), motion[..., :2].copy()
+    scale = np.stack([size[1] / width * np.where(flip, -1, 1), size[0] / height], axis=-1)  # of the clip's pixels
+    return np.concatenate(
+        [velocity * scale, (change * scale[:, :, None] / scale[:, None, :]).reshape(-1, 4)], axis=1
+    ).astype(np.float32)
 
 
 def render(

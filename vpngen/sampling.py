@@ -95,14 +95,19 @@ AUGMENTATIONS: Final[dict[str, Augment]] = {
 clip in the middle."""
 
 
-def augmentation(value: str | Mapping[str, Any] | Augment | None) -> Augment:
-    """`value` as an Augment: a name of `AUGMENTATIONS`, its fields, or None for `none`. Raises ArgumentError."""
+def augmentation(value: str | Mapping[str, Any] | Augment | None, handed: bool = False) -> Augment:
+    """`value` as an Augment: a name of `AUGMENTATIONS`, its fields, or None for `none`. Raises ArgumentError.
+
+    Where labels are `handed`, so that a mirrored clip would be of another category, named ones do not mirror, nor fields among
+    which `flip` is not given; an Augment is taken as it is.
+    """
     known = [f.name for f in dataclasses.fields(Augment)]
     if isinstance(value, Mapping):
         checks.known("field", list(map(str, value)), known, "an augmentation")
-        return Augment(**value)
+        return Augment(**{**({"flip": 0.0} if handed else {}), **value})
     if value is None or (isinstance(value, str) and value in AUGMENTATIONS):
-        return AUGMENTATIONS[value or "none"]
+        named = AUGMENTATIONS[value or "none"]
+        return dataclasses.replace(named, flip=0.0) if handed else named
     if not isinstance(value, Augment):
         others = f"a vpngen.sampling.Augment or a dictionary of its fields ({', '.join(known)})"
         raise ArgumentError(f"must be one of {', '.join(AUGMENTATIONS)}, {others}", "augment", value)

@@ -232,11 +232,11 @@ class Spec:
         """The category ids of videos of a split, of the shape of `indices`. Raises ArgumentError as `label`."""
         return self.indices(indices, split) % self.n_categories
 
-    def category(self, category_id: int) -> tuple[int, ...]:
-        """What a label means: (W, H, D) for perlin."""
+    def category(self, category_id: int) -> tuple[Any, ...]:
+        """What a label means: (W, H, D) for perlin; numbers or words."""
         return self.generator.category(category_id)
 
-    def category_id(self, category: tuple[int, ...]) -> int:
+    def category_id(self, category: tuple[Any, ...]) -> int:
         """The inverse of `category`."""
         return self.generator.category_id(category)
 

@@ -1,7 +1,7 @@
 """The one list of generators. A new one is a new module here and a line in the list."""
 
 from vpngen.checks import Shape
-from vpngen.generators.base import GENERATORS, Generator, Parameter, Params, Pixels, Plane, Progress
+from vpngen.generators.base import GENERATORS, Factor, Generator, Parameter, Params, Pixels, Plane, Progress, Seen
 from vpngen.generators.fractal import Fractal
 from vpngen.generators.mixed import Mixed, kinds
 from vpngen.generators.perlin import Perlin
@@ -11,6 +11,6 @@ for generator in (Perlin, Fractal, Mixed):
     GENERATORS[generator.name] = generator
 
 __all__ = [
-    "GENERATORS", "Fractal", "Generator", "Mixed", "Parameter", "Params", "Perlin", "Pixels", "Plane", "Progress", "Shape",
-    "kinds",
+    "GENERATORS", "Factor", "Fractal", "Generator", "Mixed", "Parameter", "Params", "Perlin", "Pixels", "Plane", "Progress",
+    "Seen", "Shape", "kinds",
 ]  # fmt: skip

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from vpngen import checks
+from vpngen import checks, rng
 from vpngen.checks import Shape
 from vpngen.errors import ArgumentError
 from vpngen.fields import Field, described
@@ -39,6 +39,27 @@ class Parameter(NamedTuple):
     about: str
 
 
+class Factor(NamedTuple):
+    """One of the numbers that a category is made of, of which a network can have a head each.
+
+    `values` are what it can be, numbers or words, in order; `unit` says what they are.
+    """
+
+    name: str
+    values: tuple[Any, ...]
+    unit: str = ""
+
+
+class Seen(NamedTuple):
+    """Which shape each pixel shows, and whether the next frame hides what it shows.
+
+    `shapes` is int32 (T, Y, X), -1 for what lies behind all of them; `hidden` is bool (T, Y, X).
+    """
+
+    shapes: npt.NDArray[np.int32]
+    hidden: npt.NDArray[np.bool]
+
+
 class Plane(NamedTuple):
     """Categories on a plane, x growing to the right and y downwards.
 
@@ -51,6 +72,11 @@ class Plane(NamedTuple):
     xs: list[int]
     ys: list[int]
     categories: list[list[int]]
+
+
+def uniform(keys: Words, purpose: int, slot: int = 0) -> npt.NDArray[np.float64]:
+    """Four numbers for each video, uniform in [0, 1): (N, 4) for keys (N, 2). By a division alone, so alike everywhere."""
+    return rng.philox4x32(rng.counters(purpose, 0, slot), keys) / 2.0**32
 
 
 def usual_counts(categories: int | None, about: str, instances: int, shape: Shape) -> tuple[Field, ...]:
@@ -78,6 +104,8 @@ class Generator(ABC):
         counts: what `usual_counts` makes: how many categories, instances and pixels a set has where nothing is said.
         made_from: options of `from_counts` that are no fields, or that take other values than the field.
         presets: named sets: what `Spec.make` is given, and `about`, their place in a paper.
+        later: fields that came after the first sets of the generator were made. Specs do not name them where they have their
+            default, so that the fingerprints of those sets stay.
         trial: a small set of videos of at least 64 x 80 x 200, on which `vpngen doctor` compares the backends: what
             `Spec.make` is given.
     """
@@ -90,6 +118,7 @@ class Generator(ABC):
     made_from: ClassVar[tuple[Field, ...]] = ()
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     trial: ClassVar[Mapping[str, Any]] = {}
+    later: ClassVar[tuple[str, ...]] = ()
 
     # --- how one is made
 
@@ -127,8 +156,9 @@ class Generator(ABC):
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, one entry a field."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        """Plain JSON values, one entry a field; see `later`."""
+        fields = ((f.name, getattr(self, f.name), f.default) for f in dataclasses.fields(self))
+        values = {name: value for name, value, default in fields if name not in self.later or value != default}
         return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
     # --- its categories
@@ -139,16 +169,31 @@ class Generator(ABC):
         """The number of labels."""
 
     @abstractmethod
-    def category(self, category_id: int) -> tuple[int, ...]:
+    def category(self, category_id: int) -> tuple[Any, ...]:
         """What a label means; `category_id` in [0, n_categories)."""
 
     @abstractmethod
-    def category_id(self, category: tuple[int, ...]) -> int:
+    def category_id(self, category: tuple[Any, ...]) -> int:
         """The inverse of `category`. Raises ArgumentError where this set has no such category."""
 
     def label(self, category_id: int) -> int:
         """`category_id` as one of the labels. Raises ArgumentError outside [0, n_categories)."""
         return checks.integer("category_id", category_id, 0, self.n_categories - 1)
+
+    @property
+    def factors(self) -> tuple[Factor, ...]:
+        """What categories are made of, the first one varying slowest from label to label: the product of their values."""
+        return (Factor("category", tuple(range(self.n_categories))),)
+
+    def factor_ids(self, category_ids: Integers) -> Integers:
+        """Which value of each factor labels (N,) have: int64 (N, factors)."""
+        sizes = [len(factor.values) for factor in self.factors]
+        return np.stack(np.unravel_index(np.asarray(category_ids, np.int64), sizes), axis=-1)
+
+    @property
+    def handed(self) -> bool:
+        """Whether the mirror image of a video may be of another category."""
+        return False
 
     def members(self) -> list[tuple[int, Generator]]:
         """The generators whose labels these are, each with the first of them: of a mixture its parts."""
@@ -189,6 +234,38 @@ class Generator(ABC):
 
         This is the definition of the format: other backends must give its bytes.
         """
+
+    # --- where things go
+
+    def motion(self, shape: Shape, params: Params, steps: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Where the common motion takes a pixel (x, y) of videos `params` (N,) of `shape` in `steps` (N,) frames, less where it was.
+
+        float64 (N, 2, 3): (dx, dy) = motion @ (x, y, 1) in pixels, x to the right and y downwards from (0, 0), the first pixel.
+
+        Raises:
+            ArgumentError: videos of this generator have no motion that is known.
+        """
+        raise ArgumentError(f"has no motion that is known: {self.title} changes in place", "generator", self.name)
+
+    def flow(self, shape: Shape, params: np.void, t: Integers, y: Integers, x: Integers, step: int) -> F32:
+        """Where what is seen at frames `t`, rows `y`, columns `x` is `step` frames later, less where it is: float32 (T, Y, X, 2).
+
+        In pixels, (dx, dy), x to the right and y downwards. Here that is the common motion, the same in all frames.
+
+        Raises:
+            ArgumentError: as `motion`.
+        """
+        m = self.motion(shape, np.array([params]), step)[0]
+        one = np.stack([row[0] * x + (row[1] * y[:, None] + row[2]) for row in m], axis=-1).astype(np.float32)
+        return np.broadcast_to(one, (len(t), *one.shape))
+
+    def seen(self, params: np.void, t: Integers, y: Integers, x: Integers, step: int) -> Seen:
+        """Which shape is seen at frames `t`, rows `y`, columns `x`, and whether it is hidden there `step` frames later.
+
+        Raises:
+            ArgumentError: its videos have no shapes that hide each other.
+        """
+        raise ArgumentError("has no shapes that hide each other", "generator", self.name)
 
     # --- how it is looked at
 

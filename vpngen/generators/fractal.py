@@ -42,7 +42,7 @@ from vpngen.checks import Shape
 from vpngen.errors import ArgumentError
 from vpngen.fields import Field, field, keep
 from vpngen.floats import F32, fma
-from vpngen.generators.base import Generator, Parameter, Params, Progress, usual_counts
+from vpngen.generators.base import Generator, Parameter, Params, Progress, uniform, usual_counts
 from vpngen.rng import Integers, Words
 
 MOST_MAPS: Final = 7
@@ -64,6 +64,9 @@ LEAST_EXTENT: Final = np.float32(2**-100)
 MOST_POINTS: Final = 2**24
 MOST_TRAIL: Final = 254
 DRAWS: Final = ("patch", "point")
+GREYS: Final = ("fixed", "random")
+LEAST_LEVEL: Final = 64
+"""Of a level that is drawn; what is behind it is 0."""
 FLIPS: Final = ("", "mirrored left to right", "mirrored top to bottom", "mirrored both ways")
 VARIANTS: Final = 25
 """Instances of FractalDB: the system itself, and one of its six parameters, in all maps, times one of four weights."""
@@ -159,6 +162,7 @@ class Fractal(Generator):
         trail: the frames whose points a frame shows: 0 for all until then (section 5.4), or the last few, itself included.
         pad: pixels between the fractal and the edge.
         level: the grey level of what is drawn, from 1 to 255; FractalDB's is 127.
+        grey: `fixed`: that level; `random`: each video has a level of its own, drawn from its key, from 64 to 255.
 
     Instance i of a category has variant i mod V of its V variants, then flip i div V mod 4, and an orbit and patches of its own.
 
@@ -178,6 +182,7 @@ class Fractal(Generator):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "vf-1000x1000": {"about": "Video Fractal, section 5.4 (tables 9 and 10): a million videos of 100 frames"}
     }
+    later: ClassVar[tuple[str, ...]] = ("grey",)
     trial: ClassVar[Mapping[str, Any]] = {"categories": 8, "instances": 5, "shape": (240,) * 3, "points_per_frame": 400}
     params_dtype: ClassVar[np.dtype[np.void]] = np.dtype(
         [
@@ -201,6 +206,7 @@ class Fractal(Generator):
     trail: int = field(0, "A frame shows the points of the last so many; 0 for all until then.")
     pad: int = field(6, "Pixels between the fractal and the edge.")
     level: int = field(127, "The grey level of what is drawn.")
+    grey: str = field("fixed", "That level, or one at random for each video.", choices=GREYS)
 
     def __post_init__(self) -> None:
         one, several = checks.integer, checks.integers
@@ -223,6 +229,7 @@ class Fractal(Generator):
             raise ArgumentError("`attempts`, or `table` and `sizes`, must give one system for each of `variants`")
         weight = checks.number("weight", self.weight, lambda v: 0 <= v < 0.5, "from 0 to below 0.5")
         keep(self, weight=weight, flips=checks.flag("flips", self.flips), draw=checks.one_of("draw", self.draw, DRAWS))
+        keep(self, grey=checks.one_of("grey", self.grey, GREYS))
         if self.table:
             self._given()  # raises where it cannot be read
 
@@ -295,6 +302,8 @@ class Fractal(Generator):
         params["frames"], params["height"], params["width"] = shape
         params["points_per_frame"], params["trail"], params["pad"] = self.points_per_frame, self.trail, self.pad
         params["patch"], params["level"] = self.draw == "patch", self.level
+        if self.grey == "random":
+            params["level"] = LEAST_LEVEL + (256 - LEAST_LEVEL) * uniform(keys, rng.PURPOSE_GREY)[:, 0]
         return params
 
     @classmethod
@@ -312,11 +321,13 @@ class Fractal(Generator):
     def parameters(self, shape: Shape, params: Params) -> dict[str, Parameter]:
         """`variant`, `flips`, `maps` (number of them) and `key` (sample, word) of each video."""
         about = "0 the system itself; 1 + 4 p + w: parameter p of a, b, c, d, e, f times weight w of four"
+        drawn = {"level": Parameter(params["level"].copy(), (), "the grey level of what is drawn")}
         return {
             "variant": Parameter(params["variant"].copy(), (), about),
             "flips": Parameter(params["flips"].copy(), (), "1 left to right, 2 top to bottom, 3 both"),
             "maps": Parameter(params["count"].copy(), (), "affine maps of the system"),
             "key": Parameter(params["key"].copy(), ("word",), "the Philox key of the video"),
+            **(drawn if self.grey == "random" else {}),
         }
 
     @property
@@ -333,11 +344,12 @@ class Fractal(Generator):
         pattern = "random 3 x 3 pixels around each point" if self.draw == "patch" else "a pixel for each point"
         shown = f"the last {self.trail} frames" if self.trail else "all frames until then"
         every, points = self.points_per_frame, shape[0] * self.points_per_frame
+        level = f"{LEAST_LEVEL} to 255 at random" if self.grey == "random" else str(self.level)
         return [
             ("systems", f"{len(usable):,} {source}, of {_span(self.systems.count.tolist())} maps"),
             ("variants", f"{_span(usable)} of {VARIANTS} a system: {varied}"),
             ("flips", f"{'yes' if self.flips else 'no'}: {flipped}"),
-            ("draw", f"{self.draw}: {pattern}, grey {self.level} on 0, with a margin of {self.pad}"),
+            ("draw", f"{self.draw}: {pattern}, grey {level} on 0, with a margin of {self.pad}"),
             ("points", f"{every:,} a frame, {points:,} a video; a frame shows those of {shown}"),
         ]
 

@@ -14,7 +14,7 @@ from vpngen import checks
 from vpngen.checks import Shape
 from vpngen.errors import ArgumentError, shown
 from vpngen.floats import F32
-from vpngen.generators.base import GENERATORS, Generator, Parameter, Params, Progress, named
+from vpngen.generators.base import GENERATORS, Generator, Parameter, Params, Progress, Seen, named
 from vpngen.rng import Integers, Words
 
 MOST_BYTES: Final = 256
@@ -85,12 +85,12 @@ class Mixed(Generator):
         label = self.label(category_id)
         return [(n, label - first) for n, (first, _) in enumerate(self.members()) if first <= label][-1]
 
-    def category(self, category_id: int) -> tuple[int, ...]:
+    def category(self, category_id: int) -> tuple[Any, ...]:
         """(number of the part, then what its category means there). Raises ArgumentError outside [0, n_categories)."""
         number, rest = self.part(category_id)
         return number, *self.parts[number].category(rest)
 
-    def category_id(self, category: tuple[int, ...]) -> int:
+    def category_id(self, category: tuple[Any, ...]) -> int:
         known = isinstance(category, tuple) and len(category) > 1 and checks.is_integer(category[0])
         if not known or category[0] not in range(len(self.parts)):
             raise ArgumentError("must be (number of the part, then its category there)", "category", category)
@@ -156,6 +156,27 @@ class Mixed(Generator):
         number, label = self.part(category_id)
         part = self.parts[number]
         return f"{part.name} {label},  {part.caption(label, unpack(np.array([params]), type(part))[0])}"
+
+    @property
+    def handed(self) -> bool:
+        return any(part.handed for part in self.parts)
+
+    def motion(self, shape: Shape, params: Params, steps: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """That of each video's own part. Raises ArgumentError where one of them has none."""
+        found, steps = np.zeros((len(params), 2, 3)), np.broadcast_to(steps, len(params))
+        for number in np.unique(params["part"]):
+            mine = params["part"] == number
+            theirs = unpack(params[mine], type(self.parts[number]))
+            found[mine] = self.parts[number].motion(shape, theirs, steps[mine])
+        return found
+
+    def flow(self, shape: Shape, params: np.void, t: Integers, y: Integers, x: Integers, step: int) -> F32:
+        part: Generator = self.parts[params["part"]]
+        return part.flow(shape, unpack(np.array([params]), type(part))[0], t, y, x, step)
+
+    def seen(self, params: np.void, t: Integers, y: Integers, x: Integers, step: int) -> Seen:
+        part: Generator = self.parts[params["part"]]
+        return part.seen(unpack(np.array([params]), type(part))[0], t, y, x, step)
 
     @staticmethod
     def reference(params: np.void, t: Integers, y: Integers, x: Integers) -> F32:

@@ -41,7 +41,7 @@ from vpngen.checks import MAX_SIDE, Shape
 from vpngen.errors import ArgumentError
 from vpngen.fields import WORD_OR_INTEGERS, Field, described, field, keep
 from vpngen.floats import F32, fma, lerp, sine_cosine
-from vpngen.generators.base import Generator, Parameter, Params, Plane, Progress, usual_counts
+from vpngen.generators.base import Factor, Generator, Parameter, Params, Plane, Progress, uniform, usual_counts
 from vpngen.rng import Integers, Words
 
 DIVISIONS: Final = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 16, 20, 24, 30, 40, 48, 60, 80, 120, 240)
@@ -52,7 +52,13 @@ MAX_TERMS: Final = 3
 GRADIENTS: Final = ("angles", "sphere")
 FADES: Final = ("quintic", "linear")
 PHASES: Final = ("corner", "centre")
-GREYS: Final = ("fixed", "stretch")
+GREYS: Final = ("fixed", "stretch", "random")
+RANDOM_MEAN: Final = (88, 168)
+"""Between which the mean of a video lies, where it is drawn."""
+RANDOM_CONTRAST: Final = (0.3, 1.0)
+"""Its gain, as a part of the largest that cannot carry grey levels out of [0, 256)."""
+MOST_NOISE: Final = 0.8675
+"""No noise of unit gradients is farther from 0 than sqrt(3) / 2, nor by its rounding."""
 UNITS: Final = ("period", "divisions")
 RULES: Final = ("spread", "low", "high")
 
@@ -140,7 +146,8 @@ class Perlin(Generator):
             the width and height of its frames flickers: every D frames all its pixels lie on lattice points, where noise is 0.
             See `flat_frames`.
         grey: `fixed`: floor(128 + 127.5 v); `stretch`: the least and greatest v of each video become 0 and 255, which
-            makes any window of it cost a pass over the whole video.
+            makes any window of it cost a pass over the whole video; `random`: mean and gain of each video are drawn from its
+            key, the mean from 88 to 168, the gain from 0.3 to 1 times the largest that leaves all levels in range.
 
     Raises:
         ArgumentError: any field outside its range.
@@ -183,7 +190,11 @@ class Perlin(Generator):
         "Where a pixel samples its cell; at the corner, W = width and H = height flicker to grey every D frames.",
         choices=PHASES,
     )
-    grey: str = field("fixed", "Grey levels of all videos alike, or each stretched to 0 to 255.", choices=GREYS)
+    grey: str = field(
+        "fixed",
+        "Grey levels of all videos alike, each stretched to 0 to 255, or mean and contrast at random.",
+        choices=GREYS,
+    )
 
     def __post_init__(self) -> None:
         for name in ("divisions_x", "divisions_y", "temporal", "noise_frequencies"):
@@ -258,6 +269,13 @@ class Perlin(Generator):
         """The number of labels: W x H x D."""
         return len(self.temporal) * len(self.divisions_x) * len(self.divisions_y)
 
+    @property
+    def factors(self) -> tuple[Factor, ...]:
+        """D, W and H, in the order of the labels."""
+        unit = "frames a cell" if self.temporal_unit == "period" else "cells along t"
+        across, down = Factor("W", self.divisions_x, "cells along x"), Factor("H", self.divisions_y, "cells along y")
+        return Factor("D", self.temporal, unit), across, down
+
     def category(self, category_id: int) -> tuple[int, int, int]:
         """(W, H, D) of a label. Raises ArgumentError outside [0, n_categories)."""
         rest, h = divmod(self.label(category_id), len(self.divisions_y))
@@ -309,6 +327,8 @@ class Perlin(Generator):
         params = np.zeros(n, self.params_dtype)
         params["key"] = keys
         params["gain"], params["bias"] = (1, 0) if self.needs_extremes else (127.5, 128)
+        if self.grey == "random":
+            params["gain"], params["bias"] = random_grey(keys)
         params["gradients"], params["fade"] = GRADIENTS.index(self.gradients), FADES.index(self.fade)
         params["phase"] = 0.5 * PHASES.index(self.phase)
         params["terms"] = 1 + self.noise_terms
@@ -330,6 +350,10 @@ class Perlin(Generator):
         if self.temporal_unit == "period":
             frequency[..., 2] = cell[..., 2]
         unit = "frames in a period" if self.temporal_unit == "period" else "cells over the video"
+        drawn = {
+            "gain": Parameter(params["gain"].copy(), (), "grey levels of a unit of noise"),
+            "mean": Parameter(params["bias"].copy(), (), "the grey level of noise 0"),
+        }
         return {
             "frequency": Parameter(
                 frequency.astype(np.int32), ("term", "axis"),
@@ -337,6 +361,7 @@ class Perlin(Generator):
             ),
             "amplitude": Parameter(params["amplitude"][:, :terms].copy(), ("term",), "a_k of equation (1)"),
             "key": Parameter(params["key"].copy(), ("word",), "the Philox key of the video"),
+            **(drawn if self.grey == "random" else {}),
         }  # fmt: skip
 
     @classmethod
@@ -444,6 +469,14 @@ class Perlin(Generator):
             for weight, part in ((w0, P[at]), (w0 * ft, Q[at]), (w2, P[at + 1]), (w2 * (ft - 1), Q[at + 1])):
                 grey = fma(weight[:, None, None], part, grey)
         return grey
+
+
+def random_grey(keys: Words) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Gain and mean (N,) of videos with keys (N, 2), so that no grey level leaves [0, 256)."""
+    of_mean, of_gain = uniform(keys, rng.PURPOSE_GREY)[:, :2].T
+    mean = RANDOM_MEAN[0] + (RANDOM_MEAN[1] - RANDOM_MEAN[0]) * of_mean
+    part = RANDOM_CONTRAST[0] + (RANDOM_CONTRAST[1] - RANDOM_CONTRAST[0]) * of_gain
+    return part * np.minimum(mean, 256 - mean) / MOST_NOISE, mean
 
 
 def fraction(params: np.void, i: Integers, size: int) -> F32:

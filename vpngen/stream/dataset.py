@@ -20,7 +20,7 @@ from vpngen.checks import numbers as number_list
 from vpngen.errors import ArgumentError, ConflictError, MissingError, shown
 from vpngen.sampling import MOST_SAMPLES, Augment, Deal, Sampling, augmentation
 from vpngen.spec import Spec
-from vpngen.stream.makers import PLANNED_CPU, PLANNED_GPU, Content, CpuMaker, GpuMaker
+from vpngen.stream.makers import PLANNED_CPU, PLANNED_GPU, TARGETS, Content, CpuMaker, GpuMaker
 from vpngen.stream.memory import MOST_BYTES, SPARE_BYTES, Ring, Sharing, has_room, lacks_shm, shared
 from vpngen.stream.place import MOST_EPOCHS, Control, Owner, Position, check_consumer, same_process, watched
 from vpngen.stream.tensors import device_of
@@ -60,7 +60,7 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
         split: `train` or `val`.
         augment: `x10` (four corners and centre, mirrored or not, any start), `multiscale` (the same at the scales 2^(-i/4),
             resized), `random` (any window), `jitter` (any, at 224/320 to 224/256, resized), `none` (the one in the middle), or a
-            `vpngen.sampling.Augment`.
+            `vpngen.sampling.Augment`. Those with a name mirror no clip of a generator whose labels their mirror images do not have.
         length: samples of an epoch, over all ranks: `epoch` for as many as the split has videos, `infinite`, or a number.
         shuffle: each pass over the videos in an order of its own; else in the order of the set.
         drop_last: leave out the end of an epoch that does not fill a batch on every rank; else it makes smaller batches.
@@ -69,8 +69,12 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
         dtype: `uint8`, or `float16`, `bfloat16`, `float32` for (grey / 255 - mean) / std, computed in float32.
         mean: of grey in [0, 1], a number or one for each channel.
         std: likewise.
+        target: what comes beside the clips: `label`, the category ids; `factors`, which value each factor of the category has, such
+            as direction, speed and frequency, for a network with a head each; `motion`, the common motion of each clip.
         parameters: whether batches have a further entry, a dictionary of tensors (N, ...): `index` of the video, `window` as
             (t0, step, y0, x0, flip), `side` as (height, width) of what is cut there, and the parameters of the video.
+        flow: whether batches have a further entry, the optical flow, float32 (N, T, H, W, 2): (dx, dy) in pixels of the clip to its
+            next frame, x to the right and y downwards; of generators whose motion is known. It is made on the CPU.
         numbers: whether batches have a last entry, int64 (N, 3) in host memory: the epoch of each sample, its number in that
             epoch over all ranks, and which video of the split it is of. Random draws that are keyed by the first two are the same after a resume and on other ranks.
         seed: of order and augmentation, in [0, 2**64); the pixels depend on that of the spec.
@@ -81,7 +85,8 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
         world_size: the number of ranks.
 
     Yields:
-        clips, `dtype` (N, C, T, H, W); labels, int64 (N,); then `parameters` and `numbers`, where they are asked for.
+        clips, `dtype` (N, C, T, H, W); then what `target` says: labels, int64 (N,), or int64 (N, factors), or float32 (N, 6), see
+        `vpngen.rendering.clip_motion`; then `parameters`, `flow` and `numbers`, where they are asked for.
 
     Several batches of a GPU may share memory: `clone` one that you keep. Videos of `grey="stretch"` cost a pass over each
     whole video; a store of codec `formula` has taken it once and for all. One iteration of a stream at a time.
@@ -110,7 +115,9 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
         dtype: str | torch.dtype = "uint8",
         mean: float | Sequence[float] = 0.5,
         std: float | Sequence[float] = 0.5,
+        target: str = "label",
         parameters: bool = False,
+        flow: bool = False,
         numbers: bool = False,
         seed: int = 0,
         device: str | torch.device = "auto",
@@ -128,7 +135,7 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
             raise ArgumentError("must be epoch, infinite or a number of samples", "length", length)
         samples = {"epoch": videos, "infinite": None}[length] if isinstance(length, str) else length
         self.sampling = Sampling(
-            videos, self.spec.shape, shape("clip", clip), augmentation(augment),
+            videos, self.spec.shape, shape("clip", clip), augmentation(augment, self.spec.generator.handed),
             None if samples is None else integer("length", samples, 1, 2**48), flag("shuffle", shuffle),
             integer("seed", seed, 0, SEEDS),
         )  # fmt: skip
@@ -140,9 +147,11 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
             raise ArgumentError("must be above 0", "std", std)
         self.content = Content(
             self.spec, split, self.sampling, reader, self.batch_size, channels,
-            DTYPES[one_of("dtype", str(dtype).removeprefix("torch."), DTYPES)], *of_each, flag("parameters", parameters),
-            flag("numbers", numbers),
+            DTYPES[one_of("dtype", str(dtype).removeprefix("torch."), DTYPES)], *of_each,
+            one_of("target", target, TARGETS), flag("parameters", parameters), flag("flow", flow), flag("numbers", numbers),
         )  # fmt: skip
+        if target == "motion" or flow:
+            self.spec.generator.motion(self.spec.shape, self.spec.params([0], split), 1)  # raises where it has none
         self.device = _device(device)
         self.threads = None if threads is None else integer("threads", threads, 1, 4096)
         self.prefetch = None if prefetch is None else integer("prefetch", prefetch, 0, 4096)

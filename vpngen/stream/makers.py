@@ -88,7 +88,9 @@ class Content:
     dtype: torch.dtype
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    target: str
     parameters: bool
+    flow: bool
     numbers: bool
 
     @property
@@ -152,10 +154,12 @@ class Content:
         return clips if self.dtype == torch.uint8 else normalised(clips, self.mean, self.std, self.dtype, take)
 
     def beside(self, batch: Batch) -> list[Any]:
-        """What comes with the clips, in host memory: labels and, where they are asked for, parameters and numbers."""
-        parts: list[Any] = [torch.from_numpy(self.spec.labels(batch.index, self.split))]
+        """What comes with the clips, in host memory: targets and, where they are asked for, parameters, flow and numbers."""
+        parts: list[Any] = [torch.from_numpy(TARGETS[self.target](self, batch))]
         if self.parameters:
             parts.append(self._parameters(batch))
+        if self.flow:
+            parts.append(self._flow(batch))
         if self.numbers:
             parts.append(torch.from_numpy(batch.numbers.copy()))
         return parts
@@ -165,12 +169,46 @@ class Content:
         last = len(parts) - self.numbers
         return [*(to_device(part, device) for part in parts[:last]), *parts[last:]]
 
+    def labels(self, batch: Batch) -> npt.NDArray[np.int64]:
+        """The category ids, (N,)."""
+        return self.spec.labels(batch.index, self.split)
+
+    def factors(self, batch: Batch) -> npt.NDArray[np.int64]:
+        """Which value of each factor they have, (N, factors)."""
+        return self.spec.generator.factor_ids(self.labels(batch))
+
+    def motion(self, batch: Batch) -> npt.NDArray[np.float32]:
+        """The common motion of each clip, float32 (N, 6): see `vpngen.rendering.clip_motion`."""
+        spec, sides = self.spec, np.array(self.sampling.sides)[batch.side]
+        windows = batch.windows if batch.windows.ndim == 2 else batch.windows[:, 0]
+        found = spec.generator.motion(spec.shape, batch.params, windows[:, 1])
+        return rendering.clip_motion(found, windows, sides, self.sampling.clip[1:])
+
+    def _flow(self, batch: Batch) -> torch.Tensor:
+        """Where each pixel goes to the next frame of its clip, float32 (N, T, H, W, 2), in pixels of the clip."""
+        if batch.windows.ndim > 2:
+            return self._flow(batch.apart()).view(len(batch), *self.sampling.clip, 2)
+        (frames, height, width), parts = self.sampling.part, []
+        for window, side, params in zip(batch.windows, batch.side, batch.params, strict=True):
+            cut = self.sampling.sides[side]
+            found = torch.from_numpy(rendering.flow(self.spec, params, window, (frames, *cut)))
+            if cut != (height, width):
+                found = torch.nn.functional.interpolate(
+                    found.permute(0, 3, 1, 2), (height, width), mode="bilinear", align_corners=False
+                ).permute(0, 2, 3, 1) * torch.tensor([width / cut[1], height / cut[0]], dtype=torch.float32)
+            parts.append(found)
+        return torch.stack(parts)
+
     def _parameters(self, batch: Batch) -> dict[str, torch.Tensor]:
         values = {"index": batch.index, "window": batch.windows, "side": np.array(self.sampling.sides)[batch.side]}
         for name, parameter in self.spec.generator.parameters(self.spec.shape, batch.params).items():
             wide = parameter.values.dtype.kind == "u" and parameter.values.dtype.itemsize > 1
             values[name] = parameter.values.astype(np.int64) if wide else parameter.values
         return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in values.items()}
+
+
+TARGETS: Final = {"label": Content.labels, "factors": Content.factors, "motion": Content.motion}
+"""What comes beside the clips: by its name, a function of a `Content` and a batch."""
 
 
 class CpuMaker:

@@ -539,10 +539,12 @@ def rendered(spec: Spec, recipe: Recipe, task: Task, name: str | None = None) ->
     """How what a task needs is cut from rendered videos: as the recipe says, or another augmentation by its `name`.
 
     What is wider than the videos, a clip or the whole grid of a puzzle, is cut from them and enlarged. Raises ArgumentError where it
-    has more frames than they have.
+    has more frames than they have. Clips whose labels their mirror images do not have are not mirrored.
     """
     task.check_frames(recipe, spec.shape[0])
     augment, (_, height, width) = recipe.cut(name), task.shape(recipe)
+    if spec.generator.handed and task.needs_labels:
+        augment = dataclasses.replace(augment, flip=0.0)
     if augment.scales is None and (height > spec.shape[1] or width > spec.shape[2]):
         return dataclasses.replace(augment, scales=(1.0 if name == "none" else CORNER,))
     return augment
