@@ -94,8 +94,9 @@ class Mixed(Generator):
         known = isinstance(category, tuple) and len(category) > 1 and checks.is_integer(category[0])
         if not known or category[0] not in range(len(self.parts)):
             raise ArgumentError("must be (number of the part, then its category there)", "category", category)
-        first, part = self.members()[category[0]]
-        return first + part.category_id(category[1:])
+        first, part = self.members()[int(category[0])]
+        label: int = first + part.category_id(category[1:])
+        return label
 
     def members(self) -> list[tuple[int, Generator]]:
         """The parts, each with the first of its labels."""
