@@ -69,7 +69,7 @@ def perlin_specs(draw: st.DrawFn, shapes: st.SearchStrategy[tuple[int, int, int]
         gradients=draw(st.sampled_from(perlin.GRADIENTS)),
         fade=draw(st.sampled_from(perlin.FADES)),
         phase=draw(st.sampled_from(perlin.PHASES)),
-        grey=draw(st.sampled_from(("fixed", "fixed", "stretch"))),
+        grey=draw(st.sampled_from(("fixed", "fixed", "stretch", "random"))),
     )
 
 
@@ -121,6 +121,7 @@ def fractal_specs(draw: st.DrawFn, shapes: st.SearchStrategy[tuple[int, int, int
         trail=draw(st.one_of(st.just(0), st.integers(1, 12), st.integers(1, fractal.MOST_TRAIL))),
         pad=min(draw(st.sampled_from((0, 0, 1, 2, 6, 99))), (min(height, width) - 1) // 2),
         level=draw(st.sampled_from((127, 255, 1))),
+        grey=draw(st.sampled_from(fractal.GREYS)),
     )
     return Spec(
         generator,

@@ -494,7 +494,12 @@ def test_golden_digests_cover_every_choice() -> None:
         assert {getattr(generator, field) for generator in ours} == set(allowed), field
     theirs = [spec.generator for spec in specs if isinstance(spec.generator, fractal.Fractal)]
     assert any(spec.shape == (100, 362, 362) and spec.instances == 1000 for spec in specs)
-    for field, allowed in {"draw": fractal.DRAWS, "flips": (True, False), "trail": (0, 5, 10, 254)}.items():
+    for field, allowed in {
+        "draw": fractal.DRAWS,
+        "grey": fractal.GREYS,
+        "flips": (True, False),
+        "trail": (0, 5, 10, 254),
+    }.items():
         assert {getattr(generator, field) for generator in theirs} == set(allowed), field
     assert {bool(generator.table) for generator in theirs} == {True, False}
     (mixture,) = (spec.generator for spec in specs if isinstance(spec.generator, Mixed))

@@ -488,7 +488,24 @@ def test_stretching_keeps_the_order_of_grey_levels() -> None:
         assert np.abs((b - b.mean()) - gain * (a - a.mean())).max() < gain + 1
 
 
-@pytest.mark.parametrize("grey", perlin.GREYS)
+def test_random_grey_has_many_means_and_contrasts_and_leaves_no_level_out() -> None:
+    spec = vpngen.perlin(4, 500, shape=(16, 24, 24), divisions=[1, 3], grey="random")
+    rows = spec.params(range(2000))
+    assert (rows["bias"] - 0.86605 * rows["gain"] > 0).all() and (rows["bias"] + 0.86605 * rows["gain"] < 256).all()
+    known = spec.parameters(range(2000))
+    assert np.array_equal(known["gain"].values, rows["gain"]) and np.array_equal(known["mean"].values, rows["bias"])
+    assert "gain" not in vpngen.perlin(4, 1).parameters([0])
+    part = rows["gain"] * perlin.MOST_NOISE / np.minimum(rows["bias"], 256 - rows["bias"])
+    for drawn, (low, high) in ((rows["bias"], perlin.RANDOM_MEAN), (part, perlin.RANDOM_CONTRAST)):
+        assert stats.kstest(drawn, "uniform", (low, high - low)).pvalue > 1e-3
+    assert abs(np.corrcoef(rows["bias"], part)[0, 1]) < 0.1
+    fixed = replace(spec, generator=replace(spec.generator, grey="fixed"))
+    for index in range(12):
+        a, b = rendered(fixed, index).astype(float), rendered(spec, index).astype(float)
+        assert np.abs((b - rows["bias"][index]) - rows["gain"][index] / 127.5 * (a - 128)).max() < 2.5
+
+
+@pytest.mark.parametrize("grey", ["fixed", "stretch"])
 def test_a_video_without_contrast_is_middle_grey(grey: str) -> None:
     """W = H = 240 with a period of one frame samples nothing but lattice nodes."""
     spec = vpngen.perlin(instances=2, divisions_x=[240], divisions_y=[240], temporal=1, noise_terms=0, grey=grey)
