@@ -90,7 +90,7 @@ def test_the_flow_of_a_window_leads_to_its_next_frame(sliding: Spec, flip: bool)
         assert not follows(vpngen.render(sliding, index, window, backend="reference"), -flow)
         assert seen.shapes[0, 0].tolist() == [x // 8 - 1 for x in (range(36, 4, -1) if flip else range(5, 37))]
         assert np.array_equal(seen.hidden, seen.shapes < 0)
-        assert np.array_equal(vpngen.motion(both, 2 + index, window), flow)
+        assert np.array_equal(vpngen.motion(both, 4 + index, window), flow)
     with pytest.raises(ArgumentError, match=r"perlin.* has no motion that is known"):
         vpngen.motion(both, 0)
 

@@ -489,7 +489,7 @@ def test_stretching_keeps_the_order_of_grey_levels() -> None:
 
 
 def test_random_grey_has_many_means_and_contrasts_and_leaves_no_level_out() -> None:
-    spec = vpngen.perlin(4, 500, shape=(16, 24, 24), divisions=[1, 3], grey="random")
+    spec = vpngen.perlin(4, 500, shape=(16, 48, 48), divisions=[1, 3], grey="random")
     rows = spec.params(range(2000))
     assert (rows["bias"] - 0.86605 * rows["gain"] > 0).all() and (rows["bias"] + 0.86605 * rows["gain"] < 256).all()
     known = spec.parameters(range(2000))
