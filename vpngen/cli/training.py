@@ -181,13 +181,14 @@ data_options = base.bundle(
 @click.option("--task", cls=OptionsOf, made=task_options)
 @data_options
 @click.option("--val-fraction", type=Real(), help="Share of the training videos, by group, that validation takes; of real videos.  [default: none, or 1/16 of a folder without others]")  # fmt: skip
+@click.option("--heads", cls=SectionOption, section="How it is trained", type=click.Choice(["category", "factors"]), default="category", show_default=True, help="Of a network that classifies rendered clips: one for the category, or one for each factor of it, such as direction and speed.")  # fmt: skip
 @click.option("--samples-per-epoch", type=Whole(1, 2**48), help="Clips of an epoch.  [default: one of every video]")
 @click.option("--seed", type=Whole(0, 2**64 - 1), default=0, show_default=True, help="Of weights, order and crops.")
 @click.option("--threads", type=Whole(), help="CPU threads that render.  [default: all CPUs]")
 @training_dataset_options
 def train(
-    out: Path | None, path: Path | None, val_fraction: float | None, samples_per_epoch: int | None, seed: int, threads: int | None,
-    form: str, **options: Any,
+    out: Path | None, path: Path | None, val_fraction: float | None, heads: str, samples_per_epoch: int | None, seed: int,
+    threads: int | None, form: str, **options: Any,
 ) -> None:  # fmt: skip
     """Initialize a 3D CNN with clips that are rendered on the fly, or with real videos.
 
@@ -211,6 +212,8 @@ def train(
     task = take_task(options, seed)
     begin, recipe, runtime = _take_run(options, task)
     source: Any = take_videos(options, val_fraction) or path
+    if heads == "factors":
+        task = _with_heads(task, source is not path)
     if source is not path:
         if path is not None:
             raise ArgumentError("cannot be given beside `--dataset`; leave one of them out", "path")
@@ -549,6 +552,16 @@ def take_task(options: dict[str, Any], seed: int) -> Task:
         given["seed"] = seed
     task: Task = pkgutil.resolve_name(TASKS[asked])(**given)
     return task
+
+
+def _with_heads(task: Task, real: bool) -> Task:
+    """A head for each factor. Raises ArgumentError where the task does not classify, or the videos are real."""
+    from vpngen.tasks import Factors
+
+    if real or task.name != "classify":
+        problem = "are of rendered clips" if real else f"are of --task classify, and the task is {task.name}"
+        raise ArgumentError(f"{problem}; leave it out", "heads", "factors")
+    return Factors()
 
 
 def _take_run(options: dict[str, Any], task: Task | None = None) -> tuple[ModelInit, Recipe, Runtime]:

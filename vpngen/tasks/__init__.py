@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from vpngen.tasks.base import Task
     from vpngen.tasks.classify import Classify
     from vpngen.tasks.correspond import Correspond
+    from vpngen.tasks.factors import Factors
     from vpngen.tasks.order import Order
     from vpngen.tasks.puzzle import Puzzle
     from vpngen.tasks.reconstruct import Reconstruct
@@ -24,9 +25,9 @@ TASKS: Final = {
 }
 """Name -> where its `Task` is, as module:class."""
 
-__all__ = ["TASKS", "Classify", "Correspond", "Order", "Puzzle", "Reconstruct", "Segments", "Task"]
+__all__ = ["TASKS", "Classify", "Correspond", "Factors", "Order", "Puzzle", "Reconstruct", "Segments", "Task"]
 
 __getattr__, __dir__ = lazy(__name__, {
     "base": ("Task",), "classify": ("Classify",), "correspond": ("Correspond",), "order": ("Order",), "puzzle": ("Puzzle",), "reconstruct": ("Reconstruct",),
-    "segments": ("Segments",),
+    "factors": ("Factors",), "segments": ("Segments",),
 })  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -49,6 +49,14 @@ class Task(ABC):
     def drawn_of(self, recipe: Any) -> Task:
         """As `of`, for pictures alone: what only training needs is not looked for."""
         return self.of(recipe)
+
+    def labelled(self, factors: Sequence[int]) -> Task:
+        """The same, for labels that are products of factors with so many values each: see `vpngen.generators.Factor`."""
+        return self
+
+    def outputs(self, classes: int) -> int:
+        """How many numbers the head of the network gives, where the labels are so many classes."""
+        return classes
 
     @property
     def clips(self) -> int:

@@ -130,7 +130,8 @@ def initialize(
         seen = spec if spec.val_instances else dataclasses.replace(spec, val_instances=held_out)
         augment, none = (rendered(spec, recipe, task, name) for name in (recipe.augment, "none"))
         batch, val_batch, shares = _batch_sizes(recipe, samples_per_epoch or spec.n_videos(), seen.n_videos("val"))
-        model, made = model_init.build(spec.n_categories, seed, recipe.freeze, recipe.clip, device)
+        task = task.labelled([len(factor.values) for factor in spec.generator.factors])
+        model, made = model_init.build(task.outputs(spec.n_categories), seed, recipe.freeze, recipe.clip, device)
         try_recipe(model, recipe, batch, runtime.grad_accum_steps, device, task.clips)
         clips = functools.partial(
             loader, clip=task.shape(recipe), seed=seed, threads=threads, device=device, numbers=task.needs_numbers
