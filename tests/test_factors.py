@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +36,8 @@ def test_the_loss_is_the_sum_of_those_of_the_factors() -> None:
 
 def test_heads_are_those_of_the_set(run: Run, tmp_path: Path) -> None:
     """Of 2 x 2 x 2 categories; the run says which, and goes on with its own."""
-    small = "--categories 4 --instances 4 --temporal 4,8 --shape 8x48x48 --divisions 1,6 --noise-terms 0".split()
-    net = "--model r3d10 --model-option width=0.0625 --clip 8x32x32 --batch-size 8 --device cpu".split()
+    small = shlex.split("--categories 4 --instances 4 --temporal 4,8 --shape 8x48x48 --divisions 1,6 --noise-terms 0")
+    net = shlex.split("--model r3d10 --model-option width=0.0625 --clip 8x32x32 --batch-size 8 --device cpu")
     out = run("train", "out", *small, *net, "--heads", "factors", "--epochs", "1", "--format", "json")
     assert (out.code, out.json["chance"]["top1"]) == (0, 1 / 8)
     weights, metadata = read_weights(Path("out/weights.safetensors"))
