@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from vpngen.cli.base import Group, LocalPath, OptionsOf, OutFile, Whole, cli, numbers, shape_of
+from vpngen.cli.base import Group, LocalPath, OptionsOf, OutFile, Whole, cli, format_option, numbers, shape_of, show
 from vpngen.cli.dataset import take_spec, training_dataset_options
 from vpngen.cli.runs import one_run, runs_of, weights_of
 from vpngen.cli.training import data_parameters, take_task, take_videos, task_options
@@ -19,10 +19,11 @@ _words = numbers(str, "words")
 
 @cli.group(cls=Group)
 def figure() -> None:
-    """Draw what runs came to: filters, curves, sweeps, confusion; and what tasks show.
+    """Draw what runs came to: filters, selectivity, curves, sweeps, confusion; and what tasks show.
 
     Examples:
       vpngen figure filters scratch vpn -o figure5.gif
+      vpngen figure selectivity scratch vpn
       vpngen figure curves scratch vpn-ucf i3d-ucf -o figure4.png
       vpngen figure sweep runs -o figure3.png
       vpngen figure confusion vpn-ucf
@@ -170,3 +171,30 @@ def confusion(evaluation: Path, out: Path) -> None:
 
     figures.confusion(one_run(evaluation), out)
     click.echo(click.format_filename(out))
+
+
+@figure.command()
+@click.argument("weights", type=_path, nargs=-1, required=True)
+@_out("selectivity.png")
+@click.option("--titles", callback=_words, metavar="TEXT,...", help="Of each network.  [default: its file]")
+@click.option("--layers", callback=_words, metavar="NAME,...", help="Other layers than the first convolution.")
+@click.option("--directions", type=Whole(4, 360), default=16, show_default=True, help="Of gratings; a multiple of 4.")
+@click.option("--clip", callback=shape_of, metavar="TxHxW", help="Of gratings.  [default: 32x64x64]")
+@format_option
+def selectivity(
+    weights: tuple[Path, ...], out: Path, titles: tuple[str, ...] | None, layers: tuple[str, ...] | None, directions: int,
+    clip: tuple[int, int, int] | None, form: str,
+) -> None:  # fmt: skip
+    """Draw how selective units are for orientation and direction: their responses to drifting gratings.
+
+    The indices, and what each unit prefers, are printed as JSON with --format json.
+
+    Examples:
+      vpngen figure selectivity scratch vpn -o selectivity.png
+      vpngen figure selectivity vpn --layers conv1,layer1 --format json
+    """
+    from vpngen.train import figures
+
+    paths = [weights_of(path) for path in runs_of(weights)]
+    found = figures.selectivity(paths, out, titles=titles, layers=layers, directions=directions, clip=clip)
+    show(form, {"path": str(out), "networks": found}, click.format_filename(out))

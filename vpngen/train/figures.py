@@ -6,7 +6,7 @@ Curves and sweeps are figures 4 and 3 of Kataoka et al., WACV 2022. Nothing here
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -14,9 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from vpngen import checks
+from vpngen.checks import Shape
 from vpngen.errors import ArgumentError, MissingError
 from vpngen.files import read, replace
+from vpngen.models import MODELS, read_weights
+from vpngen.models.base import Network
 from vpngen.models.filters import Files, given_paths, picture_file, titles_of
+from vpngen.models.selectivity import DIRECTIONS, Selectivity
+from vpngen.models.selectivity import selectivity as measure
+from vpngen.models.weights import make_with, recognize
 from vpngen.spec import Spec
 from vpngen.train.evaluation import METRICS, Evaluation, Summary
 
@@ -280,6 +286,83 @@ def confusion(evaluation: Files, out: Files) -> None:
             axes.set_yticks(range(count), map(_plain, found.classes))
         axes.set(xlabel="predicted class", ylabel="class")
 
+
+def selectivity(
+    weights: Files | Sequence[Files], out: Files, *, titles: Sequence[str] | None = None, layers: Sequence[str] | None = None,
+    directions: int = DIRECTIONS, clip: Shape | None = None, progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Draw how selective the units of networks are for orientation and direction: see `vpngen.models.selectivity`.
+
+    A row for each layer: the share of its units whose index is at least so large, for orientation and for direction, and how many
+    units prefer each direction.
+
+    Args:
+        weights: files, see `vpngen.models.read_weights`; of networks that vpngen has.
+        out: ends in .png, .svg or .pdf.
+        titles: the name of each; None for names of their files or folders.
+        layers: names of layers; None for the first convolution.
+        directions: how many, a multiple of 4.
+        clip: (t, y, x) of the gratings.
+        progress: called with (networks done, networks).
+
+    Returns:
+        The numbers, as JSON has them: title -> layers, see `Selectivity.to_dict`.
+
+    Raises:
+        ArgumentError: another suffix, a network that is not one of vpngen's, no such layer.
+        ConflictError: a damaged file, or one that holds no weights.
+        MissingError: matplotlib is not installed, or no space is left.
+    """
+    paths, target = given_paths("weights", weights), picture_file(out, PLOTS)
+    names = titles_of("titles", titles, paths)
+    found: dict[str, list[Selectivity]] = {}
+    for number, (path, name) in enumerate(zip(paths, names, strict=True)):
+        if progress is not None:
+            progress(number, len(paths))
+        made = recognize(*read_weights(path))
+        if made is None or made["name"] not in MODELS:
+            raise ArgumentError(
+                "are of no network of vpngen, so that it is not known how clips go through it", "weights", str(path)
+            )
+        network = make_with(
+            made["name"],
+            made["num_classes"] or 1,
+            made["options"],
+            path,
+            head="keep" if made["num_classes"] else "replace",
+        )
+        chosen = layers if layers is not None else [network.stem] if isinstance(network, Network) else None
+        found[name] = measure(network, chosen, directions=directions, clip=clip)
+    rows = max(map(len, found.values()))
+    with _canvas(target, 10.5, 0.5 + 2.9 * rows) as figure:
+        grid = figure.add_gridspec(rows, 3)
+        for row in range(rows):
+            of_row = {name: layers[row] for name, layers in found.items() if row < len(layers)}
+            where = ", ".join(dict.fromkeys(one.layer for one in of_row.values()))
+            for column, (index, words) in enumerate(INDICES.items()):
+                axes = figure.add_subplot(grid[row, column])
+                for name, one in of_row.items():
+                    values = np.sort(vars(one)[index][~np.isnan(vars(one)[index])])
+                    label = (
+                        f"{_plain(name)}: median {np.median(values):.2f}" if len(values) else f"{_plain(name)}: silent"
+                    )
+                    axes.plot(values, 1 - np.arange(len(values)) / max(len(values), 1), label=label, marker="")
+                axes.set(
+                    xlabel=words, ylabel="share of units at or above", xlim=(0, 1), ylim=(0, 1.02), title=_plain(where)
+                )
+                _legend(axes)
+            axes = figure.add_subplot(grid[row, 2], projection="polar")
+            for name, one in of_row.items():
+                loud = one.direction[~np.isnan(one.dsi)]
+                turns = np.arange(directions + 1) / directions
+                share = [(loud == 360 * turn % 360).mean() if len(loud) else 0.0 for turn in turns]
+                axes.plot(2 * np.pi * turns, share, label=_plain(name), marker="")
+            axes.set(title="preferred directions", yticklabels=[])
+    return {name: [one.to_dict() for one in layers] for name, layers in found.items()}
+
+
+INDICES: Final = {"osi": "orientation selectivity index", "dsi": "direction selectivity index"}
+"""What is drawn of `Selectivity`, with its words."""
 
 # --- what the pictures share
 
