@@ -42,15 +42,20 @@ FORMATS: Final[dict[str, tuple[str, ...]]] = {
 """Suffix -> how ffmpeg writes it. mp4 is H.264, the smallest and slightly lossy; mkv (FFV1), png and gif (256 greys,
 the largest) are lossless."""
 
+ARROWED: Final = "; arrows: where a frame takes each point, the longest is as long as they are apart"
 STRIP_FRAMES: Final = 8
 PER_PAGE: Final = 400
 PLANE_TILE: Final = 60
 PAGE_WIDTH: Final = 1200
 MOST_TILE: Final = 240
 PAPER, INK, FAINT = 246, 32, 112
+ARROWS, OVERSAMPLED = 4, 4
+"""Arrows along a side, and pixels of them for one of the picture."""
 MARGIN, GUTTER, TEXT, SMALL, LEAD = 20, 4, 17, 13, 6
 
 Caption = tuple[str, str]
+Motion = npt.NDArray[np.float64]
+"""(2, 3), see `vpngen.generators.Generator.motion`."""
 _Layout = tuple[Image.Image, list[tuple[int, int]]]
 
 
@@ -147,13 +152,13 @@ def grid(videos: Sequence[Pixels], captions: Sequence[Caption], columns: int | N
     return _filled(chrome, videos, [(y + head, x) for y, x in corners], frames)
 
 
-def contact_sheet(strips: Sequence[Pixels], captions: Sequence[Caption], numbers: Sequence[int]) -> Pixels:
+def contact_sheet(strips: Sequence[Pixels], captions: Sequence[Caption], numbers: Sequence[int | str]) -> Pixels:
     """A film strip for each video, below its caption and above the numbers of the frames: uint8 (1, Y, X).
 
     Args:
         strips: uint8 (T, Y, X) each, of one shape: the frames to show, from left to right.
         captions: the two parts of each, as `caption` gives them.
-        numbers: the T numbers of the frames.
+        numbers: the T numbers of the frames, or what else they show.
 
     Raises:
         ArgumentError: no videos, not one caption each, not one number for each frame, different shapes.
@@ -178,6 +183,67 @@ def contact_sheet(strips: Sequence[Pixels], captions: Sequence[Caption], numbers
     cells = itertools.product(range(len(strips)), range(frames))
     corners = [(MARGIN + i * strip_height + head, MARGIN + k * pitch) for i, k in cells]
     return _filled(chrome, (frame[None] for strip in strips for frame in strip), corners, 1)
+
+
+def _motion(spec: Spec, index: int, split: str) -> Motion | None:
+    """Where a frame takes each pixel of a video, see `Generator.motion`; None where that is not known."""
+    try:
+        return np.asarray(spec.generator.motion(spec.shape, spec.params([index], split), 1)[0])
+    except ArgumentError:
+        return None
+
+
+def _fastest(motions: Iterable[Motion | None], height: int, width: int) -> float:
+    """The largest change of place at the points where `_arrows` draws, in pixels a frame."""
+    found = [np.hypot(*(m @ _points(height, width))).max() for m in motions if m is not None]
+    return max(found, default=0.0)
+
+
+def _points(height: int, width: int) -> npt.NDArray[np.float64]:
+    """Where arrows stand on a frame: (3, ARROWS^2), x, y and 1."""
+    at = (np.arange(ARROWS) + 0.5) / ARROWS
+    y, x = (part.ravel() for part in np.meshgrid(at * height - 0.5, at * width - 0.5, indexing="ij"))
+    return np.stack([x, y, np.ones_like(x)])
+
+
+def _arrows(motion: Motion, height: int, width: int, side: int, fastest: float) -> Pixels:
+    """The motion of frames of (height, width) as arrows on a square of paper: uint8 (side, side).
+
+    They stand where their middle is; the one of `fastest` pixels a frame is as long as they are apart. Rest is a dot.
+    """
+    large = side * OVERSAMPLED
+    made, points = Image.new("L", (large, large), PAPER), _points(height, width)
+    draw, pitch = ImageDraw.Draw(made), large / ARROWS
+    places = (points[:2].T + 0.5) / (width, height) * large
+    steps = (motion @ points).T * (0.92 * pitch / fastest if fastest > 0 else 0.0)
+    for place, step in zip(places, steps, strict=True):
+        length = math.hypot(*step)
+        thick = max(1, round(pitch / 16))
+        if length < 2 * thick:
+            draw.ellipse([*(place - thick), *(place + thick)], fill=INK)
+            continue
+        along = step / length
+        across, tip, tail = np.array([-along[1], along[0]]), place + step / 2, place - step / 2
+        head = min(length, pitch / 3)
+        base = tip - head * along
+        draw.line([*map(float, (*tail, *base))], fill=INK, width=thick)
+        draw.polygon([*map(tuple, (tip, base + 0.45 * head * across, base - 0.45 * head * across))], fill=INK)
+    return np.asarray(made.resize((side, side), Image.Resampling.BOX))
+
+
+def _beside(video: Pixels, arrows: Pixels) -> Pixels:
+    """A video with arrows to the right of it, in all frames."""
+    frames, height, _ = video.shape
+    panel = np.full((frames, height, GUTTER // 2 + arrows.shape[1]), PAPER, np.uint8)
+    top = (height - len(arrows)) // 2
+    panel[:, top : top + len(arrows), GUTTER // 2 :] = arrows
+    return np.concatenate([video, panel], axis=2)
+
+
+def _margins(picture: Pixels, height: int, width: int) -> list[tuple[int, int]]:
+    """What makes a picture as large as a frame, all around."""
+    room = height - picture.shape[0], width - picture.shape[1]
+    return [(r // 2, r - r // 2) for r in room]
 
 
 def _reduced(video: Pixels, height: int, width: int) -> Pixels:
@@ -342,15 +408,23 @@ def _drawn(spec: Spec, source: Source, section: _Section, split: str, instance: 
         about = f"{full_width} x {full_height} pixels" + (f" averaged to {width} x {height}" if scale < 1 else "")
     shown = f"frame {t[0]}" if t[1] - t[0] == 1 else f"frames {t[0]} to {t[1] - 1}"
     about = f"{split} instance {instance}, {shown}, {about}"
+    first, extent = instance * spec.n_categories, (height, width) if crop else (full_height, full_width)
+    motions = {label: _motion(spec, first + label, split) for label in section.labels}
+    fastest, side = _fastest(motions.values(), *extent), min(height, width)
+    moved = fastest > 0
+    wide = width + (GUTTER // 2 + side) * moved
     if section.plane is not None:
-        chrome, corners = _axes(section.plane, about, height, width)
+        chrome, corners = _axes(section.plane, about, height, wide)
     else:
         n, of = len(section.labels), section.generator.n_categories
         title = f"{n:,}{f' of {of:,}' if n < of else ''} categories of {section.generator.title}"
-        chrome, corners = _page(title, about, section.labels, section.columns, height, width)
-    first = instance * spec.n_categories
-    videos = (_reduced(source(first + label, window, split=split), height, width) for label in section.labels)
-    return _filled(chrome, videos, corners, t[1] - t[0])
+        chrome, corners = _page(title, about + ARROWED * moved, section.labels, section.columns, height, wide)
+
+    def tile_of(label: int) -> Pixels:
+        shown, motion = _reduced(source(first + label, window, split=split), height, width), motions[label]
+        return shown if motion is None or not moved else _beside(shown, _arrows(motion, *extent, side, fastest))
+
+    return _filled(chrome, map(tile_of, section.labels), corners, t[1] - t[0])
 
 
 # --- files
@@ -473,7 +547,7 @@ def preview(
         source: their pixels.
         indices: the videos, in the order shown.
         split: `train` or `val`.
-        frames: (start, stop); None for the whole video. The strips of a contact sheet are evenly spaced over these, with
+        frames: (start, stop); None for the whole video. Where its motion is known, arrows show it beside a video. The strips of a contact sheet are evenly spaced over these, with
             both ends; a few periods of D show the motion. Where all videos grow, each frame of a strip shows a multiple of
             what the one before it shows.
         columns: frames of a strip (None for 8, a video's own number at most), or videos in a row, as `grid`.
@@ -489,14 +563,28 @@ def preview(
     captions = [caption(spec, index, split) for index in indices]
     start, stop = _span(spec, frames)
     columns = None if columns is None else checks.integer("columns", columns, 1)
-    videos = (source(index, Window(t=(start, stop)), split=split) for index in indices)
+    videos: Iterable[Pixels] = (source(index, Window(t=(start, stop)), split=split) for index in indices)
+    motions = [_motion(spec, index, split) for index in indices]
+    _, height, width = spec.shape
+    fastest, side = _fastest(motions, height, width), min(height, width)
+    blank = np.full((side, side), PAPER, np.uint8)
+    arrows = (
+        [blank if m is None else _arrows(m, height, width, side, fastest) for m in motions] if fastest > 0 else None
+    )
     if path.suffix.lower() == ".png":
         members, labels = spec.generator.members(), [spec.label(index, split) for index in indices]
         grow = all([part.grows for first, part in members if first <= label][-1] for label in labels)
         chosen = _strip(start, stop, min(columns or STRIP_FRAMES, stop - start), grow)
-        picture = contact_sheet([video[chosen] for video in videos], captions, [int(start + k) for k in chosen])
+        strips, names = [video[chosen] for video in videos], [str(start + k) for k in chosen]
+        if arrows is not None:
+            framed = (np.pad(drawn, _margins(drawn, height, width), constant_values=PAPER) for drawn in arrows)
+            strips = [np.concatenate([strip, drawn[None]]) for strip, drawn in zip(strips, framed, strict=True)]
+            names.append("motion")
+        picture = contact_sheet(strips, captions, names)
     else:
-        picture = grid(list(videos), captions, columns)
+        if arrows is not None:
+            videos = map(_beside, videos, arrows)
+        picture = grid([*videos], captions, columns)
     save(path, picture, fps)
 
 
