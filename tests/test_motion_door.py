@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from PIL import Image
 from scipy import stats
 from test_generator_door import Toy
 
 import vpngen
-from vpngen import ArgumentError, Augment, Spec, Window
+from vpngen import ArgumentError, Augment, Spec, Window, preview
 from vpngen.generators import GENERATORS, Factor, Params, Seen, Shape, motion
 from vpngen.rendering import clip_motion
 from vpngen.tasks import Classify
@@ -218,3 +221,28 @@ def test_speeds_are_drawn_on_both_sides_alike() -> None:
     assert np.median(drawn) == pytest.approx(3, rel=1e-4)
     assert stats.kstest(3 / drawn[drawn < 3], drawn[drawn >= 3] / 3).pvalue > 0.99  # as far below as above
     assert (motion.around(3.0, 1.0, u) == 3).all()
+
+
+def apart(one: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> float:
+    return float(np.abs(one.astype(int) - other).mean())
+
+
+def test_pictures_show_where_frames_go(sliding: Spec, tmp_path: Path) -> None:
+    """Arrows to the left are the mirror image of those to the right, and point where the motion goes: heads are wider than shafts."""
+    source = functools.partial(vpngen.render, sliding, backend="reference")
+    mosaic = preview.mosaic(sliding, source, still=True)
+    plain = preview.mosaic(vpngen.perlin(4, 8, shape=SHAPE, divisions=(1, 2), noise_terms=0), source, still=True)
+    assert mosaic.shape[2] > plain.shape[2]
+    left, right = (
+        preview._arrows(sliding.generator.motion(SHAPE, sliding.params([i]), 1)[0], 24, 40, 64) for i in (0, 3)
+    )
+    assert apart(left, right[:, ::-1]) < apart(left, right) / 2
+    column = (right[:16, :16] < 200).sum(0)
+    assert column[:8].max() < column[8:].max()  # of one arrow: the head lies to the right
+    assert (preview._arrows(None, 24, 40, 64) == preview.PAPER).all()
+    assert (preview._arrows(np.zeros((2, 3)), 24, 40, 64) < 200).any()  # dots
+    preview.preview(tmp_path / "strips.png", sliding, source, [0, 3])
+    assert Image.open(tmp_path / "strips.png").size[0] > 9 * 40  # eight frames and the arrows
+    turning = np.array([[0, 0.1, -1.15], [-0.1, 0, 1.95]])  # about the middle of the frame
+    drawn = preview._arrows(turning, 24, 40, 64)
+    assert apart(drawn, np.rot90(drawn, 2)) < apart(drawn, drawn[:, ::-1]) / 2

@@ -42,7 +42,7 @@ FORMATS: Final[dict[str, tuple[str, ...]]] = {
 """Suffix -> how ffmpeg writes it. mp4 is H.264, the smallest and slightly lossy; mkv (FFV1), png and gif (256 greys,
 the largest) are lossless."""
 
-ARROWED: Final = "; arrows: where a frame takes each point, the longest is as long as they are apart"
+ARROWED: Final = "; arrows: where a frame takes each point, each video in a scale of its own"
 STRIP_FRAMES: Final = 8
 PER_PAGE: Final = 400
 PLANE_TILE: Final = 60
@@ -193,12 +193,6 @@ def _motion(spec: Spec, index: int, split: str) -> Motion | None:
         return None
 
 
-def _fastest(motions: Iterable[Motion | None], height: int, width: int) -> float:
-    """The largest change of place at the points where `_arrows` draws, in pixels a frame."""
-    found = [np.hypot(*(m @ _points(height, width))).max() for m in motions if m is not None]
-    return max(found, default=0.0)
-
-
 def _points(height: int, width: int) -> npt.NDArray[np.float64]:
     """Where arrows stand on a frame: (3, ARROWS^2), x, y and 1."""
     at = (np.arange(ARROWS) + 0.5) / ARROWS
@@ -206,16 +200,20 @@ def _points(height: int, width: int) -> npt.NDArray[np.float64]:
     return np.stack([x, y, np.ones_like(x)])
 
 
-def _arrows(motion: Motion, height: int, width: int, side: int, fastest: float) -> Pixels:
+def _arrows(motion: Motion | None, height: int, width: int, side: int) -> Pixels:
     """The motion of frames of (height, width) as arrows on a square of paper: uint8 (side, side).
 
-    They stand where their middle is; the one of `fastest` pixels a frame is as long as they are apart. Rest is a dot.
+    They stand where their middle is; the longest is as long as they are apart. Rest is a dot; what is not known is left blank.
     """
     large = side * OVERSAMPLED
+    if motion is None:
+        return np.full((side, side), PAPER, np.uint8)
     made, points = Image.new("L", (large, large), PAPER), _points(height, width)
     draw, pitch = ImageDraw.Draw(made), large / ARROWS
     places = (points[:2].T + 0.5) / (width, height) * large
-    steps = (motion @ points).T * (0.92 * pitch / fastest if fastest > 0 else 0.0)
+    steps = (motion @ points).T
+    fastest = np.hypot(*steps.T).max()
+    steps = steps * (0.92 * pitch / fastest if fastest > 0 else 0.0)
     for place, step in zip(places, steps, strict=True):
         length = math.hypot(*step)
         thick = max(1, round(pitch / 16))
@@ -410,8 +408,7 @@ def _drawn(spec: Spec, source: Source, section: _Section, split: str, instance: 
     about = f"{split} instance {instance}, {shown}, {about}"
     first, extent = instance * spec.n_categories, (height, width) if crop else (full_height, full_width)
     motions = {label: _motion(spec, first + label, split) for label in section.labels}
-    fastest, side = _fastest(motions.values(), *extent), min(height, width)
-    moved = fastest > 0
+    moved, side = any(m is not None for m in motions.values()), min(height, width)
     wide = width + (GUTTER // 2 + side) * moved
     if section.plane is not None:
         chrome, corners = _axes(section.plane, about, height, wide)
@@ -421,8 +418,8 @@ def _drawn(spec: Spec, source: Source, section: _Section, split: str, instance: 
         chrome, corners = _page(title, about + ARROWED * moved, section.labels, section.columns, height, wide)
 
     def tile_of(label: int) -> Pixels:
-        shown, motion = _reduced(source(first + label, window, split=split), height, width), motions[label]
-        return shown if motion is None or not moved else _beside(shown, _arrows(motion, *extent, side, fastest))
+        shown = _reduced(source(first + label, window, split=split), height, width)
+        return _beside(shown, _arrows(motions[label], *extent, side)) if moved else shown
 
     return _filled(chrome, map(tile_of, section.labels), corners, t[1] - t[0])
 
@@ -566,11 +563,8 @@ def preview(
     videos: Iterable[Pixels] = (source(index, Window(t=(start, stop)), split=split) for index in indices)
     motions = [_motion(spec, index, split) for index in indices]
     _, height, width = spec.shape
-    fastest, side = _fastest(motions, height, width), min(height, width)
-    blank = np.full((side, side), PAPER, np.uint8)
-    arrows = (
-        [blank if m is None else _arrows(m, height, width, side, fastest) for m in motions] if fastest > 0 else None
-    )
+    known = any(motion is not None for motion in motions)
+    arrows = [_arrows(motion, height, width, min(height, width)) for motion in motions] if known else None
     if path.suffix.lower() == ".png":
         members, labels = spec.generator.members(), [spec.label(index, split) for index in indices]
         grow = all([part.grows for first, part in members if first <= label][-1] for label in labels)
