@@ -242,7 +242,8 @@ def test_pictures_show_where_frames_go(sliding: Spec, tmp_path: Path) -> None:
     assert (preview._arrows(None, 24, 40, 64) == preview.PAPER).all()
     assert (preview._arrows(np.zeros((2, 3)), 24, 40, 64) < 200).any()  # dots
     preview.preview(tmp_path / "strips.png", sliding, source, [0, 3])
-    assert Image.open(tmp_path / "strips.png").size[0] > 9 * 40  # eight frames and the arrows
+    with Image.open(tmp_path / "strips.png") as strips:
+        assert strips.size[0] > 9 * 40  # eight frames and the arrows
     turning = np.array([[0, 0.1, -1.15], [-0.1, 0, 1.95]])  # about the middle of the frame
     drawn = preview._arrows(turning, 24, 40, 64)
     assert apart(drawn, np.rot90(drawn, 2)) < apart(drawn, drawn[:, ::-1]) / 2

@@ -96,7 +96,8 @@ def test_networks_of_files_side_by_side(run: Run, tmp_path: Path) -> None:
         "layer2",
     ]
     assert told["networks"]["a"] != told["networks"]["b"] and told["networks"]["a"][1]["units"] == 8
-    assert Image.open("selectivity.png").size[1] > 500
+    with Image.open("selectivity.png") as drawn:
+        assert drawn.size[1] > 500
     torch.manual_seed(ord("a"))
     (again,) = selectivity(vpngen.create_model("r3d10", 4, width=0.0625), ["layer2"], directions=4, clip=(8, 32, 32))
     assert isinstance(again, Selectivity) and again.to_dict() == told["networks"]["a"][1]
