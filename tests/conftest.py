@@ -1,7 +1,8 @@
-"""What every test shares: single-threaded libraries, one cache of compiled kernels, and the hypothesis profiles."""
+"""What every test shares: single-threaded libraries, one cache of compiled kernels, bytecode, and the hypothesis profiles."""
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -22,6 +23,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # One folder for compiled kernels, which subprocesses inherit: a later run starts warm. Its key holds the state of the sources.
 os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "numba"))
 
+# Where no bytecode may be written, each worker compiles all tests and each process that they start all of vpngen.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+gc.disable()  # until tests run: what is imported and collected is no garbage
+
 settings.register_profile("ci", max_examples=50, deadline=None, derandomize=True)
 settings.register_profile(
     "explore", max_examples=1000, deadline=None, derandomize=False
@@ -39,6 +46,14 @@ def pytest_report_header() -> str:
     from benchmarks import ptx
 
     return f"PTX of the CUDA kernels: by {ptx.compiler()}" + (f"; {lack}" if (lack := ptx.missing()) else "")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    """Look for garbage in what tests make, not again and again in all that was imported, whose pages forks then share."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import gc
 import json
 import os
 import random
@@ -391,4 +392,5 @@ if __name__ == "__main__":
     scene = Scene(settings)
     must(scene.prepare, "preparing")
     scene.warm()
+    gc.freeze()  # the children share the pages of what is there
     print(json.dumps((at_any_moment if "trials" in settings else at_each_step)(scene, settings)))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import resource
@@ -109,5 +110,6 @@ if __name__ == "__main__":
     import vpngen.train.runs
 
     vpngen.render(vpngen.perlin(4, 1, shape=(16, 48, 48)), 0, threads=1)  # the kernels are loaded
+    gc.freeze()  # the commands share the pages of what is there
     for line in sys.stdin:
         print(json.dumps(_answer(json.loads(line))), flush=True)

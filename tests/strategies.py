@@ -14,7 +14,7 @@ import vpngen
 from vpngen import Spec, Window
 from vpngen.generators import Fractal, Mixed, fractal, perlin
 
-thorough = settings(max_examples=5 * settings().max_examples)
+thorough = settings(max_examples=3 * settings().max_examples)
 """For the tests that carry the byte contract: more examples than the profile asks for elsewhere."""
 brief = settings(max_examples=max(1, settings().max_examples // 2))
 

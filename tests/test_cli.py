@@ -1393,7 +1393,7 @@ def test_a_signal_stops_a_run_that_can_go_on(
     assert set(left) < set(uninterrupted)
     assert all(uninterrupted[name] == data for name, data in left.items())
     assert os.listdir(tmp_path) == ["long.zarr"]
-    rest = run(*LONG_RUN, "--format", "json").json
+    rest = run(*LONG_RUN[:-4], "--format", "json").json  # by the fastest backend
     assert rest["rendered"] + rest["kept"] == 144 and rest["kept"] >= 12 and rest["rendered"] >= 4
     assert rest["finished"]
     assert stores.tree(tmp_path / "long.zarr") == uninterrupted

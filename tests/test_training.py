@@ -9,7 +9,6 @@ import os
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ import pytest
 import torch
 from commands import Run, end_of, process
 from filming import by_command_line
+from pairs import two_ranks
 from PIL import Image
 
 import vpngen
@@ -493,12 +493,11 @@ def test_a_run_that_fails_says_what_was_asked(run: Run, tmp_path: Path) -> None:
 
 
 def test_ranks_share_a_run_and_speak_once(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "vpngen", "train", "vpn", *NOISE, "--epochs", "1"],
-        cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=240,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("1 epoch, val loss") == 1 and done.stderr.count("epoch 1/1") == 1
+    """As torchrun starts them; tests/test_examples.py has it start some."""
+    both = two_ranks("from vpngen.cli import main; main()", "train", "vpn", *NOISE, "--epochs", "1", cwd=tmp_path)
+    assert [rank.code for rank in both] == [0, 0], both[0].err + both[1].err
+    out, err = ("".join(said) for said in zip(*((rank.out, rank.err) for rank in both), strict=True))
+    assert out.count("1 epoch, val loss") == 1 and err.count("epoch 1/1") == 1
     assert (
         state_of(tmp_path / "vpn" / "weights.pth").keys()
         == vpngen.create_model("r3d10", 4, width=0.125).state_dict().keys()
