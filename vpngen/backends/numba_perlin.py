@@ -225,13 +225,13 @@ def _along_t(weighted_rows, mirrored):  # type: ignore[no-untyped-def]
     """along_t or its mirror image, from right to left: each a kernel of its own, since calls in between would take a third more."""
 
     @kernel
-    def along(counts, first, last, planes, starts, weights, bias, out, at, frame, width):  # type: ignore[no-untyped-def]
-        """One row of frames [first, last), `frame` bytes apart in `out`: bias plus the weighted sum of counts[i] rows of planes.
+    def along(counts, frames, planes, starts, weights, bias, out, at, frame, width):  # type: ignore[no-untyped-def]
+        """One row of each frame, `frame` bytes apart from out[at:] on: bias plus the weighted sum of counts[i] rows of planes.
 
         `width` is a multiple of 16. A term has four weights between its lattice planes and one on them, so most frames of three
         terms have 12, 9 or 6.
         """
-        for i in range(first, last):
+        for i in range(frames):
             n, begin = counts[i], i * MOST_WEIGHTS
             next_row(out, at, width)
             if n == 12:
@@ -267,7 +267,6 @@ _copy, _mirror = simd.vcopy_bytes(False), simd.vcopy_bytes(True)
 @kernel
 def put_row(row, out, at, width, flip):  # type: ignore[no-untyped-def]
     """The first `width` bytes of a row to out[at:], mirrored if `flip`; the last 16 lanes overlap those before."""
-    next_row(out, at, width)
     if width < LANES:
         for x in range(width):
             out[at + x] = row[width - 1 - x] if flip else row[x]
@@ -313,7 +312,7 @@ def run(rows, windows, out, extent, extremes, size, first_task, last_task):  # t
     lines = aligned(TERMS * 2 * most_lines)
     words = np.zeros(4 * LANES, np.uint32)
     coefficients = aligned(2 * most_lines)
-    row_bytes = np.zeros(breadth, np.uint8)
+    row_bytes = np.zeros(min(size, frames) * rounded, np.uint8)
     planes = aligned(TERMS * slots * 2 * breadth)
     plane_r = np.zeros((TERMS, slots), np.int64)
     plane_q = np.zeros((TERMS, slots), np.bool_)
@@ -402,13 +401,14 @@ def run(rows, windows, out, extent, extremes, size, first_task, last_task):  # t
                 for i in range(t_count):
                     low, high = extremes_along_t(count[i], planes, starts, weights, i * MOST_WEIGHTS, low, high, width)
             elif width % LANES:
+                along_t(count, t_count, planes, starts, weights, row.bias, row_bytes, 0, rounded, rounded)
                 for i in range(t_count):
-                    along_t(count, i, i + 1, planes, starts, weights, row.bias, row_bytes, 0, 0, rounded)
-                    put_row(row_bytes, out, at + i * frame, width, flip)
+                    put_row(row_bytes[i * rounded :], out, at + i * frame, width, flip)
+                    next_row(out, at + i * frame, width)
             elif flip:
-                along_t_mirrored(count, 0, t_count, planes, starts, weights, row.bias, out, at, frame, width)
+                along_t_mirrored(count, t_count, planes, starts, weights, row.bias, out, at, frame, width)
             else:
-                along_t(count, 0, t_count, planes, starts, weights, row.bias, out, at, frame, width)
+                along_t(count, t_count, planes, starts, weights, row.bias, out, at, frame, width)
         if len(out) == 0:
             extremes[task, 0], extremes[task, 1] = low, high
 
