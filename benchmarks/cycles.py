@@ -46,9 +46,9 @@ def multiply_adds(n, out):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def hashing(row, k, lines, words, stride, n):  # type: ignore[no-untyped-def]
+def hashing(row, k, group, layer, points, lines, words, stride, n):  # type: ignore[no-untyped-def]
     for q in range(n):
-        numba_perlin.gradients(row, k, 0, stride // 4, q, 0, words, lines, stride)
+        numba_perlin.gradients(row, k, group, layer, points, q, words, lines, stride)
 
 
 @kernel
@@ -58,9 +58,9 @@ def along_y(lines, coefficients, stride, columns, n):  # type: ignore[no-untyped
 
 
 @kernel
-def along_x(coefficients, stride, sx, tables, out, with_q, breadth, n):  # type: ignore[no-untyped-def]
+def along_x(coefficients, stride, columns, planes, sx, tables, out, with_q, breadth, n):  # type: ignore[no-untyped-def]
     for _ in range(n):
-        numba_perlin.along_x(coefficients, stride, 0, 0, SIDE, sx, tables, out, with_q, breadth)
+        numba_perlin.along_x(coefficients, stride, columns, planes, 0, SIDE, sx, tables, out, with_q, breadth)
 
 
 def best(call: Callable[[], Any]) -> float:
@@ -77,19 +77,22 @@ def stages(params: Params) -> tuple[float, float, float, float]:
         adds += (1 + 4 * (st - 1)) / st
         blocks = SIDE // block
         planes = block if st == 1 else -(-block // st) + 1
-        with_q, columns = st > 1, 4 * ((SIDE // sx) // 4 + 1)
-        stride = (planes * columns + 32) // 16 * 16
-        lines, coefficients = (numba_perlin.aligned(6 * stride) for _ in range(2))
+        with_q, groups = np.full(planes, st > 1), SIDE // sx // 4 + 1
+        columns, points = 4 * groups, planes * groups
+        group, layer = (np.zeros(points + 16, np.uint32) for _ in range(2))
+        group[:points], layer[:points] = np.tile(np.arange(groups), planes), np.repeat(np.arange(planes), groups)
+        stride = (4 * points + 32) // 16 * 16
+        lines, coefficients = (numba_perlin.aligned(6 * stride + 32) for _ in range(2))
         lines[:] = coefficients[:] = 0.5
-        tables, words = np.zeros(2 * (max(sx, 16) + 32), np.float32), np.zeros(columns + 64, np.uint32)
+        tables, words = np.zeros(2 * (max(sx, 16) + 32), np.float32), np.zeros(64, np.uint32)
         breadth = SIDE + 48
-        out, room = numba_perlin.aligned(2 * breadth), numba_perlin.aligned(3 * (columns + 32))
-        times = blocks * planes * (SIDE // sy + 1)
-        seconds[0] += best(lambda r=row, k=k, o=room, w=words, c=columns, n=times: hashing(r, k, o, w, c, n))
+        out = numba_perlin.aligned(planes * 2 * breadth)
+        line = group, layer, points, lines, words, stride, blocks * (SIDE // sy + 1)
+        seconds[0] += best(lambda r=row, k=k, e=line: hashing(r, k, *e))
         each = coefficients, stride
-        seconds[1] += best(lambda e=each, i=lines, c=planes * columns, n=blocks * SIDE: along_y(i, *e, c, n))
-        last = out, with_q, breadth, blocks * SIDE * planes
-        seconds[2] += best(lambda e=each, s=sx, t=tables, a=last: along_x(*e, s, t, *a))
+        seconds[1] += best(lambda e=each, i=lines, c=4 * points, n=blocks * SIDE: along_y(i, *e, c, n))
+        last = columns, planes, sx, tables, out, with_q, breadth, blocks * SIDE
+        seconds[2] += best(lambda e=each, a=last: along_x(*e, *a))
     return adds, *seconds
 
 

@@ -22,8 +22,6 @@ f32, i64, u32 = np.float32, np.int64, np.uint32
 BLOCK = 48
 """Frames of a task, at most: more of them share a lattice plane, fewer leave more tasks to share out."""
 DIVISIBLE = True
-SLOTS = 2 * BLOCK
-"""Lattice planes that a block can touch: two for each of its frames, when the frame step skips planes."""
 TERMS = perlin.MAX_TERMS
 MOST_WEIGHTS = 4 * TERMS
 CACHE_LINE = 64
@@ -82,25 +80,28 @@ def sine_cosine(angle):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def gradients(row, k, group, groups, q, r, words, line, stride):  # type: ignore[no-untyped-def]
-    """gx, gy, gt of 4 * groups lattice columns from 4 * group on, into line[0:], line[stride:], line[2 * stride:]."""
+def gradients(row, k, group, layer, points, q, words, line, stride):  # type: ignore[no-untyped-def]
+    """gx, gy, gt of 4 * points lattice columns on line q, into line[0:], line[stride:], line[2 * stride:].
+
+    Each of `points` hashes is that of four columns from 4 * group[i] on, in plane layer[i].
+    """
     lattice, k0, k1, sphere = isplat(u32(LATTICE | k)), row.key[0], row.key[1], row.gradients == SPHERE
-    qs, rs = isplat(u32(q)), isplat(u32(r))
-    for i in range(0, groups, LANES):
-        a, b, c, d = philox(simd.iadd(isplat(u32(group + i)), simd.iota()), qs, rs, lattice, k0, k1)
-        simd.store_interleaved(words, 4 * i, a, b, c, d)
-    for i in range(0, 4 * groups, LANES):
-        word = vload(words, i)
-        sin_theta, cos_theta = sine_cosine(iand(word, isplat(u32(0xFFFF))))
-        high = simd.ishr(word, isplat(u32(16)))
-        if sphere:
-            cos_phi = vfma(simd.vfloat(high), splat(f32(2**-15)), splat(f32(2**-16 - 1)))
-            sin_phi = simd.vsqrt(vfma(simd.vneg(cos_phi), cos_phi, splat(f32(1))))
-        else:
-            sin_phi, cos_phi = sine_cosine(high)
-        vstore(line, i, vmul(sin_phi, cos_theta))
-        vstore(line, stride + i, vmul(sin_phi, sin_theta))
-        vstore(line, 2 * stride + i, cos_phi)
+    qs = isplat(u32(q))
+    for first in range(0, points, LANES):
+        a, b, c, d = philox(vload(group, first), qs, vload(layer, first), lattice, k0, k1)
+        simd.store_interleaved(words, 0, a, b, c, d)
+        for i in range(0, min(4 * LANES, 4 * (points - first)), LANES):
+            word, at = vload(words, i), 4 * first + i
+            sin_theta, cos_theta = sine_cosine(iand(word, isplat(u32(0xFFFF))))
+            high = simd.ishr(word, isplat(u32(16)))
+            if sphere:
+                cos_phi = vfma(simd.vfloat(high), splat(f32(2**-15)), splat(f32(2**-16 - 1)))
+                sin_phi = simd.vsqrt(vfma(simd.vneg(cos_phi), cos_phi, splat(f32(1))))
+            else:
+                sin_phi, cos_phi = sine_cosine(high)
+            vstore(line, at, vmul(sin_phi, cos_theta))
+            vstore(line, stride + at, vmul(sin_phi, sin_theta))
+            vstore(line, 2 * stride + at, cos_phi)
 
 
 @kernel
@@ -139,15 +140,19 @@ def _cells_along_x(load, cells):  # type: ignore[no-untyped-def]
     """A variant of along_x for cells that fit into the lanes: `cells` at a time, whose coefficients `load` spreads."""
 
     @kernel
-    def along(coefficients, stride, c, at, end, sx, table, out, with_q, q_at):  # type: ignore[no-untyped-def]
+    def along(coefficients, stride, columns, planes, c, begin, end, sx, table, out, with_q, breadth):  # type: ignore[no-untyped-def]
         fx, u = vload(table, 0), vload(table, len(table) // 2)
-        while at < end:
-            e0 = vfma(load(coefficients, c), fx, load(coefficients, stride + c))
-            step = vfma(load(coefficients, 3 * stride + c), fx, load(coefficients, 4 * stride + c))
-            vstore(out, at, vfma(u, step, e0))
-            if with_q:
-                vstore(out, q_at + at, vfma(u, load(coefficients, 5 * stride + c), load(coefficients, 2 * stride + c)))
-            c, at = c + cells, at + cells * sx
+        for slot in range(planes):
+            cell, at, wanted = c + slot * columns, begin, with_q[slot]
+            while at < end:
+                e0 = vfma(load(coefficients, cell), fx, load(coefficients, stride + cell))
+                step = vfma(load(coefficients, 3 * stride + cell), fx, load(coefficients, 4 * stride + cell))
+                vstore(out, at, vfma(u, step, e0))
+                if wanted:
+                    C0, dC = load(coefficients, 2 * stride + cell), load(coefficients, 5 * stride + cell)
+                    vstore(out, breadth + at, vfma(u, dC, C0))
+                cell, at = cell + cells, at + cells * sx
+            begin, end = begin + 2 * breadth, end + 2 * breadth
         return 0
 
     return along
@@ -164,93 +169,98 @@ _cells_n = _cells_along_x(spread, 1)
 
 
 @kernel
-def along_x(coefficients, stride, first, x0, width, sx, table, out, with_q, q_at):  # type: ignore[no-untyped-def]
-    """P, and Q where it is wanted, of `width` pixels from x0 on; `first` is the lattice column of coefficients[0].
+def along_x(coefficients, stride, columns, planes, x0, width, sx, table, out, with_q, breadth):  # type: ignore[no-untyped-def]
+    """P, and of `with_q` Q, of `width` pixels from x0 on, of all planes of a term.
 
-    Pixel x0 goes to out[MARGIN]. Lanes left and right of what is wanted spill into the margins, or into the next cell,
-    which is written after it. `table` holds fx and u for each pixel of a cell, repeated to fill the lanes.
+    A plane has `columns` coefficients, the first that of the lattice column p // 4 * 4, where a hash begins. Its P is `breadth`
+    floats of `out`, in which pixel x0 goes to MARGIN, and its Q the next. Lanes left and right of what is wanted spill into the
+    margins, or into the next cell, which is written after it. `table` holds fx and u for each pixel of a cell, repeated to fill
+    the lanes.
     """
     p = x0 // sx
-    c, at, end = p - first, MARGIN + p * sx - x0, MARGIN + width
+    c, begin, end = p % 4, MARGIN + p * sx - x0, MARGIN + width
     if sx == 1:
-        _cells_1(coefficients, stride, c, at, end, sx, table, out, with_q, q_at)
+        _cells_1(coefficients, stride, columns, planes, c, begin, end, sx, table, out, with_q, breadth)
     elif sx == 2:
-        _cells_2(coefficients, stride, c, at, end, sx, table, out, with_q, q_at)
+        _cells_2(coefficients, stride, columns, planes, c, begin, end, sx, table, out, with_q, breadth)
     elif sx == 3:
-        _cells_3(coefficients, stride, c, at, end, sx, table, out, with_q, q_at)
+        _cells_3(coefficients, stride, columns, planes, c, begin, end, sx, table, out, with_q, breadth)
     elif sx == 4:
-        _cells_4(coefficients, stride, c, at, end, sx, table, out, with_q, q_at)
+        _cells_4(coefficients, stride, columns, planes, c, begin, end, sx, table, out, with_q, breadth)
     elif sx == 5:
-        _cells_5(coefficients, stride, c, at, end, sx, table, out, with_q, q_at)
+        _cells_5(coefficients, stride, columns, planes, c, begin, end, sx, table, out, with_q, breadth)
     elif sx == 6:
-        _cells_6(coefficients, stride, c, at, end, sx, table, out, with_q, q_at)
+        _cells_6(coefficients, stride, columns, planes, c, begin, end, sx, table, out, with_q, breadth)
     elif sx == 8:
-        _cells_8(coefficients, stride, c, at, end, sx, table, out, with_q, q_at)
+        _cells_8(coefficients, stride, columns, planes, c, begin, end, sx, table, out, with_q, breadth)
     elif sx <= LANES:
-        _cells_n(coefficients, stride, c, at, end, sx, table, out, with_q, q_at)
+        _cells_n(coefficients, stride, columns, planes, c, begin, end, sx, table, out, with_q, breadth)
     else:
         half = len(table) // 2
-        while at < end:
-            A0, dA = spread(coefficients, c), spread(coefficients, 3 * stride + c)
-            B0, dB = spread(coefficients, stride + c), spread(coefficients, 4 * stride + c)
-            C0, dC = spread(coefficients, 2 * stride + c), spread(coefficients, 5 * stride + c)
-            j, stop = max(0, MARGIN - at), min(sx, end - at)
-            while j < stop:
-                fx, u = vload(table, j), vload(table, half + j)
-                vstore(out, at + j, vfma(u, vfma(dA, fx, dB), vfma(A0, fx, B0)))
-                if with_q:
-                    vstore(out, q_at + at + j, vfma(u, dC, C0))
-                j += LANES
-            c, at = c + 1, at + sx
+        for slot in range(planes):
+            cell, place, wanted = c + slot * columns, begin, with_q[slot]
+            while place < end:
+                A0, dA = spread(coefficients, cell), spread(coefficients, 3 * stride + cell)
+                B0, dB = spread(coefficients, stride + cell), spread(coefficients, 4 * stride + cell)
+                C0, dC = spread(coefficients, 2 * stride + cell), spread(coefficients, 5 * stride + cell)
+                j, stop = max(0, end - width - place), min(sx, end - place)
+                while j < stop:
+                    fx, u = vload(table, j), vload(table, half + j)
+                    vstore(out, place + j, vfma(u, vfma(dA, fx, dB), vfma(A0, fx, B0)))
+                    if wanted:
+                        vstore(out, breadth + place + j, vfma(u, dC, C0))
+                    j += LANES
+                cell, place = cell + 1, place + sx
+            begin, end = begin + 2 * breadth, end + 2 * breadth
 
 
 @kernel
-def along_t(n, planes, starts, weights, first, bias, out, at, width):  # type: ignore[no-untyped-def]
-    """One row of one frame: bias plus the weighted sum of n rows of planes, as bytes; `width` a multiple of 16.
-
-    A term has four weights between its lattice planes and one on them, so most frames of three terms have 12, 9 or 6. This and its
-    mirror image are written out: made from one, by a call in between, a video costs a third more.
-    """
-    if n == 12:
-        simd.weighted_rows(12, planes, starts, weights, first, bias, out, at, width)
-    elif n == 9:
-        simd.weighted_rows(9, planes, starts, weights, first, bias, out, at, width)
-    elif n == 6:
-        simd.weighted_rows(6, planes, starts, weights, first, bias, out, at, width)
-    elif n == 3:
-        simd.weighted_rows(3, planes, starts, weights, first, bias, out, at, width)
-    elif n == 4:
-        simd.weighted_rows(4, planes, starts, weights, first, bias, out, at, width)
-    elif n == 1:
-        simd.weighted_rows(1, planes, starts, weights, first, bias, out, at, width)
-    else:
-        for x in range(0, width, LANES):
-            total = splat(bias)
-            for j in range(first, first + n):
-                total = vfma(splat(weights[j]), vload(planes, starts[j] + x), total)
-            simd.vstore_bytes(out, at + x, total)
+def next_row(out, at, width):  # type: ignore[no-untyped-def]
+    """Ask for the cache lines of the row of the same frame that follows the one at out[at:]."""
+    for x in range(width, 2 * width, CACHE_LINE):
+        simd.prefetch(out, at + x)
 
 
-@kernel
-def along_t_mirrored(n, planes, starts, weights, first, bias, out, at, width):  # type: ignore[no-untyped-def]
-    """The same row from right to left. Returns whether there is code for n rows; else nothing is written."""
-    if n == 12:
-        simd.mirrored_rows(12, planes, starts, weights, first, bias, out, at, width)
-    elif n == 9:
-        simd.mirrored_rows(9, planes, starts, weights, first, bias, out, at, width)
-    elif n == 6:
-        simd.mirrored_rows(6, planes, starts, weights, first, bias, out, at, width)
-    elif n == 3:
-        simd.mirrored_rows(3, planes, starts, weights, first, bias, out, at, width)
-    elif n == 4:
-        simd.mirrored_rows(4, planes, starts, weights, first, bias, out, at, width)
-    elif n == 1:
-        simd.mirrored_rows(1, planes, starts, weights, first, bias, out, at, width)
-    else:
-        return False
-    return True
+def _along_t(weighted_rows, mirrored):  # type: ignore[no-untyped-def]
+    """along_t or its mirror image, from right to left: each a kernel of its own, since calls in between would take a third more."""
+
+    @kernel
+    def along(counts, frames, planes, starts, weights, bias, out, at, frame, width):  # type: ignore[no-untyped-def]
+        """One row of each frame, `frame` bytes apart from out[at:] on: bias plus the weighted sum of counts[i] rows of planes.
+
+        `width` is a multiple of 16. A term has four weights between its lattice planes and one on them, so most frames of three
+        terms have 12, 9 or 6.
+        """
+        for i in range(frames):
+            n, begin = counts[i], i * MOST_WEIGHTS
+            next_row(out, at, width)
+            if n == 12:
+                weighted_rows(12, planes, starts, weights, begin, bias, out, at, width)
+            elif n == 9:
+                weighted_rows(9, planes, starts, weights, begin, bias, out, at, width)
+            elif n == 6:
+                weighted_rows(6, planes, starts, weights, begin, bias, out, at, width)
+            elif n == 3:
+                weighted_rows(3, planes, starts, weights, begin, bias, out, at, width)
+            elif n == 4:
+                weighted_rows(4, planes, starts, weights, begin, bias, out, at, width)
+            elif n == 1:
+                weighted_rows(1, planes, starts, weights, begin, bias, out, at, width)
+            else:
+                for x in range(0, width, LANES):
+                    total = splat(bias)
+                    for j in range(begin, begin + n):
+                        total = vfma(splat(weights[j]), vload(planes, starts[j] + x), total)
+                    if mirrored:
+                        simd.vstore_mirrored(out, at + width - LANES - x, total)
+                    else:
+                        simd.vstore_bytes(out, at + x, total)
+            at += frame
+
+    return along
 
 
+along_t, along_t_mirrored = _along_t(simd.weighted_rows, False), _along_t(simd.mirrored_rows, True)
 _copy, _mirror = simd.vcopy_bytes(False), simd.vcopy_bytes(True)
 
 
@@ -292,19 +302,24 @@ def run(rows, windows, out, extent, extremes, size, first_task, last_task):  # t
         for k in range(rows[n].terms):
             widest = max(widest, rows[n].cell[k, 0])
     span = (widest + 2 * LANES) // LANES * LANES
-    most_columns = width + 8
+    # Lattice planes that a block can touch: two for each of its frames, when the frame step skips planes.
+    slots = 2 * min(size, frames)
+    most_groups = (width + 8) // 4
     breadth = MARGIN + (width + 2 * LANES) // LANES * LANES
     rounded = (width + LANES - 1) // LANES * LANES
     tables = aligned(TERMS * 2 * span).reshape(TERMS, 2 * span)
-    most_lines = 3 * (SLOTS * most_columns + 2 * LANES)
+    most_lines = 3 * (4 * slots * most_groups + 2 * LANES)
     lines = aligned(TERMS * 2 * most_lines)
-    words = np.zeros(most_columns + 4 * LANES, np.uint32)
+    words = np.zeros(4 * LANES, np.uint32)
     coefficients = aligned(2 * most_lines)
-    row_bytes = np.zeros(breadth, np.uint8)
-    planes = aligned(TERMS * SLOTS * 2 * breadth)
-    plane_r = np.zeros((TERMS, SLOTS), np.int64)
-    plane_q = np.zeros((TERMS, SLOTS), np.bool_)
+    row_bytes = np.zeros(min(size, frames) * rounded, np.uint8)
+    planes = aligned(TERMS * slots * 2 * breadth)
+    plane_r = np.zeros((TERMS, slots), np.int64)
+    plane_q = np.zeros((TERMS, slots), np.bool_)
     plane_n = np.zeros(TERMS, np.int64)
+    groups = np.zeros(TERMS, np.int64)
+    group_of = np.zeros((TERMS, slots * most_groups + LANES), np.uint32)
+    layer_of = np.zeros((TERMS, slots * most_groups + LANES), np.uint32)
     loaded = np.zeros(TERMS, np.int64)
     starts = np.zeros(BLOCK * MOST_WEIGHTS, np.int64)
     weights = np.zeros(BLOCK * MOST_WEIGHTS, np.float32)
@@ -339,7 +354,7 @@ def run(rows, windows, out, extent, extremes, size, first_task, last_task):  # t
                     if slot == plane_n[k]:
                         plane_r[k, slot], plane_q[k, slot] = r + c, False
                         plane_n[k] += 1
-                    base = (k * SLOTS + slot) * 2 * breadth
+                    base = (k * slots + slot) * 2 * breadth
                     starts[i * MOST_WEIGHTS + count[i]], weights[i * MOST_WEIGHTS + count[i]] = base + MARGIN, wp
                     count[i] += 1
                     if wq != 0:
@@ -351,53 +366,49 @@ def run(rows, windows, out, extent, extremes, size, first_task, last_task):  # t
             for j in range(max(sx, LANES)):
                 fx = fraction(row.phase, j, sx)
                 tables[k, j], tables[k, span + j] = fx, fade(row.fade, fx)
+            group = i64(x0) // sx // 4
+            groups[k] = ((i64(x0) + width - 1) // sx + 1) // 4 + 1 - group
+            for slot in range(plane_n[k]):
+                r = plane_r[k, slot]
+                if row.wrap[k] > 0:
+                    r = r % row.wrap[k]
+                for i in range(groups[k]):
+                    at = slot * groups[k] + i
+                    group_of[k, at], layer_of[k, at] = group + i, r
             loaded[k] = -2
 
         low, high = f32(np.inf), f32(-np.inf)
         for y in range(height):
             for k in range(row.terms):
                 sx, sy = i64(row.cell[k, 0]), i64(row.cell[k, 1])
-                p, q = i64(x0) // sx, (i64(y0) + y) // sy
-                group = p // 4
-                groups = ((i64(x0) + width - 1) // sx + 1) // 4 + 1 - group
-                columns = 4 * groups
-                stride = (plane_n[k] * columns + 2 * LANES) // LANES * LANES
+                q = (i64(y0) + y) // sy
+                points = plane_n[k] * groups[k]
+                stride = (4 * points + 2 * LANES) // LANES * LANES
                 low_line, high_line = (2 * k + q % 2) * most_lines, (2 * k + (q + 1) % 2) * most_lines
                 if loaded[k] != q:
-                    for slot in range(plane_n[k]):
-                        r = plane_r[k, slot]
-                        if row.wrap[k] > 0:
-                            r = r % row.wrap[k]
-                        c = slot * columns
-                        if loaded[k] != q - 1:
-                            gradients(row, k, group, groups, q, r, words, lines[low_line + c :], stride)
-                        gradients(row, k, group, groups, q + 1, r, words, lines[high_line + c :], stride)
+                    if loaded[k] != q - 1:
+                        gradients(row, k, group_of[k], layer_of[k], points, q, words, lines[low_line:], stride)
+                    gradients(row, k, group_of[k], layer_of[k], points, q + 1, words, lines[high_line:], stride)
                     loaded[k] = q
                 fy = fraction(row.phase, i64(y0) + y, sy)
-                along_y(lines, low_line, high_line, stride, plane_n[k] * columns, fy, fade(row.fade, fy), coefficients)
-                for slot in range(plane_n[k]):
-                    at = (k * SLOTS + slot) * 2 * breadth
-                    along_x(
-                        coefficients, stride, 4 * group - slot * columns, i64(x0), width, sx, tables[k], planes[at:],
-                        plane_q[k, slot], breadth,
-                    )  # fmt: skip
-            for i in range(t_count):
-                first = i * MOST_WEIGHTS
-                if len(out) == 0:
-                    low, high = extremes_along_t(count[i], planes, starts, weights, first, low, high, width)
-                    continue
-                at = ((n * frames + t_first + i) * height + y) * width
-                for x in range(width, 2 * width, CACHE_LINE):
-                    simd.prefetch(out, at + x)
-                whole = width % LANES == 0
-                mirrored = flip != 0 and whole
-                if mirrored and along_t_mirrored(count[i], planes, starts, weights, first, row.bias, out, at, width):
-                    continue
-                if flip or not whole:
-                    along_t(count[i], planes, starts, weights, first, row.bias, row_bytes, 0, rounded)
-                    put_row(row_bytes, out, at, width, flip)
-                else:
-                    along_t(count[i], planes, starts, weights, first, row.bias, out, at, width)
+                along_y(lines, low_line, high_line, stride, 4 * points, fy, fade(row.fade, fy), coefficients)
+                along_x(
+                    coefficients, stride, 4 * groups[k], plane_n[k], i64(x0), width, sx, tables[k],
+                    planes[k * slots * 2 * breadth :], plane_q[k], breadth,
+                )  # fmt: skip
+            at, frame = ((n * frames + t_first) * height + y) * width, height * width
+            if len(out) == 0:
+                for i in range(t_count):
+                    low, high = extremes_along_t(count[i], planes, starts, weights, i * MOST_WEIGHTS, low, high, width)
+            elif width % LANES:
+                along_t(count, t_count, planes, starts, weights, row.bias, row_bytes, 0, rounded, rounded)
+                for i in range(t_count):
+                    put_row(row_bytes[i * rounded :], out, at + i * frame, width, flip)
+                    next_row(out, at + i * frame, width)
+            elif flip:
+                along_t_mirrored(count, t_count, planes, starts, weights, row.bias, out, at, frame, width)
+            else:
+                along_t(count, t_count, planes, starts, weights, row.bias, out, at, frame, width)
         if len(out) == 0:
             extremes[task, 0], extremes[task, 1] = low, high
 

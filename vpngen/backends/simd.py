@@ -171,6 +171,8 @@ spread = _operation(floats, _PLACE, lambda b, array, index: _splat(b, b.load(b.g
 vstore = _operation(*_STORE, _store)
 # the same with floor(value), of a uint8 array, for values in [0, 256)
 vstore_bytes = _operation(*_STORE, lambda b, array, index, value: _store(b, array, index, _level(b, value)))
+# the same, the last lane first
+vstore_mirrored = _operation(*_STORE, lambda b, out, i, value: _store(b, out, i, _mirrored(b, _level(b, value))))
 
 
 def vcopy_bytes(mirrored: bool) -> Any:

@@ -368,12 +368,12 @@ class Perlin(Generator):
     def check_params(cls, params: Params) -> None:
         for one in params.tolist():
             fields = dict(zip(cls.params_dtype.names or (), one, strict=True))
-            cells = [size for cell in fields["cell"][: fields["terms"]] for size in cell]
+            cells = fields["cell"][: fields["terms"]].ravel().tolist()
             good = 1 <= fields["terms"] <= MAX_TERMS and all(1 <= size <= MAX_SIDE for size in cells)
-            good = good and all(wrap >= 0 for wrap in fields["wrap"])
+            good = good and min(fields["wrap"].tolist()) >= 0
             good = good and 0 <= fields["gradients"] < len(GRADIENTS) and 0 <= fields["fade"] < len(FADES)
             good = good and 0 <= fields["phase"] < 1
-            if not good or not all(map(math.isfinite, (fields["gain"], fields["bias"], *fields["amplitude"]))):
+            if not good or not all(map(math.isfinite, (fields["gain"], fields["bias"], *fields["amplitude"].tolist()))):
                 raise ArgumentError(f"params of the {cls.name} generator have values that they never have: {fields}")
 
     @property

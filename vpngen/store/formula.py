@@ -23,7 +23,7 @@ from zarr.abc.codec import ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin, A
 from zarr.registry import register_codec
 
 from vpngen import backends
-from vpngen.checks import MAX_SIDE
+from vpngen.checks import MAX_SIDE, is_integer
 from vpngen.errors import ArgumentError, RunError
 from vpngen.generators import GENERATORS, Params
 from vpngen.rendering import paint
@@ -82,7 +82,8 @@ def decode_params(chunk: bytes, generator: str, version: int) -> Params:
     elif len(chunk) != params_bytes(generator):
         what = f"it has {len(chunk)} bytes in place of {params_bytes(generator)}"
     else:
-        row = np.frombuffer(payload, dtype, 1, HEADER.size).copy()  # aligned and writeable, as kernels are compiled for
+        # In memory of its own: aligned and writeable, as kernels are compiled for.
+        row = np.frombuffer(bytearray(payload[HEADER.size :]), dtype)
         try:
             kind.check_params(row)
             return row
@@ -102,15 +103,20 @@ def _part(selection: Any, size: int, steps: bool) -> tuple[int, int, int, Any]:
             return (places.start, places.step, len(places), slice(None))
         first, last = min(places[0], places[-1]), max(places[0], places[-1])
         return (first, 1, last - first + 1, slice(None, None, places.step))
-    chosen = np.asarray(selection)
-    if chosen.dtype == bool:
-        (chosen,) = chosen.nonzero()
-    if not chosen.size:
-        return (0, 1, 0, chosen)
-    first, last = int(chosen.min()), int(chosen.max())
+    rest: Any = 0
+    if is_integer(selection):
+        first = last = int(selection)
+    else:
+        chosen = np.asarray(selection)
+        if chosen.dtype == bool:
+            (chosen,) = chosen.nonzero()
+        if not chosen.size:
+            return (0, 1, 0, chosen)
+        first, last = int(chosen.min()), int(chosen.max())
+        rest = chosen - first
     if not 0 <= first <= last < size:
         raise IndexError(f"index {first if first < 0 else last} is outside an axis of {size}")
-    return (first, 1, last - first + 1, chosen - first if chosen.ndim else 0)
+    return (first, 1, last - first + 1, rest)
 
 
 def cut(selection: Any, shape: tuple[int, ...]) -> tuple[npt.NDArray[np.int32], tuple[int, ...], tuple[Any, ...]]:
