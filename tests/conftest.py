@@ -29,7 +29,7 @@ sys.dont_write_bytecode = False
 
 gc.disable()  # until tests run: what is imported and collected is no garbage
 
-settings.register_profile("ci", max_examples=50, deadline=None, derandomize=True)
+settings.register_profile("ci", max_examples=30, deadline=None, derandomize=True)
 settings.register_profile(
     "explore", max_examples=1000, deadline=None, derandomize=False
 )  # pytest --hypothesis-profile=explore
