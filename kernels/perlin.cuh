@@ -220,18 +220,18 @@ struct Line {  // a row, for a term
 
 // What all threads do for a frame; bits of a byte for each term.
 enum What : u32 {
-    MAKE_0 = 1,    // make the plane of the frame: P0 alone, as no frame lies between two planes
-    MAKE_1 = 2,    // the plane after the frame becomes the one before it; make the next
-    REFILL = 4,    // before that, fill shared memory
-    ON = 8,        // the frame lies on its plane: all weights but the first are 0, and fma(0, P, grey) changes no bit
-    BETWEEN = 16,  // it lies between two
-    MANY = 32,     // some thread has pixels of more than one cell
-    ON_COLUMNS = 64,  // no pixel lies between two lattice columns: there are no cells
-    HIDDEN = 1 << 8 * TERMS,           // no frame, but planes for the next
-    WORDS = 2 << 8 * TERMS,            // rows begin at multiples of 4 bytes in the output
-    SPARE = 4 << 8 * TERMS,            // threads without pixels, which help to fill shared memory
-    LAST = 8 << 8 * TERMS,             // the last record
-    EACH = 0x010101,                   // times a bit: that bit of any term
+    MAKE_0 = 1,                // make the plane of the frame: P0 alone, as no frame lies between two planes
+    MAKE_1 = 2,                // the plane after the frame becomes the one before it; make the next
+    REFILL = 4,                // before that, fill shared memory
+    ON = 8,                    // the frame lies on its plane: all weights but the first are 0, and fma(0, P, grey) changes no bit
+    BETWEEN = 16,              // it lies between two
+    MANY = 32,                 // some thread has pixels of more than one cell
+    ON_COLUMNS = 64,           // no pixel lies between two lattice columns: there are no cells
+    HIDDEN = 1 << 8 * TERMS,   // no frame, but planes for the next
+    WORDS = 2 << 8 * TERMS,    // rows begin at multiples of 4 bytes in the output
+    SPARE = 4 << 8 * TERMS,    // for warps without pixels, which only help to fill shared memory
+    LAST = 8 << 8 * TERMS,     // the last record
+    EACH = 0x010101,           // times a bit: that bit of any term
     MAKING = (MAKE_0 | MAKE_1) * EACH | HIDDEN
 };
 
@@ -430,7 +430,7 @@ HD void plan_frames(const Launch &a, const Block &b, const Shared &s, int thread
         bool shown = b.sparse ? record % 2 : record > 0;
         frame.what[k] = 0, frame.fill[k] = 0;
         if (k == 0) {
-            const u32 what = (shown ? 0 : HIDDEN) | (b.words ? WORDS : 0) | (record + 1 == b.records ? LAST : 0);
+            const u32 what = (u32)!shown * HIDDEN | (u32)b.words * WORDS | (u32)(record + 1 == b.records) * LAST;
             frame.what[TERMS] = (u8)(what >> 8 * TERMS), frame.bias = scale * row.bias;
         }
         if (k >= row.terms) continue;
