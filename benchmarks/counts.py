@@ -232,6 +232,14 @@ def weighed(kernel: ptx.Kernel, counts: npt.NDArray[np.float64]) -> Iterator[Iss
 # --- launches
 
 
+class Totals(NamedTuple):
+    """Machine instructions by kind and by stage, and how many there are by the table of weights."""
+
+    kinds: dict[str, float]
+    stages: dict[str, float]
+    by_weights: float
+
+
 class Counter:
     """Counts what the kernels of a generator issue."""
 
@@ -258,14 +266,6 @@ class Counter:
                 totals.kinds[KIND_OF.get(what, "other")] += times
                 totals.stages[self.stage(kernel, origin)] += times
         return totals._replace(by_weights=by_weights)
-
-
-class Totals(NamedTuple):
-    """Machine instructions by kind and by stage, and how many there are by the table of weights."""
-
-    kinds: dict[str, float]
-    stages: dict[str, float]
-    by_weights: float
 
 
 def launches(
@@ -415,6 +415,13 @@ def report(results: dict[str, Any]) -> str:
         ))  # fmt: skip
     names = list(counts)
     kinds = [(kind, *(f"{counts[name]['kinds'][kind]:.1f}" for name in names)) for kind in KINDS]
+    by_stage = "\n\n".join(
+        common.table(
+            ("", *some), [(s, *(f"{counts[n]['stages'][s]:.1f}" for n in some)) for s in (*STAGES[name], BETWEEN)]
+        )
+        for name in STAGES
+        if (some := [n for n in names if n.startswith(name)])
+    )
     how = "read from the assembler" if results["weights"] == "SASS" else "by the table of weights, without an assembler"
     used = ", ".join(
         f"`{k}` {r['registers']} registers, {r['spilled_bytes']} bytes spilled" for k, r in results["resources"].items()
@@ -434,6 +441,12 @@ How: the PTX of each kernel is run on the host, warp by warp, and lanes that par
 of machine instructions goes as often as the PTX that it came of, by the line table of the binary. Each category is a batch of {VIDEOS}
 whole videos or {CLIPS} random clips, of which {results["windows"]} are counted: clips whole, of a video {BLOCKS} random blocks. Of fractals all blocks of one video
 or two clips are counted, points and frames. Slow paths of divisions that are called as subroutines are left out.
+
+## By stage
+
+A stage is some functions of `kernels/` (README.md there says what they do); an instruction belongs to the one that it was compiled from.
+
+{by_stage}
 
 ## By kind
 

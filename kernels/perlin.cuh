@@ -110,11 +110,11 @@ HD float turned(float a, u32 angle) { return float_of(bits_of(a) ^ (angle & 0x80
 // Coefficients of sin and cos of (pi / 2) f: vpngen.generators.perlin.SIN and COS, a test compares them. The angle is
 // in the upper half of a word.
 HD void sine_cosine(u32 angle, float &sine, float &cosine) {
-    float f = float_of(0x3F800000u | (angle >> 7 & 0x7FFE00u)) - 1.5f;  // from 1 + (angle % 16384) / 16384, which is exact
+    float f = fused((float)(int)(angle & 0x3FFF0000u), 1.0f / (1 << 30), -0.5f);  // exact
     float z = f * f;
     float s = f * fused(z, fused(z, fused(z, SIN_3, SIN_2), SIN_1), SIN_0);
     float c = fused(z, fused(z, fused(z, fused(z, COS_4, COS_3), COS_2), COS_1), COS_0);
-    bool quarter = angle & 0x40000000u;
+    bool quarter = (int)(angle << 1) < 0;
     sine = turned(quarter ? c : s, angle), cosine = turned(quarter ? s : c, angle + 0x40000000u);
 }
 
