@@ -304,9 +304,12 @@ def launches(
 def warps(machine: Machine, step: cuda.Step) -> int:
     """Of a multiprocessor of an H100 at the same time."""
     each = -(-step.threads // 32)
-    registers = -(-machine.registers * 32 // 256) * 256 * each
+    of_a_scheduler = REGISTERS // SCHEDULERS // (-(-machine.registers * 32 // 256) * 256)  # each has its own registers
     return each * min(
-        REGISTERS // registers, SHARED_BYTES // (step.shared_bytes + RESERVED_BYTES), MOST_WARPS // each, 32
+        SCHEDULERS * of_a_scheduler // each,
+        SHARED_BYTES // (step.shared_bytes + RESERVED_BYTES),
+        MOST_WARPS // each,
+        32,
     )
 
 

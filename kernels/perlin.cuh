@@ -11,6 +11,9 @@
 // The last two are the work of every frame or plane; the first two fill shared memory with as many planes as it has room for.
 // A record (struct Frame) tells what all threads do for a frame. It is made beforehand, so that nothing is divided and no
 // global memory read between the first frame and the last, and all threads of a block branch alike.
+//
+// "Costs" are warp instructions for 128 pixels, of whole videos and of clips, in the mean of the paper's categories:
+// benchmarks/results/counts.md, by stage. Behind them stands what one task takes.
 
 #include "common.cuh"
 
@@ -320,7 +323,7 @@ HD int carve(const Launch &a, char *base, Shared &s) {
     return at + a.pool;
 }
 
-// --- setting up
+// --- setting up: costs 2 and 10
 
 // Whether no frame lies between two lattice planes of a term.
 HD bool on_planes(const Row &row, int k) { return row.cell[k][2] == 1 && row.phase == 0; }
@@ -333,7 +336,7 @@ HD int column_at(const Launch &a, const Tile &b, int i) {
     return b.window.x0 + (b.window.flip ? a.width - 1 - b.x - i : b.x + i);
 }
 
-// What a block is; thread k looks after term k. About 300 instructions of one warp.
+// What a block is; thread k looks after term k.
 HD void locate(const Launch &a, u32 block, int k, Block &shared) {
     Tile b;
     const u32 across = blocks_along(a.width, a.tile_columns), down = blocks_along(a.height, a.tile_rows);
@@ -468,6 +471,7 @@ struct Tasks {
 };
 
 // The gradients of those planes; one hash serves four lattice columns.
+// Costs 5 and 9: 272 for a hash and its four gradients.
 HD void gradients(const Launch &a, const Block &b, Gradients *pool, const Frame &frame, int thread) {
     const Row &row = *b.row;
     Tasks tasks;
@@ -503,6 +507,7 @@ HD OnRow lerp_along_y(const Gradients &before, const Gradients &after, int j, co
 }
 
 // The cells of those planes: those of a group of lattice columns together, as neighbours share a column.
+// Costs 6 and 12: 250 for four cells of two rows.
 HD void along_y(const Launch &a, const Block &b, const Shared &s, const Gradients *pool, const Frame &frame, int thread) {
     Tasks tasks;
     int end = 0;
@@ -536,7 +541,7 @@ HD void along_y(const Launch &a, const Block &b, const Shared &s, const Gradient
     }
 }
 
-// --- the frames
+// --- the frames: costs 9 and 12 beside the stages
 
 // P, and where it is wanted Q, of a plane for the pixels of a thread; `cells` are those of its rows on that plane.
 template <bool MANY_CELLS>
@@ -608,6 +613,7 @@ HD void copy(const Pixels &from, Pixels &to) {
 }
 
 // The planes of each term that a frame needs and a thread does not have.
+// Costs 29 and 43: 61 for P and Q of 8 pixels in one cell, 75 in several, 200 from columns; 35 and 47 for P alone.
 HD void make_planes(const Block &b, const Shared &s, const Frame &frame, u32 what, int thread, State &state) {
     UNROLL
     for (int k = 0; k < TERMS; k++) {
@@ -630,6 +636,7 @@ HD void add(float w, const Pixels &part, Pixels &grey) {
 }
 
 // Bias plus the weighted sum of P and Q.
+// Costs 48 and 47: 36 a term for 8 pixels, 11 where the frame lies on its plane.
 HD void along_t(const Frame &frame, u32 what, const State &state, Pixels &grey) {
     const float bias = frame.bias;
     UNROLL
@@ -652,6 +659,7 @@ HD void along_t(const Frame &frame, u32 what, const State &state, Pixels &grey) 
 }
 
 // The bytes of a frame to the output: a word for each row where that is allowed.
+// Costs 6 and 6: 12 for 8 pixels.
 HD void store(const Block &b, u32 what, const Pixels &grey, int thread, const State &state) {
     u8 *const to = state.to, *const below = to + state.below;
     const u32 upper = four_levels<HALVES>(grey[0]), lower = four_levels<HALVES>(grey[1]);
