@@ -471,7 +471,7 @@ struct Tasks {
 };
 
 // The gradients of those planes; one hash serves four lattice columns.
-// Costs 5 and 9: 272 for a hash and its four gradients.
+// Costs 4 and 6: 272 for a hash and its four gradients.
 HD void gradients(const Launch &a, const Block &b, Gradients *pool, const Frame &frame, int thread) {
     const Row &row = *b.row;
     Tasks tasks;
@@ -507,7 +507,7 @@ HD OnRow lerp_along_y(const Gradients &before, const Gradients &after, int j, co
 }
 
 // The cells of those planes: those of a group of lattice columns together, as neighbours share a column.
-// Costs 6 and 12: 250 for four cells of two rows.
+// Costs 6 and 13: 250 for four cells of two rows.
 HD void along_y(const Launch &a, const Block &b, const Shared &s, const Gradients *pool, const Frame &frame, int thread) {
     Tasks tasks;
     int end = 0;
@@ -541,7 +541,7 @@ HD void along_y(const Launch &a, const Block &b, const Shared &s, const Gradient
     }
 }
 
-// --- the frames: costs 9 and 12 beside the stages
+// --- the frames: costs 9 and 13 beside the stages
 
 // P, and where it is wanted Q, of a plane for the pixels of a thread; `cells` are those of its rows on that plane.
 template <bool MANY_CELLS>
@@ -613,7 +613,7 @@ HD void copy(const Pixels &from, Pixels &to) {
 }
 
 // The planes of each term that a frame needs and a thread does not have.
-// Costs 29 and 43: 61 for P and Q of 8 pixels in one cell, 75 in several, 200 from columns; 35 and 47 for P alone.
+// Costs 30 and 43: 61 for P and Q of 8 pixels in one cell, 75 in several, 200 from columns; 35 and 47 for P alone.
 HD void make_planes(const Block &b, const Shared &s, const Frame &frame, u32 what, int thread, State &state) {
     UNROLL
     for (int k = 0; k < TERMS; k++) {
