@@ -74,6 +74,19 @@ KINDS: Final = {
 """Machine instructions, and those of PTX, by what they are for."""
 KIND_OF: Final = {name: kind for kind, names in KINDS.items() for name in names.split()}
 
+STAGES: Final = {
+    "perlin": {
+        "set up": "locate share_out place_pixels plan_frames take_pixels", "gradients": "gradients", "along_y": "along_y",
+        "along_x": "make_planes", "along_t": "along_t", "store": "store fold",
+    },
+    "fractal": {
+        "hash": "philox", "orbit": "orbit", "place": "both find_place scale", "draw": "draw", "copy_out": "copy_out",
+        "fade": "faded",
+    },
+}  # fmt: skip
+"""Stage -> the functions of `kernels/` that it is made of. An instruction belongs to the innermost of them that it came of."""
+BETWEEN: Final = "between them"
+
 WEIGHTS: Final = {
     "div.s32": 25, "div.u32": 18, "div.s64": 30, "rem.s32": 14, "rem.u32": 16, "div.rn": 12, "sqrt.rn": 10, "setp.eq.s64": 2,
     "add.s64": 1.2, "mul.lo.s64": 3, "shl.b64": 0.2, "shr.u64": 0, "cvt.u32.u64": 0, "cvt.u64.u32": 0, "cvt.s64.s32": 0.3,
@@ -166,11 +179,19 @@ def _runs(lines: Iterable[str]) -> dict[str, list[Run]]:
     return {name: [run for run in runs if run.names] for name, runs in found.items()}
 
 
+class Issue(NamedTuple):
+    """How often a machine instruction was issued, and the number of the PTX instruction that it came of."""
+
+    name: str
+    origin: int
+    times: float
+
+
 NEVER_MERGED: Final = ("LDS", "STS", "LDG", "STG", "LD", "ST", "BAR", "SHFL")
 
 
-def issued(kernel: ptx.Kernel, machine: Machine, counts: npt.NDArray[np.float64]) -> dict[str, float]:
-    """Machine instruction -> how many a launch issued, from how often each PTX instruction was.
+def issued(kernel: ptx.Kernel, machine: Machine, counts: npt.NDArray[np.float64]) -> Iterator[Issue]:
+    """The machine instructions that a launch issued, from how often each PTX instruction was.
 
     The assembler moves instructions, so a run goes as often as the block of PTX that most of it came of. It also unrolls
     loops: where the loads and stores of a block are there k times, each copy goes a k-th of the times.
@@ -184,53 +205,67 @@ def issued(kernel: ptx.Kernel, machine: Machine, counts: npt.NDArray[np.float64]
     for origin, n in times.items():
         if origin is not None:
             copies[block_of[origin]].append(n)
-    found: dict[str, float] = collections.defaultdict(float)
     for run in machine.runs:
         votes = collections.Counter(block_of[origin] for origin in run.origins if origin is not None)
         if votes:
             ((home, _),) = votes.most_common(1)
             each = float(counts[blocks[home][0]]) / max(1.0, float(np.median(copies.get(home, [1]))))
-            for name in run.names:
-                found[name] += each
-    return dict(found)
+            last = blocks[home][0]
+            for name, origin in zip(*run, strict=True):
+                last = last if origin is None else origin
+                yield Issue(name, last, each)
 
 
-def weighed(kernel: ptx.Kernel, counts: npt.NDArray[np.float64]) -> dict[str, float]:
-    """PTX instruction -> how many machine instructions a launch issued for it, by the table of weights."""
+def weighed(kernel: ptx.Kernel, counts: npt.NDArray[np.float64]) -> Iterator[Issue]:
+    """How many machine instructions a launch issued for those of PTX, by the table of weights."""
     spaces = {number: name for name, number in ptx.SPACES.items()}
-    found: dict[str, float] = collections.defaultdict(float)
-    for instruction, n in zip(kernel.instructions, counts.tolist(), strict=True):
+    for origin, (instruction, n) in enumerate(zip(kernel.instructions, counts.tolist(), strict=True)):
         name = instruction.name
         beginnings = [name[:k] for k in range(len(name), 0, -1)]
         head = name.partition(".")[0]
         if head in ("ld", "st"):
             head = ".".join(filter(None, (head, spaces.get(instruction.space))))
             beginnings = [head]
-        found[head] += n * next((WEIGHTS[b] for b in beginnings if b in WEIGHTS), 1)
-    return dict(found)
+        yield Issue(head, origin, n * next((WEIGHTS[b] for b in beginnings if b in WEIGHTS), 1))
 
 
 # --- launches
+
+
+class Totals(NamedTuple):
+    """Machine instructions by kind and by stage, and how many there are by the table of weights."""
+
+    kinds: dict[str, float]
+    stages: dict[str, float]
+    by_weights: float
 
 
 class Counter:
     """Counts what the kernels of a generator issue."""
 
     def __init__(self, generator: str) -> None:
-        self.module = ptx.module_of(generator)
+        self.stages: dict[str, str] = {
+            name: stage for stage, names in STAGES.get(generator, {}).items() for name in names.split()
+        }
+        self.module = ptx.module_of(generator, "-lineinfo")
         self.machine = assembled(self.module)
 
-    def of(self, counts: Mapping[str, npt.NDArray[np.float64]]) -> tuple[dict[str, float], float]:
-        """Kind -> machine instructions, of all kernels; and how many there are by the table of weights."""
-        kinds: dict[str, float] = dict.fromkeys(KINDS, 0.0)
+    def stage(self, kernel: ptx.Kernel, origin: int) -> str:
+        """Of an instruction of PTX."""
+        return next((self.stages[name] for name in kernel.origins[origin] if name in self.stages), BETWEEN)
+
+    def of(self, counts: Mapping[str, npt.NDArray[np.float64]]) -> Totals:
+        """Machine instructions of all kernels."""
+        totals = Totals(dict.fromkeys(KINDS, 0.0), dict.fromkeys([*self.stages.values(), BETWEEN], 0.0), 0.0)
         by_weights = 0.0
         for name, n in counts.items():
             kernel = self.module.kernels[name]
-            estimated = weighed(kernel, n)
-            by_weights += sum(estimated.values())
-            for what, many in (issued(kernel, self.machine[name], n) if self.machine else estimated).items():
-                kinds[KIND_OF.get(what, "other")] += many
-        return kinds, by_weights
+            estimated = list(weighed(kernel, n))
+            by_weights += sum(issue.times for issue in estimated)
+            for what, origin, times in issued(kernel, self.machine[name], n) if self.machine else estimated:
+                totals.kinds[KIND_OF.get(what, "other")] += times
+                totals.stages[self.stage(kernel, origin)] += times
+        return totals._replace(by_weights=by_weights)
 
 
 def launches(
@@ -269,9 +304,12 @@ def launches(
 def warps(machine: Machine, step: cuda.Step) -> int:
     """Of a multiprocessor of an H100 at the same time."""
     each = -(-step.threads // 32)
-    registers = -(-machine.registers * 32 // 256) * 256 * each
+    of_a_scheduler = REGISTERS // SCHEDULERS // (-(-machine.registers * 32 // 256) * 256)  # each has its own registers
     return each * min(
-        REGISTERS // registers, SHARED_BYTES // (step.shared_bytes + RESERVED_BYTES), MOST_WARPS // each, 32
+        SCHEDULERS * of_a_scheduler // each,
+        SHARED_BYTES // (step.shared_bytes + RESERVED_BYTES),
+        MOST_WARPS // each,
+        32,
     )
 
 
@@ -299,17 +337,19 @@ def measure(
     n, each = (VIDEOS if extent == spec.shape else CLIPS), len(categories) * windows
     totals: dict[str, float] = {}
     kinds: dict[str, float] = collections.defaultdict(float)
+    stages: dict[str, float] = collections.defaultdict(float)
     by_weights, least = 0.0, 10**9
     for category in categories:
         videos = category + spec.n_categories * rng.integers(spec.instances, size=n)
         total = 0.0
         for plan, counts in launches(spec, videos, windows_of(spec, videos, extent, rng), extent, windows, rng, kernel):
-            found, estimated = counter.of(counts)
+            found = counter.of(counts)
             share = PIXELS / float(np.prod(extent))
-            for kind, many in found.items():
-                kinds[kind] += many * share / each
-            total += sum(found.values()) * share / windows
-            by_weights += estimated * share / each
+            for into, some in ((kinds, found.kinds), (stages, found.stages)):
+                for key, many in some.items():
+                    into[key] += many * share / each
+            total += sum(found.kinds.values()) * share / windows
+            by_weights += found.by_weights * share / each
             if counter.machine:
                 steps = [replace(s, kernel=kernel or s.kernel) for s in plan.steps]
                 least = min(least, *(warps(counter.machine[s.kernel], s) for s in steps), 10**9)
@@ -318,6 +358,7 @@ def measure(
         "mean": float(np.mean(list(totals.values()))),
         "by_weights": by_weights,
         "kinds": dict(kinds),
+        "stages": dict(stages),
         "warps": least if counter.machine else None,
         "by_category": totals,
     }
@@ -377,6 +418,13 @@ def report(results: dict[str, Any]) -> str:
         ))  # fmt: skip
     names = list(counts)
     kinds = [(kind, *(f"{counts[name]['kinds'][kind]:.1f}" for name in names)) for kind in KINDS]
+    by_stage = "\n\n".join(
+        common.table(
+            ("", *some), [(s, *(f"{counts[n]['stages'][s]:.1f}" for n in some)) for s in (*STAGES[name], BETWEEN)]
+        )
+        for name in STAGES
+        if (some := [n for n in names if n.startswith(name)])
+    )
     how = "read from the assembler" if results["weights"] == "SASS" else "by the table of weights, without an assembler"
     used = ", ".join(
         f"`{k}` {r['registers']} registers, {r['spilled_bytes']} bytes spilled" for k, r in results["resources"].items()
@@ -396,6 +444,12 @@ How: the PTX of each kernel is run on the host, warp by warp, and lanes that par
 of machine instructions goes as often as the PTX that it came of, by the line table of the binary. Each category is a batch of {VIDEOS}
 whole videos or {CLIPS} random clips, of which {results["windows"]} are counted: clips whole, of a video {BLOCKS} random blocks. Of fractals all blocks of one video
 or two clips are counted, points and frames. Slow paths of divisions that are called as subroutines are left out.
+
+## By stage
+
+A stage is some functions of `kernels/` (README.md there says what they do); an instruction belongs to the one that it was compiled from.
+
+{by_stage}
 
 ## By kind
 

@@ -254,7 +254,9 @@ u32 half_towards_zero(f32 a) {  // float16
     if (bits > 0x7F800000u) return 0x7FFF;
     if (bits == 0x7F800000u) return sign | 0x7C00;
     if (size >= 65536.0f) return sign | 0x7BFF;
-    if (size < 0x1p-14f) return sign | (u32)(size * 0x1p24f);
+    const u32 exponent = bits >> 23, places = 126 - exponent;
+    if (exponent < 113)  // a subnormal number there: multiples of 2^-24
+        return sign | (exponent && places < 24 ? ((bits & 0x7FFFFFu) | 0x800000u) >> places : 0);
     return sign | ((bits >> 13) - (112u << 10));
 }
 

@@ -131,14 +131,14 @@ def _by_nvcc(source: str, options: Sequence[str], architecture: str) -> str:
 
 
 @functools.cache
-def compiled(source: str, options: tuple[str, ...]) -> Module:
+def compiled(source: str, options: tuple[str, ...], architecture: str = "sm_90") -> Module:
     """The kernels of a source as CuPy gets them."""
-    return Module(compile_source(source, options))
+    return Module(compile_source(source, options, architecture))
 
 
-def module_of(generator: str) -> Module:
-    """The kernels of a generator as the CUDA backend gets them."""
-    return compiled(cuda.expanded_source(generator), cuda.compile_options(generator))
+def module_of(generator: str, *options: str) -> Module:
+    """The kernels of a generator as the CUDA backend gets them; more options change no instruction."""
+    return compiled(cuda.expanded_source(generator), (*cuda.compile_options(generator), *options))
 
 
 # --- taking PTX apart
@@ -192,6 +192,7 @@ class Kernel:
         static_bytes: of shared memory that the kernel declares itself.
         local_bytes: of a thread.
         places: where each instruction begins in the text of the module.
+        origins: the functions of the source that each instruction came of, the innermost first; empty without `-lineinfo`.
     """
 
     name: str
@@ -202,8 +203,13 @@ class Kernel:
     static_bytes: int
     local_bytes: int
     places: list[int] = field(default_factory=list)
+    origins: list[tuple[str, ...]] = field(default_factory=list)
 
 
+LOCATION: Final = re.compile(
+    r"\.loc\s+(\d+\s+\d+\s+\d+)(?:,\s*function_name\s+([$\w]+)(?:\+\d+)?,\s*inlined_at\s+(\d+\s+\d+\s+\d+))?\s*;"
+)
+"""A place in the source; where it was put in the place of a call, the function and where that call stands."""
 STATEMENT: Final = re.compile(r"\s*(?:([$\w]+):(?!:)|(\{)|(\})|((?:[^;{}]|\{[^}]*\})+);)")
 MEMORY: Final = re.compile(r"\[([%$\w]+)(?:\+(-?\d+))?\]$")
 
@@ -213,15 +219,18 @@ class Module:
 
     def __init__(self, text: str) -> None:
         text = re.sub(r"//[^\n]*|/\*.*?\*/", "", text, flags=re.DOTALL)
-        text = re.sub(r"^\s*\.(loc|file)\b[^\n]*$", "", text, flags=re.MULTILINE)
-        self.text = text
+        text = re.sub(r"^\s*\.file\b[^\n]*$", "", text, flags=re.MULTILINE)
+        text = re.sub(r"^(\s*\.loc\b[^\n]*)$", r"\1;", text, flags=re.MULTILINE)  # statements like all others
+        functions = _names(text)
+        text = re.sub(r"\.section\s+\.debug_str\s*\{[^}]*\}", "", text)
+        self.text = re.sub(LOCATION, lambda match: " " * len(match[0]), text)
         entry = re.compile(r"\.entry\s+(\w+)\s*\(([^)]*)\)([^{]*)\{", re.DOTALL)
         first = entry.search(text)
         head = text[: first.start()] if first else text
         self.kernels: dict[str, Kernel] = {}
         self._programs: dict[str, Program] = {}
         for match in entry.finditer(text):
-            self.kernels[match[1]] = _kernel(match[1], match[2], text, match.end(), head)
+            self.kernels[match[1]] = _kernel(match[1], match[2], text, match.end(), head, functions)
         if re.search(r"\.func\b", text):
             raise PtxError("a function that was not put in place")
 
@@ -259,7 +268,22 @@ def _variables(text: str, space: str, at: int) -> tuple[dict[str, int], int]:
     return symbols, at
 
 
-def _kernel(name: str, params: str, text: str, start: int, head: str) -> Kernel:
+def _names(text: str) -> dict[str, str]:
+    """Label -> name of a function, as `-lineinfo` has put them into a section of strings; without what it takes."""
+    names = {}
+    for label, data in re.findall(r"(\$L__info_string\d+):((?:\s*\.b8[^\n]*)+)", text):
+        mangled = bytes(map(int, re.findall(r"\b\d+\b", data.replace(".b8", "")))).split(b"\0")[0].decode()
+        parts = []
+        rest = re.sub(r"^_ZN?K?", "", mangled)
+        while (sized := re.match(r"(\d+)", rest)) is not None:
+            size = int(sized[1])
+            parts.append(rest[len(sized[1]) :][:size])
+            rest = rest[len(sized[1]) + size :]
+        names[label] = parts[-1] if parts else mangled
+    return names
+
+
+def _kernel(name: str, params: str, text: str, start: int, head: str, functions: Mapping[str, str]) -> Kernel:
     offsets, at = {}, 0
     for declared in filter(None, map(str.strip, params.split(","))):
         last = re.search(r"(\w+)(?:\[(\d+)\])?$", declared)
@@ -273,15 +297,17 @@ def _kernel(name: str, params: str, text: str, start: int, head: str) -> Kernel:
     shared, static = _variables(head + body, "shared", 0)
     local, local_bytes = _variables(body, "local", 0)
     kernel = Kernel(name, [], {}, offsets, {**shared, **local}, static, _align(local_bytes, 16))
-    _Reader(kernel).read(text, start, end)
+    _Reader(kernel, functions).read(text, start, end)
     return kernel
 
 
 class _Reader:
     """Reads the body of a kernel."""
 
-    def __init__(self, kernel: Kernel) -> None:
-        self.kernel = kernel
+    def __init__(self, kernel: Kernel, functions: Mapping[str, str]) -> None:
+        self.kernel, self.functions = kernel, functions
+        self.origin: tuple[str, ...] = ()  # of what follows
+        self.callers: dict[str, tuple[str, ...]] = {}  # place of a call -> the functions that it stands in
         self.labels: dict[str, int] = {}
         self.branches: list[tuple[Instruction, str]] = []
         self.named: dict[str, str] = {}  # registers that a scope declares by name
@@ -316,9 +342,14 @@ class _Reader:
                 else:
                     self.named[name] = f"{name}.{self.scopes}"
                     self.kernel.registers[self.named[name]] = BITS[kind[1:]]
+        elif match := LOCATION.match(text + ";"):
+            around = self.callers.get(match[3], ()) if match[3] else ()
+            self.origin = (self.functions.get(match[2], match[2]), *around) if match[2] else ()
+            self.callers[match[1]] = self.origin
         elif not text.startswith((".shared", ".local", ".pragma")):
             self.kernel.instructions.append(self.instruction(text))
             self.kernel.places.append(place)
+            self.kernel.origins.append(self.origin)
 
     def operand(self, text: str) -> str | None:
         text = text.strip()

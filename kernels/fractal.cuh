@@ -102,6 +102,7 @@ HD bool within(float a) {  // what is no number is not
 // The maps of a row as a step reads them: threads of a warp take different maps, and no two of these share a bank.
 struct Maps {
     Pair ab[MAPS + 1], cd[MAPS + 1], ef[MAPS + 1];
+    Keys keys;
 };
 
 HD int chunks_of(const Row &row) { return (row.frames * row.points_per_frame + CHUNK - 1) / CHUNK; }
@@ -113,7 +114,6 @@ HD int point_blocks(const Launch &a) { return (a.places / CHUNK + CHUNKS - 1) / 
 
 HD void orbit(const Launch &a, int n, int chunk, const Maps &maps) {
     const Row &row = a.rows[n];
-    const u32 key[2] = {row.key[0], row.key[1]};
     const int points = row.frames * row.points_per_frame, last = row.count - 1, patch = row.patch;
     const int used = least(CHUNK, points - chunk * CHUNK);
     u32 thresholds[MAPS - 1];  // those that there are; no word is below 0
@@ -127,11 +127,11 @@ HD void orbit(const Launch &a, int n, int chunk, const Maps &maps) {
     float x = 0, y = 0;
     Ends ends = {BOUND, -BOUND, BOUND, -BOUND};
     u32 next[4] = {0, (u32)chunk, 0, ORBIT};
-    philox(next, key[0], key[1]);
+    philox(next, maps.keys);
     for (int j = 0; j < (WARM_UP + CHUNK) / 4; j++) {
         const u32 words[4] = {next[0], next[1], next[2], next[3]};
         next[0] = j + 1, next[1] = chunk, next[2] = 0, next[3] = ORBIT;  // hashed while these words move the point
-        philox(next, key[0], key[1]);
+        philox(next, maps.keys);
         const int i = 4 * j - WARM_UP;
         Pairs four[2];
         UNROLL
@@ -154,7 +154,7 @@ HD void orbit(const Launch &a, int n, int chunk, const Maps &maps) {
         to[0] = four[0], to[1] = four[1];
         if (patch && i % 8 == 0) {
             u32 c[4] = {(u32)i / 8, (u32)chunk, 0, PATCH};
-            philox(c, key[0], key[1]);
+            philox(c, maps.keys);
             *(Sixteen *)(a.patches + place + i) = {{c[0], c[1], c[2], c[3]}};
         }
     }
@@ -168,6 +168,7 @@ HD void draw_orbits(const Launch &a, i64 block, char *memory, Team &team) {
     const int n = (int)(block / point_blocks(a)), first = (int)(block % point_blocks(a)) * CHUNKS;
     Maps &maps = *(Maps *)memory;
     team.each([&](int thread, auto &) {
+        if (thread == MAPS) fill_keys(a.rows[n].key, maps.keys);
         if (thread >= MAPS) return;
         const float *m = a.rows[n].maps[thread];
         maps.ab[thread] = {m[0], m[1]}, maps.cd[thread] = {m[2], m[3]}, maps.ef[thread] = {m[4], m[5]};

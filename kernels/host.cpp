@@ -24,6 +24,7 @@ struct Crew {  // of a block; between two barriers its threads run in an order o
         }
     }
     void sync() {}
+    int first() { return 0; }
     u32 uniform(u32 value) { return value; }
 };
 
@@ -37,7 +38,7 @@ int perlin_sizes(int *sizes) {
     sizes[0] = sizeof(Row), sizes[1] = sizeof(Window), sizes[2] = sizeof(Launch);
     sizes[3] = THREADS, sizes[4] = PIXELS, sizes[5] = ROWS, sizes[6] = TERMS;
     sizes[7] = sizeof(Block), sizes[8] = sizeof(Frame), sizes[9] = sizeof(Columns), sizes[10] = sizeof(Line);
-    sizes[11] = sizeof(Cell), sizes[12] = sizeof(Gradient);
+    sizes[11] = sizeof(Cell), sizes[12] = sizeof(Gradients);
     return 13;
 }
 
@@ -49,6 +50,12 @@ int host_flush(int on) {
 #else
     return on - on;
 #endif
+}
+
+// Grey levels, times LEVEL, to n words of bytes.
+void perlin_levels(const float *grey, u32 *words, i64 n, int as_halves) {
+    for (i64 i = 0; i < n; i++)
+        words[i] = as_halves ? four_levels<true>(grey + PIXELS * i) : four_levels<false>(grey + PIXELS * i);
 }
 
 i64 perlin_blocks(const Launch *a) { return block_count(*a); }

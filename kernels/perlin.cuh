@@ -11,6 +11,9 @@
 // The last two are the work of every frame or plane; the first two fill shared memory with as many planes as it has room for.
 // A record (struct Frame) tells what all threads do for a frame. It is made beforehand, so that nothing is divided and no
 // global memory read between the first frame and the last, and all threads of a block branch alike.
+//
+// "Costs" are warp instructions for 128 pixels, of whole videos and of clips, in the mean of the paper's categories:
+// benchmarks/results/counts.md, by stage. Behind them stands what one task takes.
 
 #include "common.cuh"
 
@@ -75,6 +78,26 @@ HD float quotient(float a, float b) {
 #endif
 }
 
+HD u32 bits_of(float a) {
+#ifdef __CUDA_ARCH__
+    return __float_as_uint(a);
+#else
+    u32 bits;
+    __builtin_memcpy(&bits, &a, sizeof bits);
+    return bits;
+#endif
+}
+
+HD float float_of(u32 bits) {
+#ifdef __CUDA_ARCH__
+    return __uint_as_float(bits);
+#else
+    float a;
+    __builtin_memcpy(&a, &bits, sizeof a);
+    return a;
+#endif
+}
+
 HD float lerp(float a, float b, float s) { return fused(s, b - a, a); }
 
 HD float fade(int kind, float f) {
@@ -84,47 +107,58 @@ HD float fade(int kind, float f) {
 
 HD float fraction(float phase, int i, Divisor size) { return quotient((float)(i % size) + phase, (float)size.size); }
 
-// Coefficients of sin and cos of (pi / 2) f: vpngen.generators.perlin.SIN and COS, a test compares them.
+// Minus `a` in the second half of a turn. On its bits, as the device negates by a subtraction, which flushes.
+HD float turned(float a, u32 angle) { return float_of(bits_of(a) ^ (angle & 0x80000000u)); }
+
+// Coefficients of sin and cos of (pi / 2) f: vpngen.generators.perlin.SIN and COS, a test compares them. The angle is
+// in the upper half of a word.
 HD void sine_cosine(u32 angle, float &sine, float &cosine) {
-    float f = ((float)(int)(angle & 16383u) - 8192.0f) * (1.0f / 16384.0f);
+    float f = fused((float)(int)(angle & 0x3FFF0000u), 1.0f / (1 << 30), -0.5f);  // exact
     float z = f * f;
     float s = f * fused(z, fused(z, fused(z, SIN_3, SIN_2), SIN_1), SIN_0);
     float c = fused(z, fused(z, fused(z, fused(z, COS_4, COS_3), COS_2), COS_1), COS_0);
-    bool quarter = angle & 0x4000u, half = angle & 0x8000u;
-    float s1 = quarter ? c : s, c1 = quarter ? -s : c;
-    sine = half ? -s1 : s1;
-    cosine = half ? -c1 : c1;
+    bool quarter = (int)(angle << 1) < 0;
+    sine = turned(quarter ? c : s, angle), cosine = turned(quarter ? s : c, angle + 0x40000000u);
 }
 
 // A grey level of 1, where it is to become a byte: then grey levels are subnormal numbers of float16, whose bits count them.
 // A power of two in gain and bias changes no other bit.
 #define LEVEL (1.0f / 16777216.0f)
 
-#ifdef __CUDA_ARCH__
+// How grey levels become bytes: as float16 numbers two at a time, or one by one beside 1/2, as before sm_80.
 #ifndef HALVES
-#define HALVES (__CUDA_ARCH__ >= 800)
-#endif
-#elif !defined(HALVES)
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+#define HALVES 0
+#else
 #define HALVES 1
 #endif
+#endif
 
-// Two numbers to float16 towards zero: two grey levels in [0, 256), times LEVEL, to two integers.
+// How many whole LEVELs there are in a number from 0 up to 1/2: its mantissa, moved to where a bit is a LEVEL; what falls off
+// the end is less than one.
+HD u32 whole_levels(float a) {
+    const u32 bits = bits_of(a), exponent = bits >> 23, places = 126 - exponent;
+    return exponent && places < 24 ? ((bits & 0x7FFFFFu) | 0x800000u) >> places : 0;
+}
+
+// Two numbers to float16 towards zero: two grey levels in [0, 256), times LEVEL, to two integers. Numbers under 2^-14 are
+// subnormal there: multiples of LEVEL.
 HD u32 halves(float low, float high) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
     u32 pair;
     asm("cvt.rz.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
     return pair;
 #else
-    return (u32)(low / LEVEL) | (u32)(high / LEVEL) << 16;
+    return whole_levels(low) | whole_levels(high) << 16;
 #endif
 }
 
-// The same of one, in the low byte: adding 1/2 towards minus infinity leaves multiples of LEVEL in the mantissa.
+// The same of one, in the low byte: from 1/2 to 1 the bits of a number count LEVELs; the sum is rounded towards minus infinity.
 HD u32 level(float grey) {
 #ifdef __CUDA_ARCH__
-    return __float_as_uint(__fadd_rd(grey, 0.5f));
+    return bits_of(__fadd_rd(grey, 0.5f));
 #else
-    return (u32)(grey / LEVEL);
+    return bits_of(0.5f) + whole_levels(grey);
 #endif
 }
 
@@ -139,28 +173,30 @@ HD u32 bytes(u32 a, u32 b, u32 which) {
 }
 
 // The integer parts of four grey levels as bytes: three instructions, or seven.
+template <bool AS_HALVES>
 HD u32 four_levels(const float grey[PIXELS]) {
-#if HALVES
-    return bytes(halves(grey[0], grey[1]), halves(grey[2], grey[3]), 0x6420);
-#else
+    if (AS_HALVES) return bytes(halves(grey[0], grey[1]), halves(grey[2], grey[3]), 0x6420);
     return bytes(bytes(level(grey[0]), level(grey[1]), 0x0040), bytes(level(grey[2]), level(grey[3]), 0x0040), 0x5410);
-#endif
 }
 
-struct Gradient {
-    float gx, gy, gt;
+struct alignas(16) Gradients {  // of the four lattice columns of a hash
+    float gx[4], gy[4], gt[4];
 };
 
-HD Gradient gradient(int law, u32 word) {
-    float sin_theta, cos_theta, sin_phi, cos_phi;
-    sine_cosine(word & 0xFFFFu, sin_theta, cos_theta);
-    if (law == SPHERE) {
-        cos_phi = fused((float)(int)(word >> 16), 1.0f / 32768.0f, 1.0f / 65536.0f - 1.0f);
-        sin_phi = root(fused(-cos_phi, cos_phi, 1.0f));
-    } else {
-        sine_cosine(word >> 16, sin_phi, cos_phi);
+template <bool ON_SPHERE>
+HD void turn_into(const u32 words[4], Gradients &g) {
+    UNROLL
+    for (int j = 0; j < 4; j++) {
+        float sin_theta, cos_theta, sin_phi, cos_phi;
+        sine_cosine(words[j] << 16, sin_theta, cos_theta);
+        if (ON_SPHERE) {
+            cos_phi = fused((float)(int)(words[j] >> 16), 1.0f / 32768.0f, 1.0f / 65536.0f - 1.0f);
+            sin_phi = root(fused(-cos_phi, cos_phi, 1.0f));
+        } else {
+            sine_cosine(words[j], sin_phi, cos_phi);
+        }
+        g.gx[j] = sin_phi * cos_theta, g.gy[j] = sin_phi * sin_theta, g.gt[j] = cos_phi;
     }
-    return {sin_phi * cos_theta, sin_phi * sin_theta, cos_phi};
 }
 
 // --- what a block keeps in shared memory
@@ -187,36 +223,41 @@ struct Line {  // a row, for a term
 
 // What all threads do for a frame; bits of a byte for each term.
 enum What : u32 {
-    MAKE_0 = 1,    // make the plane of the frame: P0 alone, as no frame lies between two planes
-    MAKE_1 = 2,    // the plane after the frame becomes the one before it; make the next
-    REFILL = 4,    // before that, fill shared memory with the planes from `first` on
-    ON = 8,        // the frame lies on its plane: all weights but the first are 0, and fma(0, P, grey) changes no bit
-    BETWEEN = 16,  // it lies between two
-    MANY = 32,     // some thread has pixels of more than one cell
-    HIDDEN = 1 << 8 * TERMS,           // no frame, but planes for the next
-    WORDS = 2 << 8 * TERMS,            // rows begin at multiples of 4 bytes in the output
-    EACH = 0x010101,                   // times a bit: that bit of any term
+    MAKE_0 = 1,                // make the plane of the frame: P0 alone, as no frame lies between two planes
+    MAKE_1 = 2,                // the plane after the frame becomes the one before it; make the next
+    REFILL = 4,                // before that, fill shared memory
+    ON = 8,                    // the frame lies on its plane: all weights but the first are 0, and fma(0, P, grey) changes no bit
+    BETWEEN = 16,              // it lies between two
+    MANY = 32,                 // some thread has pixels of more than one cell
+    ON_COLUMNS = 64,           // no pixel lies between two lattice columns: there are no cells
+    HIDDEN = 1 << 8 * TERMS,   // no frame, but planes for the next
+    WORDS = 2 << 8 * TERMS,    // rows begin at multiples of 4 bytes in the output
+    SPARE = 4 << 8 * TERMS,    // for warps without pixels, which only help to fill shared memory
+    LAST = 8 << 8 * TERMS,     // the last record
+    EACH = 0x010101,           // times a bit: that bit of any term
     MAKING = (MAKE_0 | MAKE_1) * EACH | HIDDEN
 };
 
 struct alignas(16) Frame {
     float w[TERMS][4];
     u8 what[4];
-    int plane[TERMS];  // where the cells of the plane to be made begin, of those of a pair of rows
-    int first[TERMS];
-    int unused;
+    float bias;
+    int first[TERMS];  // the plane from which on to fill shared memory
+    u16 fill[TERMS];   // how many planes
+    u16 plane[TERMS];  // where the plane to be made begins: its cells of a pair of rows, or its gradients
 };
 
 struct Lattice {  // what a block needs of the lattice of a term
     Divisor sx, sy, st;
     int p, q, r;             // the first lattice column, line and plane
     int last;                // the last plane
-    int group;               // p / 4: one hash serves four lattice columns
+    int group, skip;         // p / 4 and p % 4: one hash serves four lattice columns
     Divisor groups, lines;   // of a plane
-    Divisor cells;           // of a row
+    int cells;               // of a row; 0 where no pixel lies between two lattice columns
+    int hashes, runs;        // tasks: of a plane, and of a plane for a pair of rows
     Divisor planes;          // for which there is room
-    int first_point, first_cell;  // where they begin in the pool: gradients, and cells of a pair of rows
-    int on_planes, many;
+    int first_group, first_cell;  // where they begin in the pool: gradients, and cells of a pair of rows
+    int on_planes, on_columns, many;
     int wrap;
 };
 
@@ -233,6 +274,7 @@ struct Tile {
 
 struct Block : Tile {
     Lattice lattice[TERMS];
+    Keys keys;
     int pitch;  // cells of a pair of rows, of all terms and planes
 };
 
@@ -242,8 +284,15 @@ struct Shared {
     Columns *columns;    // [groups][TERMS]
     Line *lines;         // [rows][TERMS]
     Cell *cells;         // [pairs][pitch]
-    Gradient *gradients; // of each term [planes][lines][4 * groups]
 };
+
+HD Gradients *gradients_of(const Block &b, const Shared &s) {  // [of each term: planes][lines][groups]
+    return (Gradients *)(s.cells + b.pairs.size * b.pitch);
+}
+
+// Which pixels are a thread's; those beyond the last do what the last one does, the same bytes to the same place.
+HD int place_of(const Block &b, int thread) { return least(thread, b.groups.size * b.pairs.size - 1); }
+HD int pair_of(const Block &b, int thread) { return place_of(b, thread) / b.groups; }
 
 typedef float Pixels[ROWS][PIXELS];
 
@@ -252,8 +301,7 @@ struct State {  // of a thread
     const Cell *cells;       // of its pair of rows
     const Columns *columns;
     u8 *to;     // its first pixel in the output
-    int below;  // bytes from there to the row below
-    int left;   // columns from there on
+    u32 below;  // bytes from there to the row below
     float low, high;
 };
 
@@ -275,17 +323,20 @@ HD int carve(const Launch &a, char *base, Shared &s) {
     return at + a.pool;
 }
 
-// --- setting up
+// --- setting up: costs 2 and 10
 
 // Whether no frame lies between two lattice planes of a term.
 HD bool on_planes(const Row &row, int k) { return row.cell[k][2] == 1 && row.phase == 0; }
+
+// Likewise no pixel between two lattice columns: fx and u are 0, so P and Q are B and C of a lattice column.
+HD bool on_columns(const Row &row, int k) { return row.cell[k][0] == 1 && row.phase == 0; }
 
 HD int frame_time(const Tile &b, int i) { return b.window.t0 + (b.t + i) * b.window.step; }
 HD int column_at(const Launch &a, const Tile &b, int i) {
     return b.window.x0 + (b.window.flip ? a.width - 1 - b.x - i : b.x + i);
 }
 
-// What a block is; thread k looks after term k. About 300 instructions of one warp.
+// What a block is; thread k looks after term k.
 HD void locate(const Launch &a, u32 block, int k, Block &shared) {
     Tile b;
     const u32 across = blocks_along(a.width, a.tile_columns), down = blocks_along(a.height, a.tile_rows);
@@ -302,7 +353,7 @@ HD void locate(const Launch &a, u32 block, int k, Block &shared) {
     for (int j = 0; j < row.terms; j++) b.sparse |= b.window.step > row.cell[j][2] && !on_planes(row, j);
     b.records = b.sparse ? 2 * b.frames : 1 + b.frames;
     b.words = a.width % 4 == 0 && ((u64)a.out & 3) == 0;
-    if (k == 0) (Tile &)shared = b;
+    if (k == 0) (Tile &)shared = b, fill_keys(row.key, shared.keys);
     if (k >= row.terms) return;
     const int left = least(column_at(a, b, 0), column_at(a, b, b.columns - 1)), right = left + b.columns - 1;
     const int top = b.window.y0 + b.y, bottom = top + b.rows - 1, sx = row.cell[k][0];
@@ -311,16 +362,15 @@ HD void locate(const Launch &a, u32 block, int k, Block &shared) {
     l.wrap = row.wrap[k], l.on_planes = on_planes(row, k);
     l.p = left / l.sx, l.q = top / l.sy, l.r = frame_time(b, 0) / l.st;
     l.last = frame_time(b, b.frames - 1) / l.st + !l.on_planes;
-    l.group = l.p / 4;
+    l.group = l.p / 4, l.skip = l.p % 4;
     l.groups = divisor((right / l.sx + 1) / 4 + 1 - l.group), l.lines = divisor(bottom / l.sy + 2 - l.q);
-    l.cells = divisor(right / l.sx + 1 - l.p);
+    l.on_columns = on_columns(row, k), l.cells = l.on_columns ? 0 : right / l.sx + 1 - l.p;
+    l.hashes = l.groups.size * l.lines.size, l.runs = l.on_columns ? 0 : l.groups.size;
     // Cells begin at `first`, `first` + sx and so on; where all of these are first pixels of threads, no thread has two cells.
     const int first = (l.p + 1) * sx, apart = b.window.flip ? right + 1 - first : first - left;
     l.many = first <= right && !(apart % PIXELS == 0 && (sx % PIXELS == 0 || first + sx > right));
     shared.lattice[k] = l;
 }
-
-HD int points(const Lattice &l) { return 4 * l.groups.size * l.lines.size; }
 
 // Shares out the pool. All terms get room for as many frames, so that they run out of planes together.
 HD void share_out(const Launch &a, Block &b) {
@@ -328,17 +378,17 @@ HD void share_out(const Launch &a, Block &b) {
     float wanted = 0;  // bytes, beyond a plane of each term
     for (int k = 0; k < b.row->terms; k++) {
         const Lattice &l = b.lattice[k];
-        int bytes = b.pairs.size * l.cells.size * (int)sizeof(Cell) + points(l) * (int)sizeof(Gradient);
+        int bytes = b.pairs.size * l.cells * (int)sizeof(Cell) + l.hashes * (int)sizeof(Gradients);
         rest -= bytes, wanted += (float)(l.last - l.r) * (float)bytes;
     }
     float part = wanted > (float)rest ? 0.99999f * (float)rest / wanted : 1.0f;  // whatever the rounding
-    int point = 0, cell = 0;
+    int group = 0, cell = 0;
     for (int k = 0; k < b.row->terms; k++) {
         Lattice &l = b.lattice[k];
         int more = l.last - l.r, planes = 1 + least(more, (int)(part * (float)more));
         l.planes = divisor(planes);
-        l.first_point = point, point += planes * points(l);
-        l.first_cell = cell, cell += planes * l.cells.size;
+        l.first_group = group, group += planes * l.hashes;
+        l.first_cell = cell, cell += planes * l.cells;
     }
     b.pitch = cell;
 }
@@ -381,8 +431,11 @@ HD void plan_frames(const Launch &a, const Block &b, const Shared &s, int thread
         Frame &frame = s.frames[record];
         int f = b.sparse ? record / 2 : greatest(record - 1, 0);
         bool shown = b.sparse ? record % 2 : record > 0;
-        frame.what[k] = 0;
-        if (k == 0) frame.what[TERMS] = (u8)(((u32)!shown * HIDDEN | (u32)b.words * WORDS) >> 8 * TERMS);
+        frame.what[k] = 0, frame.fill[k] = 0;
+        if (k == 0) {
+            const u32 what = (u32)!shown * HIDDEN | (u32)b.words * WORDS | (u32)(record + 1 == b.records) * LAST;
+            frame.what[TERMS] = (u8)(what >> 8 * TERMS), frame.bias = scale * row.bias;
+        }
         if (k >= row.terms) continue;
         const Lattice &l = b.lattice[k];
         int t = frame_time(b, f), plane = plane_of(b, l, record), before = plane_of(b, l, record - 1);
@@ -393,23 +446,22 @@ HD void plan_frames(const Launch &a, const Block &b, const Shared &s, int thread
         w[0] = scale * w0, w[1] = scale * (w0 * ft), w[2] = scale * w2, w[3] = scale * (w2 * (ft - 1.0f));
         u32 what = ft == 0 ? ON : BETWEEN;
         if (l.many) what |= MANY;
+        if (l.on_columns) what |= MANY | ON_COLUMNS;
         if (plane != before) {
             what |= l.on_planes ? MAKE_0 : MAKE_1;
-            if (before < l.r || filling != (before - l.r) / l.planes) what |= REFILL;
+            if (before < l.r || filling != (before - l.r) / l.planes) {
+                what |= REFILL;
+                frame.first[k] = l.r + filling * l.planes.size;
+                frame.fill[k] = (u16)least(l.planes.size, l.last + 1 - frame.first[k]);
+            }
         }
         frame.what[k] = (u8)what;
-        frame.plane[k] = l.first_cell + (plane - l.r) % l.planes * l.cells.size;
-        frame.first[k] = l.r + filling * l.planes.size;
+        const int place = (plane - l.r) % l.planes;
+        frame.plane[k] = (u16)(l.on_columns ? l.first_group + place * l.hashes : l.first_cell + place * l.cells);
     }
 }
 
 // --- filling shared memory
-
-// How many planes of a term a record asks for, from frame.first[k] on.
-HD int planes_to_fill(const Block &b, const Frame &frame, int k) {
-    const Lattice &l = b.lattice[k];
-    return frame.what[k] & REFILL ? least(l.planes.size, l.last + 1 - frame.first[k]) : 0;
-}
 
 // The tasks of all terms one after the other.
 struct Tasks {
@@ -419,59 +471,77 @@ struct Tasks {
 };
 
 // The gradients of those planes; one hash serves four lattice columns.
-HD void gradients(const Launch &a, const Block &b, Gradient *pool, const Frame &frame, int thread) {
+// Costs 4 and 6: 272 for a hash and its four gradients.
+HD void gradients(const Launch &a, const Block &b, Gradients *pool, const Frame &frame, int thread) {
     const Row &row = *b.row;
     Tasks tasks;
     int end = 0;
     UNROLL
     for (int k = 0; k < TERMS; k++)
-        tasks.end[k] = end += planes_to_fill(b, frame, k) * b.lattice[k].lines.size * b.lattice[k].groups.size;
+        tasks.end[k] = end += frame.fill[k] * b.lattice[k].hashes;
     for (int task = thread; task < end; task += a.threads) {
         const int k = tasks.term(task), i = task - tasks.begin(k);
         const Lattice &l = b.lattice[k];
         int rest = i / l.groups, r = frame.first[k] + rest / l.lines;
         if (l.wrap > 0) r %= l.wrap;
         u32 c[4] = {(u32)(l.group + i % l.groups), (u32)(l.q + rest % l.lines), (u32)r, (u32)(LATTICE | k)};
-        philox(c, row.key[0], row.key[1]);
-        UNROLL
-        for (int j = 0; j < 4; j++) pool[l.first_point + 4 * i + j] = gradient(row.gradients, c[j]);
+        philox(c, b.keys);
+        Gradients four;
+        if (row.gradients == SPHERE)
+            turn_into<true>(c, four);
+        else
+            turn_into<false>(c, four);
+        pool[l.first_group + i] = four;
     }
 }
 
-// A, B and C of a lattice column on a row, from the gradients on the lattice lines before and after it.
-HD void lerp_along_y(const Gradient &before, const Gradient &after, const Line &row, float &A, float &B, float &C) {
-    A = lerp(before.gx, after.gx, row.v);
-    B = lerp(before.gy * row.fy, after.gy * (row.fy - 1.0f), row.v);
-    C = lerp(before.gt, after.gt, row.v);
+// What a lattice column is to a row.
+struct OnRow {
+    float A, B, C;
+};
+
+// From the gradients of column j on the lattice lines before and after the row.
+HD OnRow lerp_along_y(const Gradients &before, const Gradients &after, int j, const Line &row) {
+    return {lerp(before.gx[j], after.gx[j], row.v), lerp(before.gy[j] * row.fy, after.gy[j] * (row.fy - 1.0f), row.v),
+            lerp(before.gt[j], after.gt[j], row.v)};
 }
 
-// The cells of those planes.
-HD void along_y(const Launch &a, const Block &b, const Shared &s, const Gradient *pool, const Frame &frame, int thread) {
+// The cells of those planes: those of a group of lattice columns together, as neighbours share a column.
+// Costs 6 and 13: 250 for four cells of two rows.
+HD void along_y(const Launch &a, const Block &b, const Shared &s, const Gradients *pool, const Frame &frame, int thread) {
     Tasks tasks;
     int end = 0;
     UNROLL
     for (int k = 0; k < TERMS; k++)
-        tasks.end[k] = end += planes_to_fill(b, frame, k) * b.pairs.size * b.lattice[k].cells.size;
+        tasks.end[k] = end += frame.fill[k] * b.pairs.size * b.lattice[k].runs;
     for (int task = thread; task < end; task += a.threads) {
         const int k = tasks.term(task), i = task - tasks.begin(k);
         const Lattice &l = b.lattice[k];
-        int rest = i / l.cells, column = i % l.cells, pair = rest % b.pairs, plane = rest / b.pairs;
-        Cell &cell = s.cells[pair * b.pitch + l.first_cell + plane * l.cells.size + column];
-        const int wide = 4 * l.groups.size;
+        int rest = i / l.groups, group = i % l.groups, pair = rest % b.pairs, plane = rest / b.pairs;
+        int at = 4 * group - l.skip;  // the cell to the right of the first column of the group
+        const int width = l.groups.size, until = l.cells - at;
+        Cell *cells = s.cells + pair * b.pitch + l.first_cell + plane * l.cells + at;
         UNROLL
         for (int h = 0; h < ROWS; h++) {
             const Line row = s.lines[least(ROWS * pair + h, b.rows - 1) * TERMS + k];
-            const Gradient *g = pool + l.first_point + (plane * l.lines.size + row.line) * wide + l.p % 4 + column;
-            float A0, B0, C0, A1, B1, C1;
-            lerp_along_y(g[0], g[wide], row, A0, B0, C0);
-            lerp_along_y(g[1], g[wide + 1], row, A1, B1, C1);
-            cell.space[h] = {A0, B0, A1 - A0, B1 - A1 - B0};
-            cell.time[h] = {C0, C1 - C0};
+            const Gradients *g = pool + l.first_group + (plane * l.lines.size + row.line) * width + group;
+            const Gradients before = g[0], after = g[width];
+            OnRow left = lerp_along_y(before, after, 0, row);
+            UNROLL
+            for (int j = 0; j < 4; j++) {
+                if (j >= until) break;
+                OnRow right = j < 3 ? lerp_along_y(before, after, j + 1, row) : lerp_along_y(g[1], g[width + 1], 0, row);
+                if (at + j >= 0) {
+                    cells[j].space[h] = {left.A, left.B, right.A - left.A, right.B - right.A - left.B};
+                    cells[j].time[h] = {left.C, right.C - left.C};
+                }
+                left = right;
+            }
         }
     }
 }
 
-// --- the frames
+// --- the frames: costs 9 and 13 beside the stages
 
 // P, and where it is wanted Q, of a plane for the pixels of a thread; `cells` are those of its rows on that plane.
 template <bool MANY_CELLS>
@@ -498,11 +568,32 @@ HD void along_x(const Cell *cells, const Columns &c, bool with_q, Pixels &P, Pix
     }
 }
 
-HD void make_plane(const Cell *cells, const Columns &c, bool many, bool with_q, Pixels &P, Pixels &Q) {
-    if (many)
+// Where no pixel lies between two lattice columns: P and Q from the gradients of its own.
+HD void from_columns(const Block &b, const Shared &s, int k, int plane, const Columns &c, int pair, Pixels &P, Pixels &Q) {
+    const Lattice &l = b.lattice[k];
+    UNROLL
+    for (int h = 0; h < ROWS; h++) {
+        const Line row = s.lines[least(ROWS * pair + h, b.rows - 1) * TERMS + k];
+        const Gradients *before = gradients_of(b, s) + plane + row.line * l.groups.size, *after = before + l.groups.size;
+        UNROLL
+        for (int j = 0; j < PIXELS; j++) {
+            const u32 at = (u32)(l.skip + c.cell[j]);
+            const OnRow column = lerp_along_y(before[at / 4], after[at / 4], at % 4, row);
+            P[h][j] = column.B, Q[h][j] = column.C;
+        }
+    }
+}
+
+HD void make_plane(const Block &b, const Shared &s, const Frame &frame, u32 mine, int k, int thread, const State &state,
+                   bool with_q, Pixels &P, Pixels &Q) {
+    const Cell *cells = state.cells + frame.plane[k];
+    const Columns c = state.columns[k];
+    if (!(mine & MANY))
+        along_x<false>(cells, c, with_q, P, Q);
+    else if (!(mine & ON_COLUMNS))
         along_x<true>(cells, c, with_q, P, Q);
     else
-        along_x<false>(cells, c, with_q, P, Q);
+        from_columns(b, s, k, frame.plane[k], c, pair_of(b, thread), P, Q);
 }
 
 // An instruction of its own for the device: where the compiler sees a copy, it renames registers at every branch of a frame,
@@ -522,18 +613,17 @@ HD void copy(const Pixels &from, Pixels &to) {
 }
 
 // The planes of each term that a frame needs and a thread does not have.
-HD void make_planes(const Frame &frame, u32 what, State &state) {
+// Costs 30 and 43: 61 for P and Q of 8 pixels in one cell, 75 in several, 200 from columns; 35 and 47 for P alone.
+HD void make_planes(const Block &b, const Shared &s, const Frame &frame, u32 what, int thread, State &state) {
     UNROLL
     for (int k = 0; k < TERMS; k++) {
         const u32 mine = what >> 8 * k;
         if (!(mine & (MAKE_0 | MAKE_1))) continue;
-        const Cell *cells = state.cells + frame.plane[k];
-        const Columns c = state.columns[k];
         if (mine & MAKE_0) {
-            make_plane(cells, c, mine & MANY, false, state.P0[k], state.Q0[k]);
+            make_plane(b, s, frame, mine, k, thread, state, false, state.P0[k], state.Q0[k]);
         } else {
             copy(state.P1[k], state.P0[k]), copy(state.Q1[k], state.Q0[k]);
-            make_plane(cells, c, mine & MANY, true, state.P1[k], state.Q1[k]);
+            make_plane(b, s, frame, mine, k, thread, state, true, state.P1[k], state.Q1[k]);
         }
     }
 }
@@ -546,7 +636,9 @@ HD void add(float w, const Pixels &part, Pixels &grey) {
 }
 
 // Bias plus the weighted sum of P and Q.
-HD void along_t(const Frame &frame, u32 what, float bias, const State &state, Pixels &grey) {
+// Costs 48 and 47: 36 a term for 8 pixels, 11 where the frame lies on its plane.
+HD void along_t(const Frame &frame, u32 what, const State &state, Pixels &grey) {
+    const float bias = frame.bias;
     UNROLL
     for (int h = 0; h < ROWS; h++)
         UNROLL
@@ -567,15 +659,17 @@ HD void along_t(const Frame &frame, u32 what, float bias, const State &state, Pi
 }
 
 // The bytes of a frame to the output: a word for each row where that is allowed.
-HD void store(u32 what, const Pixels &grey, const State &state) {
+// Costs 6 and 6: 12 for 8 pixels.
+HD void store(const Block &b, u32 what, const Pixels &grey, int thread, const State &state) {
     u8 *const to = state.to, *const below = to + state.below;
-    const u32 upper = four_levels(grey[0]), lower = four_levels(grey[1]);
+    const u32 upper = four_levels<HALVES>(grey[0]), lower = four_levels<HALVES>(grey[1]);
     if (what & WORDS) {
         *(u32 *)to = upper, *(u32 *)below = lower;
     } else {
+        const int columns = b.columns - PIXELS * (place_of(b, thread) % b.groups);
         UNROLL
         for (int j = 0; j < PIXELS; j++)
-            if (j < state.left) to[j] = (u8)(upper >> 8 * j), below[j] = (u8)(lower >> 8 * j);
+            if (j < columns) to[j] = (u8)(upper >> 8 * j), below[j] = (u8)(lower >> 8 * j);
     }
 }
 
@@ -590,14 +684,12 @@ HD void fold(const Pixels &grey, State &state) {
     }
 }
 
-// Which pixels are a thread's. Those beyond the last do what the last one does, the same bytes to the same place.
 HD void take_pixels(const Launch &a, const Block &b, const Shared &s, int thread, State &state) {
-    const int at = least(thread, b.groups.size * b.pairs.size - 1), pair = at / b.groups, group = at % b.groups;
+    const int pair = pair_of(b, thread), group = place_of(b, thread) % b.groups;
     const int y = ROWS * pair, x = PIXELS * group;
     state.cells = s.cells + pair * b.pitch, state.columns = s.columns + group * TERMS;
     state.to = a.out + (((i64)b.n * a.frames + b.t) * a.height + b.y + y) * a.width + b.x + x;
-    state.left = b.columns - x;
-    state.below = y + 1 < b.rows ? a.width : 0;
+    state.below = y + 1 < b.rows ? (u32)a.width : 0;
 }
 
 // A block from beginning to end.
@@ -620,12 +712,13 @@ HD void render_block(const Launch &a, u32 block, char *memory, Team &team) {
         take_pixels(a, b, s, thread, state);
     });
     team.sync();
-    Gradient *const pool = (Gradient *)(s.cells + b.pairs.size * b.pitch);
-    const float bias = (a.out ? LEVEL : 1.0f) * b.row->bias;
+    Gradients *const pool = gradients_of(b, s);
     const i64 frame_bytes = (i64)a.height * a.width;
-    for (int i = 0; i < b.records; i++) {
-        const Frame &frame = s.frames[i];
-        const u32 what = team.uniform(*(const u32 *)frame.what);
+    const u32 spare = team.first() < b.groups.size * b.pairs.size ? 0 : SPARE | HIDDEN;
+    u32 what = 0;
+    for (const Frame *next = s.frames; !(what & LAST); next++) {
+        const Frame &frame = *next;
+        what = team.uniform(*(const u32 *)frame.what | spare);
         if (what & MAKING) {
             if (what & REFILL * EACH) {
                 team.sync();
@@ -634,14 +727,15 @@ HD void render_block(const Launch &a, u32 block, char *memory, Team &team) {
                 team.each([&](int thread, State &) { along_y(a, b, s, pool, frame, thread); });
                 team.sync();
             }
-            team.each([&](int, State &state) { make_planes(frame, what, state); });
+            if (what & SPARE) continue;
+            team.each([&](int thread, State &state) { make_planes(b, s, frame, what, thread, state); });
             if (what & HIDDEN) continue;
         }
-        team.each([&](int, State &state) {
+        team.each([&](int thread, State &state) {
             Pixels grey;
-            along_t(frame, what, bias, state, grey);
+            along_t(frame, what, state, grey);
             if (a.out)
-                store(what, grey, state), state.to += frame_bytes;
+                store(b, what, grey, thread, state), state.to += frame_bytes;
             else
                 fold(grey, state);
         });

@@ -247,12 +247,12 @@ def in_host_build(source: str, options: Sequence[str], name: str, arguments: Any
 
 
 class InPtx:
-    """Runs what CuPy would launch as PTX; `schedule` is one of `ptx.SCHEDULES`."""
+    """Runs what CuPy would launch as PTX of an `architecture`; `schedule` is one of `ptx.SCHEDULES`."""
 
     def __init__(self) -> None:
         if (missing := ptx.missing()) is not None:
             (pytest.fail if os.environ.get("CI") else pytest.skip)(f"no PTX here: {missing}")
-        self.schedule = ptx.SCHEDULES[0]
+        self.schedule, self.architecture = ptx.SCHEDULES[0], "sm_90"
 
     def __call__(self, source: str, options: Sequence[str], name: str, arguments: Any, step: cuda.Step) -> None:
         arrays = [a for a in arguments if isinstance(a, Memory)]
@@ -260,7 +260,7 @@ class InPtx:
             ptx.Memory(a, a.ctypes.data, k >= 2) for k, a in enumerate(arrays)
         ]  # params and windows are only read
         plain = [a.ctypes.data if isinstance(a, Memory) else int(a) for a in arguments]
-        program = ptx.compiled(source, tuple(options)).program(name)
+        program = ptx.compiled(source, tuple(options), self.architecture).program(name)
         program.launch(step.blocks, step.threads, plain, memory, step.shared_bytes, schedule=self.schedule)
 
 

@@ -144,7 +144,7 @@ def test_structs_are_those_of_python(host: Host) -> None:
     assert launch == ctypes.sizeof(PerlinLaunch)
     assert numbers[:4] == [ours.THREADS, ours.PIXELS, ours.ROWS, ours.TERMS]
     tables = [ours.BLOCK_BYTES, ours.FRAME_BYTES, ours.COLUMNS_BYTES, ours.LINE_BYTES]
-    assert numbers[4:] == [*tables, ours.CELL_BYTES, ours.GRADIENT_BYTES]
+    assert numbers[4:] == [*tables, ours.CELL_BYTES, ours.GRADIENTS_BYTES]
 
 
 SHAPE = (40, 48, 120)

@@ -15,7 +15,7 @@ from vpngen.generators.fractal import CHUNK
 CHUNKS: Final = 128
 """Of a block of the first kernel."""
 FRAME_THREADS: Final = 512
-MAPS_BYTES: Final = 192
+MAPS_BYTES: Final = 272
 PLACE_BYTES: Final = 48
 ENDS_BYTES: Final = 16
 POINT_BYTES: Final = 10

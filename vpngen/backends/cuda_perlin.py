@@ -15,12 +15,12 @@ THREADS: Final = 384
 PIXELS: Final = 4
 ROWS: Final = 2
 TERMS: Final = perlin.MAX_TERMS
-BLOCK_BYTES: Final = 384
+BLOCK_BYTES: Final = 512
 FRAME_BYTES: Final = 80
 COLUMNS_BYTES: Final = 48
 LINE_BYTES: Final = 12
 CELL_BYTES: Final = 48
-GRADIENT_BYTES: Final = 12
+GRADIENTS_BYTES: Final = 48
 
 TILE_FRAMES: Final = 120
 """Frames of a block, at most: more of them share what a block sets up, and the lattice planes at its ends."""
@@ -56,10 +56,9 @@ def plan(params: Params, extent: Shape, gpu: Gpu) -> list[LaunchPlan]:
         if least <= gpu.shared_bytes or columns == PIXELS:
             break
         pairs, columns = (pairs - 1, columns) if pairs > 1 else (pairs, up(columns // 2, PIXELS))
-    threads = up(groups * pairs, 32)
-    blocks = (
-        THREADS // threads
-    )  # that a multiprocessor has registers for share its memory, less 1 kB that each of them takes
+    blocks = THREADS // up(groups * pairs, 32)  # of a multiprocessor: that many have registers
+    threads = THREADS // blocks // 32 * 32  # those beyond the pixels help to fill shared memory
+    # The blocks share its memory, less 1 kB that each of them takes.
     shared = max(least, (gpu.shared_bytes + 1024) // blocks - 1024) // 16 * 16
     across, down, along = -(-width // columns), -(-height // (ROWS * pairs)), -(-frames // tile_frames)
     render = Step("perlin_render", len(params) * across * down * along, threads, shared)
@@ -75,6 +74,7 @@ def plane_bytes(params: Params, pairs: int, columns: int) -> int:
             np.maximum(1, params["cell"][:, k, 1].astype(np.int64)),
         )
         cells, lines = (columns + sx - 2) // sx + 1, (ROWS * pairs + sy - 2) // sy + 2
-        points = 4 * ((cells + 1 + 3 + 3) // 4) * lines
-        need += np.where(k < params["terms"], pairs * cells * CELL_BYTES + points * GRADIENT_BYTES, 0)
+        groups = (cells + 1 + 3 + 3) // 4 * lines
+        of_cells = np.where((sx == 1) & (params["phase"] == 0), 0, pairs * cells * CELL_BYTES)
+        need += np.where(k < params["terms"], of_cells + groups * GRADIENTS_BYTES, 0)
     return up(int(need.max(initial=0)), 16)
