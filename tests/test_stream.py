@@ -568,8 +568,10 @@ def test_a_state_before_the_first_batch_and_the_place_of_the_next() -> None:
     assert (one.state_dict()["epoch"], one.state_dict()["sample"]) == (5, 0)
 
 
-@pytest.mark.parametrize(("workers", "persistent"), [(0, False), (2, False), (3, True)])
-@pytest.mark.parametrize("at", [0, 5, 8, "over"])
+@pytest.mark.parametrize(
+    ("workers", "persistent", "at"),
+    [(0, False, 5), (0, False, "over"), (2, False, 0), (2, False, 5), (2, False, "over"), (3, True, 5), (3, True, 8)],
+)
 def test_stateful_dataloader(workers: int, persistent: bool, at: int | str) -> None:
     """Resumed twice, in the middle and at the end; the epochs that follow are those that would have followed."""
 
