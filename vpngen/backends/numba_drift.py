@@ -16,7 +16,7 @@ from vpngen import floats, rng
 from vpngen.backends import simd
 from vpngen.backends.compiled import kernel
 from vpngen.backends.numba_perlin import aligned, philox, put_row, sine_cosine
-from vpngen.backends.simd import LANES, iand, isplat, spread, splat, vfma, vload, vmul, vstore, vsub
+from vpngen.backends.simd import LANES, iand, isplat, splat, spread, vfma, vload, vmul, vstore, vsub
 from vpngen.generators import Params, drift
 
 f32, i64, u32 = np.float32, np.int64, np.uint32
