@@ -66,7 +66,8 @@ def test_structs_are_those_of_python() -> None:
 @settings(max_examples=25)
 @given(batches(), st.integers(0, 2), st.sampled_from([H200, SMALLEST]), st.sampled_from([0, 1, 4]))
 def test_blocks_give_the_bytes_of_the_reference(batch: Any, order: int, gpu: cuda.Gpu, offset: int) -> None:
-    assert np.array_equal(in_blocks(*batch, gpu, order, offset), rendered(*batch))
+    params, windows, extent = batch
+    assert np.array_equal(in_blocks(params, windows, extent, gpu, order, offset), rendered(*batch))
 
 
 def test_the_finest_details_have_room() -> None:

@@ -248,16 +248,16 @@ class Drift(Affine):
         ]
         finite = np.isfinite(np.concatenate(numbers, axis=1)).all(axis=1)
         with np.errstate(all="ignore"):
-            life = params["life"].astype(np.float64)
-            shear = np.abs(params["shear"]).max(axis=1)
+            half = params["life"] / 2
+            stretch, shear = np.abs(params["zoom"]) * half, np.abs(params["shear"]).max(axis=1, initial=0) * half
             good = (params["octaves"] >= 1) & (params["octaves"] <= MOST_OCTAVES)
-            good &= (life == 0) | (life >= LEAST_LIFE) & (life <= MOST_LIFE) & (life % 2 == 0)
-            good &= (params["age"] >= 0) & (params["age"] <= life)
-            good &= (np.abs(params["centre"]) <= checks.MAX_SIDE).all(axis=1)
-            good &= (np.abs(params["lattice"]) <= 2.0 ** (FRACTION + 1)).all(axis=(1, 2))
-            good &= (np.abs(params["zoom"]) * life <= 8) & (shear * life <= 8)
+            good &= (half == 0) | (half >= LEAST_LIFE / 2) & (half <= MOST_LIFE / 2) & (half % 1 == 0)
+            good &= (params["age"] >= 0) & (params["age"] <= params["life"])
+            good &= (np.abs(params["centre"].astype(np.int64)) <= checks.MAX_SIDE).all(axis=1)
+            finest = np.abs(params["lattice"]).max(axis=(1, 2)) * 2.0 ** (params["octaves"] - 1 - FRACTION)
+            good &= (finest <= 1.3) & (stretch <= 2.5) & (shear <= 2.5)  # they are 1.2, 2.3 and 2.3 at most
+            good &= (half > 0) | (params["zoom"] == 0) & (params["shear"] == 0).all(axis=1)
             good &= (np.abs(params["gain"]) <= 2**10) & (np.abs(params["bias"]) <= 2**10)
-            good &= (life > 0) | (params["zoom"] == 0) & (shear == 0)
         if not (finite & good).all():
             fields = dict(zip(cls.params_dtype.names or (), params[~(finite & good)].tolist()[0], strict=True))
             raise ArgumentError(f"params of the {cls.name} generator have values that they never have: {fields}")
