@@ -318,6 +318,7 @@ A_SPEC_OF_EACH = [
         instances=5, shape=(20, 36, 52), divisions_x=(2, 4), divisions_y=(3, 6), temporal=4, noise_frequencies=(1, 2, 4)
     ),
     vpngen.Spec(Fractal((2**25 - 1,) * 4, attempts=(0, 1, 2, 3), points_per_frame=200), 5, 0, (20, 36, 52), 0),
+    vpngen.drift(instances=5, shape=(20, 36, 52)),
 ]
 
 
