@@ -242,6 +242,14 @@ def value_row(count, places, indices, pieces, cells, before, after):  # type: ig
 
 
 @kernel
+def put_levels(grey, out, at, width):  # type: ignore[no-untyped-def]
+    """The grey levels of a row as bytes, to a multiple of sixteen."""
+    for i in range(0, width, LANES):
+        level = simd.vmin(simd.vmax(vload(grey, i), splat(f32(0))), splat(f32(255)))
+        simd.vstore_bytes(out, at + i, level)
+
+
+@kernel
 def run(rows, windows, out, extent, size, first_task, last_task):  # type: ignore[no-untyped-def]
     """Tasks [first_task, last_task) of a batch."""
     frames, height, width = extent
@@ -254,7 +262,7 @@ def run(rows, windows, out, extent, size, first_task, last_task):  # type: ignor
     places = aligned(4 * breadth)
     indices = np.zeros(breadth, np.uint32)
     pieces = np.zeros(breadth + 4, np.int64)
-    before, after = aligned(breadth), aligned(breadth)
+    bias, even, odd = aligned(breadth), aligned(breadth), aligned(breadth)
     row_bytes = np.zeros(breadth, np.uint8)
     step = np.zeros((LAYERS, 4), np.int64)
     weights = np.zeros(LAYERS, np.float32)
@@ -265,6 +273,8 @@ def run(rows, windows, out, extent, size, first_task, last_task):  # type: ignor
     for task in range(first_task, last_task):
         n, block = task // blocks, task % blocks
         row = rows[n]
+        for i in range(0, width, LANES):
+            vstore(bias, i, splat(row.bias))
         layers, octaves = (1 if row.life == 0 else LAYERS), i64(row.octaves)
         y0, x0, flip = i64(windows[n, 2]) - row.centre[1], i64(windows[n, 3]) - row.centre[0], windows[n, 4] != 0
         for frame in range(block * size, min(frames, block * size + size)):
@@ -305,8 +315,7 @@ def run(rows, windows, out, extent, size, first_task, last_task):  # type: ignor
                                 words, points, cells[k * NUMBERS * ROOM :],
                             )  # fmt: skip
                     for y in range(down):
-                        for i in range(0, across, LANES):
-                            vstore(before, i, splat(row.bias))
+                        before, after = bias, odd
                         for layer in range(layers):
                             ax, bx, ay, by = step[layer]
                             for octave in range(octaves):
@@ -316,12 +325,15 @@ def run(rows, windows, out, extent, size, first_task, last_task):  # type: ignor
                                     X, Y, ax << octave, ay << octave, across, strides[k], places, indices, pieces
                                 )
                                 value_row(count, places, indices, pieces, cells[k * NUMBERS * ROOM :], before, after)
-                                before, after = after, before
-                        for i in range(0, across, LANES):
-                            level = simd.vmin(simd.vmax(vload(before, i), splat(f32(0))), splat(f32(255)))
-                            simd.vstore_bytes(row_bytes, i, level)
-                        at = ((n * frames + frame) * height + top + y) * width
-                        put_row(row_bytes, out, at + (width - left - across if flip else left), across, flip)
+                                before, after = after, even if (layer * octaves + octave) & 1 == 0 else odd
+                        at = ((n * frames + frame) * height + top + y) * width + (
+                            width - left - across if flip else left
+                        )
+                        if flip or across % LANES:
+                            put_levels(before, row_bytes, 0, across)
+                            put_row(row_bytes, out, at, across, flip)
+                        else:
+                            put_levels(before, out, at, across)
 
 
 def render(rows: Params, windows: Any, out: Any, extent: Any, size: int, first: int, last: int) -> None:
