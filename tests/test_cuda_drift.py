@@ -85,6 +85,9 @@ def test_the_finest_details_have_room() -> None:
     assert cuda_drift.plan(params, extent, SMALLEST)[0].numbers[:2] < cuda_drift.TILE
     assert np.array_equal(in_blocks(params, windows, extent, SMALLEST, 0, 0), expected)
     assert np.array_equal(rendered(params, windows, extent, "numba"), expected)
+    params["lattice"] = 1.2 * 2.0**17 * np.eye(2)  # with all octaves the finest there are, at the largest scale
+    params["zoom"] = np.where(params["zoom"], 2.29 / np.maximum(params["life"] / 2, 1), 0)
+    assert cuda_drift.plan(params, extent, SMALLEST)[0].steps[0].shared_bytes <= SMALLEST.shared_bytes
     window = Window((0, 1), (3, 88), (5, 199), flip=True)
     whole = vpngen.render(spec, 10, Window((0, 1)), backend="numba")
     assert np.array_equal(vpngen.render(spec, 10, window, backend="numba"), whole[:, 3:88, 198:4:-1])

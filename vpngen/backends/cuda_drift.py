@@ -37,8 +37,10 @@ def plan(params: Params, extent: Shape, gpu: Gpu) -> list[LaunchPlan]:
     """
     frames, height, width = extent
     rows, columns = min(TILE[0], height), min(TILE[1], up(width, PIXELS))
-    while (room := most_points(params, rows, columns)) * (POINT_BYTES + CELL_BYTES) > SHARED_BYTES and columns > PIXELS:
-        rows, columns = (-(-rows // 2), columns) if rows > columns else (rows, up(columns // 2, PIXELS))
+    each = POINT_BYTES + CELL_BYTES
+    while (room := most_points(params, rows, columns)) * each > SHARED_BYTES and (rows, columns) > (1, PIXELS):
+        tall = rows > columns or columns == PIXELS
+        rows, columns = (-(-rows // 2), columns) if tall else (rows, up(columns // 2, PIXELS))
     shared = up(BLOCK_BYTES, 16) + room * CELL_BYTES + up(room * POINT_BYTES, 16)
     blocks = len(params) * frames * -(-height // rows) * -(-width // columns)
     return [LaunchPlan(len(params), extent, (Step("drift_render", blocks, THREADS, shared),), (rows, columns, room))]

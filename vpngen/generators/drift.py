@@ -78,6 +78,8 @@ ZOOM_SPAN: Final = 1.3862943611198906
 SHEAR_SPAN: Final = 1.5
 """The shear there."""
 LAYERS: Final = 2
+TILE: Final = 256
+"""Rows and columns that the reference makes at once: the lattice around a long row is as high as it is wide."""
 
 _A, _B = 181 / 462, 535 / 18018
 """The integrals over a cell of (1 - fade(f))^2, and of (1 - fade(f))^2 f^2: they give the variance of the noise."""
@@ -282,17 +284,10 @@ class Drift(Affine):
     @staticmethod
     def reference(params: np.void, t: Integers, y: Integers, x: Integers) -> F32:
         """The bias plus the noise of each layer and octave at frames `t`, rows `y`, columns `x`: float32 (T, Y, X)."""
-        grey = np.full((len(t), len(y), len(x)), params["bias"], np.float32)
-        for layer in range(LAYERS if params["life"] else 1):
-            weight, tau, generation = phase(params, layer, t)
-            ax, bx, ay, by = axes(params, tau)
-            for octave in range(int(params["octaves"])):
-                at = [place(params, axis, t) for axis in range(3)]
-                offset_x, offset_y = x - int(params["centre"][0]), (y - int(params["centre"][1]))[:, None]
-                X = ax * offset_x + (bx * offset_y + at[0]) << octave
-                Y = ay * offset_x + (by * offset_y + at[1]) << octave
-                G = lattice_points(params, layer, octave, weight, generation, at[2], X, Y)
-                grey = grey + noise(*G, X, Y)
+        grey = np.empty((len(t), len(y), len(x)), np.float32)
+        for i in range(0, len(y), TILE):
+            for j in range(0, len(x), TILE):
+                grey[:, i : i + TILE, j : j + TILE] = tile(params, t, y[i : i + TILE], x[j : j + TILE])
         return grey
 
 
@@ -306,6 +301,22 @@ def lives(motion: Motion) -> Integers:
     half = np.where(zoom > 0, ZOOM_SPAN / np.maximum(zoom, 1e-9), SHEAR_SPAN / np.maximum(shear, 1e-9))
     life = 2 * np.clip(np.floor(half + 0.5), LEAST_LIFE // 2, MOST_LIFE // 2).astype(np.int64)
     return np.where((zoom > 0) | (shear > 0), life, 0)
+
+
+def tile(params: np.void, t: Integers, y: Integers, x: Integers) -> F32:
+    """`Drift.reference`, of few rows and columns."""
+    grey = np.full((len(t), len(y), len(x)), params["bias"], np.float32)
+    offset_x, offset_y = x - int(params["centre"][0]), (y - int(params["centre"][1]))[:, None]
+    for layer in range(LAYERS if params["life"] else 1):
+        weight, tau, generation = phase(params, layer, t)
+        ax, bx, ay, by = axes(params, tau)
+        for octave in range(int(params["octaves"])):
+            at = [place(params, axis, t) for axis in range(3)]
+            X = ax * offset_x + (bx * offset_y + at[0]) << octave
+            Y = ay * offset_x + (by * offset_y + at[1]) << octave
+            G = lattice_points(params, layer, octave, weight, generation, at[2], X, Y)
+            grey = grey + noise(*G, X, Y)
+    return grey
 
 
 def phase(params: np.void, layer: int, t: Integers) -> tuple[F32, Integers, Integers]:
