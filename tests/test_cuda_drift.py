@@ -91,3 +91,19 @@ def test_the_finest_details_have_room() -> None:
     window = Window((0, 1), (3, 88), (5, 199), flip=True)
     whole = vpngen.render(spec, 10, Window((0, 1)), backend="numba")
     assert np.array_equal(vpngen.render(spec, 10, window, backend="numba"), whole[:, 3:88, 198:4:-1])
+
+
+def test_the_lattice_wraps() -> None:
+    """Along each axis, in the midst of a window and of a video; with several videos and windows in one batch."""
+    spec = vpngen.drift(instances=1, shape=(6, 40, 40), cells=(9.0,), speeds=(2.0,), speed_jitter=1.0, octaves=(2,))
+    params = spec.params(np.arange(16))
+    params["origin"] = -(2**19) + np.arange(48).reshape(16, 3) * 2**15 & 2**32 - 1
+    params["step"][:, 2] = 2**18
+    windows = np.zeros((16, 5), np.int32)
+    windows[:, 1], windows[::3, 4] = 1, 1
+    extent = (6, 40, 40)
+    expected = rendered(params, windows, extent)
+    assert np.array_equal(rendered(params, windows, extent, "numba"), expected)
+    assert np.array_equal(in_blocks(params, windows, extent, SMALLEST, 1, 0), expected)
+    r = (params["origin"][:, 2:] + np.uint32(2**18) * np.arange(6, dtype=np.uint32)) >> np.uint32(20)
+    assert (r == 4095).any() and (r == 0).any()
