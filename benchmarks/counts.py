@@ -365,7 +365,7 @@ def measure(
 
 
 def run(quick: bool) -> dict[str, Any]:
-    """All counts: of Perlin noise for all 400 categories, of the least and greatest values and of fractals for some."""
+    """All counts: of Perlin noise for all 400 categories, of the least and greatest values and of fractals and drift for some."""
     perlin = vpngen.perlin(categories=400, instances=64)
     fractals = {
         what: vpngen.fractal(categories=1000, instances=100, **choices)
@@ -373,7 +373,7 @@ def run(quick: bool) -> dict[str, Any]:
     }
     some, windows = np.linspace(0, 399, 25).astype(int).tolist(), 2 if quick else 4
     all_of_them = some if quick else list(range(400))
-    counters = {name: Counter(name) for name in ("perlin", "fractal")}
+    counters = {name: Counter(name) for name in ("perlin", "fractal", "drift")}
     found = {
         "perlin, whole videos": measure(counters["perlin"], perlin, perlin.shape, all_of_them, windows),
         "perlin, clips": measure(counters["perlin"], perlin, CLIP, all_of_them, windows),
@@ -383,6 +383,9 @@ def run(quick: bool) -> dict[str, Any]:
     for what, spec in fractals.items():
         found[f"fractal, whole videos, {what}"] = measure(counters["fractal"], spec, spec.shape, few, 1)
         found[f"fractal, clips, {what}"] = measure(counters["fractal"], spec, CLIP, few, 2)
+    drift = vpngen.drift(instances=100)
+    of_drift = list(range(1, 64, 16 if quick else 4))
+    found["drift, clips"] = measure(counters["drift"], drift, CLIP, of_drift, 1)
     resources = {
         name: {"registers": machine.registers, "spilled_bytes": machine.spilled_bytes}
         for counter in counters.values()

@@ -85,6 +85,14 @@ HD void philox(u32 c[4], const Keys &keys) {
     }
 }
 
+// The same of a key that few hashes have.
+HD void philox(u32 c[4], u32 k0, u32 k1) {
+    Keys keys;
+    const u32 key[2] = {k0, k1};
+    fill_keys(key, keys);
+    philox(c, keys);
+}
+
 #ifdef __CUDACC__
 template <class State>
 struct Threads {  // the Team of the device: this block

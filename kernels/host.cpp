@@ -1,5 +1,6 @@
 // The cores built for the host: the blocks and threads of a launch, one after the other. For the tests.
 
+#include "drift.cuh"
 #include "fractal.cuh"
 #include "perlin.cuh"
 
@@ -79,6 +80,25 @@ void perlin_run(const Launch *a, i64 first, i64 last, int order, char *memory) {
         }
         a->extremes[2 * block] = low, a->extremes[2 * block + 1] = high;
     }
+}
+
+int drift_sizes(int *sizes) {
+    sizes[0] = sizeof(drift::Row), sizes[1] = sizeof(drift::Launch), sizes[2] = drift::THREADS, sizes[3] = drift::PIXELS;
+    sizes[4] = drift::GROUPS, sizes[5] = sizeof(drift::Block), sizes[6] = sizeof(drift::Point), sizes[7] = sizeof(drift::Cell);
+    return 8;
+}
+
+i64 drift_blocks(const drift::Launch *a) { return drift::block_count(*a); }
+
+int drift_shared(const drift::Launch *a) {
+    drift::Shared s;
+    return drift::carve(*a, nullptr, s);
+}
+
+// Blocks [first, last) of a launch.
+void drift_run(const drift::Launch *a, i64 first, i64 last, int order, char *memory) {
+    Crew<drift::State> crew = {std::vector<drift::State>(drift::THREADS), order};
+    for (i64 block = first; block < last; block++) drift::render_block(*a, (u32)block, memory, crew);
 }
 
 int fractal_sizes(int *sizes) {

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import vpngen
 from vpngen import Spec, Window
-from vpngen.generators import Fractal, Mixed, fractal, perlin
+from vpngen.generators import Fractal, Mixed, drift, fractal, motion, perlin
 
 thorough = settings(max_examples=3 * settings().max_examples)
 """For the tests that carry the byte contract: more examples than the profile asks for elsewhere."""
@@ -132,17 +132,52 @@ def fractal_specs(draw: st.DrawFn, shapes: st.SearchStrategy[tuple[int, int, int
     )
 
 
+MOVED = st.tuples(st.one_of(st.integers(1, 14), st.sampled_from((17, 33, 49))), st.integers(1, 16), WIDTHS)
+
+
+@st.composite
+def drift_specs(draw: st.DrawFn, shapes: st.SearchStrategy[tuple[int, int, int]] = MOVED) -> Spec:
+    """Every field of `Drift`; cells from two pixels to more than the frame, still to as fast as is allowed."""
+    octaves = draw(st.sampled_from(((1,), (2,), (1, 2), (3, 1))))
+    cell_jitter, speed_jitter = draw(st.sampled_from((1.0, 1.41, 2.0))), draw(st.sampled_from((1.0, 1.58)))
+    finer = cell_jitter * 2 ** (max(octaves) - 1)
+    cells = draw(st.lists(st.floats(2 * finer, 80), min_size=1, max_size=2, unique=True))
+    motions, radius = draw(st.sampled_from(motion.MOTIONS)), draw(st.sampled_from((1.0, 9.0, 42.0)))
+    fastest = min(min(cells) / finer, drift.MOST_RATE * radius if motions == "affine" else 99) / speed_jitter * 0.999
+    speeds = draw(st.lists(st.sampled_from((0.0, 0.1, 0.3, 0.7, 1.0)), min_size=1, max_size=2, unique=True))
+    least, most = sorted(draw(st.tuples(*[st.sampled_from((0.0, 0.02, 0.06, 0.3, 1.0))] * 2)))
+    return vpngen.drift(
+        instances=draw(st.integers(1, 3)),
+        val_instances=draw(st.integers(0, 2)),
+        shape=draw(shapes),
+        seed=draw(st.one_of(st.integers(0, 9), st.integers(0, 2**64 - 1))),
+        motions=motions,
+        directions=draw(st.integers(1, 9)),
+        direction_jitter=draw(st.sampled_from((0.0, 0.35))),
+        radius=radius,
+        speeds=[fastest * speed for speed in speeds],
+        speed_jitter=speed_jitter,
+        cells=cells,
+        cell_jitter=cell_jitter,
+        octaves=octaves,
+        change=(least, most),
+        grey=draw(st.sampled_from(motion.GREYS)),
+        contrast=draw(st.sampled_from(((25, 70), (0, 0), (0, 255)))),
+        mean=draw(st.sampled_from(((93, 163), (0, 255)))),
+    )
+
+
 @st.composite
 def mixed_specs(draw: st.DrawFn) -> Spec:
     """Parts of any kinds, some more than once."""
     shape = st.just(draw(SHAPES))
-    one = st.one_of(perlin_specs(shape), fractal_specs(shape))
+    one = st.one_of(perlin_specs(shape), fractal_specs(shape), drift_specs(shape))
     specs = draw(st.lists(one, min_size=1, max_size=3))
     return dataclasses.replace(specs[0], generator=Mixed(tuple(spec.generator for spec in specs)))
 
 
 SPECS: dict[str, st.SearchStrategy[Spec]] = {
-    "perlin": perlin_specs(), "fractal": fractal_specs(), "mixed": mixed_specs(),
+    "perlin": perlin_specs(), "fractal": fractal_specs(), "mixed": mixed_specs(), "drift": drift_specs(),
 }  # fmt: skip
 """Generator -> its specs; the suites run over all of them."""
 

@@ -28,7 +28,7 @@ from strategies import SPECS, alike_windows, brief, thorough, windows
 import vpngen
 from vpngen import ArgumentError, MissingError, Spec, Window, backends, rendering
 from vpngen.backends import BACKENDS, Backend
-from vpngen.generators import GENERATORS, Mixed, fractal, perlin
+from vpngen.generators import GENERATORS, Mixed, drift, fractal, perlin
 from vpngen.spec import SPLITS
 
 Pixels = npt.NDArray[np.uint8]
@@ -502,6 +502,11 @@ def test_golden_digests_cover_every_choice() -> None:
     }.items():
         assert {getattr(generator, field) for generator in theirs} == set(allowed), field
     assert {bool(generator.table) for generator in theirs} == {True, False}
+    moved = [spec.generator for spec in specs if isinstance(spec.generator, drift.Drift)]
+    assert {(generator.motions, generator.grey) for generator in moved} == {
+        ("affine", "random"),
+        ("directions", "fixed"),
+    }
     (mixture,) = (spec.generator for spec in specs if isinstance(spec.generator, Mixed))
     assert {type(part) for part in mixture.parts} == {perlin.Perlin, fractal.Fractal}
 

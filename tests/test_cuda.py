@@ -36,12 +36,13 @@ from nocard import (
 
 import vpngen
 from vpngen import Window, backends
-from vpngen.backends import cuda, cuda_fractal, cuda_perlin
+from vpngen.backends import cuda, cuda_drift, cuda_fractal, cuda_perlin
 from vpngen.errors import ArgumentError, MissingError
 from vpngen.generators import Fractal, Perlin
 
 KERNELS = {
     "perlin": {"perlin_render": cuda_perlin.THREADS, "perlin_extremes": cuda_perlin.THREADS},
+    "drift": {"drift_render": cuda_drift.THREADS},
     "fractal": {"fractal_points": cuda_fractal.CHUNKS, "fractal_frames": cuda_fractal.FRAME_THREADS},
 }
 """The kernels of each source, and the threads of their blocks."""
@@ -317,6 +318,7 @@ A_SPEC_OF_EACH = [
         instances=5, shape=(20, 36, 52), divisions_x=(2, 4), divisions_y=(3, 6), temporal=4, noise_frequencies=(1, 2, 4)
     ),
     vpngen.Spec(Fractal((2**25 - 1,) * 4, attempts=(0, 1, 2, 3), points_per_frame=200), 5, 0, (20, 36, 52), 0),
+    vpngen.drift(instances=5, shape=(20, 36, 52)),
 ]
 
 

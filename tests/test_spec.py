@@ -20,7 +20,7 @@ from strategies import SPECS
 
 import vpngen
 from vpngen import ArgumentError, Spec, Window
-from vpngen.generators import GENERATORS, Fractal, Generator, Mixed, Params, Shape, fractal, mixed
+from vpngen.generators import GENERATORS, Drift, Fractal, Generator, Mixed, Params, Shape, fractal, mixed
 from vpngen.generators.perlin import DIVISIONS, Perlin, factor_categories, pick_divisions
 from vpngen.spec import FORMAT_VERSION, MAX_VIDEOS, SPLITS, presets
 
@@ -142,7 +142,7 @@ PAPER_SETS = {  # name -> (W, H) pairs, values of D, instances a category, video
 
 
 def test_every_preset_is_checked() -> None:
-    assert set(presets()) == {*PAPER_SETS, "vf-1000x1000"}
+    assert set(presets()) == {*PAPER_SETS, "vf-1000x1000", "drift-64x512", "drift-directions-32x512"}
 
 
 def test_the_video_fractals_of_the_paper() -> None:
@@ -282,6 +282,19 @@ def are_of(generator: Generator, shape: Shape, rows: Params, labels: npt.NDArray
         weights = fractal.factors(generator.weight)[rows["variant"], None]
         assert np.array_equal(rows["maps"], systems.maps[labels] * weights)
         assert ((np.array(generator.variants)[labels] >> rows["variant"]) & 1).all()
+    elif isinstance(generator, Drift):
+        kinds, speeds, cells = generator.factor_ids(labels).T
+        drawn, own = generator.parameters(shape, rows), kinds - generator.directions
+        for name, given, jitter in (
+            ("cell", np.array(generator.cells)[cells], generator.cell_jitter),
+            ("velocity", np.array(generator.speeds)[speeds] * (own < 0), generator.speed_jitter),
+        ):
+            value = drawn[name].values.astype(np.float64)
+            value = np.hypot(*value.T) if value.ndim > 1 else value
+            assert ((value <= given * jitter * 1.001) & (value * jitter * 1.001 >= given)).all(), name
+        for kind, name in enumerate(("rotation", "zoom", "shear")):
+            moved = np.abs(drawn[name].values.reshape(len(rows), -1) - (name == "zoom")).max(axis=1) > 0
+            assert not moved[(own < 0) | (np.minimum(own // 2, 2) != kind)].any(), name
     else:
         assert isinstance(generator, Mixed)
         for number, part in enumerate(generator.parts):

@@ -98,6 +98,14 @@ def _level(builder: Any, value: Any) -> Any:
     return builder.trunc(builder.fptosi(value, _INTS), _BYTES)
 
 
+def _changed(builder: Any, before: Any, lanes: Any) -> Any:
+    shifted = builder.shuffle_vector(before, lanes, ir.Constant(_INTS, list(range(LANES - 1, 2 * LANES - 1))))
+    return builder.zext(builder.bitcast(builder.icmp_unsigned("!=", shifted, lanes), ir.IntType(LANES)), _I64)
+
+
+# the place of the lowest bit of an integer that is set, and how many are
+first_bit = _operation(types.int64, (types.int64,), lambda b, word: b.cttz(word, ir.Constant(ir.IntType(1), 0)))
+set_bits = _operation(types.int64, (types.int64,), lambda b, word: b.ctpop(word))
 # a * b + c of float32 numbers, rounded once
 fma = _operation(types.float32, (types.float32,) * 3, lambda b, x, y, z: b.fma(x, y, z))
 # float32 lanes
@@ -109,6 +117,9 @@ vmul = _operation(floats, (floats,) * 2, lambda b, x, y: b.fmul(x, y))
 vneg = _operation(floats, (floats,), lambda b, x: b.fneg(x))
 vselect = _operation(floats, (ints, floats, floats), lambda b, m, x, y: b.select(_is_set(b, m), x, y))  # m != 0: x
 vfloat = _operation(floats, (ints,), lambda b, x: b.sitofp(x, _FLOATS))  # of integers below 2**24
+vadd = _operation(floats, (floats,) * 2, lambda b, x, y: b.fadd(x, y))
+vmin = _operation(floats, (floats,) * 2, lambda b, x, y: b.select(b.fcmp_ordered("<", x, y), x, y))
+vmax = _operation(floats, (floats,) * 2, lambda b, x, y: b.select(b.fcmp_ordered(">", x, y), x, y))
 vless = _operation(ints, (floats,) * 2, lambda b, x, y: b.sext(b.fcmp_ordered("<", x, y), _INTS))  # x < y: all ones
 vtruncate = _operation(ints, (floats,), lambda b, x: b.fptosi(x, _INTS))  # of numbers in [0, 2**31)
 # uint32 lanes
@@ -121,6 +132,9 @@ isub = _operation(ints, (ints,) * 2, lambda b, x, y: b.sub(x, y))
 iand = _operation(ints, (ints,) * 2, lambda b, x, y: b.and_(x, y))
 ixor = _operation(ints, (ints,) * 2, lambda b, x, y: b.xor(x, y))
 ishr = _operation(ints, (ints,) * 2, lambda b, x, y: b.lshr(x, y))
+ichanged = _operation(
+    types.int64, (ints,) * 2, _changed
+)  # bit i: lane i of the second is not the lane before it, of both in a row
 imul_low = _operation(ints, (ints,) * 2, lambda b, x, y: b.mul(x, y))
 imul_high = _operation(ints, (ints,) * 2, _high_product)
 
@@ -199,6 +213,8 @@ def _store_interleaved(builder: Any, array: Any, index: Any, a: Any, b: Any, c: 
 
 # array[index : index + 64] = a[0], b[0], c[0], d[0], a[1], ... of a uint32 array
 store_interleaved = _operation(types.void, (*_PLACE, ints, ints, ints, ints), _store_interleaved)
+# the same of a float32 array
+vstore_interleaved = _operation(types.void, (*_PLACE, floats, floats, floats, floats), _store_interleaved)
 
 
 def _weighted_rows(mirrored: bool) -> Any:
