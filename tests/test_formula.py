@@ -35,7 +35,7 @@ import vpngen
 from vpngen import ArgumentError, ConflictError, RunError, Spec
 from vpngen.backends.cpu import Numba
 from vpngen.backends.reference import Reference
-from vpngen.generators import Fractal, Params, Perlin
+from vpngen.generators import Fractal, Params, Perlin, kinds
 from vpngen.store import formula
 from vpngen.store.formula import FormulaCodec, cut, decode_params, encode_params
 from vpngen.store.packing import MISSING, crc32c
@@ -511,7 +511,7 @@ def test_no_kernel_sees_a_fractal_that_could_not_be(field: str, rendered: list[t
         head = b"".join(encode_params(both, 1))[:8]
         with pytest.raises(formula.DamageError, match="values that they never have"):
             decode_params(resealed(head + both.tobytes()), "mixed", 1)
-    for kind in (-1, 2, 2**31 - 1):
+    for kind in (-1, len(kinds()), 2**31 - 1):
         both["kind"] = kind
         with pytest.raises(formula.DamageError, match=f"of kind .*{kind}"):
             decode_params(resealed(head + both.tobytes()), "mixed", 1)

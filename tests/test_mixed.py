@@ -18,11 +18,12 @@ from strategies import SPECS, alike_windows, brief
 
 import vpngen
 from vpngen import ArgumentError, Spec, Window, backends, rng
-from vpngen.generators import Fractal, Generator, Mixed, Params, Perlin, mixed
+from vpngen.generators import Fractal, Generator, Mixed, Params, Perlin, kinds, mixed
 from vpngen.rendering import completed, paint, videos
 from vpngen.store import CODECS
 
 BOTH = ("numba", "reference")
+NAMES = " or ".join(kind.name for kind in kinds())
 SHAPE = (20, 36, 48)
 GIVEN: dict[str, Any] = {"instances": 5, "val_instances": 2, "shape": SHAPE, "seed": 11}
 NOISE = vpngen.perlin(divisions_x=[2, 6], divisions_y=[1, 4], noise_frequencies=[1, 2], **GIVEN)
@@ -302,7 +303,7 @@ def test_what_is_no_spec_cannot_be_mixed() -> None:
         with pytest.raises(ArgumentError, match="`specs` must be one spec or more"):
             vpngen.mixed(*specs)  # type: ignore[arg-type]
     for given_parts in ((), (MIXTURES["one part"].generator,), [NOISE.generator], (NOISE,), None, (NOISE.generator, 3)):
-        with pytest.raises(ArgumentError, match="`parts` must be a list of perlin or fractal generators"):
+        with pytest.raises(ArgumentError, match=f"`parts` must be a list of {NAMES} generators"):
             Mixed(given_parts)  # type: ignore[arg-type]
 
 
@@ -323,10 +324,10 @@ GOOD = MIXTURES["perlin and fractal"].to_dict()
         ({"parts": {}}, "`parts`, a list"),
         ({"parts": None}, "`parts`, a list"),
         ({"parts": [], "more": 1}, "`parts`, a list, and nothing else.*more"),
-        ({"parts": []}, "`parts` must be a list of perlin or fractal generators"),
-        ({"parts": [3]}, "`generator` .=3. must have the name of perlin or fractal"),
+        ({"parts": []}, f"`parts` must be a list of {NAMES} generators"),
+        ({"parts": [3]}, f"`generator` .=3. must have the name of {NAMES}"),
         ({"parts": [{"name": "worley"}]}, "`generator` .='worley'. must have the name of"),
-        ({"parts": [{"name": ["perlin"]}]}, "must have the name of perlin or fractal"),
+        ({"parts": [{"name": ["perlin"]}]}, f"must have the name of {NAMES}"),
         ({"parts": [{"name": "mixed", "parts": []}]}, "`generator` .='mixed'. must have the name of"),
         ({"parts": [{"name": "perlin"}]}, "divisions_x"),
         ({"parts": [{**GOOD["generator"]["parts"][1], "trail": -1}]}, "`trail`"),
@@ -341,7 +342,7 @@ def test_json_that_is_no_mixture(generator: dict[str, Any], says: str) -> None:
 def test_hostile_rows_are_refused() -> None:
     rows = MIXTURES["perlin and fractal"].params(np.arange(7))
     Mixed.check_params(rows)
-    for kind in (-1, 2, 2**31 - 1):
+    for kind in (-1, len(kinds()), 2**31 - 1):
         bad = rows.copy()
         bad["kind"][6] = kind
         with pytest.raises(ArgumentError, match="of kind"):

@@ -142,7 +142,7 @@ PAPER_SETS = {  # name -> (W, H) pairs, values of D, instances a category, video
 
 
 def test_every_preset_is_checked() -> None:
-    assert set(presets()) == {*PAPER_SETS, "vf-1000x1000"}
+    assert set(presets()) == {*PAPER_SETS, "vf-1000x1000", "clouds-64x512", "clouds-256x512"}
 
 
 def test_the_video_fractals_of_the_paper() -> None:
