@@ -20,7 +20,7 @@ from strategies import SPECS
 
 import vpngen
 from vpngen import ArgumentError, Spec, Window
-from vpngen.generators import GENERATORS, Fractal, Generator, Mixed, Params, Shape, fractal, mixed
+from vpngen.generators import GENERATORS, Clouds, Fractal, Generator, Mixed, Params, Shape, fractal, mixed
 from vpngen.generators.perlin import DIVISIONS, Perlin, factor_categories, pick_divisions
 from vpngen.spec import FORMAT_VERSION, MAX_VIDEOS, SPLITS, presets
 
@@ -282,6 +282,17 @@ def are_of(generator: Generator, shape: Shape, rows: Params, labels: npt.NDArray
         weights = fractal.factors(generator.weight)[rows["variant"], None]
         assert np.array_equal(rows["maps"], systems.maps[labels] * weights)
         assert ((np.array(generator.variants)[labels] >> rows["variant"]) & 1).all()
+    elif isinstance(generator, Clouds):
+        drawn = generator.parameters(shape, rows)
+        direction, speed, frequency = np.array([generator.category(int(c))[:3] for c in labels]).reshape(-1, 3).T
+        off = np.abs((drawn["direction"].values - direction + 180) % 360 - 180)
+        assert (off <= generator.direction_jitter * 360 / generator.directions + 0.01).all()
+        for name, middle, jitter in (
+            ("speed", speed, generator.speed_jitter),
+            ("frequency", frequency, generator.frequency_jitter),
+        ):
+            found = drawn[name].values.astype(np.float64)
+            assert ((found <= middle * jitter * 1.0001) & (found * jitter * 1.0001 >= middle)).all(), name
     else:
         assert isinstance(generator, Mixed)
         for number, part in enumerate(generator.parts):

@@ -107,7 +107,7 @@ def waves(row, made):  # type: ignore[no-untyped-def]
         change = vfma(splat(row.change), vmul(f, speed), splat(row.boiling))
         w = vfma(vfloat(scores(of_w)), change, vneg(across))
         vstore(made, i, phase)
-        vstore(made, MOST + i, ishr(turns(kx), isplat(u32(1))))
+        vstore(made, MOST + i, turns(vmul(splat(f32(0.5)), kx)))
         vstore(made, 2 * MOST + i, turns(ky))
         vstore(made, 3 * MOST + i, turns(w))
 

@@ -25,6 +25,7 @@ those of all blocks.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, NamedTuple, Self
@@ -359,7 +360,7 @@ def waves(params: np.void) -> Waves:
     across = fma(kx, speed * cosine, ky * -(speed * sine))
     change = fma(params["change"], f * speed, params["boiling"])
     w = fma(scores(second[:, 2]).astype(np.float32), change, -across)
-    return Waves(first[:, 0], turns(kx) >> np.uint32(1), turns(ky), turns(w))
+    return Waves(first[:, 0], turns(np.float32(0.5) * kx), turns(ky), turns(w))
 
 
 def rounded(value: float) -> float:
@@ -368,12 +369,12 @@ def rounded(value: float) -> float:
 
 
 def below(value: float) -> float:
-    """To three digits, but no more than it was."""
+    """The next number of three digits that is no greater."""
     near = rounded(value)
-    return near if near <= value else rounded(value * 0.995)
+    return near if near <= value else rounded(near - 10.0 ** (math.floor(math.log10(value)) - 2))
 
 
 def above(value: float) -> float:
-    """To three digits, but no less than it was."""
+    """The next number of three digits that is no less."""
     near = rounded(value)
-    return near if near >= value else rounded(value * 1.005)
+    return near if near >= value else rounded(near + 10.0 ** (math.floor(math.log10(value)) - 2))
