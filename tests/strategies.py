@@ -140,7 +140,11 @@ FEW = st.tuples(
 
 
 @st.composite
-def clouds_specs(draw: st.DrawFn, shapes: st.SearchStrategy[tuple[int, int, int]] = FEW) -> Spec:
+def clouds_specs(
+    draw: st.DrawFn,
+    shapes: st.SearchStrategy[tuple[int, int, int]] = FEW,
+    waves: tuple[int, ...] = (clouds.LEAST_WAVES, 9, 15, 16, 17, 32, clouds.MOST_WAVES),
+) -> Spec:
     """Every field of `Clouds`: few waves and many, spreads that alias and none, speeds from 0 to the fastest that is allowed."""
     jitters = frequency_jitter, speed_jitter = draw(st.tuples(*[st.sampled_from((1.0, 1.2, 1.5))] * 2))
     speed_spread = draw(st.sampled_from((0.0, 0.1, 0.4)))
@@ -171,7 +175,7 @@ def clouds_specs(draw: st.DrawFn, shapes: st.SearchStrategy[tuple[int, int, int]
         speed_spread=speed_spread,
         change=draw(st.sampled_from((0.03, 0, 0.5))),
         boiling=draw(st.sampled_from((0.004, 0, 0.1))),
-        waves=draw(st.sampled_from((clouds.LEAST_WAVES, 9, 15, 16, 17, 32, clouds.MOST_WAVES))),
+        waves=draw(st.sampled_from(waves)),
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import test_cuda
+import test_cuda_clouds
 import test_cuda_fractal
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -58,6 +59,7 @@ def render(
 batches_of_perlin = test_cuda.batches().map(lambda b: (b[0].params(b[1]), *test_cuda.packed(b[0], b[2])))
 batches = {
     "perlin": batches_of_perlin,
+    "clouds": test_cuda_clouds.batches(8, 17),
     "fractal": test_cuda_fractal.batches().map(lambda b: (b[0], np.array(b[1], np.int32), b[2])),
 }
 """Of each generator, as (params, windows, extent)."""
@@ -91,7 +93,11 @@ def test_ptx_gives_the_bytes_of_the_reference(generator: str, in_ptx: InPtx, mon
 @pytest.mark.parametrize("generator", batches)
 def test_clips_of_the_papers(generator: str, offset: int, in_ptx: InPtx, monkeypatch: pytest.MonkeyPatch) -> None:
     """Their rows of 112 bytes, with a stride in time and mirrored, beside those of an odd width."""
-    spec = {"perlin": vpngen.perlin(categories=400, instances=4), "fractal": vpngen.fractal(categories=20, instances=4)}
+    spec = {
+        "perlin": vpngen.perlin(categories=400, instances=4),
+        "clouds": vpngen.clouds(instances=2),
+        "fractal": vpngen.fractal(categories=20, instances=4),
+    }
     videos = [13 + offset, 79]
     for width in (112, 111):
         windows = [
@@ -130,6 +136,7 @@ def test_windows_at_the_ends_of_an_output_of_five_gigabytes(generator: str) -> N
     """The first, the last and those around bytes 2**31 and 2**32. There is memory for them alone: any other store fails."""
     spec = {
         "perlin": vpngen.perlin(categories=400, instances=300),
+        "clouds": vpngen.clouds(instances=700),
         "fractal": vpngen.fractal(categories=100, instances=1000, shape=(5, 240, 240), points_per_frame=50),
     }[generator]
     extent, size = (2, 240, 240), 2 * 240 * 240
