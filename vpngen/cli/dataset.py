@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import itertools
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from vpngen.cli.base import LocalPath, OptionsOf, SectionOption, complete, field_options
 from vpngen.errors import ArgumentError, renamed
-from vpngen.fields import described
+from vpngen.fields import Field, described
 
 if TYPE_CHECKING:
     from vpngen.backends import Backend
@@ -27,10 +28,14 @@ class DatasetOption(SectionOption):
         self.of, self.key = of, key or self.name
 
 
+TAKEN: Final = ("seed", "mean")
+"""What `vpngen train` calls something else of its own."""
+
+
 def _made(typed: tuple[str, ...], train: bool = False) -> list[click.Parameter]:
     """All of them: those of the generator that is asked for are shown, those of others known.
 
-    With `train`, help shows those that all generators have, and the seed is `--data-seed`.
+    With `train`, help shows those that all generators have, and those of `TAKEN` begin with `--data-`.
     """
     kinds = _kinds()
     presets = {name: kind for kind in kinds.values() for name in kind.presets}
@@ -44,16 +49,19 @@ def _made(typed: tuple[str, ...], train: bool = False) -> list[click.Parameter]:
         DatasetOption(["--spec", "spec_files"], multiple=True, type=LocalPath(allow_dash=True), metavar="FILE", help="A spec as JSON, as `vpngen info --format json` prints it; - for stdin. Several are mixed: the labels of the first, then those of the next."),
         DatasetOption(["--generator"], type=click.Choice(list(kinds)), help=f"The formula. Its options: {more}.  [default: {first.name}]"),
     ]  # fmt: skip
-    common = {f.name for f in kind.counts}
-    for field in kind.counts:
-        name = "data_seed" if train and field.name == "seed" else field.name
-        options += field_options([field._replace(name=name)], DatasetOption, key=field.name)
-    own = [f for f in kind.options() if f.name not in common]
-    options += field_options(own, DatasetOption, of=kind.name, hidden=train)
+    known: set[str] = set()
+
+    def add(fields: Iterable[Field], **more: Any) -> None:
+        for field in fields:
+            if field.name not in known:
+                known.add(field.name)
+                name = f"data_{field.name}" if train and field.name in TAKEN else field.name
+                options.extend(field_options([field._replace(name=name)], DatasetOption, key=field.name, **more))
+
+    add(kind.counts)
+    add(kind.options(), of=kind.name, hidden=train)
     for other in kinds.values():
-        known = {option.name for option in options}
-        rest = [f for f in other.options() if f.name not in known | common]
-        options += field_options(rest, DatasetOption, of=other.name, hidden=True)
+        add(other.options(), of=other.name, hidden=True)
     return options
 
 
