@@ -183,11 +183,12 @@ HD void of_rows(const Launch &a, const Block &b, const Shared &s, int thread) {
 
 // --- the matrix product
 
-// Waves [first, first + count) of two blocks of columns from j on; one that there is not is like the last.
+// Waves [first, first + count) of two blocks of columns from j on; or of one where there are no more.
 HD void turn_rows(const Launch &a, const Block &b, const Shared &s, int j, int first, int count, int thread) {
-    for (int i = thread; i < SIDES * GROUPS * count; i += THREADS) {
-        const int group = i % GROUPS, side = i / GROUPS % SIDES, k = i / (GROUPS * SIDES);
-        const Pair p = s.turned[least(j + side, b.count - 1) * a.room + first + k];
+    const int both = j + 1 < b.count;
+    for (int i = thread; i < GROUPS * count << both; i += THREADS) {
+        const int group = i % GROUPS, side = i / GROUPS & both, k = i / GROUPS >> both;
+        const Pair p = s.turned[(j + side) * a.room + first + k];
         const Four A = s.of_rows[2 * GROUPS * (first + k) + group], B = s.of_rows[2 * GROUPS * (first + k) + GROUPS + group];
         Four x, y;
         UNROLL
@@ -200,8 +201,9 @@ HD void turn_rows(const Launch &a, const Block &b, const Shared &s, int j, int f
     }
 }
 
-HD void add_waves(const Shared &s, int first, int count, int thread, State &state) {
+HD void add_waves(const Block &b, const Shared &s, int j, int first, int count, int thread, State &state) {
     const int lane = thread % LANES, group = thread / LANES % GROUPS, side = thread / (LANES * GROUPS);
+    if (j + side >= b.count) return;
     const Four *rows = s.of_block + side * CHUNK * 2 * GROUPS + group, *columns = s.columns + 2 * LANES * first + lane;
     TWO_AT_A_TIME
     for (int k = 0; k < count; k++) {
@@ -294,7 +296,7 @@ HD void render_block(const Launch &a, u32 block, char *memory, Team &team) {
             team.sync();
             team.each([&](int thread, State &) { turn_rows(a, b, s, j, first, count, thread); });
             team.sync();
-            team.each([&](int thread, State &state) { add_waves(s, first, count, thread, state); });
+            team.each([&](int thread, State &state) { add_waves(b, s, j, first, count, thread, state); });
         }
         team.each([&](int thread, State &state) { store(a, b, j, thread, state); });
     }
