@@ -206,6 +206,18 @@ def test_a_flipped_window_has_the_mirrored_flow() -> None:
     assert TWICE.generator.handed
 
 
+def test_stripes_have_the_orientation_of_the_label() -> None:
+    """By the direction in which pictures change most."""
+    spec = vpngen.clouds(instances=2, orientations=5, shape=(1, SIDE, SIDE), orientation_spread=5)
+    drawn = spec.parameters(np.arange(spec.n_videos()))["orientation"].values
+    for index in range(15, spec.n_videos(), 20 + 1):
+        gy, gx = np.gradient(vpngen.render(spec, index)[0].astype(float))
+        steepest = math.degrees(math.atan2(-2 * (gx * gy).sum(), (gx**2 - gy**2).sum())) / 2
+        orientation = spec.category(spec.label(index))[3]
+        assert abs((drawn[index] - orientation + 90) % 180 - 90) <= 0.35 * 36 + 0.01
+        assert abs((steepest + 90 - drawn[index] + 90) % 180 - 90) < 8, index
+
+
 def test_what_boils_goes_nowhere() -> None:
     spec = vpngen.clouds(instances=1, shape=(30, 16, 32), speeds=(0, 0.8), directions=1, boiling=0.05)
     assert [spec.category(c)[1] for c in range(spec.n_categories)] == [0.0] * 4 + [0.8] * 4
@@ -290,4 +302,7 @@ def test_advice() -> None:
         .generator.advice((64, 64, 64))
     )  # fmt: skip
     assert "a wave of 100 pixels is longer than a side of 64" in low and "give at least 0.0157" in low
+    near = vpngen.clouds(speeds=(1, 2, 4), frequency_jitter=1.3).generator.advice((240, 240, 240))
+    assert [said.partition(":")[0] for said in near] == ["speed_jitter"] * 2 + ["frequency_jitter"] * 3
+    assert "with 1.5, videos of 1 and of 2 overlap; give at most 1.41" in near[0]
     assert "0.064 of a cycle in 64 frames" in rest and "give about 0.0313" in rest

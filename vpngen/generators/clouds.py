@@ -25,6 +25,7 @@ those of all blocks.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -270,8 +271,14 @@ class Clouds(Moving):
         return found
 
     def advice(self, shape: Shape) -> list[str]:
-        """What is longer than a frame, and what hardly moves."""
+        """What is longer than a frame, what hardly moves, and which categories have videos in common."""
         said, side = [], min(shape[1:])
+        for name, jitter in (("speed", self.speed_jitter), ("frequency", self.frequency_jitter)):
+            found = sorted(self.speeds if name == "speed" else self.frequencies)
+            for a, b in itertools.pairwise(found):
+                if b < a * jitter**2:
+                    problem = f"{name}_jitter: with {jitter:g}, videos of {a:g} and of {b:g} overlap"
+                    said.append(f"{problem}; give at most {below(math.sqrt(b / a))}")
         if min(self.frequencies) * side < 1:
             longest = 1 / min(self.frequencies)
             low = f"frequencies: a wave of {longest:.4g} pixels is longer than a side of {side}"
