@@ -11,10 +11,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import common, delivery, endurance, fractal, render, startup, store, windows
+from benchmarks import common, delivery, endurance, fractal, moving, render, startup, store, windows
 
 QUESTIONS = {
-    "startup": startup, "render": render, "windows": windows, "fractal": fractal, "store": store, "delivery": delivery,
+    "startup": startup, "render": render, "windows": windows, "fractal": fractal, "moving": moving, "store": store, "delivery": delivery,
     "endurance": endurance,
 }  # fmt: skip
 HOME = Path(__file__).parent

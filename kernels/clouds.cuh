@@ -167,10 +167,10 @@ HD void of_blocks(const Launch &a, const Block &b, const Shared &s, int thread) 
     }
 }
 
-// Rows beyond the last are like it; they are not stored.
+// Also of rows beyond the last, which are not stored.
 HD void of_rows(const Launch &a, const Block &b, const Shared &s, int thread) {
     const int r = thread % ROWS;
-    const i64 at = b.row_at + least(r, b.rows - 1);
+    const i64 at = b.row_at + r;
     const u32 t = (u32)(b.window.t0 + (int)(at / a.height) * b.window.step), y = (u32)(b.window.y0 + (int)(at % a.height));
     for (int k = thread / ROWS; k < b.row->waves; k += THREADS / ROWS) {
         const Wave wave = s.waves[k];
