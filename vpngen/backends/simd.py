@@ -118,7 +118,7 @@ iless = _operation(ints, (ints,) * 2, lambda b, x, y: b.sext(b.icmp_unsigned("<"
 iselect = _operation(ints, (ints, ints, ints), lambda b, m, x, y: b.select(_is_set(b, m), x, y))  # m != 0: x
 isplat = _operation(ints, (types.uint32,), lambda b, value: _splat(b, value, _INTS))
 iota = _operation(ints, (), lambda b: ir.Constant(_INTS, list(range(LANES))))
-ifloat = _operation(floats, (ints,), lambda b, x: b.bitcast(x, _FLOATS))  # the number that has these bits
+vbits = _operation(floats, (ints,), lambda b, x: b.bitcast(x, _FLOATS))  # the number of which these are the bits
 iadd = _operation(ints, (ints,) * 2, lambda b, x, y: b.add(x, y))
 isub = _operation(ints, (ints,) * 2, lambda b, x, y: b.sub(x, y))
 iand = _operation(ints, (ints,) * 2, lambda b, x, y: b.and_(x, y))
