@@ -118,7 +118,7 @@ def test_videos_are_drawn_evenly_around_their_category() -> None:
 
 
 def test_contrast_and_mean_are_those_that_are_said() -> None:
-    spec = vpngen.clouds(instances=8, shape=(16, 112, 112), contrast=(20, 40), mean=(125, 131))
+    spec = vpngen.clouds(instances=4, shape=(16, 112, 112), contrast=(20, 40), mean=(125, 131))
     some = np.arange(3, spec.n_videos(), 4)  # of the highest frequency, so that a video has much of its whole
     video = vpngen.render(spec, some, Window((0, 16, 5)))
     drawn = spec.parameters(some)
