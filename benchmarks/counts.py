@@ -365,7 +365,7 @@ def measure(
 
 
 def run(quick: bool) -> dict[str, Any]:
-    """All counts: of Perlin noise for all 400 categories, of the least and greatest values and of fractals and drift for some."""
+    """All counts: of Perlin noise for all 400 categories, of the least and greatest values and of others for some."""
     perlin = vpngen.perlin(categories=400, instances=64)
     fractals = {
         what: vpngen.fractal(categories=1000, instances=100, **choices)
@@ -373,7 +373,7 @@ def run(quick: bool) -> dict[str, Any]:
     }
     some, windows = np.linspace(0, 399, 25).astype(int).tolist(), 2 if quick else 4
     all_of_them = some if quick else list(range(400))
-    counters = {name: Counter(name) for name in ("perlin", "fractal", "drift")}
+    counters = {name: Counter(name) for name in ("perlin", "fractal", "drift", "clouds")}
     found = {
         "perlin, whole videos": measure(counters["perlin"], perlin, perlin.shape, all_of_them, windows),
         "perlin, clips": measure(counters["perlin"], perlin, CLIP, all_of_them, windows),
@@ -386,6 +386,9 @@ def run(quick: bool) -> dict[str, Any]:
     drift = vpngen.drift(instances=100)
     of_drift = list(range(1, 64, 16 if quick else 4))
     found["drift, clips"] = measure(counters["drift"], drift, CLIP, of_drift, 1)
+    clouds = vpngen.clouds(instances=64)
+    for what, shape in (("whole videos", clouds.shape), ("clips", CLIP)):
+        found[f"clouds, {what}"] = measure(counters["clouds"], clouds, shape, [0, 21, 42, 63], windows)
     resources = {
         name: {"registers": machine.registers, "spilled_bytes": machine.spilled_bytes}
         for counter in counters.values()

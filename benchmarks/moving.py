@@ -8,13 +8,16 @@ from typing import Any, Final
 import numpy as np
 
 import vpngen
+from benchmarks import peers
 from benchmarks.common import cpu_seconds, table
 
 TITLE = "Rendering motion"
-TARGETS: Final = {"drift": 5}
+TARGETS: Final = {"drift": 5, "clouds": 4}
 """Of each generator: how many times the CPU seconds of Video Perlin Noise a video may take."""
 CLIP, CLIPS = (16, 112, 112), 64
 NOISE: Final = "perlin"
+FEWER: Final = 50
+"""How many times fewer CPU seconds a video of clouds shall take than a cube of MotionClouds."""
 
 
 def run(quick: bool, folder: Path) -> dict[str, Any]:
@@ -42,7 +45,7 @@ def run(quick: bool, folder: Path) -> dict[str, Any]:
                 batches[name].append(
                     cpu_seconds(lambda s=spec, c=chosen, w=windows: vpngen.render(s, c, w, threads=1, out=clips))
                 )
-    return {
+    results: dict[str, Any] = {
         name: {
             "categories": len(found),
             "ms": 1e3 * float(np.mean([np.mean(seconds) for seconds in found.values()])),
@@ -51,10 +54,13 @@ def run(quick: bool, folder: Path) -> dict[str, Any]:
         }
         for name, found in videos.items()
     }
+    if (theirs := peers.motion_clouds()) is not None:
+        results["clouds"]["peer_ms"] = 1e3 * min(cpu_seconds(lambda: theirs(video)) for _ in range(1 if quick else 3))
+    return results
 
 
 def summary(r: dict[str, Any]) -> list[tuple[str, str, str]]:
-    return [
+    rows = [
         (
             f"a finished {name} video over one of VPN, CPU",
             f"at most {most} x",
@@ -62,6 +68,10 @@ def summary(r: dict[str, Any]) -> list[tuple[str, str, str]]:
         )
         for name, most in TARGETS.items()
     ]
+    if "peer_ms" in r["clouds"]:
+        ratio = r["clouds"]["peer_ms"] / r["clouds"]["ms"]
+        rows.append(("fewer CPU seconds for clouds than MotionClouds", f"{FEWER} x", f"{ratio:,.0f} x"))
+    return rows
 
 
 def report(r: dict[str, Any]) -> str:
@@ -75,4 +85,6 @@ def report(r: dict[str, Any]) -> str:
         "generator", "categories", "ms a video", "over VPN", "slowest category", "ms a clip", "its pixel over a video's",
     )  # fmt: skip
     about = f"Videos of 240 x 240 x 240, {' x '.join(map(str, CLIP))} clips in batches of {CLIPS}; one thread, CPU seconds.\n"
-    return f"{about}\n{table(header, rows)}"
+    peer = r["clouds"].get("peer_ms")
+    beside = f"\n\nA cube of 240 x 240 x 240 of MotionClouds takes {peer:,.0f} ms.\n" if peer is not None else ""
+    return f"{about}\n{table(header, rows)}{beside}"

@@ -1,4 +1,4 @@
-"""The same kind of video as two other libraries make it: three Perlin noises, their weighted sum, grey levels."""
+"""The same kind of video as other libraries make it: three Perlin noises, their weighted sum, grey levels; and motion clouds."""
 
 from __future__ import annotations
 
@@ -57,5 +57,20 @@ def perlin_numpy() -> Callable[[npt.NDArray[np.uint8]], None] | None:
 
     def fill(out: npt.NDArray[np.uint8]) -> None:
         _grey([generate_perlin_noise_3d(out.shape, (w, h, out.shape[2] // d)) for w, h, d in TERMS], out)
+
+    return fill
+
+
+def motion_clouds() -> Callable[[npt.NDArray[np.uint8]], None] | None:
+    """A function that fills `out` (y, x, t) with the authors' MotionClouds, or None where that is not installed."""
+    try:
+        import MotionClouds
+    except ImportError:
+        return None
+
+    def fill(out: npt.NDArray[np.uint8]) -> None:
+        frequencies = MotionClouds.get_grids(*out.shape)
+        envelope = MotionClouds.envelope_gabor(*frequencies, V_X=1.0, sf_0=0.05, B_sf=0.03, B_theta=np.pi)
+        np.multiply(MotionClouds.rectif(MotionClouds.random_cloud(envelope, seed=1)), 255, out=out, casting="unsafe")
 
     return fill

@@ -1,5 +1,6 @@
 // The cores built for the host: the blocks and threads of a launch, one after the other. For the tests.
 
+#include "clouds.cuh"
 #include "drift.cuh"
 #include "fractal.cuh"
 #include "perlin.cuh"
@@ -99,6 +100,25 @@ int drift_shared(const drift::Launch *a) {
 void drift_run(const drift::Launch *a, i64 first, i64 last, int order, char *memory) {
     Crew<drift::State> crew = {std::vector<drift::State>(drift::THREADS), order};
     for (i64 block = first; block < last; block++) drift::render_block(*a, (u32)block, memory, crew);
+}
+
+int clouds_sizes(int *sizes) {
+    sizes[0] = sizeof(clouds::Row), sizes[1] = sizeof(clouds::Launch), sizes[2] = clouds::THREADS, sizes[3] = clouds::ROWS;
+    sizes[4] = clouds::STRIP, sizes[5] = clouds::CHUNK, sizes[6] = (sizeof(clouds::Block) + 15) / 16 * 16;
+    return 7;
+}
+
+i64 clouds_blocks(const clouds::Launch *a) { return clouds::block_count(*a); }
+
+int clouds_shared(const clouds::Launch *a) {
+    clouds::Shared s;
+    return clouds::carve(*a, nullptr, s);
+}
+
+// Blocks [first, last) of a launch.
+void clouds_run(const clouds::Launch *a, i64 first, i64 last, int order, char *memory) {
+    Crew<clouds::State> crew = {std::vector<clouds::State>(clouds::THREADS), order};
+    for (i64 block = first; block < last; block++) clouds::render_block(*a, (u32)block, memory, crew);
 }
 
 int fractal_sizes(int *sizes) {

@@ -117,6 +117,15 @@ class DriftLaunch(ctypes.Structure):
     ]
 
 
+class CloudsLaunch(ctypes.Structure):
+    """`Launch` of clouds.cuh."""
+
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("rows", "windows", "out")),
+        *((name, ctypes.c_int) for name in ("n", "frames", "height", "width", "room")),
+    ]
+
+
 class SharedMemory:
     """What stands in for the shared memory of a block: poisoned anew for each, with a guard behind it."""
 
@@ -260,7 +269,18 @@ def _drift(name: str, *arguments: Any) -> None:
         memory.check()
 
 
-CORES = {"perlin": _perlin, "fractal": _fractal, "drift": _drift}
+def _clouds(name: str, *arguments: Any) -> None:
+    launch, lib = CloudsLaunch(*arguments), host_library()
+    lib.clouds_blocks.restype = ctypes.c_longlong
+    pointer = ctypes.byref(launch)
+    memory = SharedMemory(lib.clouds_shared(pointer))
+    for block in range(lib.clouds_blocks(pointer)):
+        first, last = ctypes.c_longlong(block), ctypes.c_longlong(block + 1)
+        lib.clouds_run(pointer, first, last, 0, ctypes.c_void_p(memory.fresh()))
+        memory.check()
+
+
+CORES = {"perlin": _perlin, "fractal": _fractal, "drift": _drift, "clouds": _clouds}
 """How the kernels of a source run in the host build."""
 
 

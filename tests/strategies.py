@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import vpngen
 from vpngen import Spec, Window
-from vpngen.generators import Fractal, Mixed, drift, fractal, motion, perlin
+from vpngen.generators import Fractal, Mixed, clouds, drift, fractal, motion, perlin
 
 thorough = settings(max_examples=3 * settings().max_examples)
 """For the tests that carry the byte contract: more examples than the profile asks for elsewhere."""
@@ -167,17 +167,65 @@ def drift_specs(draw: st.DrawFn, shapes: st.SearchStrategy[tuple[int, int, int]]
     )
 
 
+FEW = st.tuples(
+    st.one_of(st.integers(1, 9), st.sampled_from((47, 48, 49))),
+    st.integers(1, 5),
+    st.one_of(st.integers(1, 34), WIDTHS),
+)
+"""Shapes of few pixels, for what costs the reference most: a block of frames and some columns more or less."""
+
+
+@st.composite
+def clouds_specs(
+    draw: st.DrawFn,
+    shapes: st.SearchStrategy[tuple[int, int, int]] = FEW,
+    waves: tuple[int, ...] = (clouds.LEAST_WAVES, 9, 15, 16, 17, 32, clouds.MOST_WAVES),
+) -> Spec:
+    """Every field of `Clouds`: few waves and many, spreads that alias and none, speeds from 0 to the fastest that is allowed."""
+    jitters = frequency_jitter, speed_jitter = draw(st.tuples(*[st.sampled_from((1.0, 1.2, 1.5))] * 2))
+    speed_spread = draw(st.sampled_from((0.0, 0.1, 0.4)))
+    several = st.lists(st.integers(1, 100), min_size=1, max_size=3, unique=True)
+    frequencies = [v * clouds.MOST_FREQUENCY / 150 for v in draw(several)]
+    most = 0.49 / max(frequencies) / np.prod(jitters) / 2.0 ** (speed_spread * clouds.MOST_DEVIATIONS)
+    speeds = [v / 100 * most for v in draw(several)]
+    directions = draw(st.sampled_from((8, 3, 1)))
+    return vpngen.clouds(
+        instances=draw(st.integers(1, 3)),
+        val_instances=draw(st.integers(0, 3)),
+        shape=draw(shapes),
+        seed=draw(st.one_of(st.integers(0, 9), st.integers(0, 2**64 - 1))),
+        speeds=[0.0, *speeds] if directions == 1 else speeds,
+        speed_jitter=speed_jitter,
+        directions=directions,
+        direction_jitter=draw(st.sampled_from((0.0, 0.35, 0.49))),
+        grey=draw(st.sampled_from(("random", "random", "fixed"))),
+        contrast=draw(st.sampled_from(((25, 70), (0, 0), (0, 255)))),
+        mean=draw(st.sampled_from(((93, 163), (0, 255)))),
+        frequencies=frequencies,
+        frequency_jitter=frequency_jitter,
+        frequency_spread=draw(st.sampled_from((0.5, 0.0, 4.0))),
+        orientations=draw(st.sampled_from((0, 0, 1, 5))),
+        oriented=draw(st.sampled_from((0.5, 0, 1))),
+        orientation_spread=draw(st.sampled_from((20, 0, 45))),
+        direction_spread=draw(st.sampled_from((8, 0, 45))),
+        speed_spread=speed_spread,
+        change=draw(st.sampled_from((0.03, 0, 0.5))),
+        boiling=draw(st.sampled_from((0.004, 0, 0.1))),
+        waves=draw(st.sampled_from(waves)),
+    )
+
+
 @st.composite
 def mixed_specs(draw: st.DrawFn) -> Spec:
     """Parts of any kinds, some more than once."""
     shape = st.just(draw(SHAPES))
-    one = st.one_of(perlin_specs(shape), fractal_specs(shape), drift_specs(shape))
+    one = st.one_of(perlin_specs(shape), fractal_specs(shape), drift_specs(shape), clouds_specs(shape))
     specs = draw(st.lists(one, min_size=1, max_size=3))
     return dataclasses.replace(specs[0], generator=Mixed(tuple(spec.generator for spec in specs)))
 
 
 SPECS: dict[str, st.SearchStrategy[Spec]] = {
-    "perlin": perlin_specs(), "fractal": fractal_specs(), "mixed": mixed_specs(), "drift": drift_specs(),
+    "perlin": perlin_specs(), "fractal": fractal_specs(), "mixed": mixed_specs(), "drift": drift_specs(), "clouds": clouds_specs(),
 }  # fmt: skip
 """Generator -> its specs; the suites run over all of them."""
 

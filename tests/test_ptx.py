@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import test_cuda
+import test_cuda_clouds
 import test_cuda_drift
 import test_cuda_fractal
 from hypothesis import given, settings
@@ -61,6 +62,7 @@ batches_of_perlin = test_cuda.batches().map(lambda b: (b[0].params(b[1]), *test_
 batches = {
     "perlin": batches_of_perlin,
     "drift": test_cuda_drift.batches(),
+    "clouds": test_cuda_clouds.batches(8, 17),
     "fractal": test_cuda_fractal.batches().map(lambda b: (b[0], np.array(b[1], np.int32), b[2])),
 }
 """Of each generator, as (params, windows, extent)."""
@@ -97,6 +99,7 @@ def test_clips_of_the_papers(generator: str, offset: int, in_ptx: InPtx, monkeyp
     spec = {
         "perlin": vpngen.perlin(categories=400, instances=4),
         "drift": vpngen.drift(instances=2),
+        "clouds": vpngen.clouds(instances=2),
         "fractal": vpngen.fractal(categories=20, instances=4),
     }
     videos = [13 + offset, 79]
@@ -150,6 +153,7 @@ def test_windows_at_the_ends_of_an_output_of_five_gigabytes(generator: str) -> N
     spec = {
         "perlin": vpngen.perlin(categories=400, instances=300),
         "drift": vpngen.drift(instances=700),
+        "clouds": vpngen.clouds(instances=700),
         "fractal": vpngen.fractal(categories=100, instances=1000, shape=(5, 240, 240), points_per_frame=50),
     }[generator]
     extent, size = (2, 240, 240), 2 * 240 * 240

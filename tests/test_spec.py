@@ -20,7 +20,7 @@ from strategies import SPECS
 
 import vpngen
 from vpngen import ArgumentError, Spec, Window
-from vpngen.generators import GENERATORS, Drift, Fractal, Generator, Mixed, Params, Shape, fractal, mixed
+from vpngen.generators import GENERATORS, Clouds, Drift, Fractal, Generator, Mixed, Params, Shape, fractal, mixed
 from vpngen.generators.perlin import DIVISIONS, Perlin, factor_categories, pick_divisions
 from vpngen.spec import FORMAT_VERSION, MAX_VIDEOS, SPLITS, presets
 
@@ -142,7 +142,9 @@ PAPER_SETS = {  # name -> (W, H) pairs, values of D, instances a category, video
 
 
 def test_every_preset_is_checked() -> None:
-    assert set(presets()) == {*PAPER_SETS, "vf-1000x1000", "drift-64x512", "drift-directions-32x512"}
+    assert set(presets()) == {
+        *PAPER_SETS, "vf-1000x1000", "drift-64x512", "drift-directions-32x512", "clouds-64x512", "clouds-256x512",
+    }  # fmt: skip
 
 
 def test_the_video_fractals_of_the_paper() -> None:
@@ -295,6 +297,17 @@ def are_of(generator: Generator, shape: Shape, rows: Params, labels: npt.NDArray
         for kind, name in enumerate(("rotation", "zoom", "shear")):
             moved = np.abs(drawn[name].values.reshape(len(rows), -1) - (name == "zoom")).max(axis=1) > 0
             assert not moved[(own < 0) | (np.minimum(own // 2, 2) != kind)].any(), name
+    elif isinstance(generator, Clouds):
+        drawn = generator.parameters(shape, rows)
+        direction, speed, frequency = np.array([generator.category(int(c))[:3] for c in labels]).reshape(-1, 3).T
+        off = np.abs((drawn["direction"].values - direction + 180) % 360 - 180)
+        assert (off <= generator.direction_jitter * 360 / generator.directions + 0.01).all()
+        for name, middle, jitter in (
+            ("speed", speed, generator.speed_jitter),
+            ("frequency", frequency, generator.frequency_jitter),
+        ):
+            found = drawn[name].values.astype(np.float64)
+            assert ((found <= middle * jitter * 1.0001) & (found * jitter * 1.0001 >= middle)).all(), name
     else:
         assert isinstance(generator, Mixed)
         for number, part in enumerate(generator.parts):

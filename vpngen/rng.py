@@ -48,6 +48,8 @@ PURPOSE_GREY: Final = 9
 """(key of a video) -> its contrast and mean, where these are drawn; counter words: 0, 0, 0."""
 PURPOSE_DRIFT: Final = 10
 """(key of a video) -> gradients that drift; counter words: p // 4, q, r and the life of the layer; layer and octave in the fourth word."""
+PURPOSE_CLOUDS: Final = 11
+"""(key of a video) -> waves; counter words: wave, half, 0."""
 ORDER_ROUNDS: Final = 8
 ORDER_ROUNDS_FEW: Final = 24
 """For sets of up to 64, whose halves are so small that 8 rounds leave some orders likelier than others."""

@@ -71,10 +71,14 @@ def fade(kind, f):  # type: ignore[no-untyped-def]
 @kernel
 def sine_cosine(angle):  # type: ignore[no-untyped-def]
     f = vmul(vsub(simd.vfloat(iand(angle, isplat(u32(16383)))), splat(f32(8192))), splat(f32(1 / 16384)))
+    return of_quadrant(f, iand(angle, isplat(u32(0x4000))), iand(angle, isplat(u32(0x8000))))
+
+
+@kernel
+def of_quadrant(f, quarter, half):  # type: ignore[no-untyped-def]
     z = vmul(f, f)
     s = vmul(f, vfma(z, vfma(z, vfma(z, splat(S3), splat(S2)), splat(S1)), splat(S0)))
     c = vfma(z, vfma(z, vfma(z, vfma(z, splat(C4), splat(C3)), splat(C2)), splat(C1)), splat(C0))
-    quarter, half = iand(angle, isplat(u32(0x4000))), iand(angle, isplat(u32(0x8000)))
     s, c = vselect(quarter, c, s), vselect(quarter, simd.vneg(s), c)
     return vselect(half, simd.vneg(s), s), vselect(half, simd.vneg(c), c)
 

@@ -112,6 +112,8 @@ fma = _operation(types.float32, (types.float32,) * 3, lambda b, x, y, z: b.fma(x
 splat = _operation(floats, (types.float32,), lambda b, value: _splat(b, value, _FLOATS))
 vfma = _operation(floats, (floats,) * 3, lambda b, x, y, z: _call(b, "fma", x, y, z))
 vsqrt = _operation(floats, (floats,), lambda b, x: _call(b, "sqrt", x))  # correctly rounded
+vfloor = _operation(floats, (floats,), lambda b, x: _call(b, "floor", x))
+vadd = _operation(floats, (floats,) * 2, lambda b, x, y: b.fadd(x, y))
 vsub = _operation(floats, (floats,) * 2, lambda b, x, y: b.fsub(x, y))
 vmul = _operation(floats, (floats,) * 2, lambda b, x, y: b.fmul(x, y))
 vneg = _operation(floats, (floats,), lambda b, x: b.fneg(x))
@@ -127,10 +129,13 @@ iless = _operation(ints, (ints,) * 2, lambda b, x, y: b.sext(b.icmp_unsigned("<"
 iselect = _operation(ints, (ints, ints, ints), lambda b, m, x, y: b.select(_is_set(b, m), x, y))  # m != 0: x
 isplat = _operation(ints, (types.uint32,), lambda b, value: _splat(b, value, _INTS))
 iota = _operation(ints, (), lambda b: ir.Constant(_INTS, list(range(LANES))))
+vbits = _operation(floats, (ints,), lambda b, x: b.bitcast(x, _FLOATS))  # the number of which these are the bits
 iadd = _operation(ints, (ints,) * 2, lambda b, x, y: b.add(x, y))
 isub = _operation(ints, (ints,) * 2, lambda b, x, y: b.sub(x, y))
 iand = _operation(ints, (ints,) * 2, lambda b, x, y: b.and_(x, y))
+ior = _operation(ints, (ints,) * 2, lambda b, x, y: b.or_(x, y))
 ixor = _operation(ints, (ints,) * 2, lambda b, x, y: b.xor(x, y))
+ishl = _operation(ints, (ints,) * 2, lambda b, x, y: b.shl(x, y))
 ishr = _operation(ints, (ints,) * 2, lambda b, x, y: b.lshr(x, y))
 ichanged = _operation(
     types.int64, (ints,) * 2, _changed
@@ -248,6 +253,49 @@ def _weighted_rows(mirrored: bool) -> Any:
 
 
 weighted_rows, mirrored_rows = _weighted_rows(False), _weighted_rows(True)
+
+
+def _clamped(builder: Any, value: Any) -> Any:
+    low, high = (ir.Constant(_FLOATS, [float(end)] * LANES) for end in (0, 255))
+    value = builder.select(builder.fcmp_ordered(">", value, low), value, low)
+    return builder.select(builder.fcmp_ordered("<", value, high), value, high)
+
+
+def _mirrored_sums(
+    builder: Any, n: int, rows: Any, stride: Any, columns: Any, terms: Any, bias: Any, out: Any, at: Any, pitch: Any
+) -> None:
+    """See `mirrored_sums`."""
+    zero, one, two = (ir.Constant(terms.type, i) for i in range(3))
+    lanes = ir.Constant(terms.type, LANES)
+    starts = [builder.gep(rows, [builder.mul(stride, ir.Constant(stride.type, i))]) for i in range(2 * n)]
+    sums = [cgutils.alloca_once_value(builder, _splat(builder, bias, _FLOATS)) for _ in range(n)]
+    sums += [cgutils.alloca_once_value(builder, ir.Constant(_FLOATS, [0.0] * LANES)) for _ in range(n)]
+    with cgutils.for_range_slice(builder, zero, terms, one) as (k, _):
+        place = builder.mul(builder.mul(k, two), lanes)
+        for part in range(2):
+            column = _load(builder, columns, builder.add(place, lanes) if part else place)
+            for i in range(n):
+                factor = _splat(builder, builder.load(builder.gep(starts[2 * i + part], [k])), _FLOATS)
+                total = sums[part * n + i]
+                builder.store(_call(builder, "fma", factor, column, builder.load(total)), total)
+    for i in range(n):
+        even, odd = builder.load(sums[i]), builder.load(sums[n + i])
+        left, right = (
+            _level(builder, _clamped(builder, v)) for v in (builder.fadd(even, odd), builder.fsub(even, odd))
+        )
+        to = builder.add(at, builder.mul(pitch, ir.Constant(pitch.type, i)))
+        _store(builder, out, to, _mirrored(builder, left))
+        _store(builder, out, builder.add(to, lanes), right)
+
+
+# n rows of 32 bytes, row i at out[at + i * pitch]. From its middle on to the right and to the left these are floor(even - odd)
+# and floor(even + odd), clamped to [0, 255], with even = bias + sum over k < terms of rows[2 i stride + k] * columns[32 k + lane]
+# and odd = sum over k of rows[(2 i + 1) stride + k] * columns[32 k + 16 + lane], chains of fused multiply-adds. n is a literal.
+mirrored_sums = _operation(
+    types.void,
+    (types.IntegerLiteral, types.Array, types.intp, types.Array, types.intp, types.float32, *_PLACE, types.intp),
+    _mirrored_sums,
+)
 
 
 def _put_bytes(builder: Any, array: Any, index: Any, value: Any, mask: Any) -> None:

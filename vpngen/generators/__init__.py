@@ -2,16 +2,17 @@
 
 from vpngen.checks import Shape
 from vpngen.generators.base import GENERATORS, Factor, Generator, Parameter, Params, Pixels, Plane, Progress, Seen
+from vpngen.generators.clouds import Clouds
 from vpngen.generators.drift import Drift
 from vpngen.generators.fractal import Fractal
 from vpngen.generators.mixed import Mixed, kinds
 from vpngen.generators.perlin import Perlin
 
 # New ones go to the end: `Mixed` stores the place of a generator in this list.
-for generator in (Perlin, Fractal, Mixed, Drift):
+for generator in (Perlin, Fractal, Mixed, Drift, Clouds):
     GENERATORS[generator.name] = generator
 
 __all__ = [
-    "GENERATORS", "Drift", "Factor", "Fractal", "Generator", "Mixed", "Parameter", "Params", "Perlin", "Pixels", "Plane", "Progress",
+    "GENERATORS", "Clouds", "Drift", "Factor", "Fractal", "Generator", "Mixed", "Parameter", "Params", "Perlin", "Pixels", "Plane", "Progress",
     "Seen", "Shape", "kinds",
 ]  # fmt: skip
