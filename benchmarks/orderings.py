@@ -80,6 +80,8 @@ def plot(targets: Mapping[str, Any], classes: Mapping[str, int], path: Path) -> 
     figure, axes = common.canvas(len(PANELS), 15, 3.4)
     colours = dict(zip(targets, ("#2a6f97", "#c8553d"), strict=False))
     for axis, (title, panel) in zip(axes, PANELS.items(), strict=True):
+        if axis is not axes[0]:
+            axis.sharey(axes[0])
         for target, found in targets.items():
             shown = [(at, arm) for at, arm in enumerate(panel) if arm in found["arms"]]
             scores = [100 * np.array(found["arms"][arm]["test_top1"]) for _, arm in shown]
@@ -91,8 +93,7 @@ def plot(targets: Mapping[str, Any], classes: Mapping[str, int], path: Path) -> 
             axis.axhline(100 / classes[target], color=colours[target], lw=1, ls=":")
         axis.set_xticks(range(len(panel)), panel.values())
         axis.set_title(title, fontsize=9)
-        axis.set_ylim(0, None)
-        axis.sharey(axes[0])
+    axes[0].set_ylim(bottom=0)
     axes[0].set_ylabel("test clips right, %")
     axes[0].legend(frameon=False, fontsize=8)
     figure.savefig(path)
