@@ -22,6 +22,7 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import importlib.util
 import json
 import multiprocessing
 import os
@@ -298,7 +299,7 @@ PLANS = {
     "study": Plan(pretext_clips=32768, pretext_rates=(0.3, 0.03), rates=(0.01, 0.03, 0.1), targets=BOTH, arms=STUDY),
     "orderings": Plan(side=120, rates=(0.01, 0.03, 0.1), seeds=3, targets=BOTH, arms=orderings.ARMS),
     "trial": Plan(
-        model="r3d10", width=0.0625, clip=(8, 16, 16), side=120, pretext_clips=256, epochs=4, rates=(0.1,), val=32, test=32,
+        model="r3d10", width=0.0625, clip=(8, 24, 24), side=120, pretext_clips=256, epochs=4, rates=(0.1,), val=32, test=32,
         per_class=2, batch=16, seeds=2, targets=BOTH,
     ),
 }  # fmt: skip
@@ -930,11 +931,10 @@ def run(plan: Plan, place: Place, workers: int, kept: Kept, minutes: float | Non
 
 
 def spread(values: Sequence[float], form: str = ".1%") -> str:
-    """Mean and standard deviation."""
-    sd = statistics.stdev(values) if len(values) > 1 else float("nan")
-    if form == ".1%":
-        return f"{100 * statistics.mean(values):.1f} ± {100 * sd:.1f} %"
-    return f"{100 * statistics.mean(values):+.1f} ± {100 * sd:.1f}"
+    """Mean and, of several, standard deviation."""
+    mean, sign, unit = 100 * statistics.mean(values), *(("", " %") if form == ".1%" else ("+", ""))
+    sd = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{mean:{sign}.1f}{sd}{unit}"
 
 
 def title(r: dict[str, Any]) -> str:
@@ -1119,6 +1119,10 @@ def main() -> None:
         parser.error("the weights of ImageNet are those of a network of full width: run it on a GPU")
     if not set(plan.targets) <= TARGETS.keys():
         parser.error(f"--targets: must be of {', '.join(TARGETS)}")
+    for target in plan.targets:
+        if lacking := [name for name in TARGETS[target].home.NEEDS if not importlib.util.find_spec(name)]:
+            need = f"{target} needs {', '.join(lacking)}: pip install 'vpngen[bench,bench-actions]'"
+            parser.error(f"--targets: {need}; or give others")
     try:
         learns = {arm_of(arm.replace(BEST, DRIFT)).learns for arm in plan.arms}
     except ValueError as error:

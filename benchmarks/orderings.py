@@ -62,8 +62,8 @@ def text(targets: Mapping[str, Any]) -> str:
                 cells += ["", "left out"]
                 continue
             d = [a - b for a, b in zip(arms[better]["test_top1"], arms[worse]["test_top1"], strict=True)]
-            sd = statistics.stdev(d) if len(d) > 1 else float("nan")
-            cells += [f"{100 * statistics.mean(d):+.1f} ± {100 * sd:.1f}", verdict(d)]
+            sd = f" ± {100 * statistics.stdev(d):.1f}" if len(d) > 1 else ""
+            cells += [f"{100 * statistics.mean(d):+.1f}{sd}", verdict(d)]
         rows.append((place, *cells))
     header = ("the paper", *(cell for name in targets for cell in (f"{name}: points", "here")))
     return "\n".join([
