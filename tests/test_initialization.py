@@ -15,10 +15,11 @@ from vpngen.generators import GENERATORS
 pytest.importorskip("skimage")
 pytest.importorskip("sklearn")
 init = pytest.importorskip("benchmarks.initialization")
-orderings = init.orderings
+arms = pytest.importorskip("benchmarks.arms")
+orderings = pytest.importorskip("benchmarks.orderings")
 
 PLAN = dataclasses.replace(
-    init.PLANS["trial"], rates=(0.1, 0.2), pretext_rates=(0.3, 0.03), arms=("scratch", "VPN", "VPN, 4 x", "VPN, frozen to stage 2")
+    arms.PLANS["trial"], rates=(0.1, 0.2), pretext_rates=(0.3, 0.03), arms=("scratch", "VPN", "VPN, 4 x", "VPN, frozen to stage 2")
 )  # fmt: skip
 
 
@@ -38,42 +39,42 @@ PLAN = dataclasses.replace(
     ],
 )
 def test_a_name_says_what_an_arm_is(name: str, fields: dict[str, Any]) -> None:
-    arm = init.arm_of(name)
+    arm = arms.arm_of(name)
     assert {key: getattr(arm, key) for key in fields} == fields
 
 
 @pytest.mark.parametrize("name", ["noise", "VPN, faster", "VPN + order", "VPNs", "VPN,2 x"])
 def test_other_names_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=re.escape(repr(name))):
-        init.arm_of(name)
+        arms.arm_of(name)
 
 
 def test_what_begins_alike_is_learned_once() -> None:
-    assert init.before_of("VPN, 2 x, frozen to stage 1") == "VPN, 2 x"
+    assert arms.before_of("VPN, 2 x, frozen to stage 1") == "VPN, 2 x"
     assert (
-        init.once("VPN, 2 x, frozen to stage 1") == "VPN"
-        and init.once("inflated, fractal stills") == "inflated, fractal stills"
+        arms.once("VPN, 2 x, frozen to stage 1") == "VPN"
+        and arms.once("inflated, fractal stills") == "inflated, fractal stills"
     )
 
 
-@pytest.mark.parametrize("plan", init.PLANS)
+@pytest.mark.parametrize("plan", arms.PLANS)
 def test_the_sets_of_every_plan_can_be_made(plan: str) -> None:
     """Divisions and frequencies of noise that divide the sides; fractals are left out, which take a search."""
-    made = init.PLANS[plan]
-    moving = [name for name in init.MOVING if name in GENERATORS]
-    for name in {name.replace(init.BEST, best) for name in made.arms for best in moving or [init.DRIFT]}:
-        arm = init.arm_of(name)
+    made = arms.PLANS[plan]
+    moving = [name for name in arms.MOVING if name in GENERATORS]
+    for name in {name.replace(arms.BEST, best) for name in made.arms for best in moving or [arms.DRIFT]}:
+        arm = arms.arm_of(name)
         if arm.learns == "categories" and "fractal" not in arm.sets and set(arm.sets) <= GENERATORS.keys():
-            spec = init.spec_of(arm, made, 0)
+            spec = arms.spec_of(arm, made, 0)
             assert min(spec.shape[1:]) >= made.clip[1] and spec.shape[0] >= made.clip[0] and spec.val_instances
             asked = arm.options.get("categories", made.categories)
             assert spec.n_categories == asked * len(arm.sets)
 
 
 def test_splits_have_as_many_clips_of_each_class() -> None:
-    for target, about in init.TARGETS.items():
+    for target, about in arms.TARGETS.items():
         for split in ("train", "val", "test"):
-            assert init.PLANS["study"].count(target, split) % len(about.classes) == 0
+            assert arms.PLANS["study"].count(target, split) % len(about.classes) == 0
         assert sorted(label for labels in about.kinds.values() for label in labels) == list(range(len(about.classes)))
 
 
@@ -98,7 +99,7 @@ class Faked:
         if not job.target:
             (place.work / job.weights).parent.mkdir(exist_ok=True)
             (place.work / job.weights).write_text("")
-            arm = init.arm_of(job.arm)
+            arm = arms.arm_of(job.arm)
             learned = (
                 {}
                 if arm.learns == "nothing"
@@ -106,8 +107,8 @@ class Faked:
             )
             return {"clips": 1, "frames": 1, "steps": 1, "cpu_seconds": 1.0, **learned, "seconds": 60.0 * arm.budget}
         assert (place.work / job.first.weights).exists()
-        top1 = 0.1 * init.arm_of(job.arm).budget + (0.05 if job.rate == 0.2 else 0.0) + 0.01 * (job.seed % 10)
-        kinds = dict.fromkeys(init.TARGETS[job.target].kinds, top1)
+        top1 = 0.1 * arms.arm_of(job.arm).budget + (0.05 if job.rate == 0.2 else 0.0) + 0.01 * (job.seed % 10)
+        kinds = dict.fromkeys(arms.TARGETS[job.target].kinds, top1)
         return {"top1": top1, "train_top1": 1.0, "kinds": kinds, "digests": ["a", "b"], "seconds": 6.0}
 
 
@@ -136,10 +137,21 @@ def test_a_run_that_is_cut_off_goes_on(tmp_path: Path, monkeypatch: pytest.Monke
     assert sorted(job for part in parts for job in part.done) == sorted(whole.done) and len(parts) > 5
     for key in ("before", "targets", "best"):
         assert again[key] == found[key]
-    # Weights that are gone are learned again, where something is left to fine-tune.
-    late = Faked()
-    go(tmp_path / "cut", late, monkeypatch, dataclasses.replace(PLAN, seeds=3))
-    assert {job.seed for job in late.done} == {2}
+    later = Faked()
+    go(tmp_path / "cut", later, monkeypatch, dataclasses.replace(PLAN, seeds=3))
+    assert {job.seed for job in later.done} == {2}
+
+
+def test_weights_that_are_gone_are_learned_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, then = Faked(most=4), Faked()
+    with pytest.raises(Cut):
+        go(tmp_path, first, monkeypatch)
+    gone = list((tmp_path / "work").glob("*.pth"))
+    for path in gone:
+        path.unlink()
+    go(tmp_path, then, monkeypatch)
+    twice = set(first.done) & set(then.done)
+    assert twice and all(not job.target and (tmp_path / "work" / job.weights) in gone for job in twice)
 
 
 def test_rates_are_chosen_on_validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,8 +160,8 @@ def test_rates_are_chosen_on_validation(tmp_path: Path, monkeypatch: pytest.Monk
     assert found["before"]["VPN"]["rate"] == 0.03 and found["before"]["scratch"]["rate"] == 0.3
     assert found["before"]["VPN, 4 x"]["rate"] == 0.03
     assert not any(job.before == 0.3 for job in fake.done if job.arm == "VPN, 4 x")  # taken over, not tried
-    arms = found["targets"]["actions"]["arms"]
-    assert arms["VPN"]["rate"] == 0.2 and arms["VPN, 4 x"]["over_scratch"] == pytest.approx([0.3, 0.3])
+    on = found["targets"]["actions"]["arms"]
+    assert on["VPN"]["rate"] == 0.2 and on["VPN, 4 x"]["over_scratch"] == pytest.approx([0.3, 0.3])
     first = [job for job in fake.done if job.seed == 0 and not job.target]
     assert (
         len(first) == 3 and first[0].arm == "VPN, 4 x"
@@ -182,10 +194,10 @@ def test_best_is_the_one_of_validation_and_what_is_not_there_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = dataclasses.replace(PLAN, arms=("scratch", "VPN", "clouds", "VPN + best"), seeds=1)
-    monkeypatch.setattr(init, "GENERATORS", {"perlin": None})
+    monkeypatch.setattr(arms, "GENERATORS", {"perlin": None})
     found = go(tmp_path / "none", Faked(), monkeypatch, plan)
     assert found["best"] is None and set(found["left_out"]) == {"clouds", "VPN + best"}
-    monkeypatch.setattr(init, "GENERATORS", {"perlin": None, "drift": None, "leaves": None})
+    monkeypatch.setattr(arms, "GENERATORS", {"perlin": None, "drift": None, "leaves": None})
 
     class Better(Faked):
         def __call__(self, job: Any, plan: Any, place: Any) -> dict[str, Any]:
@@ -208,4 +220,4 @@ def test_a_claim_holds_where_all_seeds_say_so(differences: tuple[float, ...], sa
 
 def test_every_claim_is_of_arms_of_the_plan() -> None:
     assert {arm for claim in orderings.CLAIMS for arm in (claim.better, claim.worse)} <= set(orderings.ARMS)
-    assert json.loads(json.dumps(dataclasses.asdict(init.PLANS["orderings"])))["arms"] == list(orderings.ARMS)
+    assert json.loads(json.dumps(dataclasses.asdict(arms.PLANS["orderings"])))["arms"] == list(orderings.ARMS)
