@@ -14,6 +14,8 @@ other side, views that differ by their side alone are one. Those of two splits a
 What it does not test. Each action is one capture of one person, the same in all splits, so this is about views, tempo and
 backgrounds, never about persons or ways of doing something. Views are counted from where a person faces as the capture
 begins, and those who spin or roll show other sides later. A frame alone may tell the action: who stands on the hands turns a cartwheel.
+Linear classifiers are right in 9 % of 900 test clips from the pixels of the first frame, and in 11 % from its blur, slant and brightness,
+where chance is 7 %.
 
 Licences. The captures are files of DeepMimic (MIT), which pybullet (zlib) ships. Neither they nor code of the two are copied here:
 what is used are pixels that are rendered from them.

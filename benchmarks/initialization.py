@@ -69,7 +69,7 @@ from benchmarks.arms import (
     slow_first,
     spec_of,
 )  # fmt: skip
-from benchmarks.initialization_report import ordered, plot, report
+from benchmarks.initialization_report import ordered, picture, plot, report
 from vpngen import files
 from vpngen.models import create_model, inflate, read_weights, replace_head
 from vpngen.models.base import Network, find_head
@@ -266,10 +266,10 @@ def categories(
     batches, val = (rendered(arm, plan, seed, split, device) for split in ("train", "val"))
     rows = train(model, batches, val, rate * plan.pretext_batch / 128, EPOCHS, device, plan.pretext_batch, task=task)
     steps = EPOCHS * len(batches)
-    clips = steps * plan.pretext_batch
+    clips, spec = steps * plan.pretext_batch, spec_of(arm, plan, seed)
     return {
         "clips": clips, "frames": clips * (1 if arm.learns == "stills" else plan.clip[0]), "steps": steps, "metric": "top1",
-        "val_metric": rows[-1]["val_top1"], "chance": 1 / spec_of(arm, plan, seed).n_categories,
+        "val_metric": rows[-1]["val_top1"], "chance": 1 / spec.n_categories, "fingerprint": spec.fingerprint,
         "cpu_seconds": time.process_time() - begun,
     }, model  # fmt: skip
 
@@ -724,7 +724,7 @@ def main() -> None:
         (out / f"{options.name}.json").write_text(json.dumps({**found, "quick": options.quick}, indent=1) + "\n")
         (out / f"{options.name}.md").write_text(report(found, options.name))
         for target in plan.targets:
-            plot(found, target, out / f"{options.name}-{target}.png")
+            plot(found, target, out / picture(found, target, options.name))
         if ordered(found):
             classes = {target: len(TARGETS[target].classes) for target in plan.targets}
             orderings.plot(found["targets"], classes, out / f"{options.name}-orderings.png")

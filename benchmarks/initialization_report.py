@@ -62,6 +62,11 @@ def report(r: dict[str, Any], name: str = "initialization") -> str:
     return "\n".join([*lines, *_protocol(r)])
 
 
+def picture(r: dict[str, Any], target: str, name: str) -> str:
+    """The file of the picture of a target."""
+    return f"{name}-{target}.png" if len(r["targets"]) > 1 else f"{name}.png"
+
+
 def ordered(r: dict[str, Any]) -> bool:
     """Whether the paper's orderings are among what was compared."""
     return set(r["before"]) >= {SCRATCH, *orderings.PANELS["temporal"]}
@@ -84,7 +89,7 @@ def _answer(r: dict[str, Any], target: str, name: str) -> list[str]:
         f"## {about.title.capitalize()}\n",
         f"Chance is {1 / len(about.classes):.1%}; {about.about}.\n",
         common.table(("initialization", "learning rate", "training clips", "test clips", "points over scratch", "seeds better"), rows),
-        f"\n![Share of test clips that are right]({name}-{target}.png)\n",
+        f"\n![Share of test clips that are right]({picture(r, target, name)})\n",
         "Test clips that are right, by what moves:\n",
         common.table(("initialization", *about.kinds), kinds),
         "",
