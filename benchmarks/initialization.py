@@ -2,10 +2,15 @@
 
     python -m benchmarks.initialization [--quick] [--device cpu] [--seeds 5] [--imagenet resnet18.pth] [--out FOLDER]
     python -m benchmarks.initialization --plan small --arms "scratch; VPN; order; puzzle; reconstruct; correspond" --name tasks
+    python -m benchmarks.initialization --plan study --name study --minutes 55 [--continue]      # what motion with labels teaches
+    python -m benchmarks.initialization --plan orderings --name orderings --minutes 55 [--continue]     # the paper's orderings
 
-A network is initialized in some way, and learns sixteen motions of real pictures from few clips; the test shows other
-pictures (`benchmarks.motions`). All ways of initialization have the same network, and are fine-tuned on the same clips for
-as many steps. What each learns from before that has as many clips and steps too. Whatever comes out is written down.
+A network is initialized in some way, and learns a target from few clips: sixteen motions of real pictures (`benchmarks.motions`),
+of which the test shows other pictures, or fifteen human actions (`benchmarks.actions`), of which it shows other views too. All ways
+of initialization have the same network, and are fine-tuned on the same clips for as many steps. What each learns from before that
+has as many clips and steps too, unless its name says more. Whatever comes out is written down.
+
+What is compared stands in `benchmarks.arms`, the tables and pictures in `benchmarks.initialization_report`.
 """
 
 from __future__ import annotations
@@ -15,6 +20,8 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import functools
+import hashlib
+import importlib.util
 import json
 import multiprocessing
 import os
@@ -22,11 +29,11 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,103 +43,48 @@ import torch
 from torch import nn
 
 import vpngen
-from benchmarks import common, motions
+from benchmarks import actions, common, motions, orderings
+from benchmarks.arms import (
+    BASES,
+    BEST,
+    CORRESPOND,
+    DRIFT,
+    DROP,
+    IMAGENET,
+    MOVING,
+    ORDER,
+    PLANS,
+    PUZZLE,
+    SCRATCH,
+    STILLS,
+    TARGETS,
+    TASKS,
+    Arm,
+    Plan,
+    arm_of,
+    before_of,
+    missing,
+    once,
+    rates_before,
+    slow_first,
+    spec_of,
+)  # fmt: skip
+from benchmarks.initialization_report import ordered, picture, plot, report
+from vpngen import files
 from vpngen.models import create_model, inflate, read_weights, replace_head
-from vpngen.models.base import Network
+from vpngen.models.base import Network, find_head
 from vpngen.models.images import flat
-from vpngen.sampling import QUARTER_OCTAVES, Augment
-from vpngen.tasks import Correspond, Order, Puzzle, Reconstruct, Task
+from vpngen.sampling import AUGMENTATIONS, QUARTER_OCTAVES
+from vpngen.tasks import Classify, Factors, Task
 from vpngen.train import Recipe, fit
 from vpngen.train.fitting import Batches
 
-TITLE = "Initialization: sixteen motions of real pictures from few clips"
 HOME = Path(__file__).parent
-SCRATCH, VPN, FROZEN, STILLS, IMAGENET = (
-    "scratch",
-    "VPN",
-    "VPN, frozen in time",
-    "inflated, fractal stills",
-    "inflated, ImageNet",
-)
-ORDER, PUZZLE, RECONSTRUCT, CORRESPOND = "order", "puzzle", "reconstruct", "correspond"
-TASKS = (ORDER, PUZZLE, RECONSTRUCT, CORRESPOND)
-ABOUT = {
-    SCRATCH: "fresh weights",
-    VPN: "named the categories of Video Perlin Noise, `vpngen.ClipStream`",
-    FROZEN: "the same clips, but of each its first frame alone, repeated: no motion to learn from",
-    STILLS: "a 2-D ResNet of the same depth and width that named the categories of formula-made stills (what a Video Fractal has "
-    "drawn by its last frame, as FractalDB), its kernels repeated along time",
-    IMAGENET: "a 2-D ResNet of the same depth and width trained on ImageNet, its kernels repeated along time",
-    ORDER: "without labels: which of 6 clips of 8 frames, of a window of 20 of a VPN video, is shuffled (Suzuki et al. 2018)",
-    PUZZLE: "without labels: the order of 4 pieces of a Video Fractal, which grows, in space or in time, and whether they are upside down (Kim et al. 2019)",
-    RECONSTRUCT: "without labels: a clip of VPN drawn again, and the frames that follow, from its features (an alternative of Kim et al. 2019)",
-    CORRESPOND: "without labels: whether frames, as the stills' 2-D ResNet sees them, and a clip of VPN belong together (Diba et al. 2017); "
-    "that the teacher learned from stills is not counted",
-}  # fmt: skip
 CHOOSING = 1000
 """The seed of the runs that choose learning rates; its clips and weights are in no other run."""
-DROP = 0.75
-"""The part of the steps after which the learning rate falls to a tenth."""
 NORMAL: dict[str, Any] = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
-KINDS = {
-    "directions": tuple(range(8)), "rotation": (8, 9), "zoom": (10, 11), "shear": (12, 13), "flicker, rest": (14, 15),
-}  # fmt: skip
-"""Labels that are shown together in the report."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Everything that is fixed before a run.
-
-    Attributes:
-        model: the network, a name of `vpngen.train.MODELS`.
-        width: what its planes are multiplied by.
-        clip: (t, y, x), of all clips.
-        side: height and width of the rendered videos that clips are cut from.
-        categories: of the rendered sets.
-        pretext_clips: that each initialization is trained on.
-        pretext_batch: its batch; the learning rate is that of the paper, 0.3 for 128 clips, in proportion.
-        per_class: training clips of each motion.
-        batch: of fine-tuning.
-        epochs: of fine-tuning.
-        rates: learning rates to choose from.
-        val: clips that they are chosen on.
-        test: clips of the test.
-        seeds: how many times all is done with the chosen rates.
-    """
-
-    model: str = "r3d18"
-    width: float = 0.25
-    clip: tuple[int, int, int] = (16, 32, 32)
-    side: int = 80
-    categories: int = 64
-    pretext_clips: int = 16384
-    pretext_batch: int = 32
-    per_class: int = 16
-    batch: int = 32
-    epochs: int = 30
-    rates: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.3)
-    val: int = 480
-    test: int = 800
-    seeds: int = 5
-
-    @property
-    def margin(self) -> int:
-        """Pixels that training clips are larger by, and frames that they are longer by: room for random crops."""
-        return max(self.clip[1] // 8, 1)
-
-
-PLANS = {
-    "cpu": Plan(),
-    "gpu": Plan(
-        width=1.0, clip=(16, 56, 56), side=144, pretext_clips=98304, pretext_batch=64, epochs=60, val=960, test=1920
-    ),
-    "small": Plan(model="r3d10", pretext_clips=8192, rates=(0.01, 0.03, 0.1), seeds=3),
-    "quick": Plan(
-        model="r3d10", width=0.125, clip=(8, 24, 24), side=80, pretext_clips=2048, epochs=8, rates=(0.03, 0.1), val=160,
-        test=320, seeds=2,
-    ),
-}  # fmt: skip
+EPOCHS = 8
+"""Parts that the clips of an initialization come in."""
 
 
 # --- clips
@@ -201,30 +153,30 @@ class FirstFrame:
         self.source.load_state_dict(state)
 
 
-@functools.cache
-def moving(plan: Plan, seed: int, split: str, device: torch.device) -> Memory:
-    """The clips of a split, on the device. Those of training are drawn by `seed`, and larger than the clips cut from them."""
+@functools.lru_cache(maxsize=4)
+def clips_of(target: str, plan: Plan, seed: int, split: str, device: torch.device, cache: Path) -> tuple[Memory, str]:
+    """The clips of a split, on the device, and the sha256 of their pixels. Those of training are drawn by `seed`, and larger."""
     frames, size = plan.clip[:2]
     if split == "train":
         size, frames = size + plan.margin, frames + plan.margin // 2
-    numbers = range({"train": plan.per_class * len(motions.MOTIONS), "val": plan.val, "test": plan.test}[split])
-    with concurrent.futures.ThreadPoolExecutor(common.cores() if device.type == "cuda" else 1) as pool:
-        clips = np.stack(list(pool.map(partial(motions.clip, seed, split, frames=frames, size=size), numbers)))
+    count = plan.count(target, split)
+    if target == "actions":  # the renderer is a program of others, and has one world for all threads
+        clips, labels, digest = actions.cached(cache, seed, split, count, frames=frames, size=size)
+    else:
+        with concurrent.futures.ThreadPoolExecutor(common.cores() if device.type == "cuda" else 1) as pool:
+            clips = np.stack(list(pool.map(partial(motions.clip, seed, split, frames=frames, size=size), range(count))))
+        labels = np.array([motions.label(number) for number in range(count)])
+        digest = hashlib.sha256(clips.tobytes()).hexdigest()
     pixels = torch.from_numpy(clips).permute(0, 4, 1, 2, 3).contiguous().to(device)
-    labels = torch.tensor([motions.label(number) for number in numbers])
-    return Memory(pixels, labels, plan.clip, plan.batch, seed if split == "train" else None)
+    return Memory(pixels, torch.from_numpy(labels), plan.clip, plan.batch, seed if split == "train" else None), digest
 
 
-def pretext(arm: str, plan: Plan, teacher: Path | None) -> tuple[Task, Recipe, int]:
-    """The task of an arm without labels, its recipe, and its steps: as many frames go through the network as those of VPN."""
-    clip = (8, *plan.clip[1:]) if arm in (ORDER, PUZZLE) else plan.clip
-    kind: dict[str, Callable[..., Task]] = {
-        ORDER: Order, PUZZLE: partial(Puzzle, gap=8, gap_frames=2), RECONSTRUCT: partial(Reconstruct, target="future"),
-        CORRESPOND: partial(Correspond, teacher=plan.model, teacher_weights=teacher),
-    }  # fmt: skip
-    made = kind[arm]()
+def pretext(learns: str, plan: Plan, budget: int, teacher: Path | None) -> tuple[Task, Recipe, int]:
+    """A task without labels, its recipe, and its steps: as many frames go through the network as those of VPN."""
+    clip = (8, *plan.clip[1:]) if learns in (ORDER, PUZZLE) else plan.clip
+    made = TASKS[learns](**({"teacher": plan.model, "teacher_weights": teacher} if learns == CORRESPOND else {}))
     batch = plan.pretext_batch if made.clips == 1 else plan.pretext_batch // 4
-    steps = plan.pretext_clips * plan.clip[0] // (clip[0] * made.clips * batch)
+    steps = budget * plan.pretext_clips * plan.clip[0] // (clip[0] * made.clips * batch)
     recipe = Recipe(
         optimizer="adamw", lr=0.002, weight_decay=0.01, batch_size=batch, epochs=EPOCHS, schedule="cosine", clip=clip, augment="random",
         **NORMAL,
@@ -233,59 +185,54 @@ def pretext(arm: str, plan: Plan, teacher: Path | None) -> tuple[Task, Recipe, i
 
 
 def rendered(
-    arm: str, plan: Plan, seed: int, split: str, device: torch.device, task: tuple[Task, Recipe, int] | None = None
+    arm: Arm, plan: Plan, seed: int, split: str, device: torch.device, task: tuple[Task, Recipe, int] | None = None
 ) -> Batches:
     """Labelled clips of the set that an initialization learns from: all of them in training, one of each instance otherwise."""
-    instances = max(1, plan.pretext_clips // plan.categories)
-    about: dict[str, Any] = {
-        "categories": plan.categories,
-        "instances": min(instances, 512),
-        "val_instances": 8,
-        "seed": seed,
-    }
-    clip, augment = plan.clip, Augment() if split == "train" else Augment(time="center", crop="center", flip=0.0)
-    if arm == STILLS:
-        side = 4 * plan.clip[1]  # FractalDB draws 100,000 points on 362 x 362, and cuts 224 of 256 in training
-        spec = vpngen.fractal(**about, shape=(1, side, side), points_per_frame=int(100_000 * (side / 362) ** 2))
-        clip = (1, *plan.clip[1:])
-        augment = dataclasses.replace(augment, scales=QUARTER_OCTAVES[:3] if split == "train" else (1.0,))
-    elif arm == PUZZLE:
-        spec = vpngen.fractal(**about, shape=(48, plan.side, plan.side), points_per_frame=20)
-    else:
-        spec = vpngen.perlin(**about, shape=(240, plan.side, plan.side))
+    spec, cpu = spec_of(arm, plan, seed), device.type != "cuda"
+    where: dict[str, Any] = {"device": str(device), "seed": seed} | ({"threads": 1, "prefetch": 0} if cpu else {})
     if task is not None:
         shape, recipe, steps = task[0].shape(task[1]), task[1], task[2]
-        how: dict[str, Any] = {"augment": "random", "numbers": True, "seed": seed, "device": str(device)}
         length = steps // EPOCHS * recipe.batch_size if split == "train" else "epoch"
-        how |= {} if device.type == "cuda" else {"threads": 1, "prefetch": 0}
         made: Batches = vpngen.loader(
-            spec, recipe.batch_size, clip=shape, split=split, length=length, drop_last=True, **how
+            spec,
+            recipe.batch_size,
+            clip=shape,
+            split=split,
+            length=length,
+            drop_last=True,
+            augment="random",
+            numbers=True,
+            **where,
         )
         return made
+    clip, augment = plan.clip, AUGMENTATIONS["x10" if split == "train" else "none"]
+    if spec.generator.handed:
+        augment = dataclasses.replace(augment, flip=0.0)
+    if arm.learns == "stills":
+        clip = (1, *plan.clip[1:])
+        augment = dataclasses.replace(augment, scales=QUARTER_OCTAVES[:3] if split == "train" else (1.0,))
     batches: Any = vpngen.loader(
-        spec, plan.pretext_batch, clip=clip, split=split, augment=augment, seed=seed, shuffle=split == "train", drop_last=True,
-        length=plan.pretext_clips // EPOCHS if split == "train" else "epoch", device=str(device), threads=None if device.type == "cuda" else 1,
-        prefetch=None if device.type == "cuda" else 0,
+        spec, plan.pretext_batch, clip=clip, split=split, augment=augment, shuffle=split == "train", drop_last=True,
+        length=arm.budget * plan.pretext_clips // EPOCHS if split == "train" else "epoch", **where,
     )  # fmt: skip
-    return FirstFrame(batches) if arm == FROZEN else batches
-
-
-EPOCHS = 8
-"""Parts that `pretext_clips` come in."""
+    return FirstFrame(batches) if arm.still else batches
 
 
 # --- training
 
 
 def train(
-    model: nn.Module, batches: Batches, val: Batches | None, rate: float, epochs: int, device: torch.device, batch: int
-) -> list[dict[str, Any]]:
+    model: nn.Module, batches: Batches, val: Batches | None, rate: float, epochs: int, device: torch.device, batch: int, *,
+    task: Task | None = None, freeze: int = 0,
+) -> list[dict[str, Any]]:  # fmt: skip
     """Steps of SGD at a rate, and the last of them at a tenth of it; the weight decay is the paper's."""
     first = round(DROP * epochs)
     rows = []
     for begin, count, lr in ((0, first, rate), (first, epochs - first, rate / 10)):
-        recipe = Recipe(lr=lr, epochs=count, batch_size=batch, lr_patience=10**6, augment="none", **NORMAL)
-        rows += fit(model, Later(batches, begin), val if begin else None, recipe, device=device)
+        recipe = Recipe(
+            lr=lr, epochs=count, batch_size=batch, lr_patience=10**6, augment="none", freeze=freeze, **NORMAL
+        )
+        rows += fit(model, Later(batches, begin), val if begin else None, recipe, task=task, device=device)
     return rows
 
 
@@ -311,63 +258,71 @@ class Later:
         self.source.load_state_dict(state)
 
 
-def stills(plan: Plan, seed: int, device: torch.device) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """What a 2-D network learned that named the categories of formula-made stills, and its weights."""
-    network = create_model(plan.model, plan.categories, width=plan.width)
-    assert isinstance(network, Network)
-    about, learner = categories(STILLS, flat(network), plan, seed, device)
-    return about, {n: v[:, :, 0] if v.ndim == 5 else v for n, v in learner.cpu().state_dict().items()}
-
-
 def categories(
-    arm: str, model: nn.Module, plan: Plan, seed: int, device: torch.device
-) -> tuple[dict[str, Any], nn.Module]:
+    arm: Arm, model: nn.Module, plan: Plan, rate: float, seed: int, device: torch.device, task: Task
+) -> tuple[dict[str, Any], nn.Module]:  # fmt: skip
     """Name the categories of a rendered set: what that took and what was learned, and the network."""
     begun = time.process_time()
     batches, val = (rendered(arm, plan, seed, split, device) for split in ("train", "val"))
-    rows = train(model, batches, val, 0.3 * plan.pretext_batch / 128, EPOCHS, device, plan.pretext_batch)
+    rows = train(model, batches, val, rate * plan.pretext_batch / 128, EPOCHS, device, plan.pretext_batch, task=task)
     steps = EPOCHS * len(batches)
-    clips = steps * plan.pretext_batch
+    clips, spec = steps * plan.pretext_batch, spec_of(arm, plan, seed)
     return {
-        "clips": clips, "frames": clips * (1 if arm == STILLS else plan.clip[0]), "steps": steps, "metric": "top1",
-        "val_metric": rows[-1]["val_top1"], "chance": 1 / plan.categories, "cpu_seconds": time.process_time() - begun,
+        "clips": clips, "frames": clips * (1 if arm.learns == "stills" else plan.clip[0]), "steps": steps, "metric": "top1",
+        "val_metric": rows[-1]["val_top1"], "chance": 1 / spec.n_categories, "fingerprint": spec.fingerprint,
+        "cpu_seconds": time.process_time() - begun,
     }, model  # fmt: skip
 
 
+def stills(
+    plan: Plan, rate: float, seed: int, device: torch.device, arm: Arm = BASES[STILLS]
+) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """What a 2-D network learned that named the categories of formula-made stills, and its weights."""
+    network = create_model(plan.model, plan.categories, width=plan.width)
+    assert isinstance(network, Network)
+    about, learner = categories(arm, flat(network), plan, rate, seed, device, Classify())
+    return about, {n: v[:, :, 0] if v.ndim == 5 else v for n, v in learner.cpu().state_dict().items()}
+
+
 def initialized(
-    arm: str, plan: Plan, seed: int, device: torch.device, imagenet: str | None
+    arm: Arm, plan: Plan, rate: float, seed: int, device: torch.device, imagenet: str | None
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """The network before fine-tuning, with a head for the motions, and what its initialization took and learned."""
+    """The network before fine-tuning, and what its initialization took and learned."""
     torch.manual_seed(seed)
-    start = time.perf_counter()
-    model = create_model(plan.model, plan.categories, width=plan.width)
+    task: Task = Classify()
+    outputs = plan.categories
+    if arm.learns == "categories":
+        generator = spec_of(arm, plan, seed).generator
+        task = Factors().labelled([len(f.values) for f in generator.factors]) if arm.heads else task
+        outputs = task.outputs(generator.n_categories)
+    model = create_model(plan.model, outputs, width=plan.width)
     about: dict[str, Any] = {"clips": 0, "frames": 0, "steps": 0, "cpu_seconds": 0.0}
-    if arm == STILLS:
-        about, state = stills(plan, seed, device)
+    if arm.learns == "stills":
+        about, state = stills(plan, rate, seed, device, arm)
         inflate(model, state)
-    elif arm in (VPN, FROZEN):
-        about, model = categories(arm, model, plan, seed, device)
-    elif arm in TASKS:
+    elif arm.learns == "categories":
+        about, model = categories(arm, model, plan, rate, seed, device, task)
+    elif arm.learns in TASKS:
         with tempfile.TemporaryDirectory() as folder:
             teacher = Path(folder) / "stills.pth"
-            if arm == CORRESPOND:
-                torch.save(stills(plan, seed, device)[1], teacher)
+            if arm.learns == CORRESPOND:
+                torch.save(stills(plan, rate, seed, device)[1], teacher)
             begun = time.process_time()
-            task = pretext(arm, plan, teacher)
-            train_batches, val = (rendered(arm, plan, seed, split, device, task) for split in ("train", "val"))
-            rows = fit(model, train_batches, val, task[1], task=task[0], device=device)
-        samples, metric = EPOCHS * len(train_batches) * task[1].batch_size, task[0].metrics[0]
-        about = {"clips": samples, "frames": samples * task[0].clips * task[1].clip[0], "steps": EPOCHS * len(train_batches),
+            made, recipe, steps = pretext(arm.learns, plan, arm.budget, teacher)
+            batches, val = (
+                rendered(arm, plan, seed, split, device, (made, recipe, steps)) for split in ("train", "val")
+            )
+            rows = fit(model, batches, val, recipe, task=made, device=device)
+        samples, metric = EPOCHS * len(batches) * recipe.batch_size, made.metrics[0]
+        about = {"clips": samples, "frames": samples * made.clips * recipe.clip[0], "steps": EPOCHS * len(batches),
                  "metric": metric, "val_metric": rows[-1][f"val_{metric}"], "cpu_seconds": time.process_time() - begun,
-                 "chance": task[0].chance(torch.zeros(1, 2, 2))[metric]}  # fmt: skip
+                 "chance": made.chance(torch.zeros(1, 2, 2))[metric]}  # fmt: skip
         for parameter in model.parameters():
             parameter.requires_grad_(True)
-    elif arm == IMAGENET:
+    elif arm.learns == "imagenet":
         assert imagenet is not None
         inflate(model, read_weights(imagenet)[0])
-    torch.manual_seed(seed + 1)
-    replace_head(model, len(motions.MOTIONS))
-    return model, {**about, "seconds": time.perf_counter() - start}
+    return model, about
 
 
 def answers(model: nn.Module, batches: Memory, device: torch.device) -> tuple[list[int], list[int]]:
@@ -382,60 +337,144 @@ def answers(model: nn.Module, batches: Memory, device: torch.device) -> tuple[li
     return batches.labels.tolist(), torch.cat(said).tolist()
 
 
-def job(arm: str, seed: int, rates: Sequence[float], plan: Plan, where: str, imagenet: str | None) -> dict[str, Any]:
-    """Initialize once and fine-tune at each rate.
+# --- jobs
 
-    With several rates: the share of validation clips that each has right. With one: what was said of each clip of the test.
+
+class Job(NamedTuple):
+    """One thing to do, whose result is a function of it and the plan.
+
+    Attributes:
+        target: a key of `TARGETS` to fine-tune on; empty for the initialization itself.
+        arm: its name, budget and all.
+        before: the learning rate of the initialization, for 128 clips.
+        rate: that of fine-tuning; 0 of the initialization.
+        seed: of weights, sets and training clips; with `CHOOSING` fine-tuning is judged on validation clips, else on the test.
     """
-    device = torch.device(where)
+
+    target: str
+    arm: str
+    before: float
+    rate: float
+    seed: int
+
+    @property
+    def first(self) -> Job:
+        """The initialization that fine-tuning begins with."""
+        return Job("", before_of(self.arm), self.before, 0.0, self.seed)
+
+    @property
+    def weights(self) -> str:
+        """The name of the file of the weights of an initialization."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:20] + ".pth"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where jobs run, and where they leave files.
+
+    Attributes:
+        device: such as cpu or cuda:1.
+        work: a folder for weights that wait for their fine-tuning, and for rendered clips.
+        imagenet: a file of weights.
+    """
+
+    device: str
+    work: Path
+    imagenet: str | None = None
+
+
+def do(job: Job, plan: Plan, place: Place) -> dict[str, Any]:
+    """Initialize, and leave the weights in a file; or fine-tune and tell which part of the clips is right."""
+    device = torch.device(place.device)
     if device.type == "cpu":
         torch.set_num_threads(1)
     else:
         torch.cuda.set_device(device.index or 0)
-    model, about = initialized(arm, plan, seed, device, imagenet)
-    state = {name: value.clone() for name, value in model.state_dict().items()}
-    clips = moving(plan, seed, "train", device)
-    judged = moving(plan, 0, "test" if len(rates) == 1 else "val", device)  # the same for all seeds
-    found: dict[str, Any] = {"arm": arm, "seed": seed, "pretext": about, "rates": {}}
-    start = time.perf_counter()
-    for rate in rates:
-        model.load_state_dict(state)
-        rows = train(model, clips, None, rate, plan.epochs, device, plan.batch)
-        truth, said = answers(model, judged, device)
-        right = [a == b for a, b in zip(truth, said, strict=True)]
-        found["rates"][str(rate)] = {"top1": statistics.mean(right), "train_top1": rows[-1]["train_top1"]}
-        if len(rates) == 1:
-            found["said"] = said
-            found["kinds"] = {
-                kind: statistics.mean(r for r, t in zip(right, truth, strict=True) if t in labels)
-                for kind, labels in KINDS.items()
-            }
-    found["finetune_seconds"] = time.perf_counter() - start
-    return found
+    start, arm, path = time.perf_counter(), arm_of(job.arm), place.work / job.first.weights
+    if not job.target:
+        model, about = initialized(arm, plan, job.before, job.seed, device, place.imagenet)
+        with files.replace(path) as partial:
+            state = {name: value.cpu() for name, value in model.state_dict().items()}
+            torch.save({"outputs": state[f"{find_head(model)[0]}.weight"].shape[0], "state": state}, partial)
+        return {**about, "seconds": time.perf_counter() - start}
+    target = TARGETS[job.target]
+    kept = torch.load(path, map_location="cpu", weights_only=True)
+    model = create_model(plan.model, kept["outputs"], width=plan.width)
+    model.load_state_dict(kept["state"])
+    torch.manual_seed(job.seed + 1)
+    replace_head(model, len(target.classes))
+    clips, train_digest = clips_of(job.target, plan, job.seed, "train", device, place.work)
+    judged, digest = clips_of(
+        job.target, plan, 0, "val" if job.seed == CHOOSING else "test", device, place.work
+    )  # the same for all seeds
+    rows = train(model, clips, None, job.rate, plan.epochs, device, plan.batch, freeze=arm.freeze)
+    truth, said = answers(model, judged, device)
+    right = [a == b for a, b in zip(truth, said, strict=True)]
+    return {
+        "top1": statistics.mean(right), "train_top1": rows[-1]["train_top1"],
+        "kinds": {kind: statistics.mean(r for r, t in zip(right, truth, strict=True) if t in labels) for kind, labels in target.kinds.items()},
+        "digests": [train_digest, digest], "seconds": time.perf_counter() - start,
+    }  # fmt: skip
+
+
+class TimeIsUp(Exception):
+    """Jobs are left that would not end in time."""
 
 
 class Kept:
-    """Results of jobs in a file, a line each, so that a run that was stopped goes on; without a path they are kept nowhere."""
+    """Results of jobs in a file, a line each, so that a run that was stopped goes on; without a path they are kept nowhere.
 
-    def __init__(self, path: Path | None) -> None:
+    Raises SystemExit where the file is of another plan, or where there is one and nobody asked to go on.
+    """
+
+    def __init__(self, path: Path | None, plan: Plan, goes_on: bool) -> None:
         self.path, self.start = path, time.monotonic()
-        self.results: dict[str, dict[str, Any]] = {}
+        self.results: dict[Job, dict[str, Any]] = {}
         self.before = 0.0
-        if path is not None and path.exists():
-            for line in path.read_text().splitlines():
-                with contextlib.suppress(ValueError):  # the last line, if it was stopped in the middle of it
-                    found = json.loads(line)
-                    self.results[found["job"]] = found["result"]
-                    self.before = found["seconds"]
-            print(f"{len(self.results)} jobs were done before, as {path} says", file=sys.stderr)
+        fixed = json.loads(
+            json.dumps({k: v for k, v in dataclasses.asdict(plan).items() if k not in ("seeds", "arms", "targets")})
+        )
+        if path is None:
+            return
+        if path.exists() and not goes_on:
+            raise SystemExit(f"{path} holds results of a run: --continue goes on with it; remove it to begin again")
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps({"plan": fixed}) + "\n")
+            return
+        first, *lines = path.read_text().splitlines() or [""]
+        with contextlib.suppress(ValueError, KeyError):
+            if json.loads(first)["plan"] == fixed:
+                fixed = {}
+        if fixed:
+            raise SystemExit(
+                f"{path} is of another plan, whose results do not compare; give another --name, or remove it"
+            )
+        for line in lines:
+            with contextlib.suppress(ValueError):  # the last line, if it was stopped in the middle of it
+                found = json.loads(line)
+                self.results[Job(*found["job"])] = found["result"]
+                self.before = found["seconds"]
+        if not path.read_bytes().endswith(b"\n"):
+            with path.open("a") as file:
+                file.write("\n")
+        print(f"{len(self.results)} jobs were done before, as {path} says", file=sys.stderr)
 
-    def add(self, name: str, result: dict[str, Any]) -> None:
+    def add(self, job: Job, result: dict[str, Any]) -> None:
         """Keep the result of a job."""
-        self.results[name] = result
+        self.results[job] = result
         if self.path is not None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a") as file:
-                file.write(json.dumps({"job": name, "seconds": self.seconds, "result": result}) + "\n")
+                file.write(json.dumps({"job": job, "seconds": self.seconds, "result": result}) + "\n")
+
+    def guess(self, job: Job) -> float:
+        """Seconds that a job will take: the most that one of its kind took, in proportion to their budgets; 0 where nobody knows."""
+        kind = [
+            (j, r["seconds"]) for j, r in self.results.items() if bool(j.target) == bool(job.target) and r["seconds"]
+        ]
+        same = [(j, s) for j, s in kind if once(j.arm) == once(job.arm)] or kind
+        share = arm_of(job.arm).budget if not job.target else 1
+        return max((s * share / (arm_of(j.arm).budget if not job.target else 1) for j, s in same), default=0.0)
 
     @property
     def seconds(self) -> float:
@@ -443,153 +482,184 @@ class Kept:
         return self.before + time.monotonic() - self.start
 
 
-def everybody(jobs: list[tuple[Any, ...]], workers: int, kept: Kept) -> list[dict[str, Any]]:
-    """The results of all jobs in their order; with several workers each job has a process of its own among them."""
-    left = {repr(each): each for each in jobs if repr(each) not in kept.results}
-    with concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        calls: Callable[..., Any] = pool.map if workers > 1 else map
-        for name, result in zip(left, calls(job, *zip(*left.values(), strict=True)) if left else (), strict=True):
-            kept.add(name, result)
-            scores = ", ".join(f"{rate}: {found['top1']:.1%}" for rate, found in result["rates"].items())
-            learned = f"pretext {result['pretext']['val_metric']:.1%}, " if "val_metric" in result["pretext"] else ""
-            print(f"  {result['arm']}, seed {result['seed']}: {learned}{scores}", file=sys.stderr, flush=True)
-    return [kept.results[repr(each)] for each in jobs]
+class Workers:
+    """Processes that do jobs side by side, until time is up."""
+
+    def __init__(self, plan: Plan, place: Place, workers: int, kept: Kept, minutes: float | None) -> None:
+        self.plan, self.place, self.workers, self.kept = plan, place, workers, kept
+        self.end = float("inf") if minutes is None else time.monotonic() + 60 * minutes
+
+    def all(self, jobs: Sequence[Job]) -> None:
+        """Do all jobs that have no result, those first whose turn it is in the list, and before each its initialization.
+
+        Raises TimeIsUp, once those that were begun are done, where others are left.
+        """
+        results = self.kept.results
+        tuning = [job for job in dict.fromkeys(jobs) if job.target and job not in results]
+        needs = {job.first for job in tuning}
+        queue = [job for job in dict.fromkeys(job for each in jobs for job in (each.first, each))
+                 if (job in tuning or (not job.target and self._lacking(job, needs, jobs)))]  # fmt: skip
+        todo = {job for job in queue if not job.target}
+        pool = (
+            concurrent.futures.ProcessPoolExecutor(self.workers, multiprocessing.get_context("spawn"))
+            if self.workers > 1
+            else None
+        )
+        running: dict[concurrent.futures.Future[dict[str, Any]], Job] = {}
+        late: list[Job] = []
+        with pool or contextlib.nullcontext():
+            while queue or running:
+                for job in [j for j in queue if not (j.target and j.first in todo)]:
+                    if len(running) == self.workers:
+                        break
+                    queue.remove(job)
+                    if time.monotonic() + self.kept.guess(job) > self.end:
+                        late.append(job)
+                        continue
+                    running[self._begin(pool, job)] = job
+                if not running:
+                    break
+                for future in concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)[0]:
+                    job = running.pop(future)
+                    self.kept.add(job, future.result())
+                    todo.discard(job)
+                    self._say(job)
+                    if job.target and not any(
+                        j.target and j.first == job.first for j in (*queue, *late, *running.values())
+                    ):
+                        (self.place.work / job.first.weights).unlink(missing_ok=True)
+        if left := len(queue) + len(late):
+            raise TimeIsUp(f"{left} jobs of this stage are left; go on with --continue")
+
+    def _lacking(self, job: Job, needs: set[Job], jobs: Sequence[Job]) -> bool:
+        """Whether an initialization is to be done: its result is asked for and is not there, or its weights are and are not."""
+        there = job in self.kept.results
+        return (job in needs and not (there and (self.place.work / job.weights).exists())) or (
+            job in jobs and not there
+        )
+
+    def _begin(
+        self, pool: concurrent.futures.ProcessPoolExecutor | None, job: Job
+    ) -> concurrent.futures.Future[dict[str, Any]]:
+        if pool is not None:
+            return pool.submit(do, job, self.plan, self.place)
+        future: concurrent.futures.Future[dict[str, Any]] = concurrent.futures.Future()
+        future.set_result(do(job, self.plan, self.place))
+        return future
+
+    def _say(self, job: Job) -> None:
+        result = self.kept.results[job]
+        what = f"{job.target}, rate {job.rate:g}: {result['top1']:.1%}" if job.target else (
+            f"before, rate {job.before:g}: {result['val_metric']:.1%}" if "val_metric" in result else "fresh"
+        )  # fmt: skip
+        seed = "choosing" if job.seed == CHOOSING else f"seed {job.seed}"
+        print(f"  {job.arm}, {seed}, {what}, {result['seconds']:.0f} s", file=sys.stderr, flush=True)
 
 
-def run(plan: Plan, arms: Sequence[str], device: str, workers: int, imagenet: str | None, kept: Kept) -> dict[str, Any]:
-    """Choose the rate of each arm, then do all again with every seed."""
-    slow_first = [*[arm for arm in arms if arm != SCRATCH], SCRATCH]
+class Choice:
+    """The learning rates of each arm, chosen on validation clips."""
+
+    def __init__(self, workers: Workers) -> None:
+        self.workers, self.plan, self.results = workers, workers.plan, workers.kept.results
+        self.before: dict[str, float] = {}
+
+    def of(self, arms: Sequence[str]) -> None:
+        """Choose for these arms; one that has a larger budget takes over the rate before of the same with a budget of 1."""
+        plan = self.plan
+        several = [name for name in dict.fromkeys(map(once, arms)) if len(rates_before(name, plan)) > 1]
+        self.workers.all([Job("", name, rate, 0.0, CHOOSING) for name in several for rate in plan.pretext_rates])
+        for name in arms:
+            rates = rates_before(once(name), plan)
+            self.before[name] = rates[0] if len(rates) == 1 else max(rates, key=partial(self.learned, name))
+        self.workers.all(
+            [self.job(t, name, rate) for name in slow_first(arms) for t in plan.targets for rate in plan.rates]
+        )
+
+    def learned(self, name: str, rate: float) -> float:
+        """The validation metric of an initialization at a rate."""
+        value: float = self.results[Job("", once(name), rate, 0.0, CHOOSING)]["val_metric"]
+        return value
+
+    def job(self, target: str, name: str, rate: float) -> Job:
+        return Job(target, name, self.before[name], rate, CHOOSING)
+
+    def rate(self, target: str, name: str) -> float:
+        """That of fine-tuning."""
+        return max(self.plan.rates, key=lambda rate: self.results[self.job(target, name, rate)]["top1"])
+
+    def best(self, arms: Sequence[str]) -> str:
+        """The arm that is best on validation clips, in the mean of the targets."""
+        targets = self.plan.targets
+        return max(
+            arms, key=lambda name: sum(self.results[self.job(t, name, self.rate(t, name))]["top1"] for t in targets)
+        )
+
+
+def run(plan: Plan, place: Place, workers: int, kept: Kept, minutes: float | None = None) -> dict[str, Any]:
+    """Choose the rates of each arm, then do all again with every seed.
+
+    Raises TimeIsUp where `minutes` were not enough.
+    """
+    crew = Workers(plan, place, workers, kept, minutes)
+    choice = Choice(crew)
+    moving, left_out = [m for m in MOVING if not missing(m)], {}
+    for name in plan.arms:
+        lacking = missing(name) if BEST not in name else None if moving else " or ".join(MOVING)
+        if lacking:
+            left_out[name] = f"this vpngen has no generator {lacking}"
+            print(f"{name}: left out, {left_out[name]}", file=sys.stderr)
+    arms, best = [name for name in plan.arms if name not in left_out], None
     print("learning rates, on validation clips", file=sys.stderr)
-    choice = {
-        r["arm"]: r
-        for r in everybody([(a, CHOOSING, plan.rates, plan, device, imagenet) for a in slow_first], workers, kept)
-    }
-    rates = {arm: max(plan.rates, key=lambda rate: choice[arm]["rates"][str(rate)]["top1"]) for arm in arms}
+    choice.of([name for name in arms if BEST not in name])
+    if any(BEST in name for name in arms):
+        choice.of(moving)
+        best = choice.best(moving)
+        arms = list(dict.fromkeys(name.replace(BEST, best) for name in arms))
+        choice.of(arms)
     print(f"{kept.seconds:.0f} s; now {plan.seeds} seeds, on test clips", file=sys.stderr)
-    jobs = [(a, seed, (rates[a],), plan, device, imagenet) for a in slow_first for seed in range(plan.seeds)]
-    results = everybody(jobs, workers, kept)
-    found: dict[str, Any] = {}
-    for arm in arms:
-        own = [r for r in results if r["arm"] == arm]
-        found[arm] = {
-            "rate": rates[arm],
-            "val_top1_by_rate": {rate: r["top1"] for rate, r in choice[arm]["rates"].items()},
-            "pretext": {key: [r["pretext"][key] for r in own] for key in own[0]["pretext"]},
-            "test_top1": [r["rates"][str(rates[arm])]["top1"] for r in own],
-            "train_top1": [r["rates"][str(rates[arm])]["train_top1"] for r in own],
-            "kinds": {kind: [r["kinds"][kind] for r in own] for kind in KINDS},
-            "finetune_seconds": [r["finetune_seconds"] for r in own],
-        }
-    for arm in arms:
-        against = zip(found[arm]["test_top1"], found[SCRATCH]["test_top1"], strict=True)
-        found[arm]["over_scratch"] = [a - b for a, b in against]
-    steps = plan.per_class * len(motions.MOTIONS) // plan.batch * plan.epochs
+    jobs = {(t, name, seed): Job(t, name, choice.before[name], choice.rate(t, name), seed)
+            for seed in range(plan.seeds) for name in slow_first(arms) for t in plan.targets}  # fmt: skip
+    crew.all(list(jobs.values()))
+    for path in place.work.glob("*.pth"):  # those of rates that were not chosen
+        path.unlink()
+    results = kept.results
+    before, targets = {}, {}
+    for name in arms:
+        own = [results[jobs[plan.targets[0], name, seed].first] for seed in range(plan.seeds)]
+        before[name] = {
+            "about": arm_of(name).about, "rate": choice.before[name],
+            "val_metric_by_rate": {str(rate): choice.learned(name, rate) for rate in plan.pretext_rates if len(rates_before(once(name), plan)) > 1},
+            **{key: [r[key] for r in own] for key in own[0]},
+        }  # fmt: skip
+    for target in plan.targets:
+        found: dict[str, Any] = {}
+        digests: dict[str, str] = {}
+        for name in arms:
+            own = [results[jobs[target, name, seed]] for seed in range(plan.seeds)]
+            digests |= {f"train, seed {seed}": r["digests"][0] for seed, r in enumerate(own)} | {
+                "test": own[0]["digests"][1]
+            }
+            found[name] = {
+                "rate": choice.rate(target, name),
+                "val_top1_by_rate": {str(rate): results[choice.job(target, name, rate)]["top1"] for rate in plan.rates},
+                "test_top1": [r["top1"] for r in own], "train_top1": [r["train_top1"] for r in own],
+                "kinds": {kind: [r["kinds"][kind] for r in own] for kind in TARGETS[target].kinds},
+                "finetune_seconds": [r["seconds"] for r in own],
+            }  # fmt: skip
+        for name in arms:
+            against = zip(found[name]["test_top1"], found[SCRATCH]["test_top1"], strict=True)
+            found[name]["over_scratch"] = [a - b for a, b in against]
+        classes = len(TARGETS[target].classes)
+        targets[target] = {
+            "parameters": sum(p.numel() for p in create_model(plan.model, classes, width=plan.width).parameters()),
+            "finetune_steps": plan.count(target, "train") // plan.batch * plan.epochs, "sha256": digests, "arms": found,
+        }  # fmt: skip
+    device = place.device
     return {
         "machine": {**common.machine(), "gpu": torch.cuda.get_device_name(device) if device != "cpu" else None},
-        "plan": dataclasses.asdict(plan),
-        "parameters": sum(p.numel() for p in create_model(plan.model, len(motions.MOTIONS), width=plan.width).parameters()),
-        "finetune_steps": steps,
-        "minutes": kept.seconds / 60,
-        "arms": found,
+        "plan": dataclasses.asdict(plan), "minutes": kept.seconds / 60, "best": best, "left_out": left_out, "before": before,
+        "targets": targets,
     }  # fmt: skip
-
-
-# --- what comes out
-
-
-def spread(values: Sequence[float], form: str = ".1%") -> str:
-    """Mean and standard deviation."""
-    sd = statistics.stdev(values) if len(values) > 1 else float("nan")
-    if form == ".1%":
-        return f"{100 * statistics.mean(values):.1f} ± {100 * sd:.1f} %"
-    return f"{100 * statistics.mean(values):+.1f} ± {100 * sd:.1f}"
-
-
-def report(r: dict[str, Any], name: str = "initialization") -> str:
-    """The question, the answer, and the protocol."""
-    plan, arms, machine = r["plan"], r["arms"], r["machine"]
-    seeds, clip = plan["seeds"], " x ".join(map(str, plan["clip"]))
-    rows = []
-    for arm, a in arms.items():
-        pretext = {key: values[0] for key, values in a["pretext"].items()}
-        learned = (
-            f"{pretext['metric']} {spread(a['pretext']['val_metric'])} ({pretext['chance']:.1%})"
-            if "metric" in pretext
-            else ""
-        )
-        wins = sum(d > 0 for d in a["over_scratch"])
-        rows.append((
-            arm, f"{pretext['clips']:,}", f"{pretext['frames']:,}", f"{pretext['steps']:,}",
-            f"{statistics.mean(a['pretext']['cpu_seconds']) / 60:.1f}", learned,
-            f"{a['rate']:g}", spread(a["train_top1"]), f"**{spread(a['test_top1'])}**",
-            "" if arm == SCRATCH else f"{spread(a['over_scratch'], '+')}", "" if arm == SCRATCH else f"{wins} of {seeds}",
-        ))  # fmt: skip
-    header = ("initialization", "clips before", "frames", "steps", "CPU minutes", "learned before (chance)", "learning rate", "training clips", "test clips",
-              "points over scratch", "seeds better")  # fmt: skip
-    kinds = [(arm, *[f"{100 * statistics.mean(a['kinds'][kind]):.1f} %" for kind in KINDS]) for arm, a in arms.items()]
-    chosen = [
-        (arm, *[f"{100 * a['val_top1_by_rate'][str(rate)]:.1f} %" for rate in plan["rates"]]) for arm, a in arms.items()
-    ]
-    n = plan["per_class"] * len(motions.MOTIONS)
-    pictures = {split: len(names) for split, names in motions.SPLITS.items()}
-    where = machine["gpu"] or f"{machine['cores']} cores of {machine['cpu']}"
-    return "\n".join([
-        f"# {TITLE}\n",
-        f"{machine['date']}, {where}, torch {machine['versions']['torch']}, {r['minutes']:.0f} minutes. "
-        f"{plan['model'].upper()} at {plan['width']:g} of its width, {r['parameters']:,} parameters, clips of {clip}. Chance is "
-        f"{1 / len(motions.MOTIONS):.1%}. Mean and standard deviation over {seeds} seeds.\n",
-        common.table(header, rows),
-        f"\n![Share of test clips that are right]({name}.png)\n",
-        "\n".join(f"- {arm}: {ABOUT[arm]}." for arm in arms),
-        "\nTest clips that are right, by what moves:\n",
-        common.table(("initialization", *KINDS), kinds),
-        "\n## How\n",
-        f"Fixed before the run: {n} training clips ({plan['per_class']} of each motion, of {pictures['train']} pictures), "
-        f"{plan['val']} validation clips ({pictures['val']} other pictures), {plan['test']} test clips ({pictures['test']} others again). "
-        f"Fine-tuning is {r['finetune_steps']:,} steps of {plan['batch']} clips ({plan['epochs']} epochs) for every initialization: SGD, "
-        f"momentum 0.9, weight decay 0.001, the learning rate falls to a tenth after {DROP:.0%} of the steps, random crops in place "
-        f"and time, all weights trained, a fresh head. The learning rate of each initialization is the best of "
-        f"{', '.join(f'{rate:g}' for rate in plan['rates'])} on the validation clips, by one run of a seed of its own:\n",
-        common.table(("initialization", *[f"{rate:g}" for rate in plan["rates"]]), chosen),
-        "\nA best rate at the end of its row means that one beyond might be better. Sizes and the speed of the motions were chosen "
-        "before, by looking at validation clips of other seeds, so that fresh weights come above chance; how VPN did at "
-        "slower motions was known by then.\n",
-        f"\nThen each seed draws fresh weights, the set and order that the initialization learns from, and the training clips; these "
-        f"are the same for all initializations of a seed, so differences are taken within a seed. Test clips are the same "
-        f"throughout and are looked at once, after the last step.\n\n"
-        f"What is learned from before: {plan['categories']} categories, "
-        f"{plan['pretext_clips']:,} clips in batches of {plan['pretext_batch']}, a learning rate of {0.3 * plan['pretext_batch'] / 128:g} "
-        f"(the paper's 0.3 for 128 clips, in proportion) with the same fall; videos of 240 x {plan['side']} x {plan['side']} at D = 8, four "
-        f"corners and centre, mirrored or not; stills drawn on {4 * plan['clip'][1]} x {4 * plan['clip'][1]} with as many points to the "
-        f"area as FractalDB. `learned before` is measured on clips of instances never trained on. Arms without labels have as many frames "
-        f"through the network as VPN, AdamW at 0.002 (VPN has SGD, as its paper), a cosine, and {plan['pretext_batch'] // 4} samples of several clips a step.\n",
-    ])  # fmt: skip
-
-
-def plot(r: dict[str, Any], path: Path) -> None:
-    figure, (left, right) = common.canvas(2, 10, 4)
-    arms = r["arms"]
-    colours = dict(
-        zip(arms, ("#9aa5b1", "#2a6f97", "#89b6d1", "#c8553d", "#e0a458", "#6a994e", "#7b5ea7", "#444"), strict=False)
-    )
-    width = 0.8 / len(arms)
-    for at, (arm, a) in enumerate(arms.items()):
-        scores = [100 * value for value in a["test_top1"]]
-        left.bar(at, statistics.mean(scores), 0.6, color=colours[arm], alpha=0.6)
-        left.plot(at + np.linspace(-0.15, 0.15, len(scores)), scores, "o", color=colours[arm], mec="#333", ms=5)
-        kinds = [100 * statistics.mean(a["kinds"][kind]) for kind in KINDS]
-        right.bar(
-            np.arange(len(KINDS)) + width * (at - (len(arms) - 1) / 2), kinds, width, color=colours[arm], label=arm
-        )
-    left.axhline(100 / len(motions.MOTIONS), color="#333", lw=1, ls=":")
-    left.set_xticks(range(len(arms)), [arm.replace(", ", ",\n") for arm in arms], fontsize=8)
-    left.set_ylabel("test clips right, %")
-    left.set_title(f"{r['plan']['seeds']} seeds: each, and their mean; dotted: chance", fontsize=9)
-    right.axhline(100 / len(motions.MOTIONS), color="#333", lw=1, ls=":")
-    right.set_xticks(range(len(KINDS)), KINDS)
-    right.set_title("by what moves", fontsize=9)
-    right.legend(frameon=False, fontsize=8)
-    figure.savefig(path)
 
 
 def main() -> None:
@@ -597,39 +667,68 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a few minutes, printed: that it runs, not a measurement")
     parser.add_argument("--plan", choices=list(PLANS), help="the sizes; cpu, or gpu where there is one")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1; a GPU if there is one")
-    parser.add_argument("--seeds", type=int, help="how many; 5, and with --quick 2")
+    parser.add_argument("--seeds", type=int, help="how many; those of the plan")
+    parser.add_argument("--targets", help=f"some of {', '.join(TARGETS)}, separated by commas; those of the plan")
     parser.add_argument("--processes", type=int, help="jobs side by side; one for each core, on a GPU four at most")
     parser.add_argument("--imagenet", help="a file of 2-D ResNet weights of that depth and width, as torchvision's")
-    parser.add_argument(
-        "--arms", help=f"some of: {'; '.join(ABOUT)}, separated by semicolons; without, those without tasks"
-    )
+    parser.add_argument("--arms", help="names of arms, separated by semicolons, scratch among them; those of the plan")
     parser.add_argument("--name", default="initialization", help="what the files of the report are called")
     parser.add_argument("--out", type=Path, help="folder for the report; benchmarks/results, or with --quick none")
+    parser.add_argument(
+        "--work", type=Path, help="folder for weights and rendered clips; NAME.work in that of the report"
+    )
+    parser.add_argument(
+        "--continue", action="store_true", dest="goes_on", help="go on with the jobs that an earlier run has not done"
+    )
+    parser.add_argument("--minutes", type=float, help="begin no job that would not end by then")
     options = parser.parse_args()
     device = options.device if options.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     plan = PLANS["quick" if options.quick else options.plan or ("cpu" if device == "cpu" else "gpu")]
-    if options.seeds:
-        plan = dataclasses.replace(plan, seeds=options.seeds)
+    changes: dict[str, Any] = {"seeds": options.seeds} if options.seeds else {}
+    if options.targets:
+        changes["targets"] = tuple(target.strip() for target in options.targets.split(","))
+    if options.arms:
+        changes["arms"] = tuple(arm.strip() for arm in options.arms.split(";"))
+    elif options.imagenet:
+        changes["arms"] = tuple(IMAGENET if arm == STILLS else arm for arm in plan.arms)
+    plan = dataclasses.replace(plan, **changes)
     if options.imagenet and plan.width != 1:
         parser.error("the weights of ImageNet are those of a network of full width: run it on a GPU")
-    out = options.out or (None if options.quick else HOME / "results")
-    kept = Kept(None if out is None else out / f"{options.name}.jobs.jsonl")
-    usual = [SCRATCH, VPN, FROZEN, IMAGENET if options.imagenet else STILLS]
-    arms = [arm.strip() for arm in options.arms.split(";")] if options.arms else usual
-    if SCRATCH not in arms or not set(arms) <= ABOUT.keys():
-        parser.error(f"--arms: must be of {'; '.join(ABOUT)}, {SCRATCH} among them")
+    if not set(plan.targets) <= TARGETS.keys():
+        parser.error(f"--targets: must be of {', '.join(TARGETS)}")
+    for target in plan.targets:
+        if lacking := [name for name in TARGETS[target].home.NEEDS if not importlib.util.find_spec(name)]:
+            need = f"{target} needs {', '.join(lacking)}: pip install 'vpngen[bench,bench-actions]'"
+            parser.error(f"--targets: {need}; or give others")
+    try:
+        learns = {arm_of(arm.replace(BEST, DRIFT)).learns for arm in plan.arms}
+    except ValueError as error:
+        parser.error(f"--arms: {error}")
+    if SCRATCH not in plan.arms:
+        parser.error(f"--arms: {SCRATCH} must be among them")
+    if "imagenet" in learns and not options.imagenet:
+        parser.error(f"--arms: {IMAGENET} needs --imagenet")
     workers = options.processes or (common.cores() if device == "cpu" else min(4, common.cores()))
-    found = run(plan, arms, device, workers, options.imagenet, kept)
-    if out is None:
-        print(report(found))
-        return
-    out.mkdir(parents=True, exist_ok=True)
-    (out / f"{options.name}.json").write_text(json.dumps({**found, "quick": options.quick}, indent=1) + "\n")
-    (out / f"{options.name}.md").write_text(report(found, options.name))
-    plot(found, out / f"{options.name}.png")
-    if kept.path is not None:
-        kept.path.unlink(missing_ok=True)
-    print(report(found))
+    out = options.out or (None if options.quick else HOME / "results")
+    with contextlib.ExitStack() as stack:
+        work = options.work or (
+            out / f"{options.name}.work" if out else Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        )
+        kept = Kept(None if out is None else out / f"{options.name}.jobs.jsonl", plan, options.goes_on)
+        try:
+            found = run(plan, Place(device, work, options.imagenet), workers, kept, options.minutes)
+        except TimeIsUp as left:
+            raise SystemExit(f"{left}") from None
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / f"{options.name}.json").write_text(json.dumps({**found, "quick": options.quick}, indent=1) + "\n")
+        (out / f"{options.name}.md").write_text(report(found, options.name))
+        for target in plan.targets:
+            plot(found, target, out / picture(found, target, options.name))
+        if ordered(found):
+            classes = {target: len(TARGETS[target].classes) for target in plan.targets}
+            orderings.plot(found["targets"], classes, out / f"{options.name}-orderings.png")
+    print(report(found, options.name))
 
 
 if __name__ == "__main__":

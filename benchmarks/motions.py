@@ -116,7 +116,7 @@ def clip(seed: int, split: str, number: int, *, frames: int = 16, size: int = 56
     """
     motion = motion or MOTIONS[label(number)]
     draw, words = _draws(seed, split, number)
-    pixels = _picture(picture(seed, split, number), size)
+    pixels = pixels_of(picture(seed, split, number), size)
     time = np.arange(frames)
 
     # A point q of a frame, in sides from its centre, is the point start + size * first @ back(t) @ q of the plane.
@@ -129,13 +129,11 @@ def clip(seed: int, split: str, number: int, *, frames: int = 16, size: int = 56
     frame = np.stack(np.broadcast_arrays(at[None, :], at[:, None]), axis=-1)
     points = (frame.reshape(-1, 2) @ back.transpose(0, 2, 1)).reshape(frames, size, size, 2) + shift[:, None, None]
     start = 2 * np.array([draw.x * pixels.shape[1], draw.y * pixels.shape[0]])
-    grey = _look_up(pixels, start + size * (points @ first.T.astype(np.float32)))
+    grey = look_up(pixels, start + size * (points @ first.T.astype(np.float32)))
 
-    # Noise, so that frames at rest are not equal to the byte either.
-    grain = words.random_raw(-(-grey.size // 8)).astype("<u8").view(np.uint8)[: grey.size].reshape(grey.shape)
-    contrast, brightness = _between(CONTRAST, draw.contrast), _brightness(motion, draw, time)[:, None, None, None]
+    contrast, brightness = between(CONTRAST, draw.contrast), _brightness(motion, draw, time)[:, None, None, None]
     grey = (128 + contrast * (grey - 128)) * brightness.astype(np.float32)
-    return np.clip(grey + (grain >> 5).astype(np.float32) - 3, 0, 255).astype(np.uint8)
+    return np.clip(grey + grain(words, grey.shape), 0, 255).astype(np.uint8)
 
 
 def clips(seed: int, split: str, numbers: Iterable[int], *, frames: int = 16, size: int = 56) -> tuple[Pixels, Labels]:
@@ -147,15 +145,32 @@ def clips(seed: int, split: str, numbers: Iterable[int], *, frames: int = 16, si
     return made, np.array([label(number) for number in numbers], np.int64)
 
 
-def _between(ends: tuple[float, float], share: float) -> float:
+def words_of(seed: int, split: str, number: int, kind: int = 0) -> np.random.Philox:
+    """Random words of a clip; `kind` tells apart those who draw."""
+    return np.random.Philox(key=[seed, kind], counter=[0, 0, number, list(SPLITS).index(split)])
+
+
+def uniform(words: np.random.Philox, count: int) -> list[float]:
+    """The next numbers in [0, 1)."""
+    drawn: list[float] = ((words.random_raw(count) >> np.uint64(11)) * 2.0**-53).tolist()
+    return drawn
+
+
+def between(ends: tuple[float, float], share: float) -> float:
     return ends[0] + (ends[1] - ends[0]) * share
+
+
+def grain(words: np.random.Philox, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+    """Noise of a few grey levels, so that frames at rest are not equal to the byte."""
+    size = math.prod(shape)
+    drawn = words.random_raw(-(-size // 8)).astype("<u8").view(np.uint8)[:size].reshape(shape)
+    return (drawn >> 5).astype(np.float32) - 3
 
 
 def _draws(seed: int, split: str, number: int) -> tuple[Draw, np.random.Philox]:
     """What is drawn for a clip, and the words that follow. Split and number are a counter of their own, in its upper half."""
-    words = np.random.Philox(key=[seed, 0], counter=[0, 0, number, list(SPLITS).index(split)])
-    drawn = (words.random_raw(len(Draw._fields)) >> np.uint64(11)) * 2.0**-53
-    return Draw(*drawn.tolist()), words
+    words = words_of(seed, split, number)
+    return Draw(*uniform(words, len(Draw._fields))), words
 
 
 def _turn(angle: float) -> npt.NDArray[np.float64]:
@@ -167,16 +182,16 @@ def _motion(motion: str, draw: Draw, time: npt.NDArray[Any]) -> tuple[npt.NDArra
     back, shift = np.tile(np.eye(2), (len(time), 1, 1)), np.zeros((len(time), 2))
     if motion in DIRECTIONS:
         towards = np.array(DIRECTIONS[motion]) / math.hypot(*DIRECTIONS[motion])
-        shift = -_between(SPEED, draw.speed) * time[:, None] * towards
+        shift = -between(SPEED, draw.speed) * time[:, None] * towards
     elif motion.startswith("Rotate"):
         way = 1 if motion == "RotateRight" else -1
-        back = np.array([_turn(-way * _between(TURN, draw.speed) * t) for t in time.tolist()])
+        back = np.array([_turn(-way * between(TURN, draw.speed) * t) for t in time.tolist()])
     elif motion.startswith("Zoom"):
         way = 1 if motion == "ZoomIn" else -1
-        back *= np.exp(-way * _between(ZOOM, draw.speed) * time)[:, None, None]
+        back *= np.exp(-way * between(ZOOM, draw.speed) * time)[:, None, None]
     elif motion.startswith("Shear"):
         way = 1 if motion == "ShearRight" else -1
-        back[:, 0, 1] = way * _between(SHEAR, draw.speed) * time
+        back[:, 0, 1] = way * between(SHEAR, draw.speed) * time
     elif motion not in ("Flicker", "Static"):
         raise ValueError(f"`motion` (={motion!r}) must be one of {', '.join(MOTIONS)}")
     centre = OFF_CENTRE * (2 * np.array([draw.centre_x, draw.centre_y]) - 1)
@@ -185,12 +200,12 @@ def _motion(motion: str, draw: Draw, time: npt.NDArray[Any]) -> tuple[npt.NDArra
 
 def _brightness(motion: str, draw: Draw, time: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """The brightness of each frame. That of a flicker is as likely to be any as that of the others is, at any time."""
-    periods = draw.phase + (time * _between(FLICKER, draw.speed) if motion == "Flicker" else 0 * time)
+    periods = draw.phase + (time * between(FLICKER, draw.speed) if motion == "Flicker" else 0 * time)
     wave: npt.NDArray[Any] = BRIGHTNESS[0] + (BRIGHTNESS[1] - BRIGHTNESS[0]) * abs(2 * (periods % 1) - 1)
     return wave
 
 
-def _look_up(pixels: npt.NDArray[Any], points: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def look_up(pixels: npt.NDArray[Any], points: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Bilinear values (..., 3) of a picture (Y, X, 3) at points (..., 2) as (x, y), beyond its borders as in mirrors."""
     low, part = [], []
     for axis, length in enumerate((pixels.shape[1], pixels.shape[0])):
@@ -212,7 +227,7 @@ def _look_up(pixels: npt.NDArray[Any], points: npt.NDArray[Any]) -> npt.NDArray[
 
 
 @functools.cache
-def _picture(name: str, size: int) -> npt.NDArray[np.float32]:
+def pixels_of(name: str, size: int) -> npt.NDArray[np.float32]:
     """RGB (Y, X, 3) of a picture, its short side in proportion to clips of a size, so that these need no filter of their own."""
     from PIL import Image
 
