@@ -43,6 +43,16 @@ HD float of_bits(u32 bits) {
 #endif
 }
 
+HD u32 bits(float a) {
+#ifdef __CUDA_ARCH__
+    return __float_as_uint(a);
+#else
+    u32 found;
+    __builtin_memcpy(&found, &a, 4);
+    return found;
+#endif
+}
+
 // The greatest integer that is not above a number of less than 2^31.
 HD int floored(float a) {
     int whole = (int)a;

@@ -15,7 +15,7 @@
 // "Costs" are warp instructions for 128 pixels, of whole videos and of clips, in the mean of the paper's categories:
 // benchmarks/results/counts.md, by stage. Behind them stands what one task takes.
 
-#include "common.cuh"
+#include "floats.cuh"
 
 enum {
     TERMS = 3,
@@ -52,71 +52,27 @@ struct Launch {
     int pool;                                  // bytes of shared memory for gradients and cells: at least a plane of each term
 };
 
-// --- arithmetic: one place where device and host differ in words, not in bits
+// --- arithmetic
 
-HD float fused(float a, float b, float c) {
-#ifdef __CUDA_ARCH__
-    return __fmaf_rn(a, b, c);
-#else
-    return __builtin_fmaf(a, b, c);
-#endif
-}
-
-HD float root(float a) {
-#ifdef __CUDA_ARCH__
-    return __fsqrt_rn(a);
-#else
-    return __builtin_sqrtf(a);
-#endif
-}
-
-HD float quotient(float a, float b) {
-#ifdef __CUDA_ARCH__
-    return __fdiv_rn(a, b);
-#else
-    return a / b;
-#endif
-}
-
-HD u32 bits_of(float a) {
-#ifdef __CUDA_ARCH__
-    return __float_as_uint(a);
-#else
-    u32 bits;
-    __builtin_memcpy(&bits, &a, sizeof bits);
-    return bits;
-#endif
-}
-
-HD float float_of(u32 bits) {
-#ifdef __CUDA_ARCH__
-    return __uint_as_float(bits);
-#else
-    float a;
-    __builtin_memcpy(&a, &bits, sizeof a);
-    return a;
-#endif
-}
-
-HD float lerp(float a, float b, float s) { return fused(s, b - a, a); }
+HD float lerp(float a, float b, float s) { return floats::fma(s, b - a, a); }
 
 HD float fade(int kind, float f) {
     if (kind == LINEAR) return f;
-    return f * f * f * fused(f, fused(f, 6.0f, -15.0f), 10.0f);
+    return f * f * f * floats::fma(f, floats::fma(f, 6.0f, -15.0f), 10.0f);
 }
 
-HD float fraction(float phase, int i, Divisor size) { return quotient((float)(i % size) + phase, (float)size.size); }
+HD float fraction(float phase, int i, Divisor size) { return floats::quotient((float)(i % size) + phase, (float)size.size); }
 
 // Minus `a` in the second half of a turn. On its bits, as the device negates by a subtraction, which flushes.
-HD float turned(float a, u32 angle) { return float_of(bits_of(a) ^ (angle & 0x80000000u)); }
+HD float turned(float a, u32 angle) { return floats::of_bits(floats::bits(a) ^ (angle & 0x80000000u)); }
 
 // Coefficients of sin and cos of (pi / 2) f: vpngen.generators.perlin.SIN and COS, a test compares them. The angle is
 // in the upper half of a word.
 HD void sine_cosine(u32 angle, float &sine, float &cosine) {
-    float f = fused((float)(int)(angle & 0x3FFF0000u), 1.0f / (1 << 30), -0.5f);  // exact
+    float f = floats::fma((float)(int)(angle & 0x3FFF0000u), 1.0f / (1 << 30), -0.5f);  // exact
     float z = f * f;
-    float s = f * fused(z, fused(z, fused(z, SIN_3, SIN_2), SIN_1), SIN_0);
-    float c = fused(z, fused(z, fused(z, fused(z, COS_4, COS_3), COS_2), COS_1), COS_0);
+    float s = f * floats::fma(z, floats::fma(z, floats::fma(z, SIN_3, SIN_2), SIN_1), SIN_0);
+    float c = floats::fma(z, floats::fma(z, floats::fma(z, floats::fma(z, COS_4, COS_3), COS_2), COS_1), COS_0);
     bool quarter = (int)(angle << 1) < 0;
     sine = turned(quarter ? c : s, angle), cosine = turned(quarter ? s : c, angle + 0x40000000u);
 }
@@ -137,7 +93,7 @@ HD void sine_cosine(u32 angle, float &sine, float &cosine) {
 // How many whole LEVELs there are in a number from 0 up to 1/2: its mantissa, moved to where a bit is a LEVEL; what falls off
 // the end is less than one.
 HD u32 whole_levels(float a) {
-    const u32 bits = bits_of(a), exponent = bits >> 23, places = 126 - exponent;
+    const u32 bits = floats::bits(a), exponent = bits >> 23, places = 126 - exponent;
     return exponent && places < 24 ? ((bits & 0x7FFFFFu) | 0x800000u) >> places : 0;
 }
 
@@ -156,9 +112,9 @@ HD u32 halves(float low, float high) {
 // The same of one, in the low byte: from 1/2 to 1 the bits of a number count LEVELs; the sum is rounded towards minus infinity.
 HD u32 level(float grey) {
 #ifdef __CUDA_ARCH__
-    return bits_of(__fadd_rd(grey, 0.5f));
+    return floats::bits(__fadd_rd(grey, 0.5f));
 #else
-    return bits_of(0.5f) + whole_levels(grey);
+    return floats::bits(0.5f) + whole_levels(grey);
 #endif
 }
 
@@ -190,8 +146,8 @@ HD void turn_into(const u32 words[4], Gradients &g) {
         float sin_theta, cos_theta, sin_phi, cos_phi;
         sine_cosine(words[j] << 16, sin_theta, cos_theta);
         if (ON_SPHERE) {
-            cos_phi = fused((float)(int)(words[j] >> 16), 1.0f / 32768.0f, 1.0f / 65536.0f - 1.0f);
-            sin_phi = root(fused(-cos_phi, cos_phi, 1.0f));
+            cos_phi = floats::fma((float)(int)(words[j] >> 16), 1.0f / 32768.0f, 1.0f / 65536.0f - 1.0f);
+            sin_phi = floats::root(floats::fma(-cos_phi, cos_phi, 1.0f));
         } else {
             sine_cosine(words[j], sin_phi, cos_phi);
         }
@@ -553,7 +509,7 @@ HD void along_x(const Cell *cells, const Columns &c, bool with_q, Pixels &P, Pix
         for (int j = 0; j < PIXELS; j++) {
             if (MANY_CELLS) cell = cells + c.cell[j];
             const Cell::Space e = cell->space[h];
-            P[h][j] = fused(c.u[j], fused(e.slope, c.fx[j], e.step), fused(e.A, c.fx[j], e.B));
+            P[h][j] = floats::fma(c.u[j], floats::fma(e.slope, c.fx[j], e.step), floats::fma(e.A, c.fx[j], e.B));
         }
     }
     if (!with_q) return;
@@ -563,7 +519,7 @@ HD void along_x(const Cell *cells, const Columns &c, bool with_q, Pixels &P, Pix
         for (int j = 0; j < PIXELS; j++) {
             if (MANY_CELLS) cell = cells + c.cell[j];
             const Cell::Time e = cell->time[h];
-            Q[h][j] = fused(c.u[j], e.rise, e.C);
+            Q[h][j] = floats::fma(c.u[j], e.rise, e.C);
         }
     }
 }
@@ -632,7 +588,7 @@ HD void add(float w, const Pixels &part, Pixels &grey) {
     UNROLL
     for (int h = 0; h < ROWS; h++)
         UNROLL
-        for (int j = 0; j < PIXELS; j++) grey[h][j] = fused(w, part[h][j], grey[h][j]);
+        for (int j = 0; j < PIXELS; j++) grey[h][j] = floats::fma(w, part[h][j], grey[h][j]);
 }
 
 // Bias plus the weighted sum of P and Q.

@@ -25,6 +25,7 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 
+from vpngen import floats
 from vpngen.backends.base import WHOLE, Backend, Windows, kernels
 from vpngen.errors import ArgumentError, MissingError, RunError
 from vpngen.floats import F32
@@ -118,9 +119,13 @@ def expanded_source(generator: str) -> str:
     return expand(folder / f"{generator}.cu")
 
 
+FLOATS: Final = {f"{s}_{i}": float(c) for s in ("SIN", "COS", "EXP2") for i, c in enumerate(getattr(floats, s))}
+"""The coefficients of `kernels/floats.cuh`."""
+
+
 def defines(generator: str) -> list[str]:
-    """The compiler options that define the constants of a generator, to the bit."""
-    constants = getattr(kernels("cuda", generator), "CONSTANTS", {})
+    """The compiler options that define the constants of `vpngen.floats` and of a generator, to the bit."""
+    constants = FLOATS | getattr(kernels("cuda", generator), "CONSTANTS", {})
     return [f"-D{name}={value.hex()}f" for name, value in constants.items()]
 
 

@@ -6,7 +6,6 @@ from typing import Final
 
 import numpy as np
 
-from vpngen import floats
 from vpngen.backends.cuda import Gpu, LaunchPlan, Step, up
 from vpngen.generators import Params, Shape, clouds
 
@@ -21,7 +20,6 @@ WAVE_BYTES: Final = 720
 CHUNK_BYTES: Final = 16384
 
 CONSTANTS: Final = {
-    **{f"{s}_{i}": float(c) for s in ("SIN", "COS", "EXP2") for i, c in enumerate(getattr(floats, s))},
     "CLOUDS_MOST_FREQUENCY": float(np.float32(clouds.MOST_FREQUENCY)),
     "CLOUDS_MOST_TURN": clouds.MOST_TURN,
 }

@@ -6,7 +6,6 @@ from typing import Final
 
 import numpy as np
 
-from vpngen import floats
 from vpngen.backends.cuda import Gpu, LaunchPlan, Step, up
 from vpngen.generators import Params, Shape, drift
 
@@ -24,7 +23,6 @@ SHARED_BYTES: Final = 32 * 1024
 """Beyond that tiles become smaller, so that a multiprocessor holds several blocks."""
 
 CONSTANTS: Final = {
-    **{f"{s}_{i}": float(c) for s in ("SIN", "COS", "EXP2") for i, c in enumerate(getattr(floats, s))},
     "DRIFT_ACROSS": float(drift.ACROSS),
     "DRIFT_ALONG": float(drift.ALONG),
 }

@@ -6,7 +6,6 @@ from typing import Final
 
 import numpy as np
 
-from vpngen import floats
 from vpngen.backends.cuda import Gpu, LaunchPlan, Step, up
 from vpngen.generators import Params, Shape, perlin
 
@@ -29,7 +28,6 @@ LEAST_FRAMES: Final = 16
 TILE_COLUMNS: Final = 256
 """Columns of a block, at most."""
 
-CONSTANTS: Final = {f"{s}_{i}": float(c) for s in ("SIN", "COS") for i, c in enumerate(getattr(floats, s))}
 EXTREMES: Final = "perlin_extremes"
 
 
