@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from vpngen.models import create_model
     from vpngen.rendering import Window, motion, render
     from vpngen.sampling import Augment
-    from vpngen.spec import Spec, fractal, mixed, perlin
+    from vpngen.spec import Spec, fractal, leaves, mixed, perlin
     from vpngen.store import open, verify
     from vpngen.stream import ClipStream, loader
     from vpngen.train import Recipe, fit
 
 __all__ = [
     "ArgumentError", "Augment", "ClipStream", "ConflictError", "MissingError", "Recipe", "RunError", "Spec", "VpngenError",
-    "Window", "create_model", "fit", "fractal", "loader", "mixed", "motion", "open", "perlin", "render", "verify", "write",
+    "Window", "create_model", "fit", "fractal", "leaves", "loader", "mixed", "motion", "open", "perlin", "render", "verify", "write",
 ]  # fmt: skip
 
 __getattr__, __dir__ = lazy(__name__, {
@@ -32,7 +32,7 @@ __getattr__, __dir__ = lazy(__name__, {
     "models": ("create_model",),
     "rendering": ("Window", "motion", "render"),
     "sampling": ("Augment",),
-    "spec": ("Spec", "fractal", "mixed", "perlin"),
+    "spec": ("Spec", "fractal", "leaves", "mixed", "perlin"),
     "store": ("open", "verify"),
     "stream": ("ClipStream", "loader"),
     "train": ("Recipe", "fit"),

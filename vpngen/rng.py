@@ -46,6 +46,8 @@ PURPOSE_TASK: Final = 8
 """(seed of a task) -> what it draws for a sample; counter words: sample low, sample high, epoch; the draw in the fourth word."""
 PURPOSE_GREY: Final = 9
 """(key of a video) -> its contrast and mean, where these are drawn; counter words: 0, 0, 0."""
+PURPOSE_LEAVES: Final = 12
+"""(key of a video) -> shapes; counter words: slot, generation, third of what is drawn."""
 ORDER_ROUNDS: Final = 8
 ORDER_ROUNDS_FEW: Final = 24
 """For sets of up to 64, whose halves are so small that 8 rounds leave some orders likelier than others."""
