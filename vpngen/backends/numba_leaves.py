@@ -25,15 +25,14 @@ f32, i64, u32 = np.float32, np.int64, np.uint32
 BLOCK = 48
 """Frames of a task, at most: all shapes are drawn for the first of them."""
 DIVISIBLE = True
-BAND, TILE = 64, 4
+BAND, TILE = 64, 8
 """Rows that are binned together, and rows of a tile: sixteen columns that have one list of shapes."""
 
 LEAVES = u32(rng.purpose_word(rng.PURPOSE_LEAVES, 0))
 GOLDEN, HASH_X, HASH_Y, HASH_Z = u32(leaves.GOLDEN), u32(leaves.HASH_X), u32(leaves.HASH_Y), u32(leaves.HASH_Z)
-BOX, GROUND = u32(leaves.BOX), u32(leaves.GROUND)
-EDGES, SHARPS, CORNERS, AXES, CURVE, SLACK, ROOT_HALF = (
-    leaves.EDGES, leaves.SHARP, leaves.CORNERS, leaves.AXES, leaves.CURVE, leaves.SLACK, leaves.ROOT_HALF
-)  # fmt: skip
+BOX, TRIANGLE, GROUND = u32(leaves.BOX), u32(leaves.TRIANGLE), u32(leaves.GROUND)
+EDGES, SHARPS, CORNERS, FORMS = leaves.EDGES, leaves.SHARP, leaves.CORNERS, leaves.FORMS
+SLACK, ROOT_HALF, ROOT_3_HALVES = leaves.SLACK, leaves.ROOT_HALF, f32(leaves.ROOT_3 / 2)
 S0, S1, S2, S3 = floats.SIN
 C0, C1, C2, C3, C4 = floats.COS
 E0, E1, E2, E3, E4, E5, E6, E7 = floats.EXP2
@@ -46,9 +45,10 @@ ALL = u32(0xFFFFFFFF)
 ) = range(17)  # fmt: skip
 ANGLE, SPIN, SEED, KIND, GENERATION, WORDS = range(6)
 # Of a shape in the table, and the first eight of `placed`: what pixels need of it.
-AU, BU, CU, AV, BV, CV, TEXTURE, TO_EDGE, LEVEL, C0_U, C1_U, S1_V, C2_U, S2_V, CURVED, SHARPNESS, RECORD = range(17)
+AU, BU, CU, AV, BV, CV, TEXTURE, TO_EDGE, LEVEL, OF_U, OF_V, OF_U_TOO, OF_V_TOO, CURVE = range(14)
+RECORD = 16
 # The rest of `placed`.
-AT_X, AT_Y, ACROSS, DOWN, INNER, PLACED = range(8, 14)
+AT_X, AT_Y, LEFT, RIGHT, TOP, BOTTOM, INNER, PLACED = range(8, 16)
 
 
 @kernel
@@ -150,6 +150,19 @@ def draw(row, slot, generation, drawn, words, size, at):  # type: ignore[no-unty
 
 
 @kernel
+def extent(kind, a, b, outer):  # type: ignore[no-untyped-def]
+    side, half = vmax(simd.vabs(a), simd.vabs(b)), splat(HALF)
+    circle = simd.vsqrt(vadd(vmul(a, a), vmul(b, b)))
+    root = vmul(splat(ROOT_3_HALVES), simd.vabs(b))
+    other = vselect(ixor(kind, isplat(BOX)), circle, side)
+    polygon = ixor(kind, isplat(TRIANGLE))  # 0 for a triangle
+    high = vselect(polygon, other, vmax(vadd(vmul(half, a), root), vneg(a)))
+    low = vselect(polygon, other, vmax(vsub(root, vmul(half, a)), a))
+    slack = splat(SLACK)
+    return vneg(vadd(vmul(outer, low), slack)), vadd(vmul(outer, high), slack)
+
+
+@kernel
 def place(row, age, shape, drawn, words, size, at, placed):  # type: ignore[no-untyped-def]
     """Where sixteen shapes are at an age, into placed[at:] and what follows after `size` each; `shape` is 0 for the ground."""
     one = splat(ONE)
@@ -187,12 +200,16 @@ def place(row, age, shape, drawn, words, size, at, placed):  # type: ignore[no-u
     bu, bv = vselect(other, bu, vmul(vadd(bu, bv), root)), vselect(other, bv, vmul(vsub(bv, bu), root))
 
     sharp = vselect(shape, vmul(larger, vload(drawn, SHARP * size + at)), one)
+    kind = vload(words, KIND * size + at)
+    det = vsub(vmul(au, bv), vmul(bu, av))
     outer = vmul(vmul(vload(drawn, CORNER * size + at), cells), vadd(one, simd.vdiv(splat(HALF), sharp)))
-    outer = simd.vdiv(outer, simd.vabs(vsub(vmul(au, bv), vmul(bu, av))))
+    outer = simd.vdiv(outer, simd.vabs(det))
+    flip = vselect(vless(det, splat(f32(0))), splat(f32(-1)), one)
+    left, right = extent(kind, vmul(bv, flip), vmul(vneg(bu), flip), outer)
+    top, bottom = extent(kind, vmul(vneg(av), flip), vmul(au, flip), outer)
     least = simd.vdiv(vmin(wide, high), vadd(one, vadd(simd.vabs(across), simd.vabs(down))))
     inner = vsub(vmul(larger, vload(drawn, EDGE * size + at)), one)
     amplitude = vload(drawn, AMPLITUDE * size + at)
-    slack = splat(SLACK)
     vstore(placed, AU * size + at, au)
     vstore(placed, BU * size + at, bu)
     vstore(placed, CU * size + at, vneg(vfma(au, x, vmul(bu, y))))
@@ -203,9 +220,11 @@ def place(row, age, shape, drawn, words, size, at, placed):  # type: ignore[no-u
     vstore(placed, TO_EDGE * size + at, sharp)
     vstore(placed, AT_X * size + at, x)
     vstore(placed, AT_Y * size + at, y)
-    vstore(placed, ACROSS * size + at, vadd(vmul(outer, simd.vsqrt(vadd(vmul(bu, bu), vmul(bv, bv)))), slack))
-    vstore(placed, DOWN * size + at, vadd(vmul(outer, simd.vsqrt(vadd(vmul(au, au), vmul(av, av)))), slack))
-    vstore(placed, INNER * size + at, vsub(vmul(least, inner), slack))
+    vstore(placed, LEFT * size + at, vadd(x, left))
+    vstore(placed, RIGHT * size + at, vadd(x, right))
+    vstore(placed, TOP * size + at, vadd(y, top))
+    vstore(placed, BOTTOM * size + at, vadd(y, bottom))
+    vstore(placed, INNER * size + at, vsub(vmul(least, inner), splat(SLACK)))
 
 
 @kernel
@@ -214,18 +233,20 @@ def in_sight(row, placed, drawn, words, size, x0, y0, width, height, table, seed
     found = 0
     left, right, top, bottom = f32(x0), f32(x0 + width - 1), f32(y0), f32(y0 + height - 1)
     for k in range(row.slots + 1):
-        x, y, across, down = placed[AT_X * size + k], placed[AT_Y * size + k], placed[ACROSS * size + k], placed[DOWN * size + k]
-        if k < row.slots and not (x + across >= left and x - across <= right and y + down >= top and y - down <= bottom):
+        if k < row.slots and not (
+            placed[RIGHT * size + k] >= left and placed[LEFT * size + k] <= right
+            and placed[BOTTOM * size + k] >= top and placed[TOP * size + k] <= bottom
+        ):  # fmt: skip
             continue
         at, kind = found * RECORD, words[KIND * size + k]
         for i in range(TO_EDGE):
             table[at + i] = placed[i * size + k]
         sharp, finer = placed[TO_EDGE * size + k], ONE / drawn[CELLS * size + k]
-        table[at + TO_EDGE], table[at + SHARPNESS] = sharp + HALF, -sharp
+        table[at + TO_EDGE] = sharp + HALF
         table[at + LEVEL] = drawn[GREY * size + k]
         for i in range(5):
-            table[at + C0_U + i] = AXES[kind, i] * finer
-        table[at + CURVED] = CURVE[kind] * finer * finer
+            table[at + OF_U + i] = FORMS[kind, i] * (finer * sharp)
+        table[at + CURVE] *= finer
         seeds[found], slots[found] = words[SEED * size + k], k
         found += 1
     return found - 1
@@ -243,12 +264,13 @@ def bin_band(placed, size, slots, found, x0, y, rows, tiles, lists, capacity, co
     left, top = f32(x0), f32(y)
     for i in range(found):
         k = slots[i]
-        x, across = placed[AT_X * size + k] - left, placed[ACROSS * size + k]
-        y_, down = placed[AT_Y * size + k] - top, placed[DOWN * size + k]
-        first_row, last_row = max(i64(np.floor((y_ - down) * f32(1 / TILE))), 0), min(i64(np.floor((y_ + down) * f32(1 / TILE))), down_tiles - 1)
-        first, last = max(i64(np.floor((x - across) * f32(1 / LANES))), 0), min(i64(np.floor((x + across) * f32(1 / LANES))), tiles - 1)
+        x, y_ = placed[AT_X * size + k] - left, placed[AT_Y * size + k] - top
+        first, last = (placed[LEFT * size + k] - left) * f32(1 / LANES), (placed[RIGHT * size + k] - left) * f32(1 / LANES)
+        first, last = max(i64(np.floor(first)), 0), min(i64(np.floor(last)), tiles - 1)
+        upper, lower = (placed[TOP * size + k] - top) * f32(1 / TILE), (placed[BOTTOM * size + k] - top) * f32(1 / TILE)
+        upper, lower = max(i64(np.floor(upper)), 0), min(i64(np.floor(lower)), down_tiles - 1)
         inner = placed[INNER * size + k]
-        for j in range(first_row, last_row + 1):
+        for j in range(upper, lower + 1):
             dy = abs(y_ - f32(j * TILE + (TILE - 1) / 2)) + f32((TILE - 1) / 2)
             room = inner * inner - dy * dy if inner > dy else f32(0)
             for tile in range(j * tiles + first, j * tiles + last + 1):
@@ -265,15 +287,8 @@ def bin_band(placed, size, slots, found, x0, y, rows, tiles, lists, capacity, co
 
 
 @kernel
-def to_corner(h):  # type: ignore[no-untyped-def]
-    h = simd.imul_low(ixor(h, ishr(h, isplat(u32(15)))), isplat(HASH_Z))
-    return vfloat(h), vfloat(ishl(h, isplat(u32(15))))
-
-
-@kernel
-def dot(h, u, v):  # type: ignore[no-untyped-def]
-    to_u, to_v = to_corner(h)
-    return vfma(to_u, u, vmul(to_v, v))
+def at_corner(h):  # type: ignore[no-untyped-def]
+    return vfloat(simd.imul_low(ixor(h, ishr(h, isplat(u32(15)))), isplat(HASH_Z)))
 
 
 @kernel
@@ -284,49 +299,50 @@ def fade(f):  # type: ignore[no-untyped-def]
 @kernel
 def noise(u, v, seed):  # type: ignore[no-untyped-def]
     p, q = simd.vfloor(u), simd.vfloor(v)
-    fu, fv = vsub(u, p), vsub(v, q)
-    gu, gv = vsub(fu, splat(ONE)), vsub(fv, splat(ONE))
     hx, hy = isplat(HASH_X), isplat(HASH_Y)
     h = iadd(iadd(simd.imul_low(vtruncate(p), hx), simd.imul_low(vtruncate(q), hy)), seed)
     hu, hv = iadd(h, hx), iadd(h, hy)
-    su = fade(fu)
-    near = lerp(dot(h, fu, fv), dot(hu, gu, fv), su)
-    far = lerp(dot(hv, fu, gv), dot(iadd(hu, hy), gu, gv), su)
-    return lerp(near, far, fade(fv))
+    su, sv = fade(vsub(u, p)), fade(vsub(v, q))
+    near, far = lerp(at_corner(h), at_corner(hu), su), lerp(at_corner(hv), at_corner(iadd(hu, hy)), su)
+    return lerp(near, far, sv)
 
 
 @kernel
 def paint(table, seeds, lists, capacity, counts, x0, y0, rows, tiles, levels, out, at, width, flip):  # type: ignore[no-untyped-def]
     """A band of rows into out[at:], from row y0 and column x0 on."""
-    zero, one, half, nothing = splat(f32(0)), splat(ONE), splat(HALF), isplat(u32(0))
+    zero, one, half = splat(f32(0)), splat(ONE), splat(HALF)
+    straight = width % LANES == 0 and not flip
     for j in range(rows):
         y = f32(y0 + j)
         for i in range(tiles):
             tile = j // TILE * tiles + i
             x = vfloat(iadd(isplat(u32(x0 + i * LANES)), simd.iota()))
-            left, grey, free = one, zero, isplat(ALL)
-            weight, u_seen, v_seen, seed = zero, zero, zero, nothing
+            left, grey, weight, u_seen, v_seen, seed = one, zero, zero, zero, zero, isplat(u32(0))
             for entry in range(tile * capacity, tile * capacity + counts[tile]):
                 k = i64(lists[entry])
                 c = k * RECORD
                 u = vfma(spread(table, c + AU), x, splat(simd.fma(table[c + BU], y, table[c + CU])))
                 v = vfma(spread(table, c + AV), x, splat(simd.fma(table[c + BV], y, table[c + CV])))
                 up = simd.vabs(v)
-                d = vfma(spread(table, c + S1_V), up, vmul(spread(table, c + C1_U), u))
-                d = vmax(vmax(vmul(spread(table, c + C0_U), u), d), vfma(spread(table, c + S2_V), up, vmul(spread(table, c + C2_U), u)))
-                d = vfma(spread(table, c + CURVED), vfma(u, u, vmul(v, v)), d)
-                alpha = vmin(vmax(vfma(spread(table, c + SHARPNESS), d, spread(table, c + TO_EDGE)), zero), one)
-                w = vmul(left, alpha)
+                d = vfma(spread(table, c + OF_V), up, vmul(spread(table, c + OF_U), u))
+                curve = vfma(spread(table, c + OF_V_TOO), up, vmul(spread(table, c + OF_U_TOO), u))
+                d = vmax(d, vfma(spread(table, c + CURVE), vfma(u, u, vmul(v, v)), curve))
+                w = vmul(left, vmin(vmax(vsub(spread(table, c + TO_EDGE), d), zero), one))
                 grey = vfma(w, spread(table, c + LEVEL), grey)
+                seen = vless(half, left)
+                weight = vselect(seen, vmul(w, spread(table, c + TEXTURE)), weight)
+                u_seen, v_seen = vselect(seen, u, u_seen), vselect(seen, v, v_seen)
+                seed = simd.iselect(seen, isplat(seeds[k]), seed)
                 left = vsub(left, w)
-                first = simd.iselect(vless(alpha, half), nothing, free)
-                free = ixor(free, first)
-                weight = vselect(first, vmul(w, spread(table, c + TEXTURE)), weight)
-                u_seen, v_seen = vselect(first, u, u_seen), vselect(first, v, v_seen)
-                seed = simd.iselect(first, isplat(seeds[k]), seed)
-            grey = vfma(weight, noise(u_seen, v_seen, seed), grey)
-            simd.vstore_bytes(levels, i * LANES, vmin(vmax(grey, zero), splat(f32(255))))
-        put_row(levels, out, at + j * width, width, flip)
+            if iany(vless(zero, weight)):
+                grey = vfma(weight, noise(u_seen, v_seen, seed), grey)
+            grey = vmin(vmax(grey, zero), splat(f32(255)))
+            if straight:
+                simd.vstore_bytes(out, at + j * width + i * LANES, grey)
+            else:
+                simd.vstore_bytes(levels, i * LANES, grey)
+        if not straight:
+            put_row(levels, out, at + j * width, width, flip)
 
 
 @kernel

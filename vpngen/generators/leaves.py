@@ -15,10 +15,10 @@ The formula, in the order in which it is computed (float32; `fma` is the fused m
     q = place + (v + a h) h                                 its middle in the plane that the common motion carries
     centre = fixed point + V h + M(h) q                     in the frame; M rotates, zooms or shears
     (u, v) = S^-1 ((x, y) - centre)                         pixel (x, y) in the coordinates of the shape, in cells of its texture
-    d = max(c0 u, c1 u + s1 |v|, c2 u + s2 |v|) + r (u^2 + v^2)    1 at its edge; r is 0, or for discs the others
-    alpha = min(max(1/2 + s (1 - d), 0), 1)                 s: pixels in a unit of d, so that edges are about a pixel wide
+    d = S max(c u + s |v|, r (u^2 + v^2) + c' u + s' |v|)   S at its edge: pixels from there to the middle
+    alpha = min(max(1/2 + S - d, 0), 1)                     so that edges are about a pixel wide
     w = left alpha,  grey += w G,  left -= w                front to back, from left = 1; slot 0 is in front
-    grey += w amplitude noise(u, v)                         of the first with alpha >= 1/2, the one that is seen
+    grey += w amplitude noise(u, v)                         of the one that is seen: that at which left falls to 1/2 or below
 
 Behind all of them lies a ground that fills the frame. Its texture is drawn anew as shapes are, and fades in and out.
 """
@@ -44,26 +44,26 @@ from vpngen.generators.motion import (
 )  # fmt: skip
 from vpngen.rng import Integers, Words
 
-KINDS: Final = ("disc", "box", "triangle", "pentagon")
-DISC, BOX, TRIANGLE, PENTAGON, GROUND = range(5)
-EDGES: Final = np.array([1, 0.886226925452758, 0.7775601507781073, 0.9299496039986306, 0], np.float32)
-"""How far from the middle the edges are, in parts of the radius: all kinds have the area of the disc."""
+KINDS: Final = ("disc", "box", "triangle", "segment")
+DISC, BOX, TRIANGLE, SEGMENT, GROUND = range(5)
+"""A segment is what a chord leaves of a disc, at half its radius."""
+EDGES: Final = np.array([1, 0.8862269254527579, 0.7775601507781073, 0.5574517453948062, 0], np.float32)
+"""How far from the middle the nearest edge is, in parts of the radius: all kinds have the area of the disc."""
 SHARP: Final = np.array([0.5, *EDGES[1:4], 0], np.float32)
 """Parts of the radius in a unit of d, at the edge."""
-CORNERS: Final = np.array([1, 1.2534, 1.5552, 1.1495, 0], np.float32)
-"""No point of a shape is farther from its middle."""
-AXES: Final = np.array(
+CORNERS: Final = np.array([1, 1.2533141373155003, 1.5551203015562145, 1.1149034907896125, 0], np.float32)
+"""How far the farthest point is."""
+FORMS: Final = np.array(
     [
-        (0, 0, 0, 0, 0),
-        (0, 0.7978845608028654, 0.7978845608028654, -0.7978845608028654, 0.7978845608028654),
-        (1.2860741371574873, -0.6430370685787433, 1.1137728739285366, 0, 0),
-        (1.0753270883714174, 0.3322943448184989, 1.0226968345443308, -0.8699578890042075, 0.6320614039353242),
+        (0, 0, 0, 0, 1),
+        (0.7978845608028653, 0.7978845608028653, -0.7978845608028653, 0.7978845608028653, 0),
+        (1.2860741371574873, 0, -0.6430370685787437, 1.1137728739285364, 0),
+        (1.7938772427589513, 0, 0, 0, 0.8044988905221144),
         (0, 0, 0, 0, 0),
     ],
     np.float32,
-)  # fmt: skip
-"""c0, c1, s1, c2, s2: of the edges of a kind, above the axis of symmetry; a box stands on a corner."""
-CURVE: Final = np.array([1, 0, 0, 0, 0], np.float32)
+)
+"""c, s, c', s', r of the edges of a kind, above its axis of symmetry; a box stands on a corner."""
 ROOT_HALF: Final = np.float32(0.7071067811865476)
 
 SLACK: Final = np.float32(0.25)
@@ -72,8 +72,8 @@ SLACK: Final = np.float32(0.25)
 HASH_X: Final = 0x9E3779B1
 HASH_Y: Final = 0x85EBCA77
 HASH_Z: Final = 0x2C1B3C6D
-NOISE: Final = 5.8 / 2**31
-"""One over the standard deviation of the noise, whose gradients are uniform 32-bit integers."""
+NOISE: Final = 2.34 / 2**31
+"""One over the standard deviation of the noise, whose lattice has uniform 32-bit integers."""
 GOLDEN: Final = 0x9E3779B1
 """How far, in parts of 2**32 of a life, the next slot is ahead: any number of slots is spread evenly."""
 
@@ -127,8 +127,8 @@ class Shapes(NamedTuple):
 class Places(NamedTuple):
     """Where shapes are in a frame: arrays (K,).
 
-    (u, v) = (au x + bu y + cu, av x + bv y + cv). Alpha is 0 farther than `across` and `down` from the middle (x, y), and 1 nearer
-    than `inner`.
+    (u, v) = (au x + bu y + cu, av x + bv y + cv). `forms` are the c, s, c', s', r of the edges, (K, 5); `sharp` is S. Alpha is 0 beyond
+    `left`, `right`, `top` and `bottom`, and 1 nearer to the middle (x, y) than `inner`.
     """
 
     au: F32
@@ -137,12 +137,15 @@ class Places(NamedTuple):
     av: F32
     bv: F32
     cv: F32
+    forms: F32
     sharp: F32
     amplitude: F32
     x: F32
     y: F32
-    across: F32
-    down: F32
+    left: F32
+    right: F32
+    top: F32
+    bottom: F32
     inner: F32
 
 
@@ -259,50 +262,56 @@ def place(params: np.void, s: Shapes, ages: Integers, grown: F32) -> Places:
     bu, bv = np.where(box, (bu + bv) * ROOT_HALF, bu), np.where(box, (bv - bu) * ROOT_HALF, bv)
 
     sharp = np.where(ground, np.float32(1), larger * SHARP[s.kind])
-    outer = CORNERS[s.kind] * s.cells * (np.float32(1) + np.float32(0.5) / sharp) / np.abs(au * bv - bu * av)
+    forms = FORMS[s.kind] * (s.finer * sharp)[:, None]
+    forms[:, 4] *= s.finer
+    outer = (CORNERS[s.kind] * s.cells) * (np.float32(1) + np.float32(0.5) / sharp) / np.abs(au * bv - bu * av)
+    flip = np.where(au * bv - bu * av < 0, np.float32(-1), np.float32(1))
+    left, right = extent(s.kind, bv * flip, -bu * flip, outer)
+    top, bottom = extent(s.kind, -av * flip, au * flip, outer)
     least = np.minimum(s.wide, s.high) / (np.float32(1) + (np.abs(across) + np.abs(down)))
     return Places(
         au, bu, -fma(au, x, bu * y), av, bv, -fma(av, x, bv * y),
-        sharp,
+        forms, sharp,
         np.where(ground, s.amplitude * grown, s.amplitude),
         x, y,
-        outer * np.sqrt(bu * bu + bv * bv) + SLACK, outer * np.sqrt(au * au + av * av) + SLACK,
+        x + left, x + right, y + top, y + bottom,
         least * (larger * EDGES[s.kind] - np.float32(1)) - SLACK,
     )  # fmt: skip
 
 
-def distance(kind: int, finer: np.float32, u: F32, v: F32) -> F32:
-    """How far (u, v) is from the middle of a shape: 1 at its edge."""
-    c0, c1, s1, c2, s2 = AXES[kind] * finer
+def extent(kind: Integers, a: F32, b: F32, outer: F32) -> tuple[F32, F32]:
+    """From where to where shapes lie along an axis, from their middle; a and b are what u and v add to it."""
+    side, half = np.maximum(np.abs(a), np.abs(b)), np.float32(0.5)
+    round_ = np.sqrt(a * a + b * b)
+    root = np.float32(ROOT_3 / 2) * np.abs(b)
+    high = np.where(kind == TRIANGLE, np.maximum(half * a + root, -a), np.where(kind == BOX, side, round_))
+    low = np.where(kind == TRIANGLE, np.maximum(root - half * a, a), np.where(kind == BOX, side, round_))
+    return -(outer * low + SLACK), outer * high + SLACK
+
+
+def opacity(at: Places, k: int, x: npt.ArrayLike, y: npt.ArrayLike) -> F32:
+    """alpha of shape k at pixels, or between them."""
+    x, y = np.asarray(x, np.float32), np.asarray(y, np.float32)
+    u, v = fma(at.au[k], x, fma(at.bu[k], y, at.cu[k])), fma(at.av[k], x, fma(at.bv[k], y, at.cv[k]))
+    c, s, to_c, to_s, curve = at.forms[k]
     up = np.abs(v)
-    d = np.maximum(np.maximum(c0 * u, fma(s1, up, c1 * u)), fma(s2, up, c2 * u))
-    return fma(CURVE[kind] * finer * finer, fma(u, u, v * v), d)
-
-
-def opacity(sharp: np.float32, d: F32) -> F32:
-    """alpha; 1/2 and more where d is at most 1."""
-    return np.minimum(np.maximum(fma(-sharp, d, sharp + np.float32(0.5)), np.float32(0)), np.float32(1))
-
-
-def mixed_up(h: Words) -> tuple[F32, F32]:
-    """The gradient of lattice points."""
-    h = (h ^ (h >> np.uint32(15))) * np.uint32(HASH_Z)
-    return h.view(np.int32).astype(np.float32), (h << np.uint32(15)).view(np.int32).astype(np.float32)
+    d = np.maximum(fma(s, up, c * u), fma(curve, fma(u, u, v * v), fma(to_s, up, to_c * u)))
+    return np.minimum(np.maximum((at.sharp[k] + np.float32(0.5)) - d, np.float32(0)), np.float32(1))
 
 
 def noise(u: F32, v: F32, seed: Words) -> F32:
-    """Gradient noise of the plane; its standard deviation is 1 / NOISE."""
+    """Value noise of the plane: random numbers on a lattice, between them smooth; its standard deviation is 1 / NOISE."""
     p, q = np.floor(u), np.floor(v)
-    fu, fv = u - p, v - q
     X, Y = np.uint32(HASH_X), np.uint32(HASH_Y)
     h = (p.astype(np.int32).view(np.uint32) * X + q.astype(np.int32).view(np.uint32) * Y) + seed
-    gu, gv = fu - np.float32(1), fv - np.float32(1)
-    dots = []
-    for corner, at_u, at_v in ((h, fu, fv), (h + X, gu, fv), (h + Y, fu, gv), (h + X + Y, gu, gv)):
-        to_u, to_v = mixed_up(corner)
-        dots.append(fma(to_u, at_u, to_v * at_v))
-    su, sv = fade(fu), fade(fv)
-    return lerp(lerp(dots[0], dots[1], su), lerp(dots[2], dots[3], su), sv)
+    near, near_x, far, far_x = (at_corner(corner) for corner in (h, h + X, h + Y, (h + X) + Y))
+    su, sv = fade(u - p), fade(v - q)
+    return lerp(lerp(near, near_x, su), lerp(far, far_x, su), sv)
+
+
+def at_corner(h: Words) -> F32:
+    """A signed 32-bit integer for each hash."""
+    return ((h ^ (h >> np.uint32(15))) * np.uint32(HASH_Z)).view(np.int32).astype(np.float32)
 
 
 def fade(f: F32) -> F32:
@@ -310,9 +319,9 @@ def fade(f: F32) -> F32:
     return f * f * fma(np.float32(-2), f, np.float32(3))
 
 
-def near(middle: np.float32, reach: np.float32, i: Integers) -> slice:
-    """Those of ascending rows or columns `i` that are within reach."""
-    return slice(*np.searchsorted(i, (float(middle) - float(reach), float(middle) + float(reach))))
+def between(low: np.float32, high: np.float32, i: Integers) -> slice:
+    """Those of ascending rows or columns `i` from low to high."""
+    return slice(*np.searchsorted(i, (float(low), float(high))))
 
 
 def shown(params: np.void, t: int, y: Integers, x: Integers) -> tuple[F32, Integers]:
@@ -326,19 +335,17 @@ def shown(params: np.void, t: int, y: Integers, x: Integers) -> tuple[F32, Integ
     which = np.full(size, -1)
     fx, fy = x.astype(np.float32), y.astype(np.float32)[:, None]
     for k in slots:
-        part = np.s_[:, :] if s.kind[k] == GROUND else (near(at.y[k], at.down[k], y), near(at.x[k], at.across[k], x))
+        part = between(at.top[k], at.bottom[k], y), between(at.left[k], at.right[k], x)
+        if s.kind[k] == GROUND:
+            part = slice(None), slice(None)
         if not left[part].any():
             continue
-        columns, rows = fx[part[1]], fy[part[0]]
-        u = fma(at.au[k], columns, fma(at.bu[k], rows, at.cu[k]))
-        v = fma(at.av[k], columns, fma(at.bv[k], rows, at.cv[k]))
-        alpha = opacity(at.sharp[k], distance(int(s.kind[k]), s.finer[k], u, v))
-        w = left[part] * alpha
+        w = left[part] * opacity(at, k, fx[part[1]], fy[part[0]])
         grey[part] = fma(w, s.grey[k], grey[part])
+        seen = left[part] > np.float32(0.5)
+        weight[part] = np.where(seen, w * at.amplitude[k], weight[part])
+        which[part] = np.where(seen, k, which[part])
         left[part] = left[part] - w
-        first = (alpha >= np.float32(0.5)) & (which[part] < 0)
-        weight[part] = np.where(first, w * at.amplitude[k], weight[part])
-        which[part] = np.where(first, k, which[part])
     u = fma(at.au[which], fx, fma(at.bu[which], fy, at.cu[which]))
     v = fma(at.av[which], fx, fma(at.bv[which], fy, at.cv[which]))
     return fma(weight, noise(u, v, s.seed[which]), grey), which
@@ -366,11 +373,9 @@ def seen_later(
     s = draw(params, slots, generations)
     at = place(params, s, ages, coming(params, ages))
     for k in slots[:-1]:
-        far = np.abs(target - (float(at.x[k]), float(at.y[k])))
-        some = ~hidden & (which > k) & (far[..., 0] < float(at.across[k])) & (far[..., 1] < float(at.down[k]))
-        px, py = target[some].astype(np.float32).T
-        u, v = fma(at.au[k], px, fma(at.bu[k], py, at.cu[k])), fma(at.av[k], px, fma(at.bv[k], py, at.cv[k]))
-        hidden[some] = opacity(at.sharp[k], distance(int(s.kind[k]), s.finer[k], u, v)) >= np.float32(0.5)
+        x_to, y_to = target[..., 0], target[..., 1]
+        some = ~hidden & (which > k) & (x_to > at.left[k]) & (x_to < at.right[k]) & (y_to > at.top[k]) & (y_to < at.bottom[k])
+        hidden[some] = opacity(at, k, x_to[some], y_to[some]) >= np.float32(0.5)
     return target, hidden
 
 
@@ -450,13 +455,13 @@ class Leaves(Affine):
     sizes: tuple[float, ...] = field((26.6, 13.3), "Radii in pixels, each a value of the label.")
     size_jitter: float = field(1.2, "A video's size lies between size / jitter and size * jitter.")
     size_range: float = field(3.0, "The largest radius of a video over the least.")
-    coverage: float = field(1.2, "How often shapes cover a place in the mean.")
+    coverage: float = field(1.0, "How often shapes cover a place in the mean.")
     own: float = field(0.35, "Speed of shapes beside the common motion, at most, in parts of its speed.")
     gathered: float = field(0.5, "How much of that speed they gain or lose in half a life, at most.")
     turning: float = field(2.0, "Degrees a frame by which they turn beside it, at most.")
     growth: float = field(0.3, "By which power of two they grow or shrink in half a life, at most.")
     stretch: float = field(1.6, "How much longer than wide they are, at most.")
-    textured: float = field(0.7, "The share of shapes with a texture.")
+    textured: float = field(0.5, "The share of shapes with a texture.")
     texture: tuple[float, ...] = field((0.3, 1.0), "Range of its contrast, in parts of that of the video.")
     cells: tuple[float, ...] = field((1.0, 3.0), "Range of its cells in a radius.")
 
