@@ -7,8 +7,6 @@ reach there. Then sixteen pixels at a time go through their list until nothing b
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from vpngen import floats, rng
@@ -16,10 +14,32 @@ from vpngen.backends import simd
 from vpngen.backends.compiled import kernel
 from vpngen.backends.numba_perlin import aligned, lerp, philox, put_row
 from vpngen.backends.simd import (
-    LANES, iadd, iand, iany, ishl, ishr, isplat, isub, ixor, splat, spread, vadd, vfloat, vfma, vless, vload, vmax, vmin, vmul, vneg,
-    vselect, vstore, vsub, vtruncate,
+    LANES,
+    iadd,
+    iand,
+    iany,
+    ishl,
+    ishr,
+    isplat,
+    isub,
+    ixor,
+    splat,
+    spread,
+    vadd,
+    vfloat,
+    vfma,
+    vless,
+    vload,
+    vmax,
+    vmin,
+    vmul,
+    vneg,
+    vselect,
+    vstore,
+    vsub,
+    vtruncate,
 )  # fmt: skip
-from vpngen.generators import Params, leaves
+from vpngen.generators import leaves
 
 f32, i64, u32 = np.float32, np.int64, np.uint32
 BLOCK = 48
@@ -253,8 +273,13 @@ def in_sight(row, placed, drawn, words, size, x0, y0, width, height, table, seed
 
 
 @kernel
+def tile_of(place, size):  # type: ignore[no-untyped-def]
+    return i64(np.floor(place * f32(1 / size)))
+
+
+@kernel
 def bin_band(placed, size, slots, found, x0, y, rows, tiles, lists, capacity, counts, closed):  # type: ignore[no-untyped-def]
-    """Into the list of each tile of a band the shapes that may reach there, front to back, until one hides the rest, or the ground.
+    """Into the list of each tile of a band the shapes that may reach there, front to back, until one hides all.
 
     A tile is sixteen columns of `TILE` rows; the band begins at row y and column x0, with `tiles` tiles across.
     """
@@ -265,10 +290,10 @@ def bin_band(placed, size, slots, found, x0, y, rows, tiles, lists, capacity, co
     for i in range(found):
         k = slots[i]
         x, y_ = placed[AT_X * size + k] - left, placed[AT_Y * size + k] - top
-        first, last = (placed[LEFT * size + k] - left) * f32(1 / LANES), (placed[RIGHT * size + k] - left) * f32(1 / LANES)
-        first, last = max(i64(np.floor(first)), 0), min(i64(np.floor(last)), tiles - 1)
-        upper, lower = (placed[TOP * size + k] - top) * f32(1 / TILE), (placed[BOTTOM * size + k] - top) * f32(1 / TILE)
-        upper, lower = max(i64(np.floor(upper)), 0), min(i64(np.floor(lower)), down_tiles - 1)
+        first = max(tile_of(placed[LEFT * size + k] - left, LANES), 0)
+        last = min(tile_of(placed[RIGHT * size + k] - left, LANES), tiles - 1)
+        upper = max(tile_of(placed[TOP * size + k] - top, TILE), 0)
+        lower = min(tile_of(placed[BOTTOM * size + k] - top, TILE), down_tiles - 1)
         inner = placed[INNER * size + k]
         for j in range(upper, lower + 1):
             dy = abs(y_ - f32(j * TILE + (TILE - 1) / 2)) + f32((TILE - 1) / 2)
@@ -280,10 +305,6 @@ def bin_band(placed, size, slots, found, x0, y, rows, tiles, lists, capacity, co
                 counts[tile] += 1
                 dx = abs(x - f32((tile - j * tiles) * LANES + (LANES - 1) / 2)) + f32((LANES - 1) / 2)
                 closed[tile] = dx * dx < room
-    for tile in range(tiles * down_tiles):
-        if not closed[tile]:
-            lists[tile * capacity + counts[tile]] = found
-            counts[tile] += 1
 
 
 @kernel
@@ -308,41 +329,67 @@ def noise(u, v, seed):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def paint(table, seeds, lists, capacity, counts, x0, y0, rows, tiles, levels, out, at, width, flip):  # type: ignore[no-untyped-def]
-    """A band of rows into out[at:], from row y0 and column x0 on."""
+def paint(  # type: ignore[no-untyped-def]
+    table, seeds, ground, lists, capacity, counts, closed, x0, y0, rows, tiles, of_rows, levels, out, at, width, flip
+):
+    """A band of rows into out[at:], from row y0 and column x0 on; `of_rows` is for what u and v of a shape are at column 0 of each row."""
     zero, one, half = splat(f32(0)), splat(ONE), splat(HALF)
-    straight = width % LANES == 0 and not flip
-    for j in range(rows):
-        y = f32(y0 + j)
+    straight, breadth = width % LANES == 0 and not flip, tiles * LANES
+    for first in range(0, rows, TILE):
+        y = vfloat(iadd(isplat(u32(y0 + first)), simd.iota()))
         for i in range(tiles):
-            tile = j // TILE * tiles + i
+            tile = first // TILE * tiles + i
+            count = counts[tile]
+            for entry in range(count):
+                c = i64(lists[tile * capacity + entry]) * RECORD
+                vstore(of_rows, 2 * LANES * entry, vfma(spread(table, c + BU), y, spread(table, c + CU)))
+                vstore(of_rows, 2 * LANES * entry + LANES, vfma(spread(table, c + BV), y, spread(table, c + CV)))
             x = vfloat(iadd(isplat(u32(x0 + i * LANES)), simd.iota()))
-            left, grey, weight, u_seen, v_seen, seed = one, zero, zero, zero, zero, isplat(u32(0))
-            for entry in range(tile * capacity, tile * capacity + counts[tile]):
-                k = i64(lists[entry])
-                c = k * RECORD
-                u = vfma(spread(table, c + AU), x, splat(simd.fma(table[c + BU], y, table[c + CU])))
-                v = vfma(spread(table, c + AV), x, splat(simd.fma(table[c + BV], y, table[c + CV])))
-                up = simd.vabs(v)
-                d = vfma(spread(table, c + OF_V), up, vmul(spread(table, c + OF_U), u))
-                curve = vfma(spread(table, c + OF_V_TOO), up, vmul(spread(table, c + OF_U_TOO), u))
-                d = vmax(d, vfma(spread(table, c + CURVE), vfma(u, u, vmul(v, v)), curve))
-                w = vmul(left, vmin(vmax(vsub(spread(table, c + TO_EDGE), d), zero), one))
-                grey = vfma(w, spread(table, c + LEVEL), grey)
-                seen = vless(half, left)
-                weight = vselect(seen, vmul(w, spread(table, c + TEXTURE)), weight)
-                u_seen, v_seen = vselect(seen, u, u_seen), vselect(seen, v, v_seen)
-                seed = simd.iselect(seen, isplat(seeds[k]), seed)
-                left = vsub(left, w)
-            if iany(vless(zero, weight)):
-                grey = vfma(weight, noise(u_seen, v_seen, seed), grey)
-            grey = vmin(vmax(grey, zero), splat(f32(255)))
-            if straight:
-                simd.vstore_bytes(out, at + j * width + i * LANES, grey)
-            else:
-                simd.vstore_bytes(levels, i * LANES, grey)
+            for j in range(min(TILE, rows - first)):
+                left, grey, weight, texture, u_seen, v_seen, seed = one, zero, zero, zero, zero, zero, isplat(u32(0))
+                for entry in range(count):
+                    k = i64(lists[tile * capacity + entry])
+                    c = k * RECORD
+                    u = vfma(spread(table, c + AU), x, spread(of_rows, 2 * LANES * entry + j))
+                    v = vfma(spread(table, c + AV), x, spread(of_rows, 2 * LANES * entry + LANES + j))
+                    up, curve = simd.vabs(v), spread(table, c + CURVE)
+                    d = vfma(spread(table, c + OF_V), up, vmul(spread(table, c + OF_U), u))
+                    bend = vmul(up, vfma(curve, up, spread(table, c + OF_V_TOO)))
+                    d = vmax(d, vfma(u, vfma(curve, u, spread(table, c + OF_U_TOO)), bend))
+                    w = vmul(left, vmin(vmax(vsub(spread(table, c + TO_EDGE), d), zero), one))
+                    grey = vfma(w, spread(table, c + LEVEL), grey)
+                    seen = vless(half, left)
+                    weight, texture = vselect(seen, w, weight), vselect(seen, spread(table, c + TEXTURE), texture)
+                    u_seen, v_seen = vselect(seen, u, u_seen), vselect(seen, v, v_seen)
+                    seed = simd.iselect(seen, isplat(seeds[k]), seed)
+                    left = vsub(left, w)
+                if not closed[tile]:
+                    c = ground * RECORD
+                    u = vfma(
+                        spread(table, c + AU),
+                        x,
+                        vfma(spread(table, c + BU), splat(f32(y0 + first + j)), spread(table, c + CU)),
+                    )
+                    v = vfma(
+                        spread(table, c + AV),
+                        x,
+                        vfma(spread(table, c + BV), splat(f32(y0 + first + j)), spread(table, c + CV)),
+                    )
+                    grey, seen = vfma(left, spread(table, c + LEVEL), grey), vless(half, left)
+                    weight, texture = vselect(seen, left, weight), vselect(seen, spread(table, c + TEXTURE), texture)
+                    u_seen, v_seen = vselect(seen, u, u_seen), vselect(seen, v, v_seen)
+                    seed = simd.iselect(seen, isplat(seeds[ground]), seed)
+                weight = vmul(weight, texture)
+                if iany(vless(zero, weight)):
+                    grey = vfma(weight, noise(u_seen, v_seen, seed), grey)
+                grey = vmin(vmax(grey, zero), splat(f32(255)))
+                if straight:
+                    simd.vstore_bytes(out, at + (first + j) * width + i * LANES, grey)
+                else:
+                    simd.vstore_bytes(levels, j * breadth + i * LANES, grey)
         if not straight:
-            put_row(levels, out, at + j * width, width, flip)
+            for j in range(min(TILE, rows - first)):
+                put_row(levels[j * breadth :], out, at + (first + j) * width, width, flip)
 
 
 @kernel
@@ -353,19 +400,25 @@ def render(rows, windows, out, extent, size, first_task, last_task):  # type: ig
     tiles = (width + LANES - 1) // LANES
     most = 0
     for n in range(first_task // blocks, (last_task + blocks - 1) // blocks):
-        most = max(most, i64(rows[n].slots) + 1)
+        most = max(most, rows[n].slots + 1)
     slots = (most + LANES - 1) // LANES * LANES
     drawn, placed = aligned(DRAWN * slots), aligned(PLACED * slots)
     words = np.zeros(WORDS * slots, np.uint32)
     table, seeds, in_slots = aligned(most * RECORD), np.zeros(most, np.uint32), np.zeros(most, np.int64)
     of_band = tiles * (min(BAND, height + TILE - 1) // TILE)
     lists, counts, closed = np.empty(of_band * most, np.int16), np.zeros(of_band, np.int64), np.zeros(of_band, np.bool_)
-    levels = np.zeros(tiles * LANES, np.uint8)
+    levels, of_rows = np.zeros(TILE * tiles * LANES, np.uint8), aligned(2 * LANES * most)
 
     for task in range(first_task, last_task):
         n, block = task // blocks, task % blocks
         row = rows[n]
-        t0, step, x0, y0, flip = i64(windows[n, 0]), i64(windows[n, 1]), i64(windows[n, 3]), i64(windows[n, 2]), windows[n, 4]
+        t0, step, x0, y0, flip = (
+            i64(windows[n, 0]),
+            i64(windows[n, 1]),
+            i64(windows[n, 3]),
+            i64(windows[n, 2]),
+            windows[n, 4],
+        )
         words[GENERATION * slots :] = ALL
         for i in range(block * size, min((block + 1) * size, frames)):
             t = t0 + i * step
@@ -383,4 +436,22 @@ def render(rows, windows, out, extent, size, first_task, last_task):  # type: ig
             for y in range(0, height, BAND):
                 count, at = min(BAND, height - y), ((n * frames + i) * height + y) * width
                 bin_band(placed, slots, in_slots, found, x0, y0 + y, count, tiles, lists, most, counts, closed)
-                paint(table, seeds, lists, most, counts, x0, y0 + y, count, tiles, levels, out, at, width, flip)
+                paint(
+                    table,
+                    seeds,
+                    found,
+                    lists,
+                    most,
+                    counts,
+                    closed,
+                    x0,
+                    y0 + y,
+                    count,
+                    tiles,
+                    of_rows,
+                    levels,
+                    out,
+                    at,
+                    width,
+                    flip,
+                )

@@ -15,7 +15,7 @@ The formula, in the order in which it is computed (float32; `fma` is the fused m
     q = place + (v + a h) h                                 its middle in the plane that the common motion carries
     centre = fixed point + V h + M(h) q                     in the frame; M rotates, zooms or shears
     (u, v) = S^-1 ((x, y) - centre)                         pixel (x, y) in the coordinates of the shape, in cells of its texture
-    d = S max(c u + s |v|, r (u^2 + v^2) + c' u + s' |v|)   S at its edge: pixels from there to the middle
+    d = max(c u + s |v|, (r u + c') u + (r |v| + s') |v|)   S at its edge: pixels from there to the middle
     alpha = min(max(1/2 + S - d, 0), 1)                     so that edges are about a pixel wide
     w = left alpha,  grey += w G,  left -= w                front to back, from left = 1; slot 0 is in front
     grey += w amplitude noise(u, v)                         of the one that is seen: that at which left falls to 1/2 or below
@@ -40,7 +40,17 @@ from vpngen.fields import Field, field, keep
 from vpngen.floats import F32, exp2, fma, lerp, turn
 from vpngen.generators.base import Factor, Parameter, Progress, Seen, uniform
 from vpngen.generators.motion import (
-    F64, LN_2, Affine, Motion, Params, around, check_counts, motion_counts, span, values, view,
+    F64,
+    LN_2,
+    Affine,
+    Motion,
+    Params,
+    around,
+    check_counts,
+    motion_counts,
+    span,
+    values,
+    view,
 )  # fmt: skip
 from vpngen.rng import Integers, Words
 
@@ -193,9 +203,7 @@ def lives(params: np.void, slots: Integers, t: int) -> tuple[Integers, Integers]
 
 def draw(params: np.void, slots: Integers, generations: Integers) -> Shapes:
     """The shapes of slots (K,) in generations (K,)."""
-    w = [
-        rng.philox4x32(rng.counters(rng.PURPOSE_LEAVES, 0, slots, generations, i), params["key"]).T for i in range(3)
-    ]
+    w = [rng.philox4x32(rng.counters(rng.PURPOSE_LEAVES, 0, slots, generations, i), params["key"]).T for i in range(3)]
     (w0, w1, w2, w3), (w4, w5, w6, w7), (w8, w9, w10, w11) = w
     ground = slots == params["slots"]
     base, first, second = params["place"]
@@ -222,7 +230,7 @@ def draw(params: np.void, slots: Integers, generations: Integers) -> Shapes:
         np.where(ground, np.float32(1), exp2(stretch)),
         np.where(ground, np.float32(1), exp2(-stretch)),
         cells,
-        np.float32(1) / cells,
+        np.divide(np.float32(1), cells, dtype=np.float32),
         np.where(ground, params["ground"][2], amplitude),
         w7 ^ w0,
     )
@@ -232,7 +240,7 @@ def coming(params: np.void, ages: Integers) -> F32:
     """Of what is full-grown, at ages (K,): in (0, 1] while it lives."""
     age = ages.astype(np.float32) + np.float32(0.5)
     left = np.float32(params["life"]) - age
-    return np.minimum(np.minimum(age, left) * params["ends"], np.float32(1))
+    return np.asarray(np.minimum(np.minimum(age, left) * params["ends"], np.float32(1)))
 
 
 def place(params: np.void, s: Shapes, ages: Integers, grown: F32) -> Places:
@@ -250,8 +258,8 @@ def place(params: np.void, s: Shapes, ages: Integers, grown: F32) -> Places:
     y = fma(scale, fma(cosine, ry, -(sine * rx)), fma(params["velocity"][1], h, params["centre"][1]))
 
     size = np.where(ground, s.radius, s.radius * grown)
-    smaller = exp2(-fma(s.growth, h, zoom)) / size
-    larger = np.float32(1) / smaller
+    smaller = np.divide(exp2(-fma(s.growth, h, zoom)), size, dtype=np.float32)
+    larger = np.divide(np.float32(1), smaller, dtype=np.float32)
     sine, cosine = turn(s.angle + (steps * (params["spin"] + s.spin)).astype(np.uint32))
     of_u, of_v = (smaller * s.high) * s.cells, (smaller * s.wide) * s.cells
     cu, su, sv, cv = cosine * of_u, -(sine * of_u), sine * of_v, cosine * of_v
@@ -264,8 +272,10 @@ def place(params: np.void, s: Shapes, ages: Integers, grown: F32) -> Places:
     sharp = np.where(ground, np.float32(1), larger * SHARP[s.kind])
     forms = FORMS[s.kind] * (s.finer * sharp)[:, None]
     forms[:, 4] *= s.finer
-    outer = (CORNERS[s.kind] * s.cells) * (np.float32(1) + np.float32(0.5) / sharp) / np.abs(au * bv - bu * av)
-    flip = np.where(au * bv - bu * av < 0, np.float32(-1), np.float32(1))
+    det = au * bv - bu * av
+    beyond = np.float32(1) + np.divide(np.float32(0.5), sharp, dtype=np.float32)
+    outer = np.divide((CORNERS[s.kind] * s.cells) * beyond, np.abs(det), dtype=np.float32)
+    flip = np.where(det < 0, np.float32(-1), np.float32(1))
     left, right = extent(s.kind, bv * flip, -bu * flip, outer)
     top, bottom = extent(s.kind, -av * flip, au * flip, outer)
     least = np.minimum(s.wide, s.high) / (np.float32(1) + (np.abs(across) + np.abs(down)))
@@ -281,11 +291,10 @@ def place(params: np.void, s: Shapes, ages: Integers, grown: F32) -> Places:
 
 def extent(kind: Integers, a: F32, b: F32, outer: F32) -> tuple[F32, F32]:
     """From where to where shapes lie along an axis, from their middle; a and b are what u and v add to it."""
-    side, half = np.maximum(np.abs(a), np.abs(b)), np.float32(0.5)
-    round_ = np.sqrt(a * a + b * b)
-    root = np.float32(ROOT_3 / 2) * np.abs(b)
-    high = np.where(kind == TRIANGLE, np.maximum(half * a + root, -a), np.where(kind == BOX, side, round_))
-    low = np.where(kind == TRIANGLE, np.maximum(root - half * a, a), np.where(kind == BOX, side, round_))
+    half, root = np.float32(0.5) * a, np.float32(ROOT_3 / 2) * np.abs(b)
+    other = np.where(kind == BOX, np.maximum(np.abs(a), np.abs(b)), np.sqrt(a * a + b * b))
+    high = np.where(kind == TRIANGLE, np.maximum(half + root, -a), other)
+    low = np.where(kind == TRIANGLE, np.maximum(root - half, a), other)
     return -(outer * low + SLACK), outer * high + SLACK
 
 
@@ -295,8 +304,8 @@ def opacity(at: Places, k: int, x: npt.ArrayLike, y: npt.ArrayLike) -> F32:
     u, v = fma(at.au[k], x, fma(at.bu[k], y, at.cu[k])), fma(at.av[k], x, fma(at.bv[k], y, at.cv[k]))
     c, s, to_c, to_s, curve = at.forms[k]
     up = np.abs(v)
-    d = np.maximum(fma(s, up, c * u), fma(curve, fma(u, u, v * v), fma(to_s, up, to_c * u)))
-    return np.minimum(np.maximum((at.sharp[k] + np.float32(0.5)) - d, np.float32(0)), np.float32(1))
+    d = np.maximum(fma(s, up, c * u), fma(u, fma(curve, u, to_c), up * fma(curve, up, to_s)))
+    return np.asarray(np.minimum(np.maximum((at.sharp[k] + np.float32(0.5)) - d, np.float32(0)), np.float32(1)))
 
 
 def noise(u: F32, v: F32, seed: Words) -> F32:
@@ -334,7 +343,8 @@ def shown(params: np.void, t: int, y: Integers, x: Integers) -> tuple[F32, Integ
     left, grey, weight = np.ones(size, np.float32), np.zeros(size, np.float32), np.zeros(size, np.float32)
     which = np.full(size, -1)
     fx, fy = x.astype(np.float32), y.astype(np.float32)[:, None]
-    for k in slots:
+    near = (at.right >= x[0]) & (at.left <= x[-1]) & (at.bottom >= y[0]) & (at.top <= y[-1])
+    for k in slots[near | (s.kind == GROUND)]:
         part = between(at.top[k], at.bottom[k], y), between(at.left[k], at.right[k], x)
         if s.kind[k] == GROUND:
             part = slice(None), slice(None)
@@ -365,27 +375,30 @@ def seen_later(
     gone = (ages + step >= int(params["life"])) & (s.kind != GROUND)
     at = place(params, s, ages, grown)
     to = place(params, s, ages + step, np.where(gone, grown, coming(params, ages + step)))
-    moved = carried(at, to)[which]
-    where = moved[..., :2] @ np.stack(np.broadcast_arrays(x, y[:, None]), axis=-1)[..., None].astype(np.float64)
-    target = where[..., 0] + moved[..., 2]
+    to_x, to_y = carried(at, to)
+    target = np.stack([m[which, 0] * x + (m[which, 1] * y[:, None] + m[which, 2]) for m in (to_x, to_y)], axis=-1)
     hidden = gone[which]
     generations, ages = lives(params, slots, t + step)
     s = draw(params, slots, generations)
     at = place(params, s, ages, coming(params, ages))
     for k in slots[:-1]:
         x_to, y_to = target[..., 0], target[..., 1]
-        some = ~hidden & (which > k) & (x_to > at.left[k]) & (x_to < at.right[k]) & (y_to > at.top[k]) & (y_to < at.bottom[k])
+        some = ~hidden & (which > k) & (x_to > at.left[k]) & (x_to < at.right[k])
+        some &= (y_to > at.top[k]) & (y_to < at.bottom[k])
         hidden[some] = opacity(at, k, x_to[some], y_to[some]) >= np.float32(0.5)
     return target, hidden
 
 
-def carried(at: Places, to: Places) -> npt.NDArray[np.float64]:
-    """The affine maps (K, 2, 3) that take a pixel (x, y, 1) from where shapes are to where they are then."""
+def carried(at: Places, to: Places) -> tuple[F64, F64]:
+    """The affine maps that take a pixel (x, y, 1) from where shapes are to where they are then: (K, 3) for x and for y."""
     a, b, c, d, e, f = (getattr(to, name).astype(np.float64) for name in ("au", "bu", "cu", "av", "bv", "cv"))
     det = a * e - b * d
-    inverse = np.stack([e, -b, -d, a], axis=-1).reshape(-1, 2, 2) / det[:, None, None]
-    here = np.stack([at.au, at.bu, at.cu - c, at.av, at.bv, at.cv - f], axis=-1, dtype=np.float64).reshape(-1, 2, 3)
-    return inverse @ here
+    u = [m.astype(np.float64) for m in (at.au, at.bu, at.cu)]
+    v = [m.astype(np.float64) for m in (at.av, at.bv, at.cv)]
+    u[2], v[2] = u[2] - c, v[2] - f
+    to_x = np.stack([(e * p - b * q) / det for p, q in zip(u, v, strict=True)], axis=-1)
+    to_y = np.stack([(a * q - d * p) / det for p, q in zip(u, v, strict=True)], axis=-1)
+    return to_x, to_y
 
 
 def ln(x: float) -> float:
@@ -455,7 +468,7 @@ class Leaves(Affine):
     sizes: tuple[float, ...] = field((26.6, 13.3), "Radii in pixels, each a value of the label.")
     size_jitter: float = field(1.2, "A video's size lies between size / jitter and size * jitter.")
     size_range: float = field(3.0, "The largest radius of a video over the least.")
-    coverage: float = field(1.0, "How often shapes cover a place in the mean.")
+    coverage: float = field(0.9, "How often shapes cover a place in the mean.")
     own: float = field(0.35, "Speed of shapes beside the common motion, at most, in parts of its speed.")
     gathered: float = field(0.5, "How much of that speed they gain or lose in half a life, at most.")
     turning: float = field(2.0, "Degrees a frame by which they turn beside it, at most.")
@@ -500,7 +513,9 @@ class Leaves(Affine):
         scale = view(shape) / 32
         made = cls(
             speeds=tuple(scale * v for v in SPEEDS) if speeds is None else speeds,  # type: ignore[arg-type]
-            sizes=tuple(max(0.25, scale * v) for v in SIZES) if sizes is None else sizes,  # type: ignore[arg-type]
+            sizes=tuple(max(least, scale * v) for v, least in zip(SIZES, (0.5, 0.25), strict=True))
+            if sizes is None
+            else sizes,  # type: ignore[arg-type]
             radius=max(1.0, view(shape) * 3 / 8) if radius is None else radius,
             **fields,
         )
@@ -523,16 +538,23 @@ class Leaves(Affine):
         fastest = max(self.speeds) * self.speed_jitter
         if fastest > max(side / 2, 1):
             must = f"must be at most {max(side / 2, 1) / self.speed_jitter:.4g} with this `speed_jitter`: what crosses half a frame of"
-            raise ArgumentError(f"{must} {shape[1]} x {shape[2]} from one to the next is not seen to move", "speeds", self.speeds)
-        ids = np.arange(self.n_categories)
-        most = 0
-        for ends in (0.0, 0.999999):
-            u = np.full((len(ids), 8), ends)
-            u[:, 1] = 1 - u[:, 1]  # fast, and small
-            most = max(most, int(self._params(shape, np.zeros((len(ids), 2), np.uint32), ids, u)["slots"].max()))
+            raise ArgumentError(
+                f"{must} {shape[1]} x {shape[2]} from one to the next is not seen to move", "speeds", self.speeds
+            )
+        most = self.most_shapes(shape)
         if most > MOST_SLOTS:
             must = f"take up to {most} shapes for frames of {shape[1]} x {shape[2]}, and {MOST_SLOTS} are allowed"
-            raise ArgumentError(f"{must}; ask for larger ones, or less `coverage` ({self.coverage:g})", "sizes", self.sizes)
+            raise ArgumentError(
+                f"{must}; ask for larger ones, or less `coverage` ({self.coverage:g})", "sizes", self.sizes
+            )
+
+    def most_shapes(self, shape: Shape) -> int:
+        """How many shapes a video of `shape` can have at a time."""
+        ids = np.tile(np.arange(self.n_categories), 2)
+        fast = np.arange(len(ids)) < self.n_categories  # and small; the others are slow
+        u = np.where(fast[:, None], 0.999999, np.zeros((len(ids), 8)))
+        u[:, 1] = 0
+        return int(self._params(shape, np.zeros((len(ids), 2), np.uint32), ids, u)["slots"].max())
 
     def params(self, shape: Shape, keys: Words, category_ids: Integers, instances: Integers) -> Params:
         """See `Generator.params`."""
@@ -567,7 +589,9 @@ class Leaves(Affine):
         params["growth"] = self.growth / life
         params["stretch"] = ln(self.stretch) / LN_2
         params["textured"] = math.floor(self.textured * (2**32 - 1))
-        params["texture"] = np.stack([self.texture[0] * contrast, (self.texture[1] - self.texture[0]) * contrast], axis=-1) * NOISE
+        params["texture"] = (
+            np.stack([self.texture[0] * contrast, (self.texture[1] - self.texture[0]) * contrast], axis=-1) * NOISE
+        )
         params["cells"] = self.cells[0], self.cells[1] - self.cells[0]
         params["gain"], params["mean"] = contrast * ROOT_3, mean
         params["ground"][:, 0] = mean + contrast * ROOT_3 * (2 * u[:, 5] - 1)
@@ -599,11 +623,21 @@ class Leaves(Affine):
             floats = [name for name, (kind, *_) in (cls.params_dtype.fields or {}).items() if kind.base == np.float32]
             good = good and all(np.isfinite(one[name]).all() and (np.abs(one[name]) < 2.0**28).all() for name in floats)
             half = float(one["life"])
-            good = good and abs(one["zoom"]) * half < 40 and 0 <= one["growth"] * half <= 40 and 0 <= one["stretch"] <= 3.01
+            good = (
+                good
+                and abs(one["zoom"]) * half < 40
+                and 0 <= one["growth"] * half <= 40
+                and 0 <= one["stretch"] <= 3.01
+            )
             good = good and one["inverse"][0] > 2.0**-28 and one["inverse"][1] >= 0 and one["ground"][1] >= 0.0625
             good = good and 0 < one["ends"] <= 1 and (np.abs(one["shear"]) * half < 2.0**10).all()
             good = good and (np.abs(one["velocity"]) * half < 2.0**20).all() and 0 <= one["own"] * half < 2.0**20
-            good = good and 0 <= one["gathered"] * half * half < 2.0**20 and (one["cells"] >= 0).all() and (one["cells"] <= 16).all()
+            good = (
+                good
+                and 0 <= one["gathered"] * half * half < 2.0**20
+                and (one["cells"] >= 0).all()
+                and (one["cells"] <= 16).all()
+            )
             good = good and 0 <= one["turning"] < 2.0**31 - 256
             if not good:
                 fields = dict(zip(cls.params_dtype.names or (), one.tolist(), strict=True))
@@ -653,9 +687,7 @@ class Leaves(Affine):
         return min(32, shape[0])
 
 
-def region(
-    motion: Motion, speeds: F64, radius: float, half: F64, off: F64, margin: F64
-) -> tuple[Integers, F64, F64]:
+def region(motion: Motion, speeds: F64, radius: float, half: F64, off: F64, margin: F64) -> tuple[Integers, F64, F64]:
     """How long shapes live, and where they are in the middle of their lives, so that they are as dense everywhere in the frame.
 
     Args:
@@ -669,30 +701,32 @@ def region(
     Returns:
         Frames (N,); the middle of the region and its two half axes, from the fixed point (N, 3, 2); pixels that the shapes share (N,).
     """
-    moves = motion.velocity.any(axis=1)
+    moves = (motion.velocity[:, 0] != 0) | (motion.velocity[:, 1] != 0)
     way = np.where(moves[:, None], motion.velocity / np.where(speeds > 0, speeds, 1)[:, None], (1.0, 0.0))
     side = np.stack([-way[:, 1], way[:, 0]], axis=-1)
-    path = 2 * (np.abs(way) @ half + margin)
+    path = 2 * (np.abs(way[:, 0]) * half[0] + np.abs(way[:, 1]) * half[1] + margin)
     # A translation: from one end of the path to the other in a life, or where that takes too long, from anywhere on it.
     crossing = np.clip(np.floor(path / np.maximum(speeds, 1e-3)) + 1, LEAST_LIFE, LONGEST_LIFE)
     still = crossing == LONGEST_LIFE
     along = np.where(still, (path + speeds * LONGEST_LIFE) / 2, 0)
-    width = np.abs(side) @ half + margin
+    width = np.abs(side[:, 0]) * half[0] + np.abs(side[:, 1]) * half[1] + margin
     # Rotation: the circle around the frame. Zoom and shear: the frame at its largest.
     reach = half + np.abs(off)
     rate = speeds / radius
     brief = np.clip(np.floor(SPAN / np.maximum(rate, 1e-4)) + 1, LEAST_LIFE, LONGEST_LIFE)
     rotates = (motion.spin != 0) | (rate == 0)
-    circle = np.sqrt((reach * reach).sum(axis=1))
+    circle = np.sqrt(reach[:, 0] * reach[:, 0] + reach[:, 1] * reach[:, 1])
     zoomed = exp2((np.abs(motion.zoom) * brief / 2).astype(np.float32)).astype(np.float64)
     sheared = np.abs(motion.shear).astype(np.float64) * (brief / 2)[:, None]
-    extents = np.where(rotates[:, None], circle[:, None], reach * zoomed[:, None] + sheared * reach[:, ::-1]) + margin[:, None]
+    extents = (
+        np.where(rotates[:, None], circle[:, None], reach * zoomed[:, None] + sheared * reach[:, ::-1])
+        + margin[:, None]
+    )
 
     life = np.where(moves, crossing, np.where(rotates, TURNING_LIFE, brief)).astype(np.int64)
     places = np.zeros((len(speeds), 3, 2))
     places[:, 0] = np.where(moves[:, None], -off, 0)
     places[:, 1] = np.where(moves[:, None], side * width[:, None], extents * (1, 0))
     places[:, 2] = np.where(moves[:, None], way * along[:, None], extents * (0, 1))
-    total = np.where(moves, 2 * width * np.where(still, 2 * along, speeds * life), 4 * extents.prod(axis=1))
+    total = np.where(moves, 2 * width * np.where(still, 2 * along, speeds * life), 4 * extents[:, 0] * extents[:, 1])
     return life, places, total
-
