@@ -140,7 +140,7 @@ MOST_SHAPES = 10
 def leaves_specs(draw: st.DrawFn, shapes: st.SearchStrategy[tuple[int, int, int]] | None = None) -> Spec:
     """Every field of `Leaves`: all motions, shapes of a pixel and of the whole frame, lives that end within a video."""
     few = st.tuples(
-        st.integers(1, 9), st.integers(1, 20), st.one_of(st.integers(1, 40), st.sampled_from((48, 63, 64, 65)))
+        st.integers(1, 4), st.integers(1, 20), st.one_of(st.integers(1, 40), st.sampled_from((48, 63, 64, 65)))
     )
     shape = draw(few if shapes is None else shapes)
     side = min(shape[1:])
