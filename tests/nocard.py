@@ -108,6 +108,15 @@ class FractalLaunch(ctypes.Structure):
     ]
 
 
+class LeavesLaunch(ctypes.Structure):
+    """`Launch` of leaves.cuh."""
+
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("rows", "windows", "out", "found")),
+        *((name, ctypes.c_int) for name in ("n", "frames", "height", "width", "places")),
+    ]
+
+
 class SharedMemory:
     """What stands in for the shared memory of a block: poisoned anew for each, with a guard behind it."""
 
@@ -229,21 +238,30 @@ def _perlin(name: str, *arguments: Any) -> None:
         memory.check()
 
 
-def _fractal(name: str, *arguments: Any) -> None:
-    launch, kernel, lib = FractalLaunch(*arguments), int(name == "fractal_frames"), host_library()
-    lib.fractal_blocks.restype = ctypes.c_longlong
+def _in_steps(generator: str, launch: Any, kernel: int) -> None:
+    """A kernel of a generator that has several."""
+    lib = host_library()
+    blocks, shared, run = (getattr(lib, f"{generator}_{name}") for name in ("blocks", "shared", "run"))
+    blocks.restype = ctypes.c_longlong
     pointer = ctypes.byref(launch)
-    memory = SharedMemory(lib.fractal_shared(pointer, kernel))
-    for block in range(lib.fractal_blocks(pointer, kernel)):
+    memory = SharedMemory(shared(pointer, kernel))
+    for block in range(blocks(pointer, kernel)):
         first, last = ctypes.c_longlong(block), ctypes.c_longlong(block + 1)
-        lib.fractal_run(pointer, kernel, first, last, 0, ctypes.c_void_p(memory.fresh()))
+        run(pointer, kernel, first, last, 0, ctypes.c_void_p(memory.fresh()))
         memory.check()
+
+
+LAUNCHES = {"fractal": FractalLaunch, "leaves": LeavesLaunch}
 
 
 def in_host_build(source: str, options: Sequence[str], name: str, arguments: Any, step: cuda.Step) -> None:
     """Run what CuPy would launch in the library of kernels/host.cpp."""
     plain = [a.ctypes.data if isinstance(a, Memory) else int(a) for a in arguments]
-    (_perlin if name.startswith("perlin") else _fractal)(name, *plain)
+    generator = name.split("_")[0]
+    if generator == "perlin":
+        _perlin(name, *plain)
+    else:
+        _in_steps(generator, LAUNCHES[generator](*plain), int(name.endswith("_frames")))
 
 
 class InPtx:

@@ -36,13 +36,14 @@ from nocard import (
 
 import vpngen
 from vpngen import Window, backends
-from vpngen.backends import cuda, cuda_fractal, cuda_perlin
+from vpngen.backends import cuda, cuda_fractal, cuda_leaves, cuda_perlin
 from vpngen.errors import ArgumentError, MissingError
 from vpngen.generators import Fractal, Perlin
 
 KERNELS = {
     "perlin": {"perlin_render": cuda_perlin.THREADS, "perlin_extremes": cuda_perlin.THREADS},
     "fractal": {"fractal_points": cuda_fractal.CHUNKS, "fractal_frames": cuda_fractal.FRAME_THREADS},
+    "leaves": {"leaves_shapes": cuda_leaves.THREADS, "leaves_frames": cuda_leaves.THREADS},
 }
 """The kernels of each source, and the threads of their blocks."""
 LEAST_WARPS = 12

@@ -55,7 +55,7 @@ def at(ids: npt.NDArray[Any], x: npt.NDArray[Any], y: npt.NDArray[Any]) -> npt.N
 
 @pytest.mark.parametrize("motion", MOTIONS)
 def test_the_next_frame_is_the_frame_moved_by_the_flow(motion: str) -> None:
-    """Where a shape is seen in both, its grey and texture come along; and it is seen there, unless it is said to be hidden."""
+    """Where a shape is seen in both, its grey and texture come along (those of the ground fade); and it is seen there, unless it is said to be hidden."""
     index = video(motion, SMOOTH)
     step = 2 if motion == "rotate left" else 1
     window = Window(t=(20, 21 + step, step))
@@ -68,12 +68,10 @@ def test_the_next_frame_is_the_frame_moved_by_the_flow(motion: str) -> None:
     arrives = at(after, x_to, y_to) == before
     assert there.mean() > 0.3
     assert (arrives == ~seen.hidden[0])[there].mean() > 0.995
-    good = there & arrives & (x_to >= 0) & (y_to >= 0) & (x_to < SHAPE[2] - 1) & (y_to < SHAPE[1] - 1)
+    good = there & arrives & (before >= 0) & (x_to >= 0) & (y_to >= 0) & (x_to < SHAPE[2] - 1) & (y_to < SHAPE[1] - 1)
     moved = np.abs(sampled(pixels[1], x_to[good], y_to[good]) - pixels[0][good])
     still = np.abs(pixels[1][good].astype(float) - pixels[0][good])
-    shapes = good & (before >= 0)
-    assert np.median(moved) <= 1 and moved.mean() < 2.5 and moved.mean() < 0.5 * still.mean()
-    assert shapes.sum() > 200
+    assert good.sum() > 200 and moved.mean() < 1 and moved.mean() < 0.35 * still.mean()
 
 
 def test_the_ground_goes_with_the_common_motion() -> None:

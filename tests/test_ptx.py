@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pytest
 import test_cuda
 import test_cuda_fractal
+import test_cuda_leaves
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nocard import GENERATORS_HERE, H200, SMALLEST, Guarded, InPtx, cupy_on_the_host
@@ -59,6 +60,7 @@ batches_of_perlin = test_cuda.batches().map(lambda b: (b[0].params(b[1]), *test_
 batches = {
     "perlin": batches_of_perlin,
     "fractal": test_cuda_fractal.batches().map(lambda b: (b[0], np.array(b[1], np.int32), b[2])),
+    "leaves": test_cuda_leaves.batches(),
 }
 """Of each generator, as (params, windows, extent)."""
 
@@ -91,7 +93,11 @@ def test_ptx_gives_the_bytes_of_the_reference(generator: str, in_ptx: InPtx, mon
 @pytest.mark.parametrize("generator", batches)
 def test_clips_of_the_papers(generator: str, offset: int, in_ptx: InPtx, monkeypatch: pytest.MonkeyPatch) -> None:
     """Their rows of 112 bytes, with a stride in time and mirrored, beside those of an odd width."""
-    spec = {"perlin": vpngen.perlin(categories=400, instances=4), "fractal": vpngen.fractal(categories=20, instances=4)}
+    spec = {
+        "perlin": vpngen.perlin(categories=400, instances=4),
+        "fractal": vpngen.fractal(categories=20, instances=4),
+        "leaves": vpngen.leaves(instances=4),
+    }
     videos = [13 + offset, 79]
     for width in (112, 111):
         windows = [
@@ -131,6 +137,7 @@ def test_windows_at_the_ends_of_an_output_of_five_gigabytes(generator: str) -> N
     spec = {
         "perlin": vpngen.perlin(categories=400, instances=300),
         "fractal": vpngen.fractal(categories=100, instances=1000, shape=(5, 240, 240), points_per_frame=50),
+        "leaves": vpngen.leaves(instances=1000, shape=(5, 240, 240), coverage=0.01),
     }[generator]
     extent, size = (2, 240, 240), 2 * 240 * 240
     n = 5 * 10**9 // size + 1
