@@ -88,12 +88,9 @@ HD float size_of(float a) {
 #endif
 }
 
-HD float floored(float a) {
-#ifdef __CUDA_ARCH__
-    return floorf(a);
-#else
-    return __builtin_floorf(a);
-#endif
+HD int floored(float a) {  // of numbers between -2^31 and 2^31
+    const int whole = (int)a;
+    return whole - ((float)whole > a);
 }
 
 HD float lesser(float a, float b) { return a < b ? a : b; }
@@ -101,10 +98,11 @@ HD float larger_of(float a, float b) { return a > b ? a : b; }
 HD float lerp(float a, float b, float s) { return fused(s, b - a, a); }
 
 HD float exp2_of(float x) {
-    float whole = floored(x + 0.5f), f = x - whole;
+    const int whole = floored(x + 0.5f);
+    const float f = x - (float)whole;
     float p = fused(fused(fused(fused(EXP2_7, f, EXP2_6), f, EXP2_5), f, EXP2_4), f, EXP2_3);
     p = fused(fused(fused(p, f, EXP2_2), f, EXP2_1), f, EXP2_0);
-    u32 bits = (u32)((int)whole + 127) << 23;
+    u32 bits = (u32)(whole + 127) << 23;
 #ifdef __CUDA_ARCH__
     return p * __uint_as_float(bits);
 #else
@@ -267,9 +265,9 @@ HD float at_corner(u32 h) { return (float)(int)((h ^ (h >> 15)) * HASH_Z); }
 HD float fade(float f) { return f * f * fused(-2.0f, f, 3.0f); }
 
 HD float noise(float u, float v, u32 seed) {
-    const float p = floored(u), q = floored(v);
-    const u32 h = ((u32)(int)p * HASH_X + (u32)(int)q * HASH_Y) + seed;
-    const float su = fade(u - p), sv = fade(v - q);
+    const int p = floored(u), q = floored(v);
+    const u32 h = ((u32)p * HASH_X + (u32)q * HASH_Y) + seed;
+    const float su = fade(u - (float)p), sv = fade(v - (float)q);
     const float near = lerp(at_corner(h), at_corner(h + HASH_X), su);
     const float far = lerp(at_corner(h + HASH_Y), at_corner(h + HASH_X + HASH_Y), su);
     return lerp(near, far, sv);

@@ -96,7 +96,7 @@ def test_clips_of_the_papers(generator: str, offset: int, in_ptx: InPtx, monkeyp
     spec = {
         "perlin": vpngen.perlin(categories=400, instances=4),
         "fractal": vpngen.fractal(categories=20, instances=4),
-        "leaves": vpngen.leaves(instances=4),
+        "leaves": vpngen.leaves(instances=4, coverage=0.1, textured=0.1),
     }
     videos = [13 + offset, 79]
     for width in (112, 111):
