@@ -4,7 +4,7 @@
 // block has a tile of a frame: its threads find the shapes that may reach there, and list them front to back in shared memory; then
 // each goes through the list for four pixels of a row, until nothing behind is seen.
 
-#include "common.cuh"
+#include "floats.cuh"
 
 namespace leaves {
 
@@ -54,31 +54,12 @@ struct Launch {
     int places;   // for the shapes of a frame and the ground
 };
 
-// --- arithmetic: one place where device and host differ in words, not in bits
-
-HD float fused(float a, float b, float c) {
-#ifdef __CUDA_ARCH__
-    return __fmaf_rn(a, b, c);
-#else
-    return __builtin_fmaf(a, b, c);
-#endif
-}
-
-HD float root(float a) {
-#ifdef __CUDA_ARCH__
-    return __fsqrt_rn(a);
-#else
-    return __builtin_sqrtf(a);
-#endif
-}
-
-HD float quotient(float a, float b) {
-#ifdef __CUDA_ARCH__
-    return __fdiv_rn(a, b);
-#else
-    return a / b;
-#endif
-}
+using floats::exp2;
+using floats::floored;
+using floats::fma;
+using floats::quotient;
+using floats::root;
+using floats::turn;
 
 HD float size_of(float a) {
 #ifdef __CUDA_ARCH__
@@ -88,44 +69,12 @@ HD float size_of(float a) {
 #endif
 }
 
-HD int floored(float a) {  // of numbers between -2^31 and 2^31
-    const int whole = (int)a;
-    return whole - ((float)whole > a);
-}
-
 HD float lesser(float a, float b) { return a < b ? a : b; }
 HD float larger_of(float a, float b) { return a > b ? a : b; }
-HD float lerp(float a, float b, float s) { return fused(s, b - a, a); }
-
-HD float exp2_of(float x) {
-    const int whole = floored(x + 0.5f);
-    const float f = x - (float)whole;
-    float p = fused(fused(fused(fused(EXP2_7, f, EXP2_6), f, EXP2_5), f, EXP2_4), f, EXP2_3);
-    p = fused(fused(fused(p, f, EXP2_2), f, EXP2_1), f, EXP2_0);
-    u32 bits = (u32)(whole + 127) << 23;
-#ifdef __CUDA_ARCH__
-    return p * __uint_as_float(bits);
-#else
-    float scale;
-    __builtin_memcpy(&scale, &bits, 4);
-    return p * scale;
-#endif
-}
-
-HD void turn(u32 angle, float &sine, float &cosine) {
-    u32 shifted = angle + (1u << 29);
-    float f = (float)((int)(shifted & 0x3FFFFFFFu) - (1 << 29)) * 0x1p-30f;
-    float z = f * f;
-    float s = f * fused(z, fused(z, fused(z, SIN_3, SIN_2), SIN_1), SIN_0);
-    float c = fused(z, fused(z, fused(z, fused(z, COS_4, COS_3), COS_2), COS_1), COS_0);
-    bool quarter = shifted & 0x40000000u, half = shifted & 0x80000000u;
-    float s1 = quarter ? c : s, c1 = quarter ? -s : c;
-    sine = half ? -s1 : s1;
-    cosine = half ? -c1 : c1;
-}
+HD float lerp(float a, float b, float s) { return fma(s, b - a, a); }
 
 HD float unit(u32 word) { return (float)(int)(word >> 8) * 0x1p-24f; }
-HD float centred(float u) { return fused(u, 2.0f, -1.0f); }
+HD float centred(float u) { return fma(u, 2.0f, -1.0f); }
 HD float low_half(u32 word) { return (float)(int)(word & 0xFFFFu) * 0x1p-16f; }
 HD float high_half(u32 word) { return (float)(int)(word >> 16) * 0x1p-16f; }
 HD float peaked(u32 word) { return (low_half(word) + high_half(word)) - 1.0f; }
@@ -159,17 +108,17 @@ HD Leaf shape_of(const Row &row, int k, int t) {
 
     const int kind = ground ? GROUND : (int)(w[2][0] >> 30);
     const float px = centred(unit(w[0][0])), py = centred(unit(w[0][1]));
-    float x0 = fused(row.place[1][0], px, fused(row.place[2][0], py, row.place[0][0]));
-    float y0 = fused(row.place[1][1], px, fused(row.place[2][1], py, row.place[0][1]));
-    float radius = quotient(1.0f, root(fused(unit(w[0][2]), row.inverse[1], row.inverse[0])));
-    float level = fused(row.gain, centred(unit(w[0][3])), row.mean);
+    float x0 = fma(row.place[1][0], px, fma(row.place[2][0], py, row.place[0][0]));
+    float y0 = fma(row.place[1][1], px, fma(row.place[2][1], py, row.place[0][1]));
+    float radius = quotient(1.0f, root(fma(unit(w[0][2]), row.inverse[1], row.inverse[0])));
+    float level = fma(row.gain, centred(unit(w[0][3])), row.mean);
     float velocity_x = row.own * peaked(w[1][0]), velocity_y = row.own * peaked(w[1][1]);
     float gain_x = row.gathered * centred(low_half(w[1][2])), gain_y = row.gathered * centred(high_half(w[1][2]));
     int spin = (int)(row.turning * peaked(w[2][1]));
     float growth = row.growth * centred(low_half(w[2][0])), stretch = row.stretch * centred(low_half(w[2][2]));
-    float wide = exp2_of(stretch), high = exp2_of(-stretch);
-    float cells = fused(row.cells[1], high_half(w[2][2]), row.cells[0]);
-    float amplitude = w[2][3] < row.textured ? fused(row.texture[1], low_half(w[2][3]), row.texture[0]) : 0.0f;
+    float wide = exp2(stretch), high = exp2(-stretch);
+    float cells = fma(row.cells[1], high_half(w[2][2]), row.cells[0]);
+    float amplitude = w[2][3] < row.textured ? fma(row.texture[1], low_half(w[2][3]), row.texture[0]) : 0.0f;
     if (ground) {
         x0 = y0 = velocity_x = velocity_y = gain_x = gain_y = growth = 0.0f;
         radius = row.ground[1], level = row.ground[0], amplitude = row.ground[2];
@@ -184,17 +133,17 @@ HD Leaf shape_of(const Row &row, int k, int t) {
     float sine, cosine;
     turn((u32)steps * (u32)row.spin, sine, cosine);
     const float across = row.shear[0] * h, down = row.shear[1] * h;
-    const float qx = fused(fused(gain_x, h, velocity_x), h, x0), qy = fused(fused(gain_y, h, velocity_y), h, y0);
-    const float rx = fused(across, qy, qx), ry = fused(down, qx, qy), scale = exp2_of(zoom);
-    const float x = fused(scale, fused(cosine, rx, sine * ry), fused(row.velocity[0], h, row.centre[0]));
-    const float y = fused(scale, fused(cosine, ry, -(sine * rx)), fused(row.velocity[1], h, row.centre[1]));
+    const float qx = fma(fma(gain_x, h, velocity_x), h, x0), qy = fma(fma(gain_y, h, velocity_y), h, y0);
+    const float rx = fma(across, qy, qx), ry = fma(down, qx, qy), scale = exp2(zoom);
+    const float x = fma(scale, fma(cosine, rx, sine * ry), fma(row.velocity[0], h, row.centre[0]));
+    const float y = fma(scale, fma(cosine, ry, -(sine * rx)), fma(row.velocity[1], h, row.centre[1]));
 
-    const float smaller = quotient(exp2_of(-fused(growth, h, zoom)), ground ? radius : radius * grown);
+    const float smaller = quotient(exp2(-fma(growth, h, zoom)), ground ? radius : radius * grown);
     const float larger = quotient(1.0f, smaller);
     turn(w[1][3] + (u32)steps * ((u32)row.spin + (u32)spin), sine, cosine);
     const float of_u = (smaller * high) * cells, of_v = (smaller * wide) * cells;
     const float cu = cosine * of_u, su = -(sine * of_u), sv = sine * of_v, cv = cosine * of_v;
-    float au = fused(-down, su, cu), bu = fused(-across, cu, su), av = fused(-down, cv, sv), bv = fused(-across, sv, cv);
+    float au = fma(-down, su, cu), bu = fma(-across, cu, su), av = fma(-down, cv, sv), bv = fma(-across, sv, cv);
     if (kind == BOX) {
         const float a = (au + av) * ROOT_HALF, b = (bu + bv) * ROOT_HALF;
         av = (av - au) * ROOT_HALF, bv = (bv - bu) * ROOT_HALF;
@@ -211,8 +160,8 @@ HD Leaf shape_of(const Row &row, int k, int t) {
     const float edge = finer * sharp;
 
     Leaf leaf;
-    leaf.au = au, leaf.bu = bu, leaf.cu = -fused(au, x, bu * y);
-    leaf.av = av, leaf.bv = bv, leaf.cv = -fused(av, x, bv * y);
+    leaf.au = au, leaf.bu = bu, leaf.cu = -fma(au, x, bu * y);
+    leaf.av = av, leaf.bv = bv, leaf.cv = -fma(av, x, bv * y);
     leaf.c = of_kind(kind, 0x0.0p+0f, 0x1.9884540000000p-1f, 0x1.493c280000000p+0f, 0x1.cb3b8a0000000p+0f) * edge;
     leaf.s = of_kind(kind, 0x0.0p+0f, 0x1.9884540000000p-1f, 0x0.0p+0f, 0x0.0p+0f) * edge;
     leaf.to_c = of_kind(kind, 0x0.0p+0f, -0x1.9884540000000p-1f, -0x1.493c280000000p-1f, 0x0.0p+0f) * edge;
@@ -262,7 +211,7 @@ HD int tiles_down(const Launch &a) { return (a.height + ROWS - 1) / ROWS; }
 
 HD float at_corner(u32 h) { return (float)(int)((h ^ (h >> 15)) * HASH_Z); }
 
-HD float fade(float f) { return f * f * fused(-2.0f, f, 3.0f); }
+HD float fade(float f) { return f * f * fma(-2.0f, f, 3.0f); }
 
 HD float noise(float u, float v, u32 seed) {
     const int p = floored(u), q = floored(v);
@@ -339,14 +288,14 @@ HD void paint_tile(const Launch &a, u32 block, char *memory, Team &team) {
         }
         for (int e = 0; e < count; e++) {
             const Leaf &leaf = found[s.list[e]];
-            const float row_u = fused(leaf.bu, y, leaf.cu), row_v = fused(leaf.bv, y, leaf.cv);
+            const float row_u = fma(leaf.bu, y, leaf.cu), row_v = fma(leaf.bv, y, leaf.cv);
             UNROLL
             for (int p = 0; p < PIXELS; p++) {
-                const float u = fused(leaf.au, x[p], row_u), v = fused(leaf.av, x[p], row_v), up = size_of(v);
-                const float bend = up * fused(leaf.curve, up, leaf.to_s);
-                const float d = larger_of(fused(leaf.s, up, leaf.c * u), fused(u, fused(leaf.curve, u, leaf.to_c), bend));
+                const float u = fma(leaf.au, x[p], row_u), v = fma(leaf.av, x[p], row_v), up = size_of(v);
+                const float bend = up * fma(leaf.curve, up, leaf.to_s);
+                const float d = larger_of(fma(leaf.s, up, leaf.c * u), fma(u, fma(leaf.curve, u, leaf.to_c), bend));
                 const float w = left[p] * lesser(larger_of(leaf.to_edge - d, 0.0f), 1.0f);
-                grey[p] = fused(w, leaf.level, grey[p]);
+                grey[p] = fma(w, leaf.level, grey[p]);
                 const bool seen = left[p] > 0.5f;
                 weight[p] = seen ? w : weight[p], texture[p] = seen ? leaf.texture : texture[p];
                 u_seen[p] = seen ? u : u_seen[p], v_seen[p] = seen ? v : v_seen[p], seed[p] = seen ? leaf.seed : seed[p];
@@ -359,14 +308,14 @@ HD void paint_tile(const Launch &a, u32 block, char *memory, Team &team) {
         UNROLL
         for (int p = 0; p < PIXELS; p++) {
             const bool seen = left[p] > 0.5f;
-            grey[p] = fused(left[p], ground.level, grey[p]);
+            grey[p] = fma(left[p], ground.level, grey[p]);
             if (seen) {
                 weight[p] = left[p], texture[p] = ground.texture, seed[p] = ground.seed;
-                u_seen[p] = fused(ground.au, x[p], fused(ground.bu, y, ground.cu));
-                v_seen[p] = fused(ground.av, x[p], fused(ground.bv, y, ground.cv));
+                u_seen[p] = fma(ground.au, x[p], fma(ground.bu, y, ground.cu));
+                v_seen[p] = fma(ground.av, x[p], fma(ground.bv, y, ground.cv));
             }
             const float amplitude = weight[p] * texture[p];
-            if (amplitude > 0.0f) grey[p] = fused(amplitude, noise(u_seen[p], v_seen[p], seed[p]), grey[p]);
+            if (amplitude > 0.0f) grey[p] = fma(amplitude, noise(u_seen[p], v_seen[p], seed[p]), grey[p]);
             levels |= (u32)(int)lesser(larger_of(grey[p], 0.0f), 255.0f) << (8 * p);
         }
         u8 *to = a.out + (((i64)frame * a.height + j) * a.width + i);

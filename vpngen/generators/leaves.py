@@ -512,8 +512,8 @@ class Leaves(Affine):
         """See `Generator.from_counts`; speeds, sizes and radius are in proportion to the view of the videos where they are not given."""
         scale = view(shape) / 32
         made = cls(
-            speeds=tuple(scale * v for v in SPEEDS) if speeds is None else speeds,  # type: ignore[arg-type]
-            sizes=tuple(max(least, scale * v) for v, least in zip(SIZES, (0.5, 0.25), strict=True))
+            speeds=tuple(round(scale * v, 3) for v in SPEEDS) if speeds is None else speeds,  # type: ignore[arg-type]
+            sizes=tuple(max(0.25 * (2 - i), round(scale * v, 3)) for i, v in enumerate(SIZES))
             if sizes is None
             else sizes,  # type: ignore[arg-type]
             radius=max(1.0, view(shape) * 3 / 8) if radius is None else radius,
