@@ -221,15 +221,17 @@ def test_defaults_are_what_the_options_say(kind: type[Generator]) -> None:
         assert fields["about"] and set(fields) - {"about"} <= {f.name for f in options}
 
 
-@pytest.mark.parametrize("name", ["perlin", "fractal", "leaves"])
-def test_functions_of_generators_show_their_options(name: str) -> None:
+@pytest.mark.parametrize(("name", "categories"), [("perlin", 2), ("fractal", 2), ("leaves", 64)])
+def test_functions_of_generators_show_their_options(name: str, categories: int) -> None:
     function = getattr(vpngen, name)
     shown = inspect.signature(function).parameters
     assert {f.name: f.default for f in GENERATORS[name].counts} == {
         n: shown[n].default for n in shown if n != "options"
     }
     assert all(f"{f.name}: {f.help}" in function.__doc__ for f in GENERATORS[name].options())
-    assert function() == Spec.make(name) and function(2, 3) == Spec.make(name, categories=2, instances=3)
+    assert function() == Spec.make(name) and function(categories, 3) == Spec.make(
+        name, categories=categories, instances=3
+    )
 
 
 def test_no_room_names_a_generator(tmp_path: Path) -> None:

@@ -581,7 +581,8 @@ class Leaves(Affine):
         params["centre"] = half - 0.5 + off
         life, places, total = region(motion, speeds, self.radius, half, off, MARGIN * largest)
         params["life"], params["place"] = life, places
-        params["slots"] = np.floor(self.coverage * total / (math.pi * square * COMING) + 0.5)
+        full = np.where(kinds < self.directions, 1, COMING)  # translations carry shapes out of sight before they shrink
+        params["slots"] = np.floor(self.coverage * total / (math.pi * square * full) + 0.5)
         params["ends"] = ENDS / life
         params["own"] = self.own * speeds / 2
         params["gathered"] = self.own * speeds / 2 * self.gathered / life
