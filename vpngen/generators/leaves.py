@@ -361,12 +361,12 @@ def shown(params: np.void, t: int, y: Integers, x: Integers) -> tuple[F32, Integ
     return fma(weight, noise(u, v, s.seed[which]), grey), which
 
 
-def seen_later(
-    params: np.void, t: int, step: int, y: Integers, x: Integers, which: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool]]:
-    """Where what is seen at frame `t` is `step` frames later, (Y, X, 2) as x and y, and whether it is hidden there, (Y, X).
+def led_to(
+    params: np.void, t: int, step: int, y: Integers, x: Integers, which: Integers
+) -> tuple[F64, npt.NDArray[np.bool]]:
+    """Where what is seen at frame `t` is `step` frames later, (Y, X, 2) as x and y, and whether it is gone by then, (Y, X).
 
-    A shape that is gone by then is hidden; its motion is that of its middle and turning, its size what the motion makes of it.
+    The motion of a shape that is gone is that of its middle and turning, its size what the motion makes of it.
     """
     slots = np.arange(int(params["slots"]) + 1)
     generations, ages = lives(params, slots, t)
@@ -377,8 +377,14 @@ def seen_later(
     to = place(params, s, ages + step, np.where(gone, grown, coming(params, ages + step)))
     to_x, to_y = carried(at, to)
     target = np.stack([m[which, 0] * x + (m[which, 1] * y[:, None] + m[which, 2]) for m in (to_x, to_y)], axis=-1)
-    hidden = gone[which]
-    generations, ages = lives(params, slots, t + step)
+    return target, gone[which]
+
+
+def covered(params: np.void, t: int, target: F64, which: Integers) -> npt.NDArray[np.bool]:
+    """Whether a shape lies before those that are seen, (Y, X), at frame `t` where they are then, (Y, X, 2)."""
+    slots = np.arange(int(params["slots"]) + 1)
+    hidden = np.zeros(which.shape, np.bool)
+    generations, ages = lives(params, slots, t)
     s = draw(params, slots, generations)
     at = place(params, s, ages, coming(params, ages))
     for k in slots[:-1]:
@@ -386,7 +392,7 @@ def seen_later(
         some = ~hidden & (which > k) & (x_to > at.left[k]) & (x_to < at.right[k])
         some &= (y_to > at.top[k]) & (y_to < at.bottom[k])
         hidden[some] = opacity(at, k, x_to[some], y_to[some]) >= np.float32(0.5)
-    return target, hidden
+    return hidden
 
 
 def carried(at: Places, to: Places) -> tuple[F64, F64]:
@@ -664,8 +670,7 @@ class Leaves(Affine):
         found = np.empty((len(t), len(y), len(x), 2), np.float32)
         here = np.stack(np.broadcast_arrays(x, y[:, None]), axis=-1)
         for i, frame in enumerate(t.tolist()):
-            target, _ = seen_later(params, frame, step, y, x, shown(params, frame, y, x)[1])
-            found[i] = target - here
+            found[i] = led_to(params, frame, step, y, x, shown(params, frame, y, x)[1])[0] - here
         return found
 
     def seen(self, params: np.void, t: Integers, y: Integers, x: Integers, step: int) -> Seen:
@@ -675,7 +680,8 @@ class Leaves(Affine):
         n = int(params["slots"])
         for i, frame in enumerate(t.tolist()):
             _, which = shown(params, frame, y, x)
-            _, hidden[i] = seen_later(params, frame, step, y, x, which)
+            target, gone = led_to(params, frame, step, y, x, which)
+            hidden[i] = gone | covered(params, frame + step, target, which)
             slots = np.arange(n)
             ids = np.append(slots + n * lives(params, slots, frame)[0], -1)
             shapes[i] = ids[which]
