@@ -94,7 +94,7 @@ def test_kernels_take_their_arguments_in_the_order_of_the_struct() -> None:
         assert names == [field.strip() for field in fields.split(",")] == [name for name, _ in LeavesLaunch._fields_]
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(batches(), st.integers(0, 2), st.integers(0, 15))
 def test_host_build_gives_the_bytes_of_the_reference(host: Host, batch: Batch, order: int, offset: int) -> None:
     params, windows, extent = batch

@@ -17,7 +17,7 @@ from vpngen.generators.motion import OWN_KINDS
 SHAPE = (40, 64, 80)
 SPEC = vpngen.leaves(instances=1, shape=SHAPE)
 SMOOTH = vpngen.leaves(instances=1, shape=SHAPE, textured=1, cells=(0.5, 1.0))
-MOTIONS = ("translate 0", "translate 135", *OWN_KINDS)
+MOTIONS = ("translate 135", *OWN_KINDS[::2], OWN_KINDS[3])
 
 
 def video(motion: str, spec: Spec = SPEC, speed: int = 0, size: int = 0) -> int:
@@ -95,7 +95,7 @@ def test_what_the_next_frame_hides(motion: str) -> None:
 
 def test_the_ground_goes_with_the_common_motion() -> None:
     """And shapes about it: the flow of the ground is that of `motion`, the mean of all near it."""
-    for motion in MOTIONS:
+    for motion in MOTIONS[::3]:
         index = video(motion)
         flow, seen = vpngen.motion(SPEC, index, Window(t=(20, 21)), seen=True)
         params = SPEC.params([index])
@@ -143,14 +143,14 @@ def test_a_mirrored_window_mirrors_the_picture_and_the_flow() -> None:
     )
 
 
-@pytest.mark.parametrize("motion", ["translate 45", "rotate right", "zoom in", "shear down"])
+@pytest.mark.parametrize("motion", ["translate 45", "zoom in", "shear down"])
 def test_the_last_frames_are_like_the_first(motion: str) -> None:
     """Shapes are as many and as large in all frames, and everywhere in them."""
     spec = vpngen.leaves(instances=1, shape=(240, 96, 96), speed_jitter=1, size_jitter=1)
     params = spec.params([video(motion, spec, speed=1, size=1)])[0]
     y = x = np.arange(0, 96, 4)
     ground, middles = [], []
-    for t in range(3, 240, 12):
+    for t in range(3, 240, 24):
         slots = np.arange(int(params["slots"]) + 1)
         places = leaves.place(params, s := leaves.draw(params, slots, (lived := leaves.lives(params, slots, t))[0]), lived[1],
                               leaves.coming(params, lived[1]))  # fmt: skip
