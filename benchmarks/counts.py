@@ -373,7 +373,7 @@ def run(quick: bool) -> dict[str, Any]:
     }
     some, windows = np.linspace(0, 399, 25).astype(int).tolist(), 2 if quick else 4
     all_of_them = some if quick else list(range(400))
-    counters = {name: Counter(name) for name in ("perlin", "fractal", "drift", "clouds")}
+    counters = {name: Counter(name) for name in ("perlin", "fractal", "drift", "clouds", "leaves")}
     found = {
         "perlin, whole videos": measure(counters["perlin"], perlin, perlin.shape, all_of_them, windows),
         "perlin, clips": measure(counters["perlin"], perlin, CLIP, all_of_them, windows),
@@ -389,6 +389,7 @@ def run(quick: bool) -> dict[str, Any]:
     clouds = vpngen.clouds(instances=64)
     for what, shape in (("whole videos", clouds.shape), ("clips", CLIP)):
         found[f"clouds, {what}"] = measure(counters["clouds"], clouds, shape, [0, 21, 42, 63], windows)
+    found["leaves, clips"] = measure(counters["leaves"], vpngen.leaves(instances=100), CLIP, [1, 22, 43, 62], 1)
     resources = {
         name: {"registers": machine.registers, "spilled_bytes": machine.spilled_bytes}
         for counter in counters.values()

@@ -12,7 +12,7 @@ from benchmarks import peers
 from benchmarks.common import cpu_seconds, table
 
 TITLE = "Rendering motion"
-TARGETS: Final = {"drift": 5, "clouds": 4}
+TARGETS: Final = {"drift": 5, "clouds": 4, "leaves": 6}
 """Of each generator: how many times the CPU seconds of Video Perlin Noise a video may take."""
 CLIP, CLIPS = (16, 112, 112), 64
 NOISE: Final = "perlin"

@@ -3,6 +3,7 @@
 #include "clouds.cuh"
 #include "drift.cuh"
 #include "fractal.cuh"
+#include "leaves.cuh"
 #include "perlin.cuh"
 
 #include <vector>
@@ -146,6 +147,34 @@ void fractal_run(const fractal::Launch *a, int kernel, i64 first, i64 last, int 
         } else {
             Crew<Nothing> crew = {std::vector<Nothing>(fractal::THREADS), order};
             fractal::show_frames(*a, block, memory, crew);
+        }
+    }
+}
+
+int leaves_sizes(int *sizes) {
+    sizes[0] = sizeof(leaves::Row), sizes[1] = sizeof(leaves::Launch), sizes[2] = sizeof(leaves::Leaf);
+    sizes[3] = leaves::THREADS, sizes[4] = leaves::COLUMNS, sizes[5] = leaves::ROWS;
+    return 6;
+}
+
+i64 leaves_blocks(const leaves::Launch *a, int kernel) {
+    const i64 frames = (i64)a->n * a->frames;
+    return frames * (kernel == 0 ? leaves::shape_blocks(*a) : leaves::tiles_across(*a) * leaves::tiles_down(*a));
+}
+
+int leaves_shared(const leaves::Launch *a, int kernel) {
+    leaves::Shared s;
+    return kernel == 0 ? 0 : leaves::carve(*a, nullptr, s);
+}
+
+// Blocks [first, last) of a kernel: 0 the shapes, 1 the frames.
+void leaves_run(const leaves::Launch *a, int kernel, i64 first, i64 last, int order, char *memory) {
+    for (i64 block = first; block < last; block++) {
+        Crew<Nothing> crew = {std::vector<Nothing>(leaves::THREADS), order};
+        if (kernel == 0) {
+            leaves::place_shapes(*a, (u32)block, crew);
+        } else {
+            leaves::paint_tile(*a, (u32)block, memory, crew);
         }
     }
 }

@@ -126,6 +126,15 @@ class CloudsLaunch(ctypes.Structure):
     ]
 
 
+class LeavesLaunch(ctypes.Structure):
+    """`Launch` of leaves.cuh."""
+
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("rows", "windows", "out", "found")),
+        *((name, ctypes.c_int) for name in ("n", "frames", "height", "width", "places")),
+    ]
+
+
 class SharedMemory:
     """What stands in for the shared memory of a block: poisoned anew for each, with a guard behind it."""
 
@@ -247,14 +256,16 @@ def _perlin(name: str, *arguments: Any) -> None:
         memory.check()
 
 
-def _fractal(name: str, *arguments: Any) -> None:
-    launch, kernel, lib = FractalLaunch(*arguments), int(name == "fractal_frames"), host_library()
-    lib.fractal_blocks.restype = ctypes.c_longlong
+def _in_steps(generator: str, launch: Any, kernel: int) -> None:
+    """A kernel of a generator that has several."""
+    lib = host_library()
+    blocks, shared, run = (getattr(lib, f"{generator}_{name}") for name in ("blocks", "shared", "run"))
+    blocks.restype = ctypes.c_longlong
     pointer = ctypes.byref(launch)
-    memory = SharedMemory(lib.fractal_shared(pointer, kernel))
-    for block in range(lib.fractal_blocks(pointer, kernel)):
+    memory = SharedMemory(shared(pointer, kernel))
+    for block in range(blocks(pointer, kernel)):
         first, last = ctypes.c_longlong(block), ctypes.c_longlong(block + 1)
-        lib.fractal_run(pointer, kernel, first, last, 0, ctypes.c_void_p(memory.fresh()))
+        run(pointer, kernel, first, last, 0, ctypes.c_void_p(memory.fresh()))
         memory.check()
 
 
@@ -280,7 +291,15 @@ def _clouds(name: str, *arguments: Any) -> None:
         memory.check()
 
 
-CORES = {"perlin": _perlin, "fractal": _fractal, "drift": _drift, "clouds": _clouds}
+def _fractal(name: str, *arguments: Any) -> None:
+    _in_steps("fractal", FractalLaunch(*arguments), int(name == "fractal_frames"))
+
+
+def _leaves(name: str, *arguments: Any) -> None:
+    _in_steps("leaves", LeavesLaunch(*arguments), int(name == "leaves_frames"))
+
+
+CORES = {"perlin": _perlin, "fractal": _fractal, "drift": _drift, "clouds": _clouds, "leaves": _leaves}
 """How the kernels of a source run in the host build."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 from math import gcd
+from typing import Any
 
 import numpy as np
 from hypothesis import settings
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 import vpngen
 from vpngen import Spec, Window
-from vpngen.generators import Fractal, Mixed, clouds, drift, fractal, motion, perlin
+from vpngen.generators import Fractal, Leaves, Mixed, clouds, drift, fractal, motion, perlin
 
 thorough = settings(max_examples=3 * settings().max_examples)
 """For the tests that carry the byte contract: more examples than the profile asks for elsewhere."""
@@ -215,17 +216,59 @@ def clouds_specs(
     )
 
 
+MOST_SHAPES = 10
+"""Of a video: the reference takes them one by one."""
+
+
+@st.composite
+def leaves_specs(draw: st.DrawFn, shapes: st.SearchStrategy[tuple[int, int, int]] | None = None) -> Spec:
+    """Every field of `Leaves`: all motions, shapes of a pixel and of the whole frame, lives that end within a video."""
+    few = st.tuples(
+        st.integers(1, 4), st.integers(1, 20), st.one_of(st.integers(1, 40), st.sampled_from((48, 63, 64, 65)))
+    )
+    shape = draw(few if shapes is None else shapes)
+    side = min(shape[1:])
+    number = st.floats(0, 1, width=32)
+    speed_jitter, size_jitter, ratio = 1 + draw(number), 1 + draw(number), 1 + 5 * draw(number)
+    largest = max(side, 4) / 2 / size_jitter / ratio**0.5 / 1.001
+    fastest = max(side / 2, 1) / speed_jitter
+    low, high = sorted((draw(number), draw(number)))
+    fields: Any = {
+        "speeds": sorted({fastest * draw(number) for _ in range(draw(st.integers(1, 2)))}),
+        "sizes": sorted({max(0.25, largest * draw(st.sampled_from((0.25, 0.5, 1.0)))) for _ in range(draw(st.integers(1, 2)))}),
+        "radius": max(1, side * (0.3 + draw(number))),
+        "motions": draw(st.sampled_from(("affine", "affine", "directions"))),
+        "directions": draw(st.integers(1, 9)),
+        "direction_jitter": 0.49 * draw(number),
+        "speed_jitter": speed_jitter, "size_jitter": size_jitter, "size_range": ratio,
+        "own": 2 * draw(number), "gathered": draw(number), "turning": 40 * draw(number), "growth": draw(number),
+        "stretch": 1 + 2 * draw(number), "textured": draw(st.sampled_from((0.0, 0.5, 1.0))),
+        "texture": (low, high), "cells": (0.2 + 3 * low, 0.2 + 3 * high),
+        "contrast": (100 * low, 100 * high), "mean": (255 * low, 255 * high),
+        "grey": draw(st.sampled_from(("random", "random", "fixed"))),
+    }  # fmt: skip
+    counts: Any = {
+        "instances": draw(st.integers(1, 5)), "val_instances": draw(st.integers(0, 3)), "shape": shape,
+        "seed": draw(st.one_of(st.integers(0, 9), st.integers(0, 2**64 - 1))),
+    }  # fmt: skip
+    most = Leaves(**fields, coverage=1.0).most_shapes(shape)
+    return vpngen.leaves(**counts, **fields, coverage=min(2.0, (MOST_SHAPES - 0.5) / most))
+
+
 @st.composite
 def mixed_specs(draw: st.DrawFn) -> Spec:
     """Parts of any kinds, some more than once."""
     shape = st.just(draw(SHAPES))
-    one = st.one_of(perlin_specs(shape), fractal_specs(shape), drift_specs(shape), clouds_specs(shape))
+    one = st.one_of(
+        perlin_specs(shape), fractal_specs(shape), drift_specs(shape), clouds_specs(shape), leaves_specs(shape)
+    )
     specs = draw(st.lists(one, min_size=1, max_size=3))
     return dataclasses.replace(specs[0], generator=Mixed(tuple(spec.generator for spec in specs)))
 
 
 SPECS: dict[str, st.SearchStrategy[Spec]] = {
     "perlin": perlin_specs(), "fractal": fractal_specs(), "mixed": mixed_specs(), "drift": drift_specs(), "clouds": clouds_specs(),
+    "leaves": leaves_specs(),
 }  # fmt: skip
 """Generator -> its specs; the suites run over all of them."""
 

@@ -36,7 +36,7 @@ from nocard import (
 
 import vpngen
 from vpngen import Window, backends
-from vpngen.backends import cuda, cuda_clouds, cuda_drift, cuda_fractal, cuda_perlin
+from vpngen.backends import cuda, cuda_clouds, cuda_drift, cuda_fractal, cuda_leaves, cuda_perlin
 from vpngen.errors import ArgumentError, MissingError
 from vpngen.generators import Fractal, Perlin
 
@@ -45,6 +45,7 @@ KERNELS = {
     "drift": {"drift_render": cuda_drift.THREADS},
     "clouds": {"clouds_render": cuda_clouds.THREADS},
     "fractal": {"fractal_points": cuda_fractal.CHUNKS, "fractal_frames": cuda_fractal.FRAME_THREADS},
+    "leaves": {"leaves_shapes": cuda_leaves.THREADS, "leaves_frames": cuda_leaves.THREADS},
 }
 """The kernels of each source, and the threads of their blocks."""
 LEAST_WARPS = 12

@@ -221,7 +221,7 @@ def test_defaults_are_what_the_options_say(kind: type[Generator]) -> None:
         assert fields["about"] and set(fields) - {"about"} <= {f.name for f in options}
 
 
-@pytest.mark.parametrize(("name", "categories"), [("perlin", 2), ("fractal", 2), ("drift", 64)])
+@pytest.mark.parametrize(("name", "categories"), [("perlin", 2), ("fractal", 2), ("drift", 64), ("leaves", 64)])
 def test_functions_of_generators_show_their_options(name: str, categories: int) -> None:
     function = getattr(vpngen, name)
     shown = inspect.signature(function).parameters

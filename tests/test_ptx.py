@@ -16,6 +16,7 @@ import test_cuda
 import test_cuda_clouds
 import test_cuda_drift
 import test_cuda_fractal
+import test_cuda_leaves
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nocard import GENERATORS_HERE, H200, SMALLEST, Guarded, InPtx, cupy_on_the_host, host_library
@@ -64,6 +65,7 @@ batches = {
     "drift": test_cuda_drift.batches(),
     "clouds": test_cuda_clouds.batches(8, 17),
     "fractal": test_cuda_fractal.batches().map(lambda b: (b[0], np.array(b[1], np.int32), b[2])),
+    "leaves": test_cuda_leaves.batches(),
 }
 """Of each generator, as (params, windows, extent)."""
 
@@ -101,6 +103,7 @@ def test_clips_of_the_papers(generator: str, offset: int, in_ptx: InPtx, monkeyp
         "drift": vpngen.drift(instances=2),
         "clouds": vpngen.clouds(instances=2),
         "fractal": vpngen.fractal(categories=20, instances=4),
+        "leaves": vpngen.leaves(instances=4, coverage=0.1, textured=0.1),
     }
     videos = [13 + offset, 79]
     for width in (112, 111):
@@ -155,6 +158,7 @@ def test_windows_at_the_ends_of_an_output_of_five_gigabytes(generator: str) -> N
         "drift": vpngen.drift(instances=700),
         "clouds": vpngen.clouds(instances=700),
         "fractal": vpngen.fractal(categories=100, instances=1000, shape=(5, 240, 240), points_per_frame=50),
+        "leaves": vpngen.leaves(instances=1000, shape=(5, 240, 240), coverage=0.01),
     }[generator]
     extent, size = (2, 240, 240), 2 * 240 * 240
     n = 5 * 10**9 // size + 1

@@ -20,7 +20,19 @@ from strategies import SPECS
 
 import vpngen
 from vpngen import ArgumentError, Spec, Window
-from vpngen.generators import GENERATORS, Clouds, Drift, Fractal, Generator, Mixed, Params, Shape, fractal, mixed
+from vpngen.generators import (
+    GENERATORS,
+    Clouds,
+    Drift,
+    Fractal,
+    Generator,
+    Leaves,
+    Mixed,
+    Params,
+    Shape,
+    fractal,
+    mixed,
+)
 from vpngen.generators.perlin import DIVISIONS, Perlin, factor_categories, pick_divisions
 from vpngen.spec import FORMAT_VERSION, MAX_VIDEOS, SPLITS, presets
 
@@ -144,6 +156,7 @@ PAPER_SETS = {  # name -> (W, H) pairs, values of D, instances a category, video
 def test_every_preset_is_checked() -> None:
     assert set(presets()) == {
         *PAPER_SETS, "vf-1000x1000", "drift-64x512", "drift-directions-32x512", "clouds-64x512", "clouds-256x512",
+        "leaves-64x512",
     }  # fmt: skip
 
 
@@ -308,6 +321,12 @@ def are_of(generator: Generator, shape: Shape, rows: Params, labels: npt.NDArray
         ):
             found = drawn[name].values.astype(np.float64)
             assert ((found <= middle * jitter * 1.0001) & (found * jitter * 1.0001 >= middle)).all(), name
+    elif isinstance(generator, Leaves):
+        speeds, sizes = (np.array([generator.category(int(c))[i] for c in labels]) for i in (1, 2))
+        assert (np.abs(np.log(rows["size"] / sizes)) <= np.log(generator.size_jitter) + 1e-6).all()
+        moves = np.abs(2 * rows["velocity"]).max(axis=1) > 0
+        drawn = np.hypot(*(2.0 * rows["velocity"].T))[moves]
+        assert (np.abs(np.log(drawn / speeds[moves])) <= np.log(generator.speed_jitter) + 1e-6).all()
     else:
         assert isinstance(generator, Mixed)
         for number, part in enumerate(generator.parts):

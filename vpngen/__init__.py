@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from vpngen.models import create_model
     from vpngen.rendering import Window, motion, render
     from vpngen.sampling import Augment
-    from vpngen.spec import Spec, clouds, drift, fractal, mixed, perlin
+    from vpngen.spec import Spec, clouds, drift, fractal, leaves, mixed, perlin
     from vpngen.store import open, verify
     from vpngen.stream import ClipStream, loader
     from vpngen.train import Recipe, fit
 
 __all__ = [
     "ArgumentError", "Augment", "ClipStream", "ConflictError", "MissingError", "Recipe", "RunError", "Spec", "VpngenError",
-    "Window", "clouds", "create_model", "drift", "fit", "fractal", "loader", "mixed", "motion", "open", "perlin", "render",
+    "Window", "clouds", "create_model", "drift", "fit", "fractal", "leaves", "loader", "mixed", "motion", "open", "perlin", "render",
     "verify", "write",
 ]  # fmt: skip
 
@@ -33,7 +33,7 @@ __getattr__, __dir__ = lazy(__name__, {
     "models": ("create_model",),
     "rendering": ("Window", "motion", "render"),
     "sampling": ("Augment",),
-    "spec": ("Spec", "clouds", "drift", "fractal", "mixed", "perlin"),
+    "spec": ("Spec", "clouds", "drift", "fractal", "leaves", "mixed", "perlin"),
     "store": ("open", "verify"),
     "stream": ("ClipStream", "loader"),
     "train": ("Recipe", "fit"),

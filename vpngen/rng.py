@@ -50,6 +50,8 @@ PURPOSE_DRIFT: Final = 10
 """(key of a video) -> gradients that drift; counter words: p // 4, q, r and the life of the layer; layer and octave in the fourth word."""
 PURPOSE_CLOUDS: Final = 11
 """(key of a video) -> waves; counter words: wave, half, 0."""
+PURPOSE_LEAVES: Final = 12
+"""(key of a video) -> shapes; counter words: slot, generation, third of what is drawn."""
 ORDER_ROUNDS: Final = 8
 ORDER_ROUNDS_FEW: Final = 24
 """For sets of up to 64, whose halves are so small that 8 rounds leave some orders likelier than others."""

@@ -327,6 +327,21 @@ def clouds(
     return Spec.make("clouds", **counts, seed=seed, **options)
 
 
+@_documented
+def leaves(
+    categories: int | None = None,
+    instances: int = 512,
+    *,
+    val_instances: int = 0,
+    shape: Shape = (240, 240, 240),
+    seed: int = 0,
+    **options: Any,
+) -> Spec:
+    """A set of dead leaves in motion: shapes that hide each other. See `Spec.make`."""
+    counts: Any = {"categories": categories, "instances": instances, "val_instances": val_instances, "shape": shape}
+    return Spec.make("leaves", **counts, seed=seed, **options)
+
+
 def mixed(*specs: Spec, names: Sequence[str] | None = None) -> Spec:
     """The categories of several specs in one label space: those of the first, then those of the next.
 

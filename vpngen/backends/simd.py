@@ -94,6 +94,11 @@ def _is_set(builder: Any, mask: Any) -> Any:
     return builder.icmp_unsigned("!=", mask, ir.Constant(_INTS, [0] * LANES))
 
 
+def _any(builder: Any, mask: Any) -> Any:
+    bits = ir.IntType(LANES)
+    return builder.icmp_unsigned("!=", builder.bitcast(_is_set(builder, mask), bits), bits(0))
+
+
 def _level(builder: Any, value: Any) -> Any:
     return builder.trunc(builder.fptosi(value, _INTS), _BYTES)
 
@@ -116,26 +121,28 @@ vfloor = _operation(floats, (floats,), lambda b, x: _call(b, "floor", x))
 vadd = _operation(floats, (floats,) * 2, lambda b, x, y: b.fadd(x, y))
 vsub = _operation(floats, (floats,) * 2, lambda b, x, y: b.fsub(x, y))
 vmul = _operation(floats, (floats,) * 2, lambda b, x, y: b.fmul(x, y))
+vdiv = _operation(floats, (floats,) * 2, lambda b, x, y: b.fdiv(x, y))
 vneg = _operation(floats, (floats,), lambda b, x: b.fneg(x))
-vselect = _operation(floats, (ints, floats, floats), lambda b, m, x, y: b.select(_is_set(b, m), x, y))  # m != 0: x
-vfloat = _operation(floats, (ints,), lambda b, x: b.sitofp(x, _FLOATS))  # of integers below 2**24
-vadd = _operation(floats, (floats,) * 2, lambda b, x, y: b.fadd(x, y))
+vabs = _operation(floats, (floats,), lambda b, x: _call(b, "fabs", x))
 vmin = _operation(floats, (floats,) * 2, lambda b, x, y: b.select(b.fcmp_ordered("<", x, y), x, y))
 vmax = _operation(floats, (floats,) * 2, lambda b, x, y: b.select(b.fcmp_ordered(">", x, y), x, y))
+vselect = _operation(floats, (ints, floats, floats), lambda b, m, x, y: b.select(_is_set(b, m), x, y))  # m != 0: x
+vfloat = _operation(floats, (ints,), lambda b, x: b.sitofp(x, _FLOATS))  # of integers below 2**24
 vless = _operation(ints, (floats,) * 2, lambda b, x, y: b.sext(b.fcmp_ordered("<", x, y), _INTS))  # x < y: all ones
-vtruncate = _operation(ints, (floats,), lambda b, x: b.fptosi(x, _INTS))  # of numbers in [0, 2**31)
+vtruncate = _operation(ints, (floats,), lambda b, x: b.fptosi(x, _INTS))  # of numbers in (-2**31, 2**31)
+vbits = _operation(floats, (ints,), lambda b, x: b.bitcast(x, _FLOATS))  # the number of which these are the bits
 # uint32 lanes
 iless = _operation(ints, (ints,) * 2, lambda b, x, y: b.sext(b.icmp_unsigned("<", x, y), _INTS))  # x < y: all ones
 iselect = _operation(ints, (ints, ints, ints), lambda b, m, x, y: b.select(_is_set(b, m), x, y))  # m != 0: x
 isplat = _operation(ints, (types.uint32,), lambda b, value: _splat(b, value, _INTS))
 iota = _operation(ints, (), lambda b: ir.Constant(_INTS, list(range(LANES))))
-vbits = _operation(floats, (ints,), lambda b, x: b.bitcast(x, _FLOATS))  # the number of which these are the bits
 iadd = _operation(ints, (ints,) * 2, lambda b, x, y: b.add(x, y))
 isub = _operation(ints, (ints,) * 2, lambda b, x, y: b.sub(x, y))
 iand = _operation(ints, (ints,) * 2, lambda b, x, y: b.and_(x, y))
 ior = _operation(ints, (ints,) * 2, lambda b, x, y: b.or_(x, y))
 ixor = _operation(ints, (ints,) * 2, lambda b, x, y: b.xor(x, y))
 ishl = _operation(ints, (ints,) * 2, lambda b, x, y: b.shl(x, y))
+iany = _operation(types.boolean, (ints,), lambda b, x: _any(b, x))  # whether a lane is not 0
 ishr = _operation(ints, (ints,) * 2, lambda b, x, y: b.lshr(x, y))
 ichanged = _operation(
     types.int64, (ints,) * 2, _changed

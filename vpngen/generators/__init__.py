@@ -5,14 +5,16 @@ from vpngen.generators.base import GENERATORS, Factor, Generator, Parameter, Par
 from vpngen.generators.clouds import Clouds
 from vpngen.generators.drift import Drift
 from vpngen.generators.fractal import Fractal
+from vpngen.generators.leaves import Leaves
 from vpngen.generators.mixed import Mixed, kinds
 from vpngen.generators.perlin import Perlin
 
 # New ones go to the end: `Mixed` stores the place of a generator in this list.
-for generator in (Perlin, Fractal, Mixed, Drift, Clouds):
+for generator in (Perlin, Fractal, Mixed, Drift, Clouds, Leaves):
     GENERATORS[generator.name] = generator
 
 __all__ = [
-    "GENERATORS", "Clouds", "Drift", "Factor", "Fractal", "Generator", "Mixed", "Parameter", "Params", "Perlin", "Pixels", "Plane", "Progress",
+    "GENERATORS", "Clouds", "Drift", "Factor", "Fractal", "Generator", "Leaves", "Mixed", "Parameter", "Params", "Perlin", "Pixels", "Plane",
+    "Progress",
     "Seen", "Shape", "kinds",
 ]  # fmt: skip
