@@ -34,11 +34,16 @@ from benchmarks import common
 from benchmarks.sections import RESULTS, Found, Run, Section, Worker, attempt
 from vpngen import MissingError, Spec, Window, backends
 from vpngen.backends.cuda import Batch, Cuda
+from vpngen.generators import kinds as generators
 
 CYCLES_A_MILLISECOND = 1.5e6
 """Of a GPU's clock, roughly."""
 MOST_WRONG = 20
 """Differences that are told in full."""
+
+
+LATER = generators()[2:]
+"""The generators beside Perlin noise and fractals: those of motion."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ DRY = Sizes(
     perlin={"divisions_x": (2, 4), "divisions_y": (3, 6), "temporal": 4, "noise_frequencies": (1, 2, 4), "shape": (20, 36, 52),
             "categories": 4, "instances": 5},
     fractal={"categories": 3, "instances": 2, "shape": (12, 32, 48), "points_per_frame": 200},
-    clip=(4, 24, 32), batch=2, many=3, videos=2, prepared=2, buffers=1, fill=64, settle=0, span=0, rounds=1, pairs=21, whole=1,
+    clip=(4, 24, 32), batch=2, many=3, videos=2, prepared=2, buffers=1, fill=64, settle=0, span=0, rounds=1, pairs=24, whole=1,
     categories=2, equal=1, stream=2, steps=1, model="r3d10", width=0.125,
 )  # fmt: skip
 
@@ -209,6 +214,15 @@ class Bench:
         """A set of fractals."""
         return vpngen.fractal(**{**self.sizes.fractal, **more})
 
+    def moving(self) -> list[Spec]:
+        """A set of each generator that came later: in frames like those of Perlin noise."""
+        shape = self.sizes.perlin.get("shape", (240, 240, 240))
+        return [Spec.make(kind.name, instances=16, shape=shape) for kind in LATER]
+
+    def sets(self) -> list[Spec]:
+        """A set of each generator."""
+        return [self.perlin(), self.fractal(), *self.moving()]
+
 
 # --- the machine
 
@@ -256,11 +270,12 @@ def eight_windows(bench: Bench) -> Found:
     rng, wrong, (frames, height, width) = np.random.default_rng(0), [], bench.sizes.clip
     origin = Window((0, frames), (0, height), (0, width))
     odd = Window((1, frames + 1), (3, height + 3), (5, width + 5), flip=True)
-    for spec in (bench.perlin(), bench.fractal()):
+    sets = bench.sets()
+    for spec in sets:
         t, _, x = spec.shape
         for windows in ([origin, odd], [Window((t - 3, t))], [Window((0, t, 5), (3, 20), (x - 7, x), flip=True)]):
             wrong += differences(bench, spec, rng.integers(spec.n_videos(), size=len(windows)), windows)
-    return compared(8, wrong)
+    return compared(4 * len(sets), wrong)
 
 
 def random_pairs(bench: Bench) -> Found:
@@ -272,6 +287,7 @@ def random_pairs(bench: Bench) -> Found:
         *((bench.fractal, choices) for choices in (
             {}, {"trail": 1}, {"trail": 5}, {"trail": 254}, {"draw": "point"}, {"points_per_frame": 1}, {"points_per_frame": 257},
             {"points_per_frame": 3000}, {"pad": 0}, {"flips": False}, {"shape": (61, 113, 251)})),
+        *((lambda spec=spec: spec, {}) for spec in bench.moving()),
         (lambda: vpngen.mixed(bench.perlin(instances=8), bench.fractal(instances=8, shape=bench.perlin().shape)), {}),
     ]  # fmt: skip
     rng, wrong, left, most = np.random.default_rng(1), [], bench.sizes.pairs, min(64, bench.sizes.pairs // len(kinds))
@@ -294,11 +310,11 @@ def random_pairs(bench: Bench) -> Found:
 
 def whole_videos_equal(bench: Bench) -> Found:
     """Whole videos, of categories spread over all."""
-    wrong = []
-    for spec in (bench.perlin(), bench.fractal()):
+    wrong, sets = [], bench.sets()
+    for spec in sets:
         for category in np.linspace(0, spec.n_categories - 1, bench.sizes.whole).astype(int).tolist():
             wrong += differences(bench, spec, [category], [Window()])
-    return compared(2 * bench.sizes.whole, wrong)
+    return compared(len(sets) * bench.sizes.whole, wrong)
 
 
 def small(bench: Bench) -> None:
@@ -315,6 +331,10 @@ def small(bench: Bench) -> None:
     for trail, width, flip in ((0, 362, False), (3, 113, True), (0, 7, False)):
         spec = vpngen.fractal(categories=3, instances=2, shape=(12, 362, 362), trail=trail)
         render(spec, [0, 4, 5], Window((2, 11), (5, 31), (0, width), flip))
+    for kind in LATER:
+        spec = Spec.make(kind.name, instances=1)
+        for width, flip in ((240, False), (113, True), (7, False)):
+            render(spec, [0, 35, 63], Window((3, 8), (5, 31), (0, width), flip))
 
 
 def sanitize(tool: str, bench: Bench) -> Found:
@@ -458,7 +478,7 @@ def clips_in_a_graph(bench: Bench) -> Found:
 def kernels(bench: Bench) -> Found:
     """Registers, local and shared memory of each kernel, and how many of its blocks a multiprocessor holds."""
     found, sizes = {}, bench.sizes
-    for spec in (bench.perlin(), bench.fractal()):
+    for spec in bench.sets():
         for what, n, extent in (("whole", sizes.videos, spec.shape), ("clips", sizes.batch, sizes.clip)):
             (batch,) = load(bench, spec, n, extent, 1).batches
             for step in (step for part in batch.parts for step in part.plan.steps):
@@ -502,6 +522,15 @@ def fractals(bench: Bench) -> Found:
         }
         for what, (n, extent) in some.items():
             found[f"{name}_{what}"] = load(bench, spec, n, extent, 8).rate(sizes.settle / 4)
+    return found
+
+
+def moving(bench: Bench) -> Found:
+    """Whole videos and random clips of the generators of motion."""
+    found, sizes = {}, bench.sizes
+    for spec in bench.moving():
+        for what, n, extent in (("videos", sizes.videos, spec.shape), ("clips", sizes.batch, sizes.clip)):
+            found[f"{spec.generator.name}_{what}"] = load(bench, spec, n, extent, 8).rate(sizes.settle / 4)
     return found
 
 
@@ -739,6 +768,9 @@ SECTIONS = (
     Section("fractals", fractals, ("gpu",), 15, tuple(
         (f"fractals: {drawn}, {what}", f"{{{drawn}_{what}[a_second]:,.0f}} a second, {{{drawn}_{what}[tb_a_second]:.2f}} TB/s "
          f"at {{{drawn}_{what}[at]}}", "the memset") for drawn in DRAWN for what in ("videos", "clips", "many"))),
+    Section("moving", moving, ("gpu",), 30, tuple(
+        (f"{kind.name}: {what}", f"{{{kind.name}_{what}[a_second]:,.0f}} a second, {{{kind.name}_{what}[tb_a_second]:.2f}} TB/s "
+         f"at {{{kind.name}_{what}[at]}}", "the memset") for kind in LATER for what in ("videos", "clips"))),
     Section("torch_peer", torch_peer, ("device",), 20, (
         ("perlin-numpy's algorithm in torch", "{tb_a_second:.4f} TB/s at {at}", "a hundredth of ours"),)),
 )  # fmt: skip

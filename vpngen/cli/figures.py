@@ -19,7 +19,7 @@ _words = numbers(str, "words")
 
 @cli.group(cls=Group)
 def figure() -> None:
-    """Draw what runs came to: filters, selectivity, curves, sweeps, confusion; and what tasks show.
+    """Draw filters, selectivity, curves, sweeps, confusion of runs; what tasks show.
 
     Examples:
       vpngen figure filters scratch vpn -o figure5.gif
