@@ -1,4 +1,4 @@
-"""The same kind of video as other libraries make it: three Perlin noises, their weighted sum, grey levels; and motion clouds."""
+"""The same kind of video as other libraries make it: three Perlin noises, their weighted sum, grey levels; motion clouds; and dead leaves."""
 
 from __future__ import annotations
 
@@ -72,5 +72,24 @@ def motion_clouds() -> Callable[[npt.NDArray[np.uint8]], None] | None:
         frequencies = MotionClouds.get_grids(*out.shape)
         envelope = MotionClouds.envelope_gabor(*frequencies, V_X=1.0, sf_0=0.05, B_sf=0.03, B_theta=np.pi)
         np.multiply(MotionClouds.rectif(MotionClouds.random_cloud(envelope, seed=1)), 255, out=out, casting="unsafe")
+
+    return fill
+
+
+def dead_leaves(shapes: int = 300) -> Callable[[npt.NDArray[np.uint8]], None]:
+    """A function that fills `out` (t, y, x) with discs that move, by a loop over frames and, from back to front, over discs.
+
+    `shapes` is about how many `vpngen.leaves` has at a time in frames of 240 x 240.
+    """
+
+    def fill(out: npt.NDArray[np.uint8]) -> None:
+        rng, (_, height, width) = np.random.default_rng(1), out.shape
+        place, velocity = rng.uniform(0, width, (shapes, 2)), rng.normal(0, 2, (shapes, 2))
+        radius, grey = 8 * rng.random(shapes) ** -0.5, rng.integers(0, 256, shapes)
+        y, x = np.mgrid[:height, :width]
+        for t, frame in enumerate(out):
+            for k in range(shapes):
+                px, py = (place[k] + velocity[k] * t) % width
+                frame[(x - px) ** 2 + (y - py) ** 2 < radius[k] ** 2] = grey[k]
 
     return fill
