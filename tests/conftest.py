@@ -27,8 +27,6 @@ os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(__file__).parents[1] / ".pytes
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
-gc.disable()  # until tests run: what is imported and collected is no garbage
-
 settings.register_profile("ci", max_examples=30, deadline=None, derandomize=True)
 settings.register_profile(
     "explore", max_examples=1000, deadline=None, derandomize=False
@@ -46,6 +44,11 @@ def pytest_report_header() -> str:
     from benchmarks import ptx
 
     return f"PTX of the CUDA kernels: by {ptx.compiler()}" + (f"; {lack}" if (lack := ptx.missing()) else "")
+
+
+def pytest_sessionstart() -> None:
+    """Until tests run: what is imported and collected is no garbage. Not where this file is read, which happens again."""
+    gc.disable()
 
 
 @pytest.hookimpl(tryfirst=True)
