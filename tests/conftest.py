@@ -47,8 +47,8 @@ def pytest_report_header() -> str:
 
 
 def pytest_sessionstart() -> None:
-    """Until tests run: what is imported and collected is no garbage. Not where this file is read, which happens again."""
-    gc.disable()
+    """Until tests run, hardly look for garbage: what is imported and collected is none. dask, imported where it is off, leaves it off."""
+    gc.set_threshold(10**6)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -56,7 +56,7 @@ def pytest_runtestloop() -> None:
     """Look for garbage in what tests make, not again and again in all that was imported, whose pages forks then share."""
     gc.collect()
     gc.freeze()
-    gc.enable()
+    gc.set_threshold(700, 10, 10)  # Python's own
 
 
 @pytest.fixture
