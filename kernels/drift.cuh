@@ -179,8 +179,8 @@ HD void plan_table(const Launch &a, const Tile &b, int k, Table &table) {
     const u32 z = (row.origin[2] + (u32)row.step[2] * (u32)t) << octave, r = z >> FRACTION;
     const float fz = in_cell(z), s = fade(fz), rest = 1.0f - s, back = fz - 1.0f;
     const float below = floats::fma(DRIFT_ALONG * fz, fz, DRIFT_ACROSS), above = floats::fma(DRIFT_ALONG * back, back, DRIFT_ACROSS);
-    const float deviation = floats::root(floats::fma(s * s, above, rest * rest * below));
-    const float w = floats::quotient(row.gain * floats::of_bits((u32)(127 - octave) << 23) * weight, deviation);
+    const float std = floats::root(floats::fma(s * s, above, rest * rest * below));
+    const float w = floats::quotient(row.gain * floats::of_bits((u32)(127 - octave) << 23) * weight, std);
     l.w1 = w * s, l.w0 = w - l.w1;
     l.z0 = l.w0 * fz, l.z1 = l.w1 * back;
     const u32 life = (u32)generation << (32 - FRACTION);

@@ -187,7 +187,7 @@ def clouds_specs(
     speed_spread = draw(st.sampled_from((0.0, 0.1, 0.4)))
     several = st.lists(st.integers(1, 100), min_size=1, max_size=3, unique=True)
     frequencies = [v * clouds.MOST_FREQUENCY / 150 for v in draw(several)]
-    most = 0.49 / max(frequencies) / np.prod(jitters) / 2.0 ** (speed_spread * clouds.MOST_DEVIATIONS)
+    most = 0.49 / max(frequencies) / np.prod(jitters) / 2.0 ** (speed_spread * clouds.MOST_STDS)
     speeds = [v / 100 * most for v in draw(several)]
     directions = draw(st.sampled_from((8, 3, 1)))
     return vpngen.clouds(

@@ -94,7 +94,7 @@ def test_waves_keep_their_phase_however_far_they_go() -> None:
 
 def test_scores_are_nearly_normal() -> None:
     words = rng.philox4x32(rng.counters(0, 0, np.arange(25_000)), [1, 2]).ravel()
-    found = clouds.scores(words) / clouds.DEVIATION
+    found = clouds.scores(words) / clouds.STD
     assert abs(found.mean()) < 0.02 and abs(found.std() - 1) < 0.01
     assert stats.kstest(found, "norm").statistic < 0.02
     assert clouds.scores(np.array([0, 2**32 - 1, 0x80], np.uint32)).tolist() == [-510, 510, 128 - 510]

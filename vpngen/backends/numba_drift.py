@@ -147,8 +147,8 @@ def make_cells(row, layer, octave, gain, weight, generation, z, q, lines, group,
     s = fade(fz)
     rest, back = f32(1) - s, fz - f32(1)
     below, above = simd.fma(ALONG * fz, fz, ACROSS), simd.fma(ALONG * back, back, ACROSS)
-    deviation = np.sqrt(simd.fma(s * s, above, rest * rest * below))
-    w = gain * weight / deviation
+    std = np.sqrt(simd.fma(s * s, above, rest * rest * below))
+    w = gain * weight / std
     w1 = w * s
     w0 = w - w1
     vw0, vw1, vz0, vz1 = splat(w0), splat(w1), splat(w0 * fz), splat(w1 * back)

@@ -57,9 +57,9 @@ HALF: Final = 16
 """Columns of half a block."""
 LEAST_WAVES: Final = 8
 MOST_WAVES: Final = 64
-DEVIATION: Final = 147.80054127099805
-"""The standard deviation of the sum of four bytes, sqrt((256**2 - 1) / 3): see `scores`."""
-MOST_DEVIATIONS: Final = 510 / DEVIATION
+STD: Final = 147.80054127099805
+"""The std of the sum of four bytes, sqrt((256**2 - 1) / 3): see `scores`."""
+MOST_STDS: Final = 510 / STD
 """The sum of four bytes is no farther from its mean."""
 MOST_FREQUENCY: Final = 0.35
 """Cycles a pixel: what pixels still show of a wave, whatever its orientation."""
@@ -81,7 +81,7 @@ class Clouds(Moving):
     Attributes:
         frequencies: cycles a pixel, each a value of the factor.
         frequency_jitter: a video's own frequency lies between frequency / jitter and frequency * jitter.
-        frequency_spread: of the waves of a video about its own, in octaves (standard deviation).
+        frequency_spread: of the waves of a video about its own, in octaves (std).
         orientations: how many orientations of stripes are a further factor, evenly spaced over half a turn, each with the jitter of
             directions; 0: no such factor.
         oriented: without that factor, the share of videos whose waves have about one orientation, drawn at random; the waves of
@@ -93,7 +93,7 @@ class Clouds(Moving):
         boiling: how fast it changes in any case, in cycles a frame.
         waves: of a video, from 8 to 64.
 
-    All spreads and changes are standard deviations of a law that ends at 3.45 of them. What would alias does not: a wave
+    All spreads and changes are stds of a law that ends at 3.45 of them. What would alias does not: a wave
     whose frequency comes out above 0.35 cycles a pixel, or above half a period a frame, is as many octaves below the video's
     own as it would have been above.
 
@@ -156,7 +156,7 @@ class Clouds(Moving):
         if 0 in self.speeds and self.directions > 1:
             rest = "the directions of a texture that rests coincide; leave 0 out, or give directions=1"
             raise ArgumentError(rest, "speeds", self.speeds)
-        highest, spread = max(self.frequencies) * self.frequency_jitter, 2.0 ** (MOST_DEVIATIONS * self.speed_spread)
+        highest, spread = max(self.frequencies) * self.frequency_jitter, 2.0 ** (MOST_STDS * self.speed_spread)
         if highest > most:
             problem = f"times the jitter is more than {most:g} cycles a pixel: give {below(most / self.frequency_jitter)} at most"
             raise ArgumentError(problem, "frequencies", self.frequencies)
@@ -213,9 +213,9 @@ class Clouds(Moving):
         n, ids = len(keys), self.factor_ids(category_ids)
         u, more = (uniform(keys, rng.PURPOSE_PARAMETERS, slot) for slot in (0, 1))
         params = np.zeros(n, self.params_dtype)
-        deviation, mean = self.greys(keys)
+        std, mean = self.greys(keys)
         params["key"], params["waves"] = keys, self.waves
-        params["gain"], params["bias"] = deviation / np.sqrt(self.waves / 2), mean
+        params["gain"], params["bias"] = std / np.sqrt(self.waves / 2), mean
         params["direction"] = angle(self.drawn_directions(ids[:, 0], u[:, 0]))
         params["speed"] = self.drawn_speeds(ids[:, 1], u[:, 1])
         params["frequency"] = around(np.asarray(self.frequencies)[ids[:, 2]], self.frequency_jitter, u[:, 2])
@@ -227,9 +227,9 @@ class Clouds(Moving):
             params["oriented"] = u[:, 3] < self.oriented
         params["orientation"] = np.where(params["oriented"] == 1, angle(stripes + 0.25), 0)
         for name in ("orientation_spread", "direction_spread"):
-            params[name] = np.floor(getattr(self, name) / 360 * 2.0**32 / DEVIATION + 0.5)
+            params[name] = np.floor(getattr(self, name) / 360 * 2.0**32 / STD + 0.5)
         for name in ("frequency_spread", "speed_spread", "change", "boiling"):
-            params[name] = getattr(self, name) / DEVIATION
+            params[name] = getattr(self, name) / STD
         return params
 
     def parameters(self, shape: Shape, params: Params) -> dict[str, Parameter]:
@@ -246,7 +246,7 @@ class Clouds(Moving):
             "orientation": Parameter(
                 turned.astype(np.float32), (), "of its stripes, degrees counter-clockwise from +x; -1 where there are none",
             ),
-            "contrast": Parameter(contrast.astype(np.float32), (), "the standard deviation of grey levels"),
+            "contrast": Parameter(contrast.astype(np.float32), (), "the std of grey levels"),
             "mean": Parameter(params["bias"].copy(), (), "the mean grey level"),
             "key": Parameter(params["key"].copy(), ("word",), "the Philox key of the video"),
         }  # fmt: skip

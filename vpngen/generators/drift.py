@@ -12,7 +12,7 @@ The formula, in the order in which it is computed (float32; `fma` is the fused m
     Z = Z0 + DZ t                along the third axis: r its cell, fz its place in the cell, s = fade(fz)
     X, Y, Z << o                 of octave o, whose cells are so much smaller
 
-    w = gain 2**-o cos(pi tau / life) / deviation(fz);  w1 = w s,  w0 = w - w1
+    w = gain 2**-o cos(pi tau / life) / std(fz);  w1 = w s,  w0 = w - w1
     GX, GY = w0 gx0 + w1 gx1, w0 gy0 + w1 gy1      of each lattice point, (gx, gy, gz) its unit gradients on both planes
     G0 = (w0 fz) gz0 + (w1 (fz - 1)) gz1
     for each cell, of its corners:  n00, n10, n01, n11 = GX (fx - i) + GY (fy - j) + G0, linear in fx and fy
@@ -21,7 +21,7 @@ The formula, in the order in which it is computed (float32; `fma` is the fused m
 
 Zoom and shear would leave every scale behind in a long video. So their noise has two layers, each of which lives for `life`
 frames, its middle half a life after that of the other, and is new in its next life; the squares of their weights sum to 1.
-Division by the deviation keeps the contrast: between two planes of the third axis noise is weaker than on them.
+Division by the std keeps the contrast: between two planes of the third axis noise is weaker than on them.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Drift(Affine):
         ],
         align=True,
     )  # fmt: skip
-    """One video: `gain` is the standard deviation of the first octave in grey levels, `life` that of a layer in frames or 0 where
+    """One video: `gain` is the std of the first octave in grey levels, `life` that of a layer in frames or 0 where
     there is one layer without end, `age` that of the first one in frame 0, `wane` half a turn divided by `life`, `origin` where
     the centre lies in the lattice in frame 0 and `step` how far it moves in a frame (x, y, z; fixed point), `lattice` cells a pixel
     times 2**20, `velocity`, `spin`, `zoom` and `shear` its `Motion`."""
@@ -189,12 +189,12 @@ class Drift(Affine):
         motion = self.drawn_motions(kinds, speeds, of_motion[:, 1])
         sides = around(np.asarray(self.cells)[cell_ids], self.cell_jitter, of_motion[:, 2])
         octaves = np.asarray(self.octaves)[(of_motion[:, 3] * len(self.octaves)).astype(np.int64)]
-        deviation, mean = self.greys(keys)
+        std, mean = self.greys(keys)
 
         params = np.zeros(len(keys), self.params_dtype)
         params["key"] = keys
         powers = (1 - 0.25 ** np.arange(MOST_OCTAVES + 1)) / 0.75  # of so many octaves, that of the first being 1
-        params["gain"], params["bias"] = deviation / np.sqrt(powers[octaves]), mean
+        params["gain"], params["bias"] = std / np.sqrt(powers[octaves]), mean
         params["octaves"] = octaves
         params["life"] = life = lives(motion)
         params["age"] = np.floor(of_lattice[:, 3] * life)
@@ -222,7 +222,7 @@ class Drift(Affine):
         lattice = params["lattice"].astype(np.float64) / 2.0**FRACTION
         area = lattice[:, 0, 0] * lattice[:, 1, 1] - lattice[:, 0, 1] * lattice[:, 1, 0]  # cells a pixel
         powers = (1 - 0.25 ** np.arange(MOST_OCTAVES + 1)) / 0.75
-        deviation = params["gain"] * np.sqrt(powers[params["octaves"]])
+        std = params["gain"] * np.sqrt(powers[params["octaves"]])
         xy = ("axis",)
 
         def number(value: npt.ArrayLike, about: str) -> Parameter:
@@ -237,7 +237,7 @@ class Drift(Affine):
             "cell": number(1 / np.sqrt(area), "the side of a lattice cell of the first octave, in pixels"),
             "octaves": Parameter(params["octaves"].copy(), (), "of the noise"),
             "change": number(params["step"][:, 2] / 2.0**FRACTION, "the noise's own, in cells a frame"),
-            "contrast": number(deviation, "the standard deviation of grey levels, before they are clamped"),
+            "contrast": number(std, "the std of grey levels, before they are clamped"),
             "mean": Parameter(params["bias"].copy(), (), "the mean grey level"),
             "key": Parameter(params["key"].copy(), ("word",), "the Philox key of the video"),
         }  # fmt: skip
@@ -385,8 +385,8 @@ def lattice_points(
     s = fade(fz)
     rest, back = np.float32(1) - s, fz - np.float32(1)
     below, above = fma(ALONG * fz, fz, ACROSS), fma(ALONG * back, back, ACROSS)
-    deviation = np.sqrt(fma(s * s, above, rest * rest * below))
-    w = params["gain"] * np.float32(0.5**octave) * weight[:, None, None] / deviation
+    std = np.sqrt(fma(s * s, above, rest * rest * below))
+    w = params["gain"] * np.float32(0.5**octave) * weight[:, None, None] / std
     w1 = w * s
     w0 = w - w1
     p, q = (a.min(axis=(1, 2), keepdims=True) >> FRACTION for a in (X, Y))

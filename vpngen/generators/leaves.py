@@ -83,7 +83,7 @@ HASH_X: Final = 0x9E3779B1
 HASH_Y: Final = 0x85EBCA77
 HASH_Z: Final = 0x2C1B3C6D
 NOISE: Final = 2.34 / 2**31
-"""One over the standard deviation of the noise, whose lattice has uniform 32-bit integers."""
+"""One over the std of the noise, whose lattice has uniform 32-bit integers."""
 GOLDEN: Final = 0x9E3779B1
 """How far, in parts of 2**32 of a life, the next slot is ahead: any number of slots is spread evenly."""
 
@@ -309,7 +309,7 @@ def opacity(at: Places, k: int, x: npt.ArrayLike, y: npt.ArrayLike) -> F32:
 
 
 def noise(u: F32, v: F32, seed: Words) -> F32:
-    """Value noise of the plane: random numbers on a lattice, between them smooth; its standard deviation is 1 / NOISE."""
+    """Value noise of the plane: random numbers on a lattice, between them smooth; its std is 1 / NOISE."""
     p, q = np.floor(u), np.floor(v)
     X, Y = np.uint32(HASH_X), np.uint32(HASH_Y)
     h = (p.astype(np.int32).view(np.uint32) * X + q.astype(np.int32).view(np.uint32) * Y) + seed
@@ -617,7 +617,7 @@ class Leaves(Affine):
             "size": Parameter(params["size"].copy(), (), "the geometric middle of radii, in pixels"),
             "life": Parameter(params["life"].copy(), (), "frames of a shape"),
             "shapes": Parameter(params["slots"].copy(), (), "how many there are at a time, those out of sight among them"),
-            "contrast": Parameter((params["gain"] / np.float32(ROOT_3)).astype(np.float32), (), "standard deviation of the grey of shapes"),
+            "contrast": Parameter((params["gain"] / np.float32(ROOT_3)).astype(np.float32), (), "std of the grey of shapes"),
             "mean": Parameter(params["mean"].copy(), (), "the mean of the grey of shapes"),
             "key": Parameter(params["key"].copy(), ("word",), "the Philox key of the video"),
         }  # fmt: skip

@@ -119,7 +119,7 @@ class Moving(Generator):
         directions: how many, evenly spaced over the circle from +x on.
         direction_jitter: how far a video's own direction is from it, at most, as a part of the angle between two.
         grey: `random`: contrast and mean of each video are drawn from its key; `fixed`: they are the middle of their ranges.
-        contrast: the range of the standard deviation of grey levels.
+        contrast: the range of the std of grey levels.
         mean: the range of their mean. What leaves 0 to 255 is clamped.
 
     Raises:
@@ -133,7 +133,7 @@ class Moving(Generator):
     grey: str = field(
         "random", "Contrast and mean of each video at random, or the middle of their ranges.", choices=GREYS
     )
-    contrast: tuple[float, ...] = field((25.0, 70.0), "Range of the standard deviation of grey levels.")
+    contrast: tuple[float, ...] = field((25.0, 70.0), "Range of the std of grey levels.")
     mean: tuple[float, ...] = field((93.0, 163.0), "Range of the mean grey level.")
 
     def __post_init__(self) -> None:
@@ -187,7 +187,7 @@ class Moving(Generator):
         return Factor("speed", self.speeds, "pixels a frame")
 
     def greys(self, keys: Words) -> tuple[F64, F64]:
-        """The standard deviation and mean (N,) of grey levels of videos with keys (N, 2)."""
+        """The std and mean (N,) of grey levels of videos with keys (N, 2)."""
         u = uniform(keys, rng.PURPOSE_GREY) if self.grey == "random" else np.full((len(keys), 4), 0.5)
         (low, high), (least, most) = self.contrast, self.mean
         return low + (high - low) * u[:, 0], least + (most - least) * u[:, 1]
