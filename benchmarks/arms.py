@@ -183,9 +183,14 @@ def before_of(name: str) -> str:
     return ", ".join(way for way in name.split(", ") if not way.startswith("frozen to stage"))
 
 
+def single(name: str) -> str:
+    """The arm of the budget of 1, whose learning rates one of a larger budget takes over."""
+    return ", ".join(way for way in name.split(", ") if not re.fullmatch(r"\d+ x", way))
+
+
 def once(name: str) -> str:
-    """The arm of the budget of 1, whose learning rate before one of a larger budget takes over."""
-    return ", ".join(way for way in before_of(name).split(", ") if not re.fullmatch(r"\d+ x", way))
+    """The arm whose initialization chooses the learning rate before: of the budget of 1, and without what only fine-tuning knows."""
+    return single(before_of(name))
 
 
 # --- plans

@@ -41,6 +41,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # on a CPU, jobs run side by side
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 import vpngen
 from benchmarks import actions, common, motions, orderings
@@ -66,6 +67,7 @@ from benchmarks.arms import (
     missing,
     once,
     rates_before,
+    single,
     slow_first,
     spec_of,
 )  # fmt: skip
@@ -221,6 +223,31 @@ def rendered(
 # --- training
 
 
+class Stem(nn.Conv3d):
+    """A first layer of stride 1 in time that takes the three equal channels of grey clips for one, and frames for channels.
+
+    What comes out and all gradients are those of the layer itself, but for rounding; a CPU has a third of the work.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        grey = torch.equal(x[:, 0], x[:, 1]) and torch.equal(x[:, 0], x[:, 2])
+        if not grey or self.stride[0] != 1 or self.bias is not None:
+            return super().forward(x)
+        (n, _, t), k, channels = x.shape[:3], self.kernel_size[0], torch.channels_last
+        frames = functional.pad(x[:, 0], (0, 0, 0, 0, self.padding[0], self.padding[0])).unfold(1, k, 1)
+        frames = frames.permute(0, 1, 4, 2, 3).reshape(n * t, k, *x.shape[3:]).contiguous(memory_format=channels)
+        weight = self.weight.sum(1).contiguous(memory_format=channels)
+        made = functional.conv2d(frames, weight, None, self.stride[1:], self.padding[1:])
+        return made.view(n, t, *made.shape[1:]).transpose(1, 2)
+
+
+def network(plan: Plan, outputs: int) -> nn.Module:
+    """The network of a plan, in the form in which a CPU trains one of few channels fastest."""
+    model = create_model(plan.model, outputs, width=plan.width).to(memory_format=torch.channels_last_3d)
+    model.conv1.__class__ = Stem
+    return model
+
+
 def train(
     model: nn.Module, batches: Batches, val: Batches | None, rate: float, epochs: int, device: torch.device, batch: int, *,
     task: Task | None = None, freeze: int = 0,
@@ -295,7 +322,7 @@ def initialized(
         generator = spec_of(arm, plan, seed).generator
         task = Factors().labelled([len(f.values) for f in generator.factors]) if arm.heads else task
         outputs = task.outputs(generator.n_categories)
-    model = create_model(plan.model, outputs, width=plan.width)
+    model = network(plan, outputs)
     about: dict[str, Any] = {"clips": 0, "frames": 0, "steps": 0, "cpu_seconds": 0.0}
     if arm.learns == "stills":
         about, state = stills(plan, rate, seed, device, arm)
@@ -399,7 +426,7 @@ def do(job: Job, plan: Plan, place: Place) -> dict[str, Any]:
         return {**about, "seconds": time.perf_counter() - start}
     target = TARGETS[job.target]
     kept = torch.load(path, map_location="cpu", weights_only=True)
-    model = create_model(plan.model, kept["outputs"], width=plan.width)
+    model = network(plan, kept["outputs"])
     model.load_state_dict(kept["state"])
     torch.manual_seed(job.seed + 1)
     replace_head(model, len(target.classes))
@@ -564,16 +591,15 @@ class Choice:
         self.before: dict[str, float] = {}
 
     def of(self, arms: Sequence[str]) -> None:
-        """Choose for these arms; one that has a larger budget takes over the rate before of the same with a budget of 1."""
+        """Choose for these arms; one that has a larger budget takes over the rates of the same with a budget of 1."""
         plan = self.plan
         several = [name for name in dict.fromkeys(map(once, arms)) if len(rates_before(name, plan)) > 1]
         self.workers.all([Job("", name, rate, 0.0, CHOOSING) for name in several for rate in plan.pretext_rates])
-        for name in arms:
+        for name in (*arms, *map(single, arms)):
             rates = rates_before(once(name), plan)
             self.before[name] = rates[0] if len(rates) == 1 else max(rates, key=partial(self.learned, name))
-        self.workers.all(
-            [self.job(t, name, rate) for name in slow_first(arms) for t in plan.targets for rate in plan.rates]
-        )
+        names = dict.fromkeys(map(single, arms))
+        self.workers.all([self.job(t, name, rate) for name in names for t in plan.targets for rate in plan.rates])
 
     def learned(self, name: str, rate: float) -> float:
         """The validation metric of an initialization at a rate."""
@@ -581,7 +607,7 @@ class Choice:
         return value
 
     def job(self, target: str, name: str, rate: float) -> Job:
-        return Job(target, name, self.before[name], rate, CHOOSING)
+        return Job(target, single(name), self.before[name], rate, CHOOSING)
 
     def rate(self, target: str, name: str) -> float:
         """That of fine-tuning."""

@@ -123,7 +123,7 @@ def _protocol(r: dict[str, Any]) -> list[str]:
     lines += [
         f"Fine-tuning: SGD, momentum 0.9, weight decay 0.001, the learning rate falls to a tenth after {DROP:.0%} of the steps, random crops "
         "in place and time, all weights trained but those that are frozen, a fresh head. The learning rate of each initialization is the best "
-        "on the validation clips, by one run of a seed of its own. A best rate at the end of its row means that one beyond might be better. "
+        "on the validation clips, by one run of a seed of its own; a larger budget takes over that of the same with a budget of 1. A best rate at the end of its row means that one beyond might be better. "
         "Sizes and the speed of the motions were chosen before, by looking at validation clips of other seeds, so that fresh weights come "
         "above chance.\n",
         "Then each seed draws fresh weights, the set and order that the initialization learns from, and the training clips; these are the "

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from vpngen.generators import GENERATORS
+from vpngen.models import create_model
 
 pytest.importorskip("skimage")
 pytest.importorskip("sklearn")
@@ -71,6 +73,23 @@ def test_the_sets_of_every_plan_can_be_made(plan: str) -> None:
             assert spec.n_categories == asked * len(arm.sets)
 
 
+@pytest.mark.parametrize("grey", [True, False])
+def test_the_fast_first_layer_is_the_layer(grey: bool) -> None:
+    """What comes out, and the gradients, of grey clips and of those of colour."""
+    torch.manual_seed(0)
+    plan = arms.PLANS["trial"]
+    plain = create_model(plan.model, 5, width=plan.width).double()
+    fast = init.network(plan, 5).double()
+    fast.load_state_dict(plain.state_dict())
+    assert type(fast.conv1) is init.Stem
+    clips = torch.rand((2, 1 if grey else 3, 7, 26, 24), dtype=torch.float64).expand(2, 3, 7, 26, 24)
+    made = [network(clips) for network in (plain, fast)]
+    torch.testing.assert_close(*made)
+    for logits in made:
+        logits.square().sum().backward()
+    torch.testing.assert_close(plain.conv1.weight.grad, fast.conv1.weight.grad, check_stride=False)
+
+
 def test_splits_have_as_many_clips_of_each_class() -> None:
     for target, about in arms.TARGETS.items():
         for split in ("train", "val", "test"):
@@ -124,6 +143,7 @@ def go(
 def test_a_run_that_is_cut_off_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Faked()
     found = go(tmp_path / "whole", whole, monkeypatch)
+    assert not any(job.seed == init.CHOOSING and job.arm == "VPN, 4 x" for job in whole.done)  # it takes over VPN's rates
     assert len(set(whole.done)) == len(whole.done) and not list((tmp_path / "whole" / "work").glob("*.pth"))
     parts = []
     while True:
