@@ -21,7 +21,7 @@ from benchmarks import common
 from benchmarks.common import Cost, cpu_seconds, spread, table
 from vpngen.store import LocalTarget, Plan, store_plan
 from vpngen.store.layout import CHUNK_FRAMES, SHARD_VIDEOS, ZSTD_LEVEL, Layout
-from vpngen.store.packing import ShardData, encode_video
+from vpngen.store.packing import ShardData, encode_video, shard_record
 
 TITLE = "Writing Zarr"
 PLAIN, PLAIN_2 = "plain loop", "plain loops in two threads"
@@ -58,10 +58,10 @@ def plain_twice(root: Path, videos: Videos, shards: int) -> None:
 def ours(root: Path, videos: Videos, shards: int) -> None:
     plan, target = plan_of(shards), LocalTarget(root / "set.zarr")
     for shard in plan.shards:
-        data = ShardData(plan, shard, (encode_video(video, "none", CHUNK_FRAMES) for video in videos))
+        data = ShardData(plan, (encode_video(video, "none", CHUNK_FRAMES) for video in videos))
         target.claim(shard)
         target.put(shard, data)
-        target.publish(shard, data.record)
+        target.publish(shard, shard_record(plan, shard, {"video": data}))
 
 
 def zarr_python(root: Path, videos: Videos, shards: int) -> None:

@@ -143,7 +143,9 @@ def go(
 def test_a_run_that_is_cut_off_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Faked()
     found = go(tmp_path / "whole", whole, monkeypatch)
-    assert not any(job.seed == init.CHOOSING and job.arm == "VPN, 4 x" for job in whole.done)  # it takes over VPN's rates
+    assert not any(
+        job.seed == init.CHOOSING and job.arm == "VPN, 4 x" for job in whole.done
+    )  # it takes over VPN's rates
     assert len(set(whole.done)) == len(whole.done) and not list((tmp_path / "whole" / "work").glob("*.pth"))
     parts = []
     while True:

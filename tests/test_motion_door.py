@@ -17,7 +17,7 @@ from test_generator_door import Toy
 
 import vpngen
 from vpngen import ArgumentError, Augment, Spec, Window, preview
-from vpngen.generators import GENERATORS, Factor, Params, Seen, Shape, motion
+from vpngen.generators import GENERATORS, Factor, Params, Shape, motion
 from vpngen.rendering import clip_motion
 from vpngen.tasks import Classify
 from vpngen.train import RECIPES
@@ -61,9 +61,15 @@ class Sliding(Toy):
         found[:, 0, 2] = -params["speed"] * np.asarray(steps)
         return found
 
-    def seen(self, params: np.void, t: Any, y: Any, x: Any, step: int) -> Seen:
+    @property
+    def truth(self) -> tuple[str, ...]:
+        return "motion", "shape", "hidden"
+
+    def known(self, name: str, shape: Shape, params: np.void, t: Any, y: Any, x: Any, step: int) -> npt.NDArray[Any]:
+        if name == "motion":
+            return super().known(name, shape, params, t, y, x, step)
         shapes = np.broadcast_to((x // 8 - 1).astype(np.int32), (len(t), len(y), len(x)))
-        return Seen(shapes, shapes < 0)
+        return shapes if name == "shape" else shapes < 0
 
 
 @pytest.fixture
@@ -99,7 +105,7 @@ def test_the_flow_of_a_window_leads_to_its_next_frame(sliding: Spec, flip: bool)
 
 
 def test_a_generator_without_shapes_says_so(sliding: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Sliding, "seen", Toy.seen)
+    monkeypatch.setattr(Sliding, "known", Toy.known)
     with pytest.raises(ArgumentError, match=r"sliding.* no shapes that hide each other"):
         vpngen.motion(sliding, 0, seen=True)
 
@@ -132,10 +138,12 @@ def test_targets_are_labels_factors_or_motions(sliding: Spec) -> None:
         )
         if augment == {"step": (1, 2)}:
             assert all(follows(c[0].numpy(), f.numpy()) for c, f in zip(clips, flow, strict=True))
-    noise = vpngen.perlin(4, 8, shape=SHAPE, divisions=(1, 2), noise_terms=0)
+    noise = vpngen.perlin(4, 5, val_instances=2, shape=SHAPE, divisions=(1, 2), noise_terms=0)
     for wrong in ({"target": "motion"}, {"flow": True}):
         with pytest.raises(ArgumentError, match="no motion that is known"):
             batch(noise, **wrong)
+        with pytest.raises(ArgumentError, match=r"perlin.* no motion that is known"):  # whichever part comes first
+            batch(vpngen.mixed(sliding, noise), **wrong)
     with pytest.raises(ArgumentError, match=r"`target` .='depth'. must be one of label, factors, motion"):
         batch(noise, target="depth")
     assert [f.name for f in noise.generator.factors] == ["D", "W", "H"]
@@ -155,7 +163,7 @@ def test_segments_have_flow_of_their_own(sliding: Spec) -> None:
 
 def test_training_mirrors_no_clip_whose_label_would_be_wrong(sliding: Spec) -> None:
     recipe = RECIPES["wacv2022"]
-    noise = vpngen.perlin(4, 8, shape=SHAPE, divisions=(1, 2), noise_terms=0)
+    noise = vpngen.perlin(4, 5, val_instances=2, shape=SHAPE, divisions=(1, 2), noise_terms=0)
     both = vpngen.mixed(vpngen.perlin(2, 5, val_instances=2, shape=SHAPE, divisions=(1, 2), noise_terms=0), sliding)
     cuts = [rendered(spec, recipe, Classify()).flip for spec in (noise, sliding, both)]
     assert cuts == [0.5, 0.0, 0.0]

@@ -280,7 +280,8 @@ def stored_chunks(path: Path, spec: Spec) -> dict[str, list[bytes | None]]:
         index, _ = stores.index_of(path, plan, shard)
         with open(path / shard.key, "rb") as file:
             chunks = [
-                None if e[0] == MISSING else read_chunk(file.fileno(), e, plan.most_chunk) for e in index.reshape(-1, 2)
+                None if e[0] == MISSING else read_chunk(file.fileno(), e, plan.most_chunk())
+                for e in index.reshape(-1, 2)
             ]
             found[shard.key] = chunks
     return found

@@ -23,7 +23,7 @@ import vpngen
 from vpngen import ConflictError, RunError
 from vpngen.backends.reference import Reference
 from vpngen.store import CODECS, Plan, Problem, Shard, Verified, read_spec
-from vpngen.store.packing import Chunk, ShardData, crc32c, encode_video, encoding
+from vpngen.store.packing import Chunk, ShardData, crc32c, encode_video, encoding, shard_record
 
 SPEC = tiny()
 SHARD = plan_of(SPEC).shards[0]
@@ -437,9 +437,9 @@ def forge(path: Path, plan: Plan, shard: Shard, change: Callable[[int, npt.NDArr
 
 
 def store_shard(path: Path, plan: Plan, shard: Shard, videos: Iterable[list[Chunk]]) -> None:
-    data = ShardData(plan, shard, videos)
+    data = ShardData(plan, videos)
     (path / shard.key).write_bytes(stores.taken(data))
-    record_file(path, shard).write_bytes(data.record)
+    record_file(path, shard).write_bytes(shard_record(plan, shard, {"video": data}))
 
 
 @each_codec

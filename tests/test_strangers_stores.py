@@ -24,7 +24,7 @@ from vpngen.files import Folder
 from vpngen.store import ClipReader, Layout, store_plan
 from vpngen.store.formula import DamageError, crc32c
 from vpngen.store.layout import all_shards, record, skeleton
-from vpngen.store.packing import ShardData, decode_chunk, read_index
+from vpngen.store.packing import ShardData, decode_chunk, read_index, shard_record
 
 SPEC = tiny()
 SHARD = plan_of(SPEC).shards[0]
@@ -217,12 +217,12 @@ UNSAID = bytes.fromhex("28b52ffd0058") + bytes(8)
 def test_a_zstd_frame_takes_no_more_than_its_chunk(frame: bytes, store: Path) -> None:
     plan = plan_of(SPEC, "zstd")
     with pytest.raises(DamageError, match="zstd frame says"):
-        decode_chunk(frame + crc32c(frame), "zstd", plan.chunk_bytes)
-    good = zstd.compress(bytes(plan.chunk_bytes), 1)
+        decode_chunk(frame + crc32c(frame), "zstd", plan.chunk_bytes())
+    good = zstd.compress(bytes(plan.chunk_bytes()), 1)
     videos = [[(part, crc32c(part))] * plan.chunks_a_video for part in (good, frame or b"x", good, good)]
-    data = ShardData(plan, SHARD, videos)
+    data = ShardData(plan, videos)
     (store / SHARD.key).write_bytes(stores.taken(data))
-    (store / SHARD.record).write_bytes(data.record)
+    (store / SHARD.record).write_bytes(shard_record(plan, SHARD, {"video": data}))
     assert [p.videos for p in check(store).problems] == [(1,)]
     with pytest.raises(DamageError, match=r"c\.0\.0\.0\.0.*zstd frame.*vpngen verify"):
         vpngen.open(store).video[0]
@@ -253,7 +253,7 @@ def test_an_index_that_claims_more_than_its_file(store: Path) -> None:
             file.seek(max(size, len(data)))
             file.write(end)
             nbytes = file.tell()
-        (store / SHARD.record).write_bytes(record(plan, SHARD, nbytes, "0" * 64))
+        (store / SHARD.record).write_bytes(record(plan, SHARD, {"video": (nbytes, "0" * 64)}))
         assert [p.path for p in check(store).problems] == [SHARD.key]
         for look in (lambda: vpngen.open(store).video[0], lambda: read(store, 0)):
             with pytest.raises(RunError, match=r"at most|larger than the file|missing"):

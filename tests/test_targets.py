@@ -19,8 +19,8 @@ from vpngen.executors import check_space
 from vpngen.executors.base import Executor, Outcome, Progress
 from vpngen.executors.threads import Threads
 from vpngen.store import CODECS, LocalTarget, Plan, Shard
-from vpngen.store.layout import parse_record, skeleton, table_files
-from vpngen.store.packing import render_shard
+from vpngen.store.layout import VIDEO, parse_record, recorded, skeleton, table_files
+from vpngen.store.packing import render_shard, shard_record
 from vpngen.store.targets.base import Target
 
 
@@ -29,7 +29,7 @@ class Dictionary(Target):
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
-        self.claimed: dict[Shard, bytes] = {}
+        self.claimed: dict[Shard, dict[str, bytes]] = {}
 
     def check(self, plan: Plan, overwrite: bool = False) -> None:
         pass
@@ -47,20 +47,22 @@ class Dictionary(Target):
     def pending(self, plan: Plan) -> list[Shard]:
         def finished(shard: Shard) -> bool:
             fields = parse_record(plan, shard, self.files.get(shard.record, b""))
-            return fields is not None and fields["size"] == len(self.files[shard.key])
+            return fields is not None and all(
+                recorded(fields, array)[0] == len(self.files[shard.file(array)]) for array in plan.arrays
+            )
 
         return [s for s in plan.shards if not finished(s)]
 
     def claim(self, shard: Shard) -> None:
         if shard in self.claimed:
             raise ConflictError("somebody has it")
-        self.claimed[shard] = b""
+        self.claimed[shard] = {}
 
-    def put(self, shard: Shard, data: Iterable[bytes | memoryview]) -> None:
-        self.claimed[shard] = stores.taken(data)
+    def put(self, shard: Shard, data: Iterable[bytes | memoryview], array: str = VIDEO) -> None:
+        self.claimed[shard][shard.file(array)] = stores.taken(data)
 
     def publish(self, shard: Shard, record: bytes) -> None:
-        self.files[shard.key] = self.claimed.pop(shard)
+        self.files |= self.claimed.pop(shard)
         self.files[shard.record] = record
 
     def release(self, shard: Shard) -> None:
@@ -79,14 +81,15 @@ class Loop(Executor):
     def run(self, plan: Plan, target: Target, progress: Callable[[Progress], None] | None = None) -> Outcome:
         pending = plan.only(target.pending(plan))
         for shard in pending.shards:
-            data = render_shard(plan, shard, Reference())
+            files = {array: render_shard(plan, shard, Reference(), array=array) for array in plan.arrays}
             target.claim(shard)
             try:
-                target.put(shard, data)
+                for array, data in files.items():
+                    target.put(shard, data, array)
             except BaseException:
                 target.release(shard)
                 raise
-            target.publish(shard, data.record)
+            target.publish(shard, shard_record(plan, shard, files))
         return Outcome(pending.videos, plan.videos - pending.videos, (), 0)
 
 
@@ -143,10 +146,10 @@ def test_the_bytes_of_a_shard_are_those_of_its_file(tmp_path: Path) -> None:
         for shard in (*reversed(plan.shards), *plan.shards):
             taken: list[int] = []
             data = render_shard(plan, shard, Reference(), each=taken.append)
-            assert (data.size, data.record) == (0, b"")
+            assert (data.size, data.digest) == (0, "")
             content = stores.taken(data)
             assert content == (tmp_path / codec / shard.key).read_bytes()
-            assert data.record == (tmp_path / codec / shard.record).read_bytes()
+            assert shard_record(plan, shard, {VIDEO: data}) == (tmp_path / codec / shard.record).read_bytes()
             index = 16 * plan.layout.shard_videos * plan.chunks_a_video + 4
             assert data.size == len(content) == sum(taken) + index and len(taken) == shard.count
 
@@ -179,7 +182,7 @@ def test_a_shard_without_a_record_does_not_exist(target: Target) -> None:
     target.put(first, [b"something else, and longer than what follows" * 1000])
     target.put(first, render_shard(plan, first, Reference()))
     target.claim(second)  # one does not keep the other
-    target.publish(first, data.record)
+    target.publish(first, shard_record(plan, first, {VIDEO: data}))
     assert target.pending(plan) == list(plan.shards[1:])
     target.release(second)
     assert not any(vars(target).get(name) for name in ("claimed", "_claimed")), "publishing releases"
@@ -195,7 +198,7 @@ def test_a_record_of_another_shard_set_or_size_counts_for_nothing(target: Target
         target.put(first, data)
         if content is not None:
             target.put(first, content)
-        target.publish(first, data.record)
+        target.publish(first, shard_record(of, shard, {VIDEO: data}))
         assert first in target.pending(plan)
     assert EXECUTORS["loop"].run(plan, target).rendered == plan.videos
     assert target.pending(plan) == []
@@ -226,7 +229,8 @@ def test_a_shard_that_is_finished_when_it_is_claimed_is_left(monkeypatch: pytest
         real(self, shard)
         if shard == late:
             data = render_shard(plan, late, Reference())
-            self.files[late.key], self.files[late.record] = stores.taken(data), data.record
+            self.files[late.key] = stores.taken(data)
+            self.files[late.record] = shard_record(plan, late, {VIDEO: data})
 
     monkeypatch.setattr(Dictionary, "claim", claim)
     done = Threads(Reference(), 1).run(plan, target)
@@ -250,9 +254,9 @@ def test_a_put_that_fails_half_way_leaves_no_record(
     plan = plan_of(SPEC)
     real, bad, calls = type(target).put, plan.shards[1], []
 
-    def put(self: Target, shard: Shard, data: Iterable[bytes | memoryview]) -> None:
+    def put(self: Target, shard: Shard, data: Iterable[bytes | memoryview], array: str = VIDEO) -> None:
         calls.append(shard)
-        real(self, shard, broken(data) if shard == bad else data)
+        real(self, shard, broken(data) if shard == bad else data, array)
 
     with monkeypatch.context() as patch:
         patch.setattr(type(target), "put", put)
@@ -303,8 +307,8 @@ def test_progress_is_told_of_every_video() -> None:
 
 def test_a_run_that_is_stopped_while_a_shard_is_put_leaves_no_claim() -> None:
     class Slow(Dictionary):
-        def put(self, shard: Shard, data: Iterable[bytes | memoryview]) -> None:
-            super().put(shard, data)
+        def put(self, shard: Shard, data: Iterable[bytes | memoryview], array: str = VIDEO) -> None:
+            super().put(shard, data, array)
             time.sleep(0.3)  # the run is over meanwhile
 
     plan, target = plan_of(SPEC), Slow()

@@ -155,12 +155,10 @@ def motion(
     """
     params = spec.params([checks.integer("index", index, 0)], split)[0]
     packed, extent = (window or Window()).pack(spec.shape)
-    found = flow(spec, params, packed, extent)
+    found = truth(spec, "motion", params, packed, extent)
     if not seen:
         return found
-    shapes, hidden = spec.generator.seen(params, *places(packed, extent), packed[1])
-    way = slice(None, None, -1 if packed[-1] else 1)
-    return found, Seen(shapes[:, :, way], hidden[:, :, way])
+    return found, Seen(*(truth(spec, name, params, packed, extent) for name in ("shape", "hidden")))
 
 
 def places(window: Sequence[int], extent: Shape) -> tuple[Integers, Integers, Integers]:
@@ -169,11 +167,19 @@ def places(window: Sequence[int], extent: Shape) -> tuple[Integers, Integers, In
     return t0 + step * np.arange(extent[0]), y0 + np.arange(extent[1]), x0 + np.arange(extent[2])
 
 
-def flow(spec: Spec, params: np.void, window: Sequence[int], extent: Shape) -> F32:
-    """Where each pixel of a packed window of `extent` (T, Y, X) goes to its next frame: see `motion`."""
-    found = spec.generator.flow(spec.shape, params, *places(window, extent), int(window[1]))
+def truth(spec: Spec, name: str, params: np.void, window: Sequence[int], extent: Shape) -> npt.NDArray[Any]:
+    """What is known of each pixel of a packed window of `extent` (T, Y, X): one of `Generator.truth`, see `motion`.
+
+    `motion` is float32 (T, Y, X, 2), `shape` int32 and `hidden` bool (T, Y, X).
+    """
+    generator = spec.generator
+    if isinstance(generator, Mixed):
+        generator, params = generator.part_of(params)
+    cpu = backends.load("cpu")
+    found = cpu.known(generator, name, spec.shape, params, *places(window, extent), int(window[1]))
     if window[4]:
-        found = found[:, :, ::-1] * np.array([-1, 1], np.float32)
+        found = found[:, :, ::-1]
+        found = found * np.array([-1, 1], np.float32) if name == "motion" else found
     return np.ascontiguousarray(found)
 
 

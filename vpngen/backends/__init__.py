@@ -9,6 +9,8 @@ import os
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
+import numpy.typing as npt
+
 from vpngen.backends.base import Backend, Windows, kernels
 from vpngen.errors import ArgumentError, MissingError
 from vpngen.floats import F32
@@ -52,6 +54,10 @@ class Auto(Backend):
     def extremes(self, generator: str, params: Params, shape: Shape, threads: int | None) -> tuple[F32, F32]:
         """See `Backend.extremes`."""
         return self.of(generator).extremes(generator, params, shape, threads)
+
+    def known(self, generator: Generator, *about: Any) -> npt.NDArray[Any]:
+        """See `Backend.known`."""
+        return self.of(generator.name).known(generator, *about)
 
     def videos(self, generator: str, params: Params, shape: Shape, threads: int | None) -> Iterator[Pixels]:
         """See `Backend.videos`."""

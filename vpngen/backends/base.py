@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from vpngen.errors import ArgumentError, MissingError
 from vpngen.floats import F32
-from vpngen.generators import Params, Pixels, Shape
+from vpngen.generators import Generator, Params, Pixels, Shape
+from vpngen.rng import Integers
 
 Windows = npt.NDArray[np.int32]
 """What a batch shows of each video, (N, 5): t0, step, y0, x0 and flip, see `Backend.render`."""
@@ -73,6 +74,12 @@ class Backend(ABC):
             shape: of the videos.
             threads: CPU threads; None for all.
         """
+
+    def known(
+        self, generator: Generator, name: str, shape: Shape, params: np.void, t: Integers, y: Integers, x: Integers, step: int
+    ) -> npt.NDArray[Any]:  # fmt: skip
+        """What is known of pixels, see `Generator.known`; rows and columns follow each other."""
+        return generator.known(name, shape, params, t, y, x, step)
 
     def videos(self, generator: str, params: Params, shape: Shape, threads: int | None) -> Iterator[Pixels]:
         """Whole videos of `shape` (t, y, x), one after the other; each is valid until the next is asked for."""

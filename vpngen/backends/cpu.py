@@ -13,6 +13,8 @@ The kernels of a generator are the module `numba_<generator>`, compiled by `vpng
                 has ceil(T / size) tasks, `size` at most BLOCK.
     extremes(params, windows, found, extent, size, first, last)
                 where the generator needs them: the least and greatest value of each task into `found` (tasks, 2), float32.
+    known(name, params, t, y, x, step)
+                where the generator's own `known` would be slow: the same.
 """
 
 from __future__ import annotations
@@ -24,12 +26,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 from llvmlite import binding
 
 from vpngen.backends import compiled  # noqa: F401  # which says where nothing can be compiled
 from vpngen.backends.base import WHOLE, Backend, Windows, kernels
 from vpngen.floats import F32
-from vpngen.generators import Params, Pixels, Shape
+from vpngen.generators import Generator, Params, Pixels, Shape
+from vpngen.rng import Integers
 from vpngen.units import usable_cpus
 
 GRABS_A_THREAD = 8
@@ -71,6 +75,16 @@ class Numba(Backend):
         flat, windows = found.reshape(-1, 2), np.repeat(WHOLE, len(params), axis=0)
         _share(functools.partial(kernel, params, windows, flat, shape, size), len(flat), threads)
         return found[..., 0].min(axis=1), found[..., 1].max(axis=1)
+
+    def known(
+        self, generator: Generator, name: str, shape: Shape, params: np.void, t: Integers, y: Integers, x: Integers, step: int
+    ) -> npt.NDArray[Any]:  # fmt: skip
+        """See `Backend.known`."""
+        fast = getattr(kernels(self.name, generator.name), "known", None)
+        if fast is None:
+            return generator.known(name, shape, params, t, y, x, step)
+        found: npt.NDArray[Any] = fast(name, params, t, y, x, step)
+        return found
 
 
 def _share(work: Callable[[int, int], None], tasks: int, threads: int) -> None:

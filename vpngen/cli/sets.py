@@ -49,12 +49,13 @@ Row = tuple[str, str, dict[str, Any]]
 @threads_option
 @click.option("--slice", default="1/1", metavar="I/N", help="Do slice I of N; the slices may run anywhere, at once.")
 @click.option("--shard-videos", type=Whole(), help="Videos in a shard file.  [default: 32; formula: 1024]")
+@click.option("--with-motion", is_flag=True, help="Store the flow of every pixel too, where the generator knows it.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, in videos, bytes and time, and do nothing.")
 @click.option("--overwrite", is_flag=True, help="Replace the store at OUT.")
 @format_option
 def render(
-    out: str | None, codec: str, backend: str, threads: int | None, slice: str, shard_videos: int | None, dry_run: bool,
-    overwrite: bool, form: str, **options: Any,
+    out: str | None, codec: str, backend: str, threads: int | None, slice: str, shard_videos: int | None, with_motion: bool,
+    dry_run: bool, overwrite: bool, form: str, **options: Any,
 ) -> None:  # fmt: skip
     """Write a labelled dataset as sharded Zarr, or complete it.
 
@@ -66,6 +67,7 @@ def render(
       vpngen render --preset vpn-low-freq --codec zstd  144 categories, compressed
       vpngen render --codec formula                     its parameters, 18 MB
       vpngen render --preset vf-1000x1000               a million fractals, 13 TB
+      vpngen render --preset leaves-64x512 --with-motion    pixels, and where each of them goes
       vpngen render big.zarr --slice 3/8                one of eight jobs
       vpngen render --categories 64 --dry-run           how large, how long
     """
@@ -77,7 +79,7 @@ def render(
     spec, name = take_spec(options)
     path = Path(f"{name}.zarr" if out is None else out)
     chosen = store.parse_slice(slice)
-    plan = store.store_plan(spec, store.Layout(codec, shard_videos), chosen)
+    plan = store.store_plan(spec, store.Layout(codec, shard_videos, motion=with_motion), chosen)
     threads = thread_count(threads)
     target = store.LocalTarget(path)
     if dry_run:
@@ -88,6 +90,7 @@ def render(
         pending = plan.shards if overwrite else target.pending(plan)
         videos = plan.only(pending).videos
         kept, raw = plan.videos - videos, videos * spec.video_bytes
+        beside = raw * sum(store.SHARDED[name].pixel_bytes for name in plan.arrays[1:])
         nbytes, seconds = estimate(plan, pending, renderer, threads)
         reclaimed, free, problem = target.stored_bytes() if overwrite else 0, target.free_bytes(), None
         try:
@@ -104,6 +107,11 @@ def render(
             ("videos", f"{videos:,} to render{there}", {"videos": videos, "kept": kept}),
             *_growth(there_now, spec),
             ("pixels", size_text(raw), {"raw_bytes": raw}),
+            (
+                "motion" if beside else "",
+                f"{size_text(beside)} of {', '.join(plan.arrays[1:])}",
+                {"raw_motion_bytes": beside},
+            ),
             ("on disk", f"about {size_text(nbytes)}; {size_text(free)} are free{replaced}", disk),
             ("fits", f"NO: {problem}" if problem else "yes", {"fits": not problem, "problem": problem}),
             ("time", time, {"estimated_seconds": round(seconds, 1), "threads": threads}),
@@ -116,7 +124,7 @@ def render(
         with counted("videos") as count:
             done = write(
                 spec, path, codec=codec, backend=backend, threads=threads, slice=chosen, overwrite=overwrite,
-                shard_videos=shard_videos, progress=lambda p: count(p.done, p.total, p.nbytes),
+                shard_videos=shard_videos, with_motion=with_motion, progress=lambda p: count(p.done, p.total, p.nbytes),
             )  # fmt: skip
     except Stop as stop:
         again = "the same command without --overwrite" if overwrite else "the same command again"
@@ -202,9 +210,17 @@ def info(store_path: str | None, presets: bool, form: str, **options: Any) -> No
     size = target.stored_bytes()
     state = f"{left:,} of {total:,} shards are pending: give `vpngen render` again" if left else "complete"
     on_disk = f"{size_text(size)}, codec {layout.codec}, {count_text(layout.shard_videos, 'video')} a shard"
+    on_disk += f", with {', '.join(plan.arrays[1:])}" if layout.motion else ""
     shards = {"path": store_path, "shards": total, "shards_pending": left, "finished": not left}
     head = ("store", f"{click.format_filename(store_path)}: {state}", shards)
-    report(form, [head, *_facts(spec), ("on disk", on_disk, {"codec": layout.codec, "stored_bytes": size})])
+    report(
+        form,
+        [
+            head,
+            *_facts(spec),
+            ("on disk", on_disk, {"codec": layout.codec, "with_motion": layout.motion, "stored_bytes": size}),
+        ],
+    )
 
 
 def _facts(spec: Spec) -> list[Row]:

@@ -21,7 +21,7 @@ from vpngen.executors.base import Progress
 from vpngen.executors.threads import Threads
 from vpngen.spec import Spec
 from vpngen.store.layout import Layout, Plan, Shard, store_plan
-from vpngen.store.packing import INDEX_BYTES, encoding
+from vpngen.store.packing import INDEX_BYTES, encoding, encodings
 from vpngen.store.targets.base import Target
 from vpngen.store.targets.local import LocalTarget, busy
 from vpngen.units import count_text, size_text
@@ -51,6 +51,7 @@ def write(
     slice: tuple[int, int] = (1, 1),
     overwrite: bool = False,
     shard_videos: int | None = None,
+    with_motion: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> Written:
     """Write the videos of `spec` as a sharded Zarr v3 store, or complete the one that is there.
@@ -67,6 +68,8 @@ def write(
         slice: (I, N): do slice I of N; the slices of a store may run at the same time, on one machine or many.
         overwrite: replace a store that vpngen made, whatever is in it; not together with a slice.
         shard_videos: videos in a shard file; None for what is usual for the codec.
+        with_motion: store beside the pixels where each goes to the next frame, as `vpngen.motion` has it, 8 bytes a pixel; of dead leaves
+            also which shape it shows, and whether the next frame hides that. Not with codec `formula`.
         progress: called from the calling thread after each video.
 
     Returns:
@@ -80,7 +83,7 @@ def write(
     """
     start = time.monotonic()
     executor = Threads(backends.choose(backend, spec.generator), thread_count(threads))
-    plan = store_plan(spec, Layout(codec, shard_videos), slice)
+    plan = store_plan(spec, Layout(codec, shard_videos, motion=with_motion), slice)
     if overwrite and slice[1] > 1:
         how = f"`slice` (={slice[0]}/{slice[1]}); remove the store by hand, then start the slices"
         raise ArgumentError(f"replaces what the other slices did too, so it cannot be given with {how}", "overwrite")
@@ -91,7 +94,7 @@ def write(
     try:
         check_space(target, plan, pending, reclaimed=reclaimed)
     except MissingError:  # it may fit when compressed: that takes a trial to know
-        if encoding(plan).exact:
+        if all(how.exact for how in encodings(plan)):
             raise
         check_space(target, plan, pending, estimate(plan, pending, executor.backend)[0], reclaimed)
     target.prepare(plan, overwrite)
@@ -111,7 +114,7 @@ def check_space(
     `needed` is the estimate in bytes, None for the most that it can be; `reclaimed` is what --overwrite frees.
     """
     videos, free = sum(s.count for s in pending), target.free_bytes()
-    needed = videos * encoding(plan).most_bytes if needed is None else needed
+    needed = videos * sum(how.most_bytes for how in encodings(plan)) if needed is None else needed
     if free is None or needed <= free + reclaimed:
         return
     free += reclaimed
@@ -119,7 +122,9 @@ def check_space(
     ideas = [f"--instances {int(fits)} fits"] if fits >= 1 else []
     if plan.layout.codec == "none":
         ideas.append(f"--codec zstd takes about half, so up to --instances {int(fits * 2)}")
-    if plan.layout.codec != "formula":
+    if plan.layout.motion:
+        ideas.append(f"without --with-motion it is {size_text(videos * encoding(plan).most_bytes)} at most")
+    elif plan.layout.codec != "formula":
         params = videos * encoding(Plan(plan.spec, Layout("formula"), ())).most_bytes
         ideas.append(f"--codec formula takes {size_text(params)}, for readers that have vpngen")
     ideas.append("fewer --categories take less; vpngen.render() needs no disk at all")
@@ -136,15 +141,17 @@ def estimate(plan: Plan, pending: Sequence[Shard], backend: Backend, threads: in
     videos = sum(s.count for s in pending)
     if not videos:
         return 0, 0.0
-    stored, seconds, count, how = 0, 0.0, 0, encoding(plan)
-    next(how.contents(pending[0].split, [pending[0].first], backend))  # compiled and warm from here on
+    stored, seconds, count, ways = 0, 0.0, 0, encodings(plan)
+    for how in ways:
+        next(how.contents(pending[0].split, [pending[0].first], backend))  # compiled and warm from here on
     rng = np.random.default_rng(0)
     for _ in range(TRIAL_VIDEOS):
         shard = pending[int(rng.integers(len(pending)))]
         start = time.perf_counter()
-        some = shard.videos[int(rng.integers(shard.count)) :][: how.together]
-        for content in how.contents(shard.split, some, backend):
-            stored += sum(len(payload) + len(checksum) + INDEX_BYTES for payload, checksum in how.encode(content))
+        some = shard.videos[int(rng.integers(shard.count)) :][: ways[0].together]
+        for how in ways:
+            for content in how.contents(shard.split, some, backend):
+                stored += sum(len(payload) + len(checksum) + INDEX_BYTES for payload, checksum in how.encode(content))
         seconds += time.perf_counter() - start
         count += len(some)
         if seconds > TRIAL_SECONDS:

@@ -8,12 +8,13 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 from vpngen.backends import Backend
 from vpngen.errors import ConflictError
 from vpngen.executors.base import Executor, Outcome, Progress
 from vpngen.store.layout import Plan, Shard
-from vpngen.store.packing import render_shard
+from vpngen.store.packing import render_shard, shard_record
 from vpngen.store.targets.base import Target
 from vpngen.units import usable_cpus
 
@@ -58,7 +59,7 @@ class _Run:
     nbytes: int = 0
     held: set[Shard] = field(default_factory=set)
     _stop: threading.Event = field(default_factory=threading.Event)
-    _news: queue.SimpleQueue[int | None] = field(default_factory=queue.SimpleQueue)
+    _news: queue.SimpleQueue[tuple[int, int] | None] = field(default_factory=queue.SimpleQueue)
 
     def stop(self) -> None:
         """Have the threads drop the shards at hand and end."""
@@ -76,14 +77,14 @@ class _Run:
                 work = [pool.submit(self._work, waiting, sync, inner) for _ in range(running)]
                 while running:
                     try:
-                        nbytes = self._news.get(timeout=0.2)  # not for ever: a signal has to be handled meanwhile
+                        news = self._news.get(timeout=0.2)  # not for ever: a signal has to be handled meanwhile
                     except queue.Empty:
                         continue
-                    if nbytes is None:  # the last word of each thread
+                    if news is None:  # the last word of each thread
                         running -= 1
                     else:
-                        self.videos += 1
-                        self.nbytes += nbytes
+                        self.videos += news[0]
+                        self.nbytes += news[1]
                         if self.progress is not None:
                             self.progress(Progress(self.videos, self.total, self.nbytes))
                 for done in work:
@@ -120,13 +121,16 @@ class _Run:
         with contextlib.ExitStack() as owned, contextlib.suppress(_Stopped):
             owned.callback(self.target.release, shard)
             if self.target.pending(self.plan.only([shard])):  # else another process finished it since it was listed
-                data = render_shard(self.plan, shard, self.backend, threads, self._each)
-                self.target.put(shard, data)
+                files = {}
+                for array in self.plan.arrays:  # a video is done when the last array has it
+                    each = partial(self._each, int(array == self.plan.arrays[-1]))
+                    files[array] = render_shard(self.plan, shard, self.backend, threads, each, array)
+                    self.target.put(shard, files[array], array)
                 owned.pop_all()  # `publish` releases it
-                return data.record
+                return shard_record(self.plan, shard, files)
         return None
 
-    def _each(self, nbytes: int) -> None:
-        self._news.put(nbytes)
+    def _each(self, videos: int, nbytes: int) -> None:
+        self._news.put((videos, nbytes))
         if self._stop.is_set():
             raise _Stopped

@@ -237,6 +237,16 @@ class Generator(ABC):
 
     # --- where things go
 
+    @property
+    def truth(self) -> tuple[str, ...]:
+        """What is known of every pixel beside its grey: nothing, `motion`, or `motion`, `shape` and `hidden`; see `known`."""
+        return ()
+
+    def check_moves(self) -> None:
+        """Raise ArgumentError where videos of this generator have no motion that is known."""
+        if "motion" not in self.truth:
+            raise ArgumentError(f"has no motion that is known: {self.title} changes in place", "generator", self.name)
+
     def motion(self, shape: Shape, params: Params, steps: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Where the common motion takes a pixel (x, y) of videos `params` (N,) of `shape` in `steps` (N,) frames, less where it was.
 
@@ -245,27 +255,26 @@ class Generator(ABC):
         Raises:
             ArgumentError: videos of this generator have no motion that is known.
         """
-        raise ArgumentError(f"has no motion that is known: {self.title} changes in place", "generator", self.name)
+        self.check_moves()
+        raise NotImplementedError
 
-    def flow(self, shape: Shape, params: np.void, t: Integers, y: Integers, x: Integers, step: int) -> F32:
-        """Where what is seen at frames `t`, rows `y`, columns `x` is `step` frames later, less where it is: float32 (T, Y, X, 2).
+    def known(
+        self, name: str, shape: Shape, params: np.void, t: Integers, y: Integers, x: Integers, step: int
+    ) -> npt.NDArray[Any]:
+        """What is known of pixels at frames `t`, rows `y`, columns `x` of a video of `shape`: `name` is one of `truth`.
 
-        In pixels, (dx, dy), x to the right and y downwards. Here that is the common motion, the same in all frames.
+        `motion` is where what is seen there is `step` frames later, less where it is: float32 (T, Y, X, 2), (dx, dy) in pixels, x to
+        the right and y downwards; here that is the common motion, the same in all frames. `shape` is which shape is seen, int32
+        (T, Y, X), -1 for what lies behind all; `hidden` is whether it is hidden `step` frames later, bool (T, Y, X).
 
         Raises:
-            ArgumentError: as `motion`.
+            ArgumentError: that is not known of videos of this generator.
         """
+        if name != "motion":
+            raise ArgumentError("has no shapes that hide each other", "generator", self.name)
         m = self.motion(shape, np.array([params]), step)[0]
         one = np.stack([row[0] * x + (row[1] * y[:, None] + row[2]) for row in m], axis=-1).astype(np.float32)
         return np.broadcast_to(one, (len(t), *one.shape))
-
-    def seen(self, params: np.void, t: Integers, y: Integers, x: Integers, step: int) -> Seen:
-        """Which shape is seen at frames `t`, rows `y`, columns `x`, and whether it is hidden there `step` frames later.
-
-        Raises:
-            ArgumentError: its videos have no shapes that hide each other.
-        """
-        raise ArgumentError("has no shapes that hide each other", "generator", self.name)
 
     # --- how it is looked at
 

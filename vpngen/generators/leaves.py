@@ -38,7 +38,7 @@ from vpngen.checks import Shape
 from vpngen.errors import ArgumentError
 from vpngen.fields import Field, field, keep
 from vpngen.floats import F32, exp2, fma, lerp, turn
-from vpngen.generators.base import Factor, Parameter, Progress, Seen, uniform
+from vpngen.generators.base import Factor, Parameter, Progress, uniform
 from vpngen.generators.motion import (
     F64,
     LN_2,
@@ -195,7 +195,7 @@ def phases(params: np.void, slots: Integers) -> Integers:
     return rng.choose(word, int(params["life"]))
 
 
-def lives(params: np.void, slots: Integers, t: int) -> tuple[Integers, Integers]:
+def lives(params: np.void, slots: Integers, t: int | Integers) -> tuple[Integers, Integers]:
     """Generation and age of slots (K,) at a frame."""
     n = t + phases(params, slots)
     return n // int(params["life"]), n % int(params["life"])
@@ -658,6 +658,10 @@ class Leaves(Affine):
 
     # --- where things go
 
+    @property
+    def truth(self) -> tuple[str, ...]:
+        return "motion", "shape", "hidden"
+
     def motion(self, shape: Shape, params: Params, steps: npt.ArrayLike) -> F64:
         """See `Generator.motion`: that of the ground, about which shapes have their own."""
         common = Motion(
@@ -665,27 +669,26 @@ class Leaves(Affine):
         )  # fmt: skip
         return common.about(params["centre"], steps)
 
-    def flow(self, shape: Shape, params: np.void, t: Integers, y: Integers, x: Integers, step: int) -> F32:
-        """See `Generator.flow`: of each pixel that of the shape which it shows."""
-        found = np.empty((len(t), len(y), len(x), 2), np.float32)
-        here = np.stack(np.broadcast_arrays(x, y[:, None]), axis=-1)
-        for i, frame in enumerate(t.tolist()):
-            found[i] = led_to(params, frame, step, y, x, shown(params, frame, y, x)[1])[0] - here
-        return found
-
-    def seen(self, params: np.void, t: Integers, y: Integers, x: Integers, step: int) -> Seen:
-        """See `Generator.seen`. A shape is its slot + its generation times the slots."""
-        shapes = np.empty((len(t), len(y), len(x)), np.int32)
-        hidden = np.empty(shapes.shape, np.bool)
+    def known(
+        self, name: str, shape: Shape, params: np.void, t: Integers, y: Integers, x: Integers, step: int
+    ) -> npt.NDArray[Any]:
+        """See `Generator.known`: motion is that of the shape which a pixel shows. A shape is its slot + its generation times the slots."""
         n = int(params["slots"])
-        for i, frame in enumerate(t.tolist()):
-            _, which = shown(params, frame, y, x)
+        found: list[npt.NDArray[Any]] = []
+        here = np.stack(np.broadcast_arrays(x, y[:, None]), axis=-1)
+        for frame in t.tolist():
+            which = shown(params, frame, y, x)[1]
+            if name == "shape":
+                slots = np.arange(n)
+                ids = np.append(slots + n * lives(params, slots, frame)[0], -1)
+                found.append(ids[which].astype(np.int32))
+                continue
             target, gone = led_to(params, frame, step, y, x, which)
-            hidden[i] = gone | covered(params, frame + step, target, which)
-            slots = np.arange(n)
-            ids = np.append(slots + n * lives(params, slots, frame)[0], -1)
-            shapes[i] = ids[which]
-        return Seen(shapes, hidden)
+            if name == "motion":
+                found.append((target - here).astype(np.float32))
+            else:
+                found.append(gone | covered(params, frame + step, target, which))
+        return np.stack(found)
 
     # --- how it is looked at
 

@@ -14,7 +14,7 @@ from vpngen import checks
 from vpngen.checks import Shape
 from vpngen.errors import ArgumentError, shown
 from vpngen.floats import F32
-from vpngen.generators.base import GENERATORS, Generator, Parameter, Params, Progress, Seen, named
+from vpngen.generators.base import GENERATORS, Generator, Parameter, Params, Progress, named
 from vpngen.rng import Integers, Words
 
 MOST_BYTES: Final = 256
@@ -162,6 +162,15 @@ class Mixed(Generator):
     def handed(self) -> bool:
         return any(part.handed for part in self.parts)
 
+    @property
+    def truth(self) -> tuple[str, ...]:
+        """What is known of the videos of every part."""
+        return tuple(name for name in self.parts[0].truth if all(name in part.truth for part in self.parts))
+
+    def check_moves(self) -> None:
+        for part in self.parts:
+            part.check_moves()
+
     def motion(self, shape: Shape, params: Params, steps: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """That of each video's own part. Raises ArgumentError where one of them has none."""
         found, steps = np.zeros((len(params), 2, 3)), np.broadcast_to(steps, len(params))
@@ -171,13 +180,10 @@ class Mixed(Generator):
             found[mine] = self.parts[number].motion(shape, theirs, steps[mine])
         return found
 
-    def flow(self, shape: Shape, params: np.void, t: Integers, y: Integers, x: Integers, step: int) -> F32:
+    def part_of(self, params: np.void) -> tuple[Generator, np.void]:
+        """The part that a video is of, and its parameters for that."""
         part: Generator = self.parts[params["part"]]
-        return part.flow(shape, unpack(np.array([params]), type(part))[0], t, y, x, step)
-
-    def seen(self, params: np.void, t: Integers, y: Integers, x: Integers, step: int) -> Seen:
-        part: Generator = self.parts[params["part"]]
-        return part.seen(unpack(np.array([params]), type(part))[0], t, y, x, step)
+        return part, unpack(np.array([params]), type(part))[0]
 
     @staticmethod
     def reference(params: np.void, t: Integers, y: Integers, x: Integers) -> F32:

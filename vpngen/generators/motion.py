@@ -149,6 +149,11 @@ class Moving(Generator):
         )  # fmt: skip
 
     @property
+    def truth(self) -> tuple[str, ...]:
+        """See `Generator.truth`."""
+        return ("motion",)
+
+    @property
     def handed(self) -> bool:
         """Yes: what goes to the left goes to the right in a mirror."""
         return True

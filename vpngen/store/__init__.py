@@ -8,12 +8,12 @@ keeps up with the renderer and the disk. What runs a plan is above, in `vpngen.e
 """
 
 from vpngen.store.clips import ClipReader
-from vpngen.store.layout import CODECS, Layout, Plan, Shard, is_complete, parse_slice, read_spec, store_plan
+from vpngen.store.layout import CODECS, SHARDED, Layout, Plan, Shard, is_complete, parse_slice, read_spec, store_plan
 from vpngen.store.targets.local import LocalTarget
 from vpngen.store.verifier import Problem, Verified, verify
 from vpngen.store.virtual import SpecStore, View, open
 
 __all__ = [
-    "CODECS", "ClipReader", "Layout", "LocalTarget", "Plan", "Problem", "Shard", "SpecStore", "Verified", "View",
+    "CODECS", "SHARDED", "ClipReader", "Layout", "LocalTarget", "Plan", "Problem", "Shard", "SpecStore", "Verified", "View",
     "is_complete", "open", "parse_slice", "read_spec", "store_plan", "verify",
 ]  # fmt: skip

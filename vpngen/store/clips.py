@@ -95,14 +95,14 @@ class ClipReader:
 
     def _chunk(self, fd: int, entry: npt.NDArray[np.uint64]) -> Pixels:
         """The pixels of a chunk, until this thread asks for another: in memory that is used again, since new costs more."""
-        offset, size = chunk_place(fd, entry, self._plan.most_chunk)
+        offset, size = chunk_place(fd, entry, self._plan.most_chunk())
         mine = self._mine
         if getattr(mine, "packed", None) is None or len(mine.packed) < size:
-            mine.packed, mine.pixels = np.empty(size, np.uint8), np.empty(self._plan.chunk_bytes, np.uint8)
+            mine.packed, mine.pixels = np.empty(size, np.uint8), np.empty(self._plan.chunk_bytes(), np.uint8)
         packed = memoryview(mine.packed)[:size]
         if read_into(fd, packed, offset) != size:
             raise ValueError("the chunk is cut short")
-        return decode_chunk(packed, self.layout.codec, self._plan.chunk_bytes, mine.pixels)
+        return decode_chunk(packed, self.layout.codec, self._plan.chunk_bytes(), mine.pixels)
 
 
 class _OpenShard:

@@ -4,6 +4,7 @@ set.zarr/zarr.json                        group; attributes: spec, fingerprint, 
 set.zarr/train/video/zarr.json            (sample, t, y, x) uint8, sharded
 set.zarr/train/video/c.7.0.0.0            shard 7: whole videos, or their parameters
 set.zarr/train/video/c.7.0.0.0.done       its completion record
+set.zarr/train/motion/c.7.0.0.0.0         of the same videos where their flow goes, if that was asked for; its record is that of the shard
 set.zarr/train/label, frequency, ...      what is known of each video, small arrays
 """
 
@@ -23,7 +24,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final, TypeVar, overload
+from typing import Any, Final, NamedTuple, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +32,7 @@ import zarr
 from numcodecs import zstd
 from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
 
-from vpngen.checks import MAX_SIDE, integer, is_integer, one_of
+from vpngen.checks import MAX_SIDE, flag, integer, is_integer, one_of
 from vpngen.errors import ArgumentError, ConflictError
 from vpngen.files import Folder, local, parse_json
 from vpngen.generators import Parameter
@@ -62,12 +63,37 @@ TABLE_CHUNK: Final = 65536
 """Samples in a chunk of the small arrays."""
 FRESH_CHUNK: Final = 1024
 """The same where they are made when they are read."""
+VIDEO: Final = "video"
+"""The array of the pixels."""
 LICENCE: Final = "CC0-1.0"
 """The pixels are made by formula; the project claims no right in them."""
 CITATION: Final = (
     "H. Kataoka, K. Hara, R. Hayashi, E. Yamagata, N. Inoue. "
     "Spatiotemporal Initialization for 3D CNNs with Generated Motion Patterns. WACV 2022."
 )
+
+
+class Sharded(NamedTuple):
+    """An array that lies in shards: sample, t, y, x, and what more axes each pixel has."""
+
+    dtype: npt.DTypeLike
+    rest: tuple[int, ...]
+    dims: tuple[str, ...]
+    about: str
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes of a pixel."""
+        return math.prod(self.rest) * np.dtype(self.dtype).itemsize
+
+
+SHARDED: Final = {
+    VIDEO: Sharded("uint8", (), (), "grey levels; index = instance * categories + category"),
+    "motion": Sharded("<f4", (2,), ("axis",), "where each pixel goes to the next frame: (dx, dy) in pixels, x to the right, y downwards"),
+    "shape": Sharded("<i4", (), (), "the shape that each pixel shows; -1 for what lies behind all"),
+    "hidden": Sharded("bool", (), (), "whether the next frame hides what a pixel shows"),
+}  # fmt: skip
+"""Arrays that lie in shards; all but the first are what is known of every pixel, see `Generator.truth`."""
 
 
 @dataclass(frozen=True, init=False)
@@ -79,13 +105,21 @@ class Layout:
         shard_videos: videos in a shard file, at least 1.
         chunk_frames: frames in a chunk, the least that a reader decodes. A formula has whole videos for chunks, and
             renders of them what it is asked for.
+        motion: whether the motion of every pixel is stored beside it, and what else is known of it.
     """
 
     codec: str
     shard_videos: int
     chunk_frames: int
+    motion: bool
 
-    def __init__(self, codec: str = "none", shard_videos: int | None = None, chunk_frames: int | None = None) -> None:
+    def __init__(
+        self,
+        codec: str = "none",
+        shard_videos: int | None = None,
+        chunk_frames: int | None = None,
+        motion: bool = False,
+    ) -> None:
         """None: what is usual for the codec. Raises ArgumentError."""
         object.__setattr__(self, "codec", one_of("codec", codec, CODECS))
         given = {"shard_videos": shard_videos, "chunk_frames": chunk_frames}
@@ -93,21 +127,33 @@ class Layout:
             object.__setattr__(self, name, integer(name, usual if value is None else value, 1, MAX_SIDE))
         if codec == "formula" and self.chunk_frames != MAX_SIDE:
             raise ArgumentError(f"must be {MAX_SIDE}, the whole video, for codec formula", "chunk_frames", chunk_frames)
+        object.__setattr__(self, "motion", flag("with_motion", motion))
+        if codec == "formula" and motion:
+            instead = "vpngen.motion has it of any window, without a store"
+            raise ArgumentError(f"cannot be given with codec formula, which stores no pixels: {instead}", "with_motion")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it stands in metadata and records: `motion` where there is any."""
+        return {name: value for name, value in asdict(self).items() if name != "motion" or value}
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Videos [first, first + count) of a split, in one file."""
+    """Videos [first, first + count) of a split, in one file; one for each array of `Plan.arrays`."""
 
     split: str
     number: int
     first: int
     count: int
 
+    def file(self, array: str) -> str:
+        """The path of its file of an array of `SHARDED`, within the store."""
+        return f"{self.split}/{array}/c.{self.number}.0.0.0" + ".0" * len(SHARDED[array].rest)
+
     @property
     def key(self) -> str:
-        """The path of the shard within the store."""
-        return f"{self.split}/video/c.{self.number}.0.0.0"
+        """The path of its pixels."""
+        return self.file(VIDEO)
 
     @property
     def record(self) -> str:
@@ -221,6 +267,11 @@ class Plan:
         return replace(self, shards=shards if isinstance(shards, Shards) else tuple(shards))
 
     @property
+    def arrays(self) -> tuple[str, ...]:
+        """The arrays that lie in shards; `SHARDED` has them."""
+        return (VIDEO, *(self.spec.generator.truth if self.layout.motion else ()))
+
+    @property
     def chunks_a_video(self) -> int:
         """The number of chunks along t."""
         return -(-self.spec.shape[0] // self.layout.chunk_frames)
@@ -230,23 +281,21 @@ class Plan:
         """The shape of the index of a shard: videos, chunks of a video, and 2 for offset and size."""
         return self.layout.shard_videos, self.chunks_a_video, 2
 
-    @property
-    def chunk_bytes(self) -> int:
+    def chunk_bytes(self, array: str = VIDEO) -> int:
         """Bytes of a decoded chunk; the last one of a video is padded to that."""
         frames, height, width = self.spec.shape
-        return min(self.layout.chunk_frames, frames) * height * width
+        return min(self.layout.chunk_frames, frames) * height * width * SHARDED[array].pixel_bytes
 
-    @property
-    def most_chunk(self) -> int:
+    def most_chunk(self, array: str = VIDEO) -> int:
         """Bytes that a stored chunk has at most, with its checksum."""
         if self.layout.codec == "formula":
             return params_bytes(self.spec.generator.name)
-        return self.chunk_bytes + (self.chunk_bytes // 256 + 64 if self.layout.codec == "zstd" else 0) + CRC_BYTES
+        size = self.chunk_bytes(array)
+        return size + (size // 256 + 64 if self.layout.codec == "zstd" else 0) + CRC_BYTES
 
-    @property
-    def most_shard(self) -> int:
+    def most_shard(self, array: str = VIDEO) -> int:
         """Bytes that a shard file has at most."""
-        return math.prod(self.index_shape[:2]) * (self.most_chunk + 16) + CRC_BYTES
+        return math.prod(self.index_shape[:2]) * (self.most_chunk(array) + 16) + CRC_BYTES
 
 
 def parse_slice(text: str) -> tuple[int, int]:
@@ -265,10 +314,12 @@ def all_shards(spec: Spec, layout: Layout) -> Shards:
 
 
 def store_plan(spec: Spec, layout: Layout, slice: tuple[int, int] = (1, 1)) -> Plan:
-    """Slice I of N of the store, given as (I, N): every N-th shard from the I-th on. Raises ArgumentError."""
+    """Slice I of N of the store, given as (I, N): every N-th shard from the I-th on. Raises ArgumentError, also where motion is not known."""
     i, n = slice
     if not (is_integer(i) and is_integer(n) and 1 <= i <= n):
         raise ArgumentError("must be (I, N), integers with 1 <= I <= N", "slice", slice)
+    if layout.motion:
+        spec.generator.check_moves()
     shards = all_shards(spec, layout)
     if len(shards) > MOST_SHARDS:
         less = f"fewer `instances` (={spec.instances}), or more `shard_videos` (={layout.shard_videos}) in a shard"
@@ -282,7 +333,7 @@ def store_plan(spec: Spec, layout: Layout, slice: tuple[int, int] = (1, 1)) -> P
 
 def _checksum(spec: Spec, layout: Layout, grown: Sequence[Any] = ()) -> str:
     """sha256 of what a plan is made from: a damaged digit of the layout must not pass for another layout."""
-    made_from = [spec.to_dict(), asdict(layout), *([grown] if grown else [])]
+    made_from = [spec.to_dict(), layout.to_dict(), *([grown] if grown else [])]
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
 
 
@@ -304,7 +355,7 @@ def skeleton(spec: Spec, layout: Layout, files: bool = True) -> tuple[dict[str, 
     """
     documents: dict[str, Any] = {}
     counts: dict[str, tuple[int, ...]] = {}
-    ours: dict[str, Any] = {"spec": spec.to_dict(), "fingerprint": spec.fingerprint, "layout": asdict(layout)}
+    ours: dict[str, Any] = {"spec": spec.to_dict(), "fingerprint": spec.fingerprint, "layout": layout.to_dict()}
     ours |= {"format_version": spec.format_version, "checksum": _checksum(spec, layout)}
     about = {"vpngen": ours, "licence": LICENCE, "citation": CITATION}
     with warnings.catch_warnings():
@@ -372,30 +423,46 @@ def _create_arrays(group: zarr.Group, spec: Spec, layout: Layout, split: str, fi
         options |= {"dimension_names": names, "attributes": {"about": about}, "chunk_key_encoding": keys}
         return group.create_array(name, filters=[], fill_value=0, **options)
 
-    shape, chunks = (n, frames, height, width), (1, chunk_frames, height, width)
-    video: dict[str, Any] = {"dtype": "uint8", "shape": shape, "chunks": chunks, "compressors": compressors}
-    video |= {"serializer": serializer, "shards": (layout.shard_videos, padded, height, width) if files else None}
+    chunks, shard = (1, chunk_frames, height, width), (layout.shard_videos, padded, height, width)
+    arrays = {}
+    for name in Plan(spec, layout, ()).arrays:
+        dtype, rest, dims, about = SHARDED[name]
+        arrays[name] = create(
+            name, ("t", "y", "x", *dims), about, dtype=dtype, shape=(n, frames, height, width, *rest), chunks=(*chunks, *rest),
+            shards=(*shard, *rest) if files else None, compressors=compressors, serializer=serializer,
+        )  # fmt: skip
     small: dict[str, Any] = {"serializer": BytesCodec(), "compressors": [zstd, checksum] if files else []}
     small["config"] = {"write_empty_chunks": True}
-    about = "grey levels; index = instance * categories + category"
-    arrays = {"video": create("video", ("t", "y", "x"), about, **video)}
     for name, (values, dims, about) in tables(spec, split, [0]).items():
         rest, first = values.shape[1:], TABLE_CHUNK if files else FRESH_CHUNK
         arrays[name] = create(name, dims, about, shape=(n, *rest), chunks=(first, *rest), dtype=values.dtype, **small)
     return {f"{split}/{name}": array.cdata_shape for name, array in arrays.items()}
 
 
-def record(plan: Plan, shard: Shard, size: int, digest: str) -> bytes:
-    """The completion record of a shard: JSON, the same bytes for the same shard."""
-    whose = {"fingerprint": plan.spec.fingerprint, "layout": asdict(plan.layout), "shard": asdict(shard)}
-    return json.dumps({**whose, "size": size, "digest": digest}, sort_keys=True, indent=1).encode() + b"\n"
+def record(plan: Plan, shard: Shard, files: Mapping[str, tuple[int, str]]) -> bytes:
+    """The completion record of a shard: JSON, the same bytes for the same shard.
+
+    `files` are size and digest of its files by their array; those of the pixels stand alone, the others by their name.
+    """
+    where = {name: getattr(shard, name) for name in ("split", "number", "first", "count")}
+    fields: dict[str, Any] = {"fingerprint": plan.spec.fingerprint, "layout": plan.layout.to_dict(), "shard": where}
+    for name, (size, digest) in files.items():
+        about = {"size": size, "digest": digest}
+        fields |= about if name == VIDEO else {name: about}
+    return json.dumps(fields, sort_keys=True, indent=1).encode() + b"\n"
+
+
+def recorded(fields: Mapping[str, Any], array: str) -> tuple[int, str]:
+    """Size and digest of a file of a shard, as its record says. Raises KeyError, TypeError."""
+    about = fields if array == VIDEO else fields[array]
+    return about["size"], about["digest"]
 
 
 def parse_record(plan: Plan, shard: Shard, data: bytes) -> dict[str, Any] | None:
-    """The fields of a completion record, `size` and `digest` among them; None unless it is of this shard and plan."""
+    """The fields of a completion record, see `recorded`; None unless it is of this shard and plan."""
     try:
         fields = json.loads(data)
-        expected = json.loads(record(plan, shard, fields["size"], fields["digest"]))
+        expected = json.loads(record(plan, shard, {array: recorded(fields, array) for array in plan.arrays}))
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return fields if fields == expected else None
@@ -448,15 +515,15 @@ def _is_growing(folder: Folder) -> bool:
 
 
 def is_finished(folder: Folder, plan: Plan, shard: Shard) -> bool:
-    """Whether a shard has a valid record, of no fewer videos, and a file of the recorded size."""
+    """Whether a shard has a valid record, of no fewer videos, and files of the recorded sizes."""
     fields = read_record(folder, plan, shard)
     try:
-        status = folder.stat(shard.key)
+        status = {array: folder.stat(shard.file(array)) for array in plan.arrays}
     except OSError:
         return False
     if fields is None or fields["shard"]["count"] < shard.count:
         return False
-    return stat.S_ISREG(status.st_mode) and bool(status.st_size == fields["size"])
+    return all(stat.S_ISREG(s.st_mode) and s.st_size == recorded(fields, array)[0] for array, s in status.items())
 
 
 _SHARD = re.compile(r"c\.(0|[1-9][0-9]{0,11})\.0\.0\.0")
@@ -577,6 +644,8 @@ def _parse_root(data: bytes) -> tuple[Spec, Layout, tuple[Spec, ...]]:
     spec, layout, grown = Spec.from_dict(ours["spec"]), Layout(**ours["layout"]), ours.get(GROWN, ())
     if (ours.get("fingerprint"), ours.get("checksum")) != (spec.fingerprint, _checksum(spec, layout, grown)):
         raise _Mismatch
+    if layout.motion:
+        spec.generator.check_moves()
     return spec, layout, tuple(replace(spec, instances=n, val_instances=val) for n, val in grown[-MOST_GROWN:])
 
 

@@ -1,6 +1,7 @@
-"""One shard file, rendered, packed and unpacked: chunks, each with its crc32c, then the index, as the Zarr v3 sharding codec asks.
+"""The files of a shard, rendered, packed and unpacked: chunks, each with its crc32c, then the index, as the Zarr v3 sharding codec asks.
 
-What the chunks of a video are is said by its `Encoding`: pixels, packed or not, or the parameters that make them. A chunk
+What the chunks of a video are is said by its `Encoding`: pixels, packed or not, what is known of them, or the parameters that make
+them. A chunk
 of 16 frames is a contiguous piece of a rendered video, so at codec `none` it goes from the renderer's buffer to the target
 without a copy, and no shard is ever held in memory.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,9 +22,9 @@ from numcodecs import zstd
 from vpngen.backends import Backend
 from vpngen.files import Folder, read_at
 from vpngen.generators import Params, Pixels
-from vpngen.rendering import completed, videos
+from vpngen.rendering import Window, completed, truth, videos
 from vpngen.store.formula import CRC_BYTES, DamageError, crc32c, decode_params, encode_params, params_bytes
-from vpngen.store.layout import ZSTD_LEVEL, Plan, Shard, read_record, record
+from vpngen.store.layout import SHARDED, VIDEO, ZSTD_LEVEL, Plan, Shard, read_record, record, recorded
 
 Chunk = tuple[bytes | memoryview, bytes]
 """What is written of a chunk: payload and checksum."""
@@ -91,7 +92,7 @@ def zstd_content(frame: bytes | memoryview) -> int | None:
 
 
 class ShardData:
-    """The bytes of a shard file, piece by piece: the chunks of its videos as they come, then the index.
+    """The bytes of a file of a shard, piece by piece: the chunks of its videos as they come, then the index.
 
     A piece is valid until the next is asked for; a target copies what it keeps.
 
@@ -101,15 +102,14 @@ class ShardData:
     Attributes:
         size: bytes that have been taken.
         digest: the digest as hex, once all have been.
-        record: the completion record, once all have been.
     """
 
     def __init__(
-        self, plan: Plan, shard: Shard, videos: Iterable[Sequence[Chunk]], each: Callable[[int], object] | None = None
+        self, plan: Plan, videos: Iterable[Sequence[Chunk]], each: Callable[[int], object] | None = None
     ) -> None:
         """From the chunks of each video; `each` is called with the bytes of a video when they have been taken."""
-        self._plan, self._shard, self._videos, self._each = plan, shard, videos, each
-        self.size, self.digest, self.record = 0, "", b""
+        self._plan, self._videos, self._each = plan, videos, each
+        self.size, self.digest = 0, ""
 
     def __iter__(self) -> Iterator[bytes | memoryview]:
         places, checksums = np.full(self._plan.index_shape, MISSING, "<u8"), []
@@ -128,24 +128,26 @@ class ShardData:
         index += crc32c(index)
         self.size += len(index)
         self.digest = shard_digest(checksums, index)
-        self.record = record(self._plan, self._shard, self.size, self.digest)
         yield index
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """How the videos of a plan become chunks, and chunks what they hold: pixels, in chunks of frames.
+    """How the videos of a plan become the chunks of an array, and chunks what they hold: pixels, in chunks of frames.
 
-    What they hold, the content of a video, is its pixels (T, Y, X); those of codec `formula` hold its parameters (1,).
+    What they hold, the content of a video, is its pixels (T, Y, X), or bytes of what is known of each; those of codec `formula`
+    hold its parameters (1,).
 
     Attributes:
         plan: whose videos.
+        array: of `Plan.arrays`.
         most_bytes: bytes that a video takes of a shard at most, with its checksums and its part of the index.
         exact: whether every video takes that much.
         together: how many contents are made at a time.
     """
 
     plan: Plan
+    array: str
     most_bytes: int
     exact: bool = True
     together: int = 1
@@ -162,12 +164,22 @@ class Encoding:
 
     def decode(self, chunks: list[bytes]) -> Any:
         """What the stored chunks of a video hold: of pixels flat, with padding. Raises DamageError where one is damaged."""
-        return [decode_chunk(chunk, self.plan.layout.codec, self.plan.chunk_bytes) for chunk in chunks]
+        return [decode_chunk(chunk, self.plan.layout.codec, self.plan.chunk_bytes(self.array)) for chunk in chunks]
 
     def agree(self, stored: Any, content: Any) -> bool:
         """Whether what `decode` found is the content that belongs there."""
         flat = np.concatenate(stored)
         return np.array_equal(flat[: content.size], content.ravel()) and not flat[content.size :].any()
+
+
+class _Truth(Encoding):
+    """What is known of every pixel, the bytes of a pixel side by side: (T, Y, bytes of a row)."""
+
+    def contents(self, split: str, indices: Sequence[int], renderer: Backend, threads: int = 1) -> Iterator[Pixels]:
+        spec, dtype = self.plan.spec, SHARDED[self.array].dtype
+        for params in spec.params(np.array(indices), split):
+            found = truth(spec, self.array, params, Window().pack(spec.shape)[0], spec.shape)
+            yield np.ascontiguousarray(found, dtype).view(np.uint8).reshape(*spec.shape[:2], -1)
 
 
 class _Params(Encoding):
@@ -191,26 +203,41 @@ class _Params(Encoding):
         return stored.tobytes() == content.tobytes()
 
 
-def encoding(plan: Plan) -> Encoding:
-    """How the videos of a plan are stored."""
+def encoding(plan: Plan, array: str = VIDEO) -> Encoding:
+    """How an array of the videos of a plan is stored."""
     generator, codec = plan.spec.generator, plan.layout.codec
     if codec == "formula":
         together = 1 if generator.needs_extremes else TOGETHER
-        return _Params(plan, params_bytes(generator.name) + INDEX_BYTES, together=together)
-    most_bytes = plan.chunks_a_video * (plan.chunk_bytes + CRC_BYTES + INDEX_BYTES)
-    return Encoding(plan, most_bytes, exact=codec == "none")
+        return _Params(plan, array, params_bytes(generator.name) + INDEX_BYTES, together=together)
+    most_bytes = plan.chunks_a_video * (plan.chunk_bytes(array) + CRC_BYTES + INDEX_BYTES)
+    return (Encoding if array == VIDEO else _Truth)(plan, array, most_bytes, exact=codec == "none")
+
+
+def encodings(plan: Plan) -> tuple[Encoding, ...]:
+    """How each array of the videos of a plan is stored."""
+    return tuple(encoding(plan, array) for array in plan.arrays)
 
 
 def render_shard(
-    plan: Plan, shard: Shard, backend: Backend, threads: int = 1, each: Callable[[int], object] | None = None
+    plan: Plan,
+    shard: Shard,
+    backend: Backend,
+    threads: int = 1,
+    each: Callable[[int], object] | None = None,
+    array: str = VIDEO,
 ) -> ShardData:
-    """The bytes of a shard of a plan, rendered as they are taken, and then its record: a pure function of plan and shard.
+    """The bytes of a file of a shard of a plan, rendered as they are taken: a pure function of plan, shard and array.
 
     `each` is called with the bytes of a video when they have been taken, before the next video is rendered.
     """
-    how = encoding(plan)
+    how = encoding(plan, array)
     videos = how.contents(shard.split, shard.videos, backend, threads)
-    return ShardData(plan, shard, map(how.encode, videos), each)
+    return ShardData(plan, map(how.encode, videos), each)
+
+
+def shard_record(plan: Plan, shard: Shard, files: Mapping[str, ShardData]) -> bytes:
+    """The completion record of a shard, once all its `files` have been taken."""
+    return record(plan, shard, {array: (data.size, data.digest) for array, data in files.items()})
 
 
 def shard_digest(checksums: Sequence[bytes], index: bytes) -> str:
@@ -261,10 +288,10 @@ def chunk_place(fd: int, entry: npt.NDArray[np.uint64], most: int) -> tuple[int,
     return offset, size
 
 
-def check_record(folder: Folder, plan: Plan, shard: Shard, size: int) -> dict[str, Any]:
-    """The fields of the record of a shard whose file has `size` bytes. Raises DamageError unless both are of each other."""
+def check_record(folder: Folder, plan: Plan, shard: Shard, size: int, array: str = VIDEO) -> dict[str, Any]:
+    """The fields of the record of a shard whose file of an array has `size` bytes. Raises DamageError unless both are of each other."""
     if (fields := read_record(folder, plan, shard)) is None:
         raise DamageError("the completion record is missing, damaged, or of another dataset")
-    if fields["size"] != size:
-        raise DamageError(f"the file has {size} bytes, its record says {fields['size']}")
+    if (there := recorded(fields, array)[0]) != size:
+        raise DamageError(f"the file has {size} bytes, its record says {there}")
     return fields

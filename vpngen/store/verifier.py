@@ -8,7 +8,7 @@ import os
 import re
 import stat
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from vpngen.store.formula import CRC_BYTES, DamageError
 from vpngen.store.layout import (
     RECORD,
     TABLE_CHUNK,
+    VIDEO,
     Layout,
     Plan,
     Shard,
@@ -34,6 +35,7 @@ from vpngen.store.layout import (
     packed_tables,
     read_record,
     read_store,
+    recorded,
     recorded_layout,
     shards_there,
     skeleton,
@@ -49,6 +51,7 @@ from vpngen.store.packing import (
     read_index,
     render_shard,
     shard_digest,
+    shard_record,
 )
 from vpngen.store.targets.local import IN_THE_WAY, PARTIAL, LocalTarget, disk_errors, is_live, write_file
 
@@ -307,7 +310,7 @@ class _Work:
         found: dict[str, dict[str, tuple[int, ...]]] = {}
         for name, count in counts.items():
             split, _, table = name.partition("/")
-            if table != "video":
+            if table not in self.plan.arrays:
                 found.setdefault(split, {})[table] = count
         return found
 
@@ -326,10 +329,10 @@ class _Work:
             number = re.fullmatch(
                 r"c\.(0|[1-9][0-9]{0,11})" + r"\.0" * (len(counts[folder]) - 1), last.removesuffix(RECORD)
             )
-            if number is None or (array != "video" and last.endswith(RECORD)):
+            if number is None or (array != VIDEO and last.endswith(RECORD)):
                 return False
             count = -(-self.plan.spec.n_videos(split) // self.plan.layout.shard_videos)
-            return int(number[1]) < (count if array == "video" else counts[folder][0])
+            return int(number[1]) < (count if array in self.plan.arrays else counts[folder][0])
 
         for name, status in sorted(self.folder.walk(), key=lambda found: found[0]):
             if belongs(name) or (name in folders and stat.S_ISDIR(status.st_mode)):
@@ -357,7 +360,11 @@ class _Work:
 
     def _goes_on(self, name: str) -> bool:
         """Whether a run that goes on writes a file: a shard without a record, or what belongs to a set that grows."""
-        unrecorded = "/video/c." in name and not _is_there(self.folder, name.removesuffix(RECORD) + RECORD)
+        folder, _, last = name.rpartition("/")
+        split, _, array = folder.partition("/")
+        unrecorded = array in self.plan.arrays and last.startswith("c.")
+        if unrecorded:
+            unrecorded = not _is_there(self.folder, Shard(split, int(last.split(".")[1]), 0, 0).record)
         return unrecorded or bool(self.earlier) or name == "zarr.json"
 
     def runs(self) -> Iterator[Shards]:
@@ -384,10 +391,9 @@ class _Work:
         trusted = self.renderer is not None  # compared with the formula
         fields = None if trusted else read_record(self.folder, self.plan, shard)
         keep = set(shard.videos).difference(problem.videos)
+        digests = {} if fields is None else {array: recorded(fields, array)[1] for array in self.plan.arrays}
         try:
-            _repair_shard(
-                self.target, self.plan, shard, self.repairer, keep, None if fields is None else fields["digest"]
-            )
+            _repair_shard(self.target, self.plan, shard, self.repairer, keep, digests)
         except RunError as error:
             return replace(problem, what=f"{problem.what}; {_in_the_way(error)}")
         return replace(problem, repaired=True)
@@ -409,24 +415,34 @@ def _gaps(numbers: Sequence[int], end: int) -> Iterator[tuple[int, int]]:
 
 
 def _check_shard(folder: Folder, plan: Plan, shard: Shard, renderer: Backend | None) -> _Found:
-    """What is wrong with a shard, and the bytes of its file. Without a record it is no shard yet, whatever the file is."""
+    """What is wrong with a shard, and the bytes of its files. Without a record it is no shard yet, whatever the files are."""
+    found = [_check_file(folder, plan, shard, array, renderer) for array in plan.arrays]
+    size, problems = sum(nbytes for _, nbytes in found), [problem for problem, _ in found if problem is not None]
+    if not problems:
+        return None, size
+    videos = tuple(sorted(set().union(*(problem.videos for problem in problems))))
+    return replace(problems[0], videos=videos, pending=all(problem.pending for problem in problems)), size
+
+
+def _check_file(folder: Folder, plan: Plan, shard: Shard, array: str, renderer: Backend | None) -> _Found:
+    """What is wrong with a file of a shard, and its bytes."""
     size, damaged = 0, []
     pending = not _is_there(folder, shard.record)
     try:
-        with open(folder.open(shard.key), "rb") as file:
+        with open(folder.open(shard.file(array)), "rb") as file:
             fd = file.fileno()
             size = os.fstat(fd).st_size
             if pending:
                 raise DamageError("not rendered to its end: it has no completion record")
             index, index_bytes = read_index(fd, plan)
-            fields = check_record(folder, plan, shard, size)
+            fields = check_record(folder, plan, shard, size, array)
             there = shard.videos[: fields["shard"]["count"]]
-            how, sums = encoding(plan), []
+            how, sums = encoding(plan, array), []
             expected = iter(()) if renderer is None else how.contents(shard.split, there, renderer)
             for i, video in enumerate(there):
                 content = next(expected, None)
                 try:
-                    stored = [read_chunk(fd, entry, plan.most_chunk) for entry in index[i]]
+                    stored = [read_chunk(fd, entry, plan.most_chunk(array)) for entry in index[i]]
                     sums += [data[-CRC_BYTES:] for data in stored]
                     found = how.decode(stored)
                     if content is not None and not how.agree(found, content):
@@ -435,7 +451,7 @@ def _check_shard(folder: Folder, plan: Plan, shard: Shard, renderer: Backend | N
                     damaged.append(video)
             if damaged:
                 raise DamageError("damaged videos")
-            if fields["digest"] != shard_digest(sums, index_bytes):
+            if recorded(fields, array)[1] != shard_digest(sums, index_bytes):
                 raise DamageError("the digest does not match the record: a shard of another place or dataset")
             if len(there) < shard.count:
                 pending, damaged = True, list(shard.videos[len(there) :])
@@ -448,7 +464,7 @@ def _check_shard(folder: Folder, plan: Plan, shard: Shard, renderer: Backend | N
         what = str(error)
     else:
         return None, size
-    return Problem(shard.key, what, shard.split, tuple(damaged or shard.videos), pending=pending), size
+    return Problem(shard.file(array), what, shard.split, tuple(damaged or shard.videos), pending=pending), size
 
 
 def _is_there(folder: Folder, name: str) -> bool:
@@ -462,42 +478,48 @@ def _is_there(folder: Folder, name: str) -> bool:
 
 
 def _repair_shard(
-    target: LocalTarget, plan: Plan, shard: Shard, renderer: Backend, keep: set[int], digest: str | None
+    target: LocalTarget, plan: Plan, shard: Shard, renderer: Backend, keep: set[int], digests: Mapping[str, str]
 ) -> None:
-    """Write a shard anew: the chunks of the videos `keep` are copied from the old file, the others are rendered.
+    """Write a shard anew: the chunks of the videos `keep` are copied from the old files, the others are rendered.
 
-    `digest` is what the repaired shard has to come to. Where it does not, the videos kept were intact but not those of
-    this shard, and all are rendered; None trusts them.
+    `digests` are what the repaired files have to come to. Where one does not, the videos kept were intact but not those of
+    this shard, and all are rendered; one that is not there is trusted.
 
     Raises:
         ConflictError: another process is writing this shard.
         RunError: the disk failed; the old shard is still there.
     """
-    with disk_errors(target.root / shard.key):
-        target.folder.make_way(shard.key)
+    for array in plan.arrays:
+        with disk_errors(target.root / shard.file(array)):
+            target.folder.make_way(shard.file(array))
     target.claim(shard)
     try:
-        data = render_shard(plan, shard, renderer)
-        if keep:
-            data = ShardData(plan, shard, _refilled(target.folder, plan, shard, renderer, keep))
-        target.put(shard, data)
-        if keep and digest not in (None, data.digest):
-            data = render_shard(plan, shard, renderer)
-            target.put(shard, data)
+        files = {}
+        for array in plan.arrays:
+            data = render_shard(plan, shard, renderer, array=array)
+            if keep:
+                data = ShardData(plan, _refilled(target.folder, plan, shard, array, renderer, keep))
+            target.put(shard, data, array)
+            if keep and digests.get(array) not in (None, data.digest):
+                data = render_shard(plan, shard, renderer, array=array)
+                target.put(shard, data, array)
+            files[array] = data
     except BaseException:
         target.release(shard)
         raise
-    target.publish(shard, data.record)
+    target.publish(shard, shard_record(plan, shard, files))
 
 
-def _refilled(folder: Folder, plan: Plan, shard: Shard, renderer: Backend, keep: set[int]) -> Iterator[list[Chunk]]:
-    """The chunks of each video of a shard, of those in `keep` as they are stored."""
-    how = encoding(plan)
-    with open(folder.open(shard.key), "rb") as file:
+def _refilled(
+    folder: Folder, plan: Plan, shard: Shard, array: str, renderer: Backend, keep: set[int]
+) -> Iterator[list[Chunk]]:
+    """The chunks of each video of a file of a shard, of those in `keep` as they are stored."""
+    how = encoding(plan, array)
+    with open(folder.open(shard.file(array)), "rb") as file:
         index, _ = read_index(file.fileno(), plan)
         for i, video in enumerate(shard.videos):
             if video in keep and index[i, 0, 0] != MISSING:  # as in a shard of a smaller set
-                stored = [read_chunk(file.fileno(), entry, plan.most_chunk) for entry in index[i]]
+                stored = [read_chunk(file.fileno(), entry, plan.most_chunk(array)) for entry in index[i]]
                 yield [(data[:-CRC_BYTES], data[-CRC_BYTES:]) for data in stored]
             else:
                 yield how.encode(next(how.contents(shard.split, [video], renderer)))

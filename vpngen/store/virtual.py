@@ -14,7 +14,7 @@ import os
 import re
 import stat
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,6 +33,7 @@ from vpngen.store.formula import BACKEND, CRC_BYTES, DamageError, encode_params
 from vpngen.store.layout import (
     FRESH_CHUNK,
     TABLE_CHUNK,
+    VIDEO,
     Layout,
     Plan,
     Shard,
@@ -244,9 +245,9 @@ class StoreFiles(LocalStore):
             return None
         split, _, array = folder.partition("/")
         try:
-            if array == "video":
+            if array in self._plan.arrays:
                 shard = self._plan.shard(split, int(found[1]))
-                return patiently(self._folder, functools.partial(self._of_shard, shard, byte_range))
+                return patiently(self._folder, functools.partial(self._of_shard, shard, array, byte_range))
             size = TABLE_CHUNK * tables(self.spec, split, [0])[array].values.nbytes
             data = self._folder.read(key, size + size // 256 + 128)
             decode_chunk(data, "none", len(data) - CRC_BYTES)
@@ -259,17 +260,17 @@ class StoreFiles(LocalStore):
                 f"{str(self.root / key)!r}: {what}; look at it with: vpngen verify {quoted(self.root)}"
             ) from None
 
-    def _of_shard(self, shard: Shard, byte_range: ByteRequest | None) -> bytes | None:
+    def _of_shard(self, shard: Shard, array: str, byte_range: ByteRequest | None) -> bytes | None:
         """The bytes of a shard, or None where it is neither there nor recorded. Raises DamageError, OSError."""
         try:
-            fd = self._folder.open(shard.key)
+            fd = self._folder.open(shard.file(array))
         except FileNotFoundError:
             if read_record(self._folder, self._plan, shard) is not None:
                 raise
             return None
         try:
             size = os.fstat(fd).st_size
-            self._check(shard, size)
+            self._check(shard, array, size)
             first, last = 0, size
             if isinstance(byte_range, RangeByteRequest):
                 first, last = byte_range.start, min(byte_range.end, size)
@@ -277,30 +278,30 @@ class StoreFiles(LocalStore):
                 first = byte_range.offset
             elif isinstance(byte_range, SuffixByteRequest):
                 first = max(0, size - byte_range.suffix)
-            if last - first > self._plan.most_shard:
-                raise DamageError(f"the file has {size:,} bytes, and such a shard {self._plan.most_shard:,} at most")
+            if last - first > (most := self._plan.most_shard(array)):
+                raise DamageError(f"the file has {size:,} bytes, and such a shard {most:,} at most")
             return read_at(fd, last - first, first)
         finally:
             os.close(fd)
 
 
-def _check_shard(folder: Folder, plan: Plan, shard: Shard, size: int) -> None:
-    """See that a shard is that of its record, and that no chunk of it claims more than it can hold.
+def _check_shard(folder: Folder, plan: Plan, shard: Shard, array: str, size: int) -> None:
+    """See that a file of a shard is that of its record, and that no chunk of it claims more than it can hold.
 
     Raises:
         DamageError: it is not.
         OSError: it cannot be read.
     """
-    with os.fdopen(folder.open(shard.key), "rb") as file:
+    with os.fdopen(folder.open(shard.file(array)), "rb") as file:
         fd = file.fileno()
-        fields = check_record(folder, plan, shard, size)
+        fields = check_record(folder, plan, shard, size, array)
         index, _ = read_index(fd, plan)
         for entry in index[: min(shard.count, fields["shard"]["count"])].reshape(-1, 2):  # fewer before it was grown
-            offset, length = chunk_place(fd, entry, plan.most_chunk)
+            offset, length = chunk_place(fd, entry, plan.most_chunk(array))
             if plan.layout.codec == "zstd":
                 claimed = zstd_content(read_at(fd, min(length, ZSTD_HEADER), offset))
-                if claimed != plan.chunk_bytes:
-                    raise DamageError(f"a zstd frame says {claimed} bytes in place of {plan.chunk_bytes}")
+                if claimed != (size := plan.chunk_bytes(array)):
+                    raise DamageError(f"a zstd frame says {claimed} bytes in place of {size}")
 
 
 _stored_skeleton = functools.lru_cache(8)(skeleton)
@@ -320,6 +321,8 @@ class View:
         video: uint8 (sample, t, y, x).
         label: category ids (sample,).
         parameters: the other arrays by name, with the sample as axis 0.
+        truth: what is stored of every pixel beside it, by name: of a set written with motion, `motion`, float32 (sample, t, y, x, 2), the
+            flow to the next frame, see `vpngen.motion`; of dead leaves also `shape`, int32, and `hidden`, bool, (sample, t, y, x).
     """
 
     path: Path | None
@@ -329,10 +332,11 @@ class View:
     video: zarr.Array[Any]
     label: zarr.Array[Any]
     parameters: dict[str, zarr.Array[Any]]
+    truth: dict[str, zarr.Array[Any]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         where = "no store" if self.path is None else f"{str(self.path)!r}, codec {self.layout.codec}"
-        arrays = f"video {self.video.dtype} {self.video.shape}, label, {', '.join(self.parameters)}"
+        arrays = f"video {self.video.dtype} {self.video.shape}, {', '.join([*self.truth, 'label', *self.parameters])}"
         return f"View({self.split} of {self.spec!r} in {where}: {arrays})"
 
     def finished(self) -> bool:
@@ -365,5 +369,5 @@ def open(path_or_spec: str | Path | Spec, split: str = "train") -> View:
         raise ArgumentError(f"is empty in {where}; it has {', '.join(spec.splits)}", "split", split)
     store = SpecStore(spec) if path is None else StoreFiles(path, spec, layout)
     arrays = dict(zarr.open_group(store, path=split, mode="r").arrays())
-    video, label = arrays.pop("video"), arrays.pop("label")
-    return View(path, spec, layout, split, video, label, arrays)
+    sharded = {name: arrays.pop(name) for name in Plan(spec, layout, ()).arrays}
+    return View(path, spec, layout, split, sharded.pop(VIDEO), arrays.pop("label"), arrays, sharded)

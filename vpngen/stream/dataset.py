@@ -151,7 +151,7 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
             one_of("target", target, TARGETS), flag("parameters", parameters), flag("flow", flow), flag("numbers", numbers),
         )  # fmt: skip
         if target == "motion" or flow:
-            self.spec.generator.motion(self.spec.shape, self.spec.params([0], split), 1)  # raises where it has none
+            self.spec.generator.check_moves()
         self.device = _device(device)
         self.threads = None if threads is None else integer("threads", threads, 1, 4096)
         self.prefetch = None if prefetch is None else integer("prefetch", prefetch, 0, 4096)

@@ -191,7 +191,7 @@ class Content:
         (frames, height, width), parts = self.sampling.part, []
         for window, side, params in zip(batch.windows, batch.side, batch.params, strict=True):
             cut = self.sampling.sides[side]
-            found = torch.from_numpy(rendering.flow(self.spec, params, window, (frames, *cut)))
+            found = torch.from_numpy(rendering.truth(self.spec, "motion", params, window, (frames, *cut)))
             if cut != (height, width):
                 found = torch.nn.functional.interpolate(
                     found.permute(0, 3, 1, 2), (height, width), mode="bilinear", align_corners=False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 
-from vpngen.store.layout import Plan, Shard
+from vpngen.store.layout import VIDEO, Plan, Shard
 
 
 class Target(ABC):
@@ -53,8 +53,8 @@ class Target(ABC):
         """Become the owner of a shard. Raises ConflictError where another process is, and RunError."""
 
     @abstractmethod
-    def put(self, shard: Shard, data: Iterable[bytes | memoryview]) -> None:
-        """Store the bytes of a claimed shard; put again, they replace the first.
+    def put(self, shard: Shard, data: Iterable[bytes | memoryview], array: str = VIDEO) -> None:
+        """Store the bytes of a claimed shard's file of an array; put again, they replace the first.
 
         Each piece is valid until the next is asked for. What asking for it raises, this raises.
 
@@ -64,7 +64,7 @@ class Target(ABC):
 
     @abstractmethod
     def publish(self, shard: Shard, record: bytes) -> None:
-        """Make a claimed shard last, then its record, and release it; where that fails as well. Raises RunError."""
+        """Make the files of a claimed shard last, then its record, and release it; where that fails as well. Raises RunError."""
 
     @abstractmethod
     def release(self, shard: Shard) -> None:

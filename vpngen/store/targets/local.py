@@ -26,6 +26,7 @@ from vpngen.files import Folder
 from vpngen.spec import SPLITS, Spec
 from vpngen.store.layout import (
     RECORD,
+    VIDEO,
     Layout,
     Plan,
     Shard,
@@ -36,6 +37,7 @@ from vpngen.store.layout import (
     read_spec,
     read_store,
     record,
+    recorded,
     recorded_layout,
     shards_there,
     skeleton,
@@ -72,7 +74,8 @@ class LocalTarget(Target):
             raise ArgumentError("must not contain a zero byte", "path", str(path))
         self.root = Path(os.path.realpath(files.local(path)))
         self.folder = Folder(self.root)
-        self._claimed: dict[Shard, int] = {}
+        self._claimed: dict[Shard, dict[str, int]] = {}
+        """Of each shard its files by their path: partial, open and locked, the pixels first."""
 
     def __str__(self) -> str:
         return str(self.root)
@@ -215,7 +218,8 @@ class LocalTarget(Target):
                 if (fields := read_record(self.folder, plan, shard)) is None:
                     continue  # it counts for nothing
                 if fields["shard"]["count"] == shard.count:
-                    self._renew(shard.record, record(plan, shard, fields["size"], fields["digest"]))
+                    files = {array: recorded(fields, array) for array in plan.arrays}
+                    self._renew(shard.record, record(plan, shard, files))
                 else:
                     every = False
         return every
@@ -332,12 +336,13 @@ class LocalTarget(Target):
     def claim(self, shard: Shard) -> None:
         """See `Target.claim`."""
         with disk_errors(self.root / shard.key):
-            self._claimed[shard] = open_partial(self.folder, shard.key)
+            self._claimed[shard] = {shard.key: open_partial(self.folder, shard.key)}
 
-    def put(self, shard: Shard, data: Iterable[bytes | memoryview]) -> None:
+    def put(self, shard: Shard, data: Iterable[bytes | memoryview], array: str = VIDEO) -> None:
         """See `Target.put`."""
-        fd = self._claimed[shard]
-        with disk_errors(self.root / shard.key):
+        held, key = self._claimed[shard], shard.file(array)
+        with disk_errors(self.root / key):
+            fd = held[key] if key in held else held.setdefault(key, open_partial(self.folder, key))
             os.ftruncate(fd, 0)
             os.lseek(fd, 0, os.SEEK_SET)
             for piece in data:
@@ -346,25 +351,29 @@ class LocalTarget(Target):
                     left = left[os.write(fd, left) :]
 
     def publish(self, shard: Shard, record: bytes) -> None:
-        """See `Target.publish`. The lock is held to the end."""
-        final = self.root / shard.key
+        """See `Target.publish`. The locks are held to the end."""
         try:
-            with disk_errors(final):
-                os.fsync(self._claimed[shard])
-                with contextlib.suppress(FileNotFoundError):  # a record that speaks of another file
+            with disk_errors(self.root / shard.key):
+                for fd in self._claimed[shard].values():
+                    os.fsync(fd)
+                with contextlib.suppress(FileNotFoundError):  # a record that speaks of other files
                     self.folder.unlink(shard.record)
-                self.folder.rename(f"{shard.key}{PARTIAL}", shard.key)
+                for key in self._claimed[shard]:
+                    self.folder.rename(f"{key}{PARTIAL}", key)
                 write_file(self.folder, shard.record, record)
         finally:
             self.release(shard)
 
     def release(self, shard: Shard) -> None:
         """See `Target.release`."""
-        fd, partial = self._claimed.pop(shard), f"{shard.key}{PARTIAL}"
-        with contextlib.suppress(OSError):  # it has its name already, and a file of that name would be another writer's
-            if os.path.samestat(self.folder.stat(partial), os.fstat(fd)):
-                self.folder.unlink(partial)
-        os.close(fd)
+        for key, fd in self._claimed.pop(shard).items():
+            partial = f"{key}{PARTIAL}"
+            with contextlib.suppress(
+                OSError
+            ):  # it has its name already, and a file of that name would be another writer's
+                if os.path.samestat(self.folder.stat(partial), os.fstat(fd)):
+                    self.folder.unlink(partial)
+            os.close(fd)
 
 
 @contextlib.contextmanager
