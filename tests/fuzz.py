@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 import vpngen
 from vpngen import Spec, VpngenError
@@ -122,11 +123,17 @@ def small(**fields: Any) -> Spec:
     return vpngen.perlin(4, 2, val_instances=1, shape=(4, 240, 240), **fields)
 
 
+def moving(**fields: Any) -> list[Spec]:
+    """A set of each generator whose motion is known, and a mixture."""
+    made = [Spec.make(name, instances=2, shape=(8, 40, 48), **fields) for name in ("drift", "clouds", "leaves")]
+    return [*made, vpngen.mixed(made[0], made[2])]
+
+
 def of_spec(folder: Path) -> Target:
     fractal = vpngen.fractal(3, 2, shape=(4, 48, 48), points_per_frame=50)
     perlin = vpngen.perlin(4, 2, shape=fractal.shape, noise_frequencies=[1, 2])
     mixed = vpngen.spec.mixed(perlin, *(vpngen.Spec(fractal.generator, 2, 0, fractal.shape),))
-    good = [small(), perlin, fractal, mixed]
+    good = [small(), perlin, fractal, mixed, *moving()]
 
     def make(draw: random.Random) -> str:
         spec = draw.choice(good)
@@ -139,6 +146,10 @@ def of_spec(folder: Path) -> Target:
         assert Spec.from_json(spec.to_json()) == spec
         spec.params([0, spec.n_videos() - 1])
         spec.generator.facts(spec.shape)
+        if spec.generator.truth and max(spec.shape[1:]) <= 64:
+            corner = vpngen.Window(t=(0, 1), y=(0, 1), x=(0, 1))
+            assert np.isfinite(vpngen.motion(spec, spec.n_videos() - 1, corner)).all()
+            vpngen.render(spec, 0, corner, threads=1)
 
     return make, trial
 
@@ -215,6 +226,10 @@ def of_cli(folder: Path) -> Target:
                     ["set.zarr"],
                     ["out.zarr", "--spec", "spec.json"],
                     ["--categories", "4", "--instances", "2", "--shape", "4x240x240"],
+                    *[
+                        ["--generator", g, "--instances", "2", "--shape", "8x40x48"]
+                        for g in ("drift", "clouds", "leaves")
+                    ],
                 ]
             ),
         ]
@@ -263,13 +278,13 @@ def of_metadata(folder: Path) -> Target:
 
 def of_store(folder: Path) -> Target:
     whole, copied = folder / "whole.zarr", folder / "set.zarr"
-    made = [
-        (codec, vpngen.write(small(seed=k), whole / codec, codec=codec, shard_videos=4, threads=1))
-        for k, codec in enumerate(("none", "zstd", "formula"))
-    ]
+    for k, codec in enumerate(("none", "zstd", "formula")):
+        vpngen.write(small(seed=k), whole / codec, codec=codec, shard_videos=4, threads=1)
+    motion = vpngen.clouds(instances=1, shape=(4, 24, 24), directions=2, speeds=(0.5,), frequencies=(0.1,))
+    vpngen.write(motion, whole / "motion", codec="zstd", with_motion=True, shard_videos=1, threads=1)
     names = {
-        codec: sorted(p.relative_to(whole / codec) for p in (whole / codec).rglob("*") if p.is_file())
-        for codec, _ in made
+        kept.name: sorted(p.relative_to(kept) for p in kept.rglob("*") if p.is_file())
+        for kept in sorted(whole.iterdir())
     }
 
     def make(draw: random.Random) -> tuple[str, Path, int, str]:
@@ -295,7 +310,9 @@ def of_store(folder: Path) -> Target:
             cli.main(["info", str(copied)], prog_name="vpngen", standalone_mode=False)
         elif what == "open":
             vpngen.ClipStream(copied, 2, clip=(2, 24, 24), device="cpu", threads=1)
-            vpngen.open(copied).label[:]
+            view = vpngen.open(copied)
+            for array in (view.label, *view.truth.values()):
+                array[:]
         else:
             vpngen.store.verify(copied, repair=what == "repair", threads=1)
 

@@ -34,7 +34,13 @@ def moving(generator: str, **changes: Any) -> Spec:
         if generator == "drift"
         else {"sizes": (2.0,), "size_range": 1.5}
     )
-    few = {"directions": 2, "speeds": (1.0,), "instances": 3, "val_instances": 1, "shape": SHAPE}
+    few = {
+        "directions": 2,
+        "speeds": (1.0,),
+        "instances": 3 if generator == "drift" else 1,
+        "val_instances": 1,
+        "shape": SHAPE,
+    }
     return Spec.make(generator, **{**few, **own, **changes})
 
 
@@ -42,7 +48,7 @@ def write(spec: Spec, path: Path, **options: Any) -> None:
     stores.write(spec, path, **{"backend": "numba", "with_motion": True, **options})
 
 
-@pytest.fixture(scope="module", params=[(g, c) for g in ARRAYS for c in ("none", "zstd")], ids="-".join)
+@pytest.fixture(scope="module", params=[("drift", "none"), ("leaves", "zstd")], ids="-".join)
 def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Spec, Path]:
     """A finished store, for tests that change none of it."""
     generator, codec = request.param
@@ -58,13 +64,13 @@ def test_what_is_stored_is_what_motion_says(whole: tuple[Spec, Path]) -> None:
         view, group = vpngen.open(path, split), zarr.open_group(path / split, mode="r")
         assert tuple(view.truth) == names and view.parameters.keys().isdisjoint(names)
         for index in range(spec.n_videos(split)):
-            params = spec.params([index], split)[0]
             flow = vpngen.motion(spec, index, split=split)
             assert np.array_equal(view.truth["motion"][index], flow) and np.abs(np.asarray(flow)).max() > 0.3
-            for name in names:
-                known = spec.generator.known(name, SHAPE, params, *places((0, 1, 0, 0, 0), SHAPE), 1)
-                stored: Any = group[f"{name}"]
-                assert np.array_equal(stored[index], known) and stored.dtype == known.dtype == SHARDED[name].dtype
+        params = spec.params([index], split)[0]  # of the last one also what the reference has
+        for name in names:
+            known = spec.generator.known(name, SHAPE, params, *places((0, 1, 0, 0, 0), SHAPE), 1)
+            stored: Any = group[name]
+            assert np.array_equal(stored[index], known) and stored.dtype == known.dtype == SHARDED[name].dtype
         assert view.truth["motion"].metadata.dimension_names == ("sample", "t", "y", "x", "axis")  # type: ignore[union-attr]
     assert vpngen.verify(path, render=True).problems == ()
 
@@ -94,9 +100,8 @@ def test_slices_and_growth_come_to_the_same_store(whole: tuple[Spec, Path], tmp_
     sliced, grown = tmp_path / "sliced.zarr", tmp_path / "grown.zarr"
     for part in ((2, 3), (1, 3), (3, 3)):
         write(spec, sliced, codec=codec, slice=part)
-    for instances in (1, 3):
-        counts = {**spec.to_dict(), "instances": instances}
-        write(Spec.from_dict(counts), grown, codec=codec)
+    for counts in ({"instances": 1, "val_instances": 0}, {"val_instances": 0}, {}):
+        write(Spec.from_dict({**spec.to_dict(), **counts}), grown, codec=codec)
     assert tree(sliced) == tree(grown) == tree(path)
 
 
