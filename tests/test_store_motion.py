@@ -203,7 +203,7 @@ def test_what_has_no_motion_is_refused_before_anything_is_written(tmp_path: Path
         with pytest.raises(ArgumentError, match=said):
             write(spec, tmp_path / "set.zarr", **options)
     assert not (tmp_path / "set.zarr").exists()
-    mixture = vpngen.mixed(moving("drift"), moving("leaves"))  # what all parts know
+    mixture = vpngen.mixed(moving("drift", instances=1), moving("leaves"))  # what all parts know
     write(mixture, tmp_path / "set.zarr")
     view = vpngen.open(tmp_path / "set.zarr")
     assert tuple(view.truth) == ("motion",)
