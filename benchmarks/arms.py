@@ -218,6 +218,7 @@ class Plan:
         seeds: how many times all is done with the chosen rates.
         targets: keys of `TARGETS`.
         arms: what is compared where nothing is said.
+        looked_into: layers whose units are asked what they prefer among drifting gratings, before fine-tuning.
     """
 
     model: str = "r3d18"
@@ -237,6 +238,7 @@ class Plan:
     seeds: int = 5
     targets: tuple[str, ...] = ("motions",)
     arms: tuple[str, ...] = (SCRATCH, VPN, FROZEN, STILLS)
+    looked_into: tuple[str, ...] = ()
 
     @property
     def margin(self) -> int:
@@ -264,7 +266,7 @@ PLANS = {
         model="r3d10", width=0.125, clip=(8, 24, 24), side=80, pretext_clips=2048, epochs=8, rates=(0.03, 0.1), val=160,
         test=320, seeds=2,
     ),
-    "study": Plan(pretext_clips=32768, pretext_rates=(0.3, 0.03), rates=(0.01, 0.03, 0.1), targets=BOTH, arms=STUDY),
+    "study": Plan(pretext_clips=32768, pretext_rates=(0.3, 0.03), rates=(0.01, 0.03, 0.1), targets=BOTH, arms=STUDY, looked_into=("conv1", "layer1")),
     "orderings": Plan(side=120, rates=(0.01, 0.03, 0.1), seeds=3, targets=BOTH, arms=orderings.ARMS),
     "trial": Plan(
         model="r3d10", width=0.0625, clip=(8, 24, 24), side=120, pretext_clips=256, epochs=4, rates=(0.1,), val=32, test=32,

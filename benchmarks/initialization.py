@@ -71,11 +71,12 @@ from benchmarks.arms import (
     slow_first,
     spec_of,
 )  # fmt: skip
-from benchmarks.initialization_report import ordered, picture, plot, report
+from benchmarks.initialization_report import look, ordered, picture, plot, report
 from vpngen import files
 from vpngen.models import create_model, inflate, read_weights, replace_head
 from vpngen.models.base import Network, find_head
 from vpngen.models.images import flat
+from vpngen.models.selectivity import selectivity
 from vpngen.sampling import AUGMENTATIONS, QUARTER_OCTAVES
 from vpngen.tasks import Classify, Factors, Task
 from vpngen.train import Recipe, fit
@@ -220,6 +221,25 @@ def rendered(
     return FirstFrame(batches) if arm.still else batches
 
 
+def shown(plan: Plan, names: Sequence[str], cache: Path) -> dict[str, Any]:
+    """Three clips of what each initialization learns from that looks like no other, and of each target: (3, 3, T, Y, X)."""
+    found: dict[str, Any] = {}
+    cpu = torch.device("cpu")
+    for name in dict.fromkeys(once(name) for name in names if BEST not in name):
+        arm = arm_of(name)
+        if arm.learns == "stills":
+            clips = next(iter(rendered(arm, plan, 0, "val", cpu)))[0].expand(-1, 3, plan.clip[0], -1, -1)
+        elif arm.learns == "categories" and not arm.heads:
+            clips = next(iter(rendered(dataclasses.replace(arm), plan, 0, "train", cpu)))[0].expand(-1, 3, -1, -1, -1)
+        else:
+            continue
+        found[name] = clips[:3].numpy()
+    for target in plan.targets:
+        memory = clips_of(target, plan, 0, "test", cpu, cache)[0]
+        found[TARGETS[target].title] = memory.clips[[0, 8, 11]].numpy()
+    return found
+
+
 # --- training
 
 
@@ -352,6 +372,12 @@ def initialized(
     return model, about
 
 
+def selective(model: nn.Module, layers: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Layer -> the median of its units' orientation and direction selectivity indices."""
+    found = selectivity(model, layers)
+    return {s.layer: {name: float(np.nanmedian(getattr(s, name))) for name in ("osi", "dsi")} for s in found}
+
+
 def answers(model: nn.Module, batches: Memory, device: torch.device) -> tuple[list[int], list[int]]:
     """Labels and what the network takes the clips for."""
     from vpngen.train.fitting import normalised
@@ -420,6 +446,8 @@ def do(job: Job, plan: Plan, place: Place) -> dict[str, Any]:
     start, arm, path = time.perf_counter(), arm_of(job.arm), place.work / job.first.weights
     if not job.target:
         model, about = initialized(arm, plan, job.before, job.seed, device, place.imagenet)
+        if plan.looked_into:
+            about["selectivity"] = selective(model.to(device), plan.looked_into)
         with files.replace(path) as partial:
             state = {name: value.cpu() for name, value in model.state_dict().items()}
             torch.save({"outputs": state[f"{find_head(model)[0]}.weight"].shape[0], "state": state}, partial)
@@ -706,6 +734,9 @@ def main() -> None:
     parser.add_argument(
         "--continue", action="store_true", dest="goes_on", help="go on with the jobs that an earlier run has not done"
     )
+    parser.add_argument(
+        "--look", type=Path, help="draw clips of all that is learned from into this picture, and train nothing"
+    )
     parser.add_argument("--minutes", type=float, help="begin no job that would not end by then")
     options = parser.parse_args()
     device = options.device if options.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
@@ -740,6 +771,10 @@ def main() -> None:
         work = options.work or (
             out / f"{options.name}.work" if out else Path(stack.enter_context(tempfile.TemporaryDirectory()))
         )
+        if options.look:
+            work.mkdir(parents=True, exist_ok=True)
+            look(shown(plan, plan.arms, work), options.look)
+            return
         kept = Kept(None if out is None else out / f"{options.name}.jobs.jsonl", plan, options.goes_on)
         try:
             found = run(plan, Place(device, work, options.imagenet), workers, kept, options.minutes)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from benchmarks.arms import DROP, SCRATCH, TARGETS, TASKS, Plan, arm_of
 
 
 def spread(values: Sequence[float], form: str = ".1%") -> str:
-    """Mean and, of several, standard deviation."""
+    """Mean and, of several, standard deviation: parts of one in per cent, or differences of them with `+`, or numbers with `.2`."""
+    if form == ".2":
+        return f"{statistics.mean(values):.2f}" + (f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else "")
     mean, sign, unit = 100 * statistics.mean(values), *(("", " %") if form == ".1%" else ("+", ""))
     sd = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
     return f"{mean:{sign}.1f}{sd}{unit}"
@@ -56,7 +59,7 @@ def report(r: dict[str, Any], name: str = "initialization") -> str:
         lines.append(
             f"\n`{r['best']}` is the generator of motion that is best on validation clips, in the mean of the targets."
         )
-    lines.append("")
+    lines += ["", *_selective(before)]
     if ordered(r):
         lines += [orderings.text(r["targets"]), f"![As figure 3 of the paper]({name}-orderings.png)\n"]
     return "\n".join([*lines, *_protocol(r)])
@@ -94,6 +97,26 @@ def _answer(r: dict[str, Any], target: str, name: str) -> list[str]:
         common.table(("initialization", *about.kinds), kinds),
         "",
     ]  # fmt: skip
+
+
+def _selective(before: Mapping[str, Any]) -> list[str]:
+    """What units prefer, a row for each initialization; nothing where they were not asked."""
+    asked = {arm: b["selectivity"] for arm, b in before.items() if "selectivity" in b}
+    if not asked:
+        return []
+    indices = {"osi": "orientation", "dsi": "direction"}
+    columns = [(layer, index) for layer in next(iter(asked.values()))[0] for index in indices]
+    rows = [
+        (arm, *[spread([one[layer][index] for one in of], ".2") for layer, index in columns])
+        for arm, of in asked.items()
+    ]
+    return [
+        "## What units prefer\n",
+        common.table(("initialization", *[f"{layer}: {indices[index]}" for layer, index in columns]), rows),
+        "\nOrientation and direction selectivity indices before fine-tuning, medians of the units of a layer, from 0 to 1: responses to "
+        "gratings that drift in 16 directions, see `vpngen.models.selectivity`. A direction selectivity of 0 is as strong a response to the "
+        "opposite direction.\n",
+    ]
 
 
 def _protocol(r: dict[str, Any]) -> list[str]:
@@ -175,4 +198,31 @@ def plot(r: dict[str, Any], target: str, path: Path) -> None:
     right.set_xticks(range(len(about.kinds)), about.kinds)
     right.set_title("by what moves", fontsize=9)
     right.legend(frameon=False, fontsize=8 if len(arms) < 9 else 6)
+    figure.savefig(path)
+
+
+def look(shown: Mapping[str, Any], path: Path) -> None:
+    """A picture of clips: for each name three clips (3, C, T, Y, X) in a row, of each four frames from its first to its last."""
+    frames, names = np.linspace(0, 1, 4), list(shown)
+    figure, axes = common.canvas(1, 9, 0.62 * len(names))
+    rows = []
+    for clips in shown.values():
+        strips = []
+        for clip in np.asarray(clips):
+            for t in np.rint(frames * (clip.shape[1] - 1)).astype(int):
+                strips += [
+                    clip[:, t].transpose(1, 2, 0).astype(np.uint8),
+                    np.full((clip.shape[2], 1, 3), 255, np.uint8),
+                ]
+            strips.append(np.full((clip.shape[2], 7, 3), 255, np.uint8))
+        row = np.concatenate(strips[:-2], axis=1)
+        rows += [row, np.full((3, row.shape[1], 3), 255, np.uint8)]
+    made = np.concatenate(rows[:-1])
+    axes.imshow(made.repeat(3, axis=0).repeat(3, axis=1), interpolation="nearest", aspect="equal")
+    step = 3 * (np.asarray(next(iter(shown.values()))).shape[3] + 3)
+    axes.set_yticks([step * i + step / 2 for i in range(len(names))], [textwrap.fill(name, 20) for name in names])
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    for side in axes.spines.values():
+        side.set_visible(False)
     figure.savefig(path)
