@@ -6,12 +6,12 @@ import sys
 
 import click
 
-from vpngen.cli import sets, pictures, training, figures  # isort: skip # each adds its commands, in the order that help lists
+from vpngen.cli import sets, pictures, exporting, training, figures  # isort: skip # each adds its commands, in the order that help lists
 from vpngen.cli.base import cli, format_option, main
 from vpngen.cli.dataset import warm
 from vpngen.errors import MissingError
 
-__all__ = ["cli", "completion", "doctor", "figures", "main", "pictures", "sets", "training"]
+__all__ = ["cli", "completion", "doctor", "exporting", "figures", "main", "pictures", "sets", "training"]
 
 
 @cli.command()

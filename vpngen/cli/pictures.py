@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vpngen.spec import Spec
 
 
-def _source(store_path: str | None, backend: str, split: str, options: dict[str, Any]) -> tuple[Spec, Source]:
+def source_of(store_path: str | None, backend: str, split: str, options: dict[str, Any]) -> tuple[Spec, Source]:
     """Where a picture takes its pixels from: a store, or the formula."""
     import numpy as np
 
@@ -56,7 +56,8 @@ def _source(store_path: str | None, backend: str, split: str, options: dict[str,
     return view.spec, stored
 
 
-def _ranges(value: str) -> tuple[range, ...]:
+def index_ranges(value: str) -> tuple[range, ...]:
+    """The ranges of 0,5,8-11. Raises ValueError."""
     ends = [digits(part, "-", 2 if "-" in part else 1) for part in value.split(",")]
     found = tuple(range(some[0], some[-1] + 1) for some in ends)
     if not all(found):
@@ -76,7 +77,7 @@ picture_options = bundle(
 
 preview_options = bundle(
     click.option("-o", "--out", default="preview.png", show_default=True, type=LocalPath(), help=".png contact sheet, .mp4, .gif, or .mkv: lossless FFV1."),
-    click.option("--indices", callback=reader(_ranges, "numbers and rising ranges, such as 0,5,8-11"), metavar="I,J-K,...", help="Which videos, such as 0,5,8-11.  [default: 8 over the set]"),
+    click.option("--indices", callback=reader(index_ranges, "numbers and rising ranges, such as 0,5,8-11"), metavar="I,J-K,...", help="Which videos, such as 0,5,8-11.  [default: 8 over the set]"),
     click.option("--columns", type=Whole(), help="Frames in a strip of a sheet, or videos in a row."),
 )  # fmt: skip
 mosaic_options = bundle(
@@ -111,7 +112,7 @@ def preview(
         raise ArgumentError(
             f"is no store; for the videos of these numbers give --indices {store_path}", "store_path", store_path
         )
-    spec, source = _source(store_path, backend, split, options)
+    spec, source = source_of(store_path, backend, split, options)
     n = spec.n_videos(split)
     if indices is None:
         chosen = sorted({i * (min(n, spec.n_categories) - 1) // 7 for i in range(8)})
@@ -142,7 +143,7 @@ def mosaic(
     from vpngen import preview as pictures
 
     pictures.check(out, fps)
-    spec, source = _source(store_path, backend, split, options)
+    spec, source = source_of(store_path, backend, split, options)
     drawn = pictures.preview_mosaic(out, spec, source, split=split, temporal=show_d, fps=fps, **options)
     left = ""
     if drawn < spec.n_categories:
