@@ -841,7 +841,8 @@ def test_info_of_a_store_complete_or_not(run: Run, small: Path) -> None:
     assert whole.json == {
         "generator": "perlin", "categories": 4, "instances": 3, "val_instances": 1, "videos": 16,
         "bytes": small_spec().nbytes, "fingerprint": small_spec().fingerprint, "spec": small_spec().to_dict(),
-        "path": str(small), "codec": "none", "stored_bytes": size, "shards": 4, "shards_pending": 0, "finished": True,
+        "path": str(small), "codec": "none", "with_motion": False, "stored_bytes": size, "shards": 4, "shards_pending": 0,
+        "finished": True,
     }  # fmt: skip
     text = run("info", "small.zarr").out
     for line in ("store small.zarr: complete", "categories 4", "videos train 12 (3 a category); val 4 (1 a category)",

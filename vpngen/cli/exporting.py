@@ -121,10 +121,10 @@ def export(
     the same command is given again.
 
     Examples:
-      vpngen export set.zarr videos                                  mp4 files in folders of classes
-      vpngen export drift-64x512 frames --to frames --clip 16x112x112   images of their middle, without a store
-      vpngen export set.zarr ucf --layout ucf101                      as UCF-101, for other people's loaders
-      vpngen export --categories 16 --instances 8 shards --to webdataset
+      vpngen export set.zarr videos                 mp4 in folders of classes
+      vpngen export set.zarr ucf --layout ucf101    as UCF-101, with its lists
+      vpngen export drift-64x512 frames --to frames --clip 16x112x112
+      vpngen export --categories 16 shards --to webdataset
     """
     from vpngen import export as exporting
     from vpngen import store

@@ -67,7 +67,7 @@ def render(
       vpngen render --preset vpn-low-freq --codec zstd  144 categories, compressed
       vpngen render --codec formula                     its parameters, 18 MB
       vpngen render --preset vf-1000x1000               a million fractals, 13 TB
-      vpngen render --preset leaves-64x512 --with-motion    pixels, and where each of them goes
+      vpngen render --generator leaves --with-motion    pixels, and where they go
       vpngen render big.zarr --slice 3/8                one of eight jobs
       vpngen render --categories 64 --dry-run           how large, how long
     """
