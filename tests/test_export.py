@@ -6,19 +6,21 @@ import contextlib
 import csv
 import functools
 import gc
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from commands import Run
+from commands import Run, end_of, process
 from PIL import Image
 from stores import tree
 
 import vpngen
-from vpngen import ArgumentError, ConflictError, RunError, Spec
+from vpngen import ArgumentError, ConflictError, RunError, Spec, files
 from vpngen import export as exporting
+from vpngen.cli.exporting import KINDS
 from vpngen.datasets import read_videos
 from vpngen.export import Export, class_name
 
@@ -142,35 +144,67 @@ def test_the_table_has_every_parameter(spec: Spec, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("to", "layout"), [("npz", "folders"), ("frames", "ucf101"), ("webdataset", "folders")])
-def test_a_run_that_was_stopped_goes_on(to: str, layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    export = Export(SPEC, to, layout=layout, shard_videos=2)
+@pytest.mark.parametrize("call", ["publish", "rename", "link", "fsync", "cut"])
+def test_a_run_that_was_stopped_anywhere_goes_on(
+    to: str, layout: str, call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between any two steps: what has its name is whole, and the same call writes what one run does."""
+    export = Export(SPEC, to, ("train",), (0, 1, 2), layout=layout, shard_videos=2)
     write(export, tmp_path / "whole")
-    whole, real, left = tree(tmp_path / "whole"), exporting._cut, [0]
+    whole, left = tree(tmp_path / "whole"), [0]
+    owner = {"publish": files, "cut": exporting}.get(call, os)
+    name = {"cut": "_cut"}.get(call, call)
+    real = getattr(owner, name)
 
-    def cut(*about: Any) -> Any:
+    def stop(*about: Any) -> Any:
         left[0] -= 1
         if left[0] < 0:
             raise OSError(5, "the disk is gone")
         return real(*about)
 
-    monkeypatch.setattr(exporting, "_cut", cut)
-    runs = 0
-    while True:
-        left[0], runs = 3, runs + 1
-        with contextlib.suppress(RunError):
-            done = write(export, tmp_path / "cut", threads=1)
+    stopped = 0
+    for after in range(60):
+        left[0] = after
+        with monkeypatch.context() as patch, contextlib.suppress(RunError):
+            patch.setattr(owner, name, stop)
+            write(export, tmp_path / "cut", threads=1)
             break
-        there = tree(tmp_path / "cut")
-        assert all(whole[name] == data for name, data in there.items() if not name.endswith("/"))
-    assert runs > 2 and done.kept + done.written == 8 and tree(tmp_path / "cut") == whole
-    assert write(export, tmp_path / "cut") == exporting.Exported(0, 8, 0)
+        stopped += 1
+        there = tree(tmp_path / "cut") if (tmp_path / "cut").exists() else {}
+        assert all(whole[n] == data for n, data in there.items() if "partial" not in n and not n.endswith("/"))
+        if after % 2:
+            done = write(export, tmp_path / "cut")
+            assert done.kept + done.written == 3 and tree(tmp_path / "cut") == whole
+            shutil.rmtree(tmp_path / "cut")
+    assert tree(tmp_path / "cut") == whole and write(export, tmp_path / "cut") == (0, 3, 0)
+    assert stopped or (call, to) in {("rename", "npz"), ("rename", "webdataset"), ("fsync", "npz"), ("link", to)}
 
 
-def test_slices_are_the_whole(tmp_path: Path) -> None:
-    export = Export(SPEC, "npz")
-    write(export, tmp_path / "whole")
-    done = [write(export, tmp_path / "sliced", slice=(i, 3)) for i in (2, 1, 3)]
-    assert tree(tmp_path / "whole") == tree(tmp_path / "sliced") and [d.written for d in done] == [3, 3, 2]
+def test_what_a_killed_run_left_is_no_obstacle(tmp_path: Path) -> None:
+    export, out = Export(SPEC, "frames", ("val",)), tmp_path / "out"
+    out.mkdir()
+    (out / ".export.json.elsewhere.1.partial").write_text("{")
+    write(export, out)
+    (whole,) = {path.parent for path in out.rglob("00000000/00001.png")}
+    before = tree(whole)
+    left = files.partial_of(whole)  # of this host; of a process that is no more
+    shutil.move(whole, left.with_name(left.name.replace(f".{os.getpid()}.", ".4194304.")))
+    for name in ("metadata.parquet", "metadata.csv"):
+        (out / name).unlink()
+    assert write(export, out).written == 1 and tree(whole) == before
+    assert {"metadata.csv", "metadata.parquet"} <= {p.name for p in out.iterdir()}
+    assert not list(whole.parent.glob(".*"))
+
+
+def test_slices_at_once_are_the_whole(tmp_path: Path) -> None:
+    """In processes of their own, which begin together."""
+    (tmp_path / "spec.json").write_text(SPEC.to_json())
+    options = ("--to", "frames", "--backend", "reference", "--format", "json")
+    assert end_of(process("export", "spec.json", "whole", *options, cwd=tmp_path)).code == 0
+    running = [process("export", "spec.json", "out", *options, "--slice", f"{i}/3", cwd=tmp_path) for i in (2, 1, 3)]
+    ended = [end_of(each) for each in running]
+    assert [each.code for each in ended] == [0, 0, 0] and [each.json["written"] for each in ended] == [3, 3, 2]
+    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
 
 
 # --- the command, and what it refuses
@@ -197,6 +231,9 @@ def test_the_command_exports_stores_specs_presets_and_options(run: Run, tmp_path
     )
     few = ("--noise-frequencies", "1,5", "--indices", "0,2-3", "--to", "npz")
     assert "3 videos written" in run("export", tmp_path / "few", *options, *few).out
+    (tmp_path / "few" / "metadata.csv").unlink()
+    part = run("export", tmp_path / "few", *options, *few, "--dry-run", "--slice", "1/2", "--format", "json").json
+    assert (part["videos"], part["kept"]) == (0, 2) and not (tmp_path / "few" / "metadata.csv").exists()
     dry = run(
         "export",
         "drift-64x512",
@@ -215,20 +252,23 @@ def test_the_command_exports_stores_specs_presets_and_options(run: Run, tmp_path
 def test_what_is_refused(run: Run, tmp_path: Path) -> None:
     for changes, said in (
         ({"to": "avi"}, "`to` .='avi'. must be one of"),
-        ({"layout": "hmdb"}, "`layout`"),
+        ({"layout": "hmdb"}, "`layout` .=.hmdb.. must be one of folders, ucf101"),
         ({"to": "webdataset", "layout": "ucf101"}, "`layout` .='ucf101'. cannot be given beside webdataset"),
         ({"to": "gif", "fps": 60}, "`fps` .=60. must be a number from 0.1 to 50 for gif"),
         ({"clip": (7, 8, 8)}, "`clip` .='7x8x8'. is larger than the videos, 6x20x25"),
-        ({"size": (0, 8)}, "`size`"),
-        ({"indices": (0, 6)}, "6"),
-        ({"indices": (1, 1)}, "`indices` has a video twice"),
+        ({"size": (0, 8)}, "`size` .=0. must be an integer from 1"),
+        ({"size": (5,)}, "`size` .=.5,.. must be 2 numbers"),
+        ({"clip": (1, 2)}, "`clip` .=.1, 2.. must be 3 numbers"),
+        ({"indices": (0, 6)}, "outside"),
+        ({"indices": (2,)}, "outside"),  # of val
+        ({"indices": (1, 1)}, "`indices` .=.1,1.. must name a video, and none twice"),
         ({"splits": ("test",)}, "`split` .='test'. is empty in this set; it has train, val"),
     ):
         with pytest.raises(ArgumentError, match=said):
             Export(SPEC, **{"to": "npz", **changes})  # type: ignore[arg-type]
     write(Export(SPEC, "npz", ("val",)), tmp_path / "out")
     before = tree(tmp_path / "out")
-    with pytest.raises(ConflictError, match=r"another export.*\n  to: npz on disk, ffv1 asked for"):
+    with pytest.raises(ConflictError, match=r"(?s)another export.*\n  to: npz on disk, ffv1 asked for"):
         write(Export(SPEC, "ffv1", ("val",)), tmp_path / "out")
     assert tree(tmp_path / "out") == before
     (tmp_path / "mine").mkdir()
@@ -237,6 +277,10 @@ def test_what_is_refused(run: Run, tmp_path: Path) -> None:
         write(Export(SPEC, "npz"), tmp_path / "mine")
     with pytest.raises(ArgumentError, match="is a file"):
         write(Export(SPEC, "npz"), tmp_path / "mine" / "thesis.tex")
-    shutil.rmtree(tmp_path / "out")
+    assert KINDS == tuple(exporting.FORMATS)
+    assert "SOURCE and OUT" in run("export", "drift-64x512").err and not (tmp_path / "drift-64x512").exists()
+    vpngen.write(NOISE, tmp_path / "set.zarr", backend="reference", slice=(1, 2), shard_videos=4)
+    for wrong, said in ((("--instances", "3"), "beside SOURCE"), ((), "is not complete")):
+        assert said in run("export", "set.zarr", "new", *wrong).err and not (tmp_path / "new").exists()
     assert "SOURCE and OUT" in run("export").err
     assert "leave one of them out" in run("export", "drift-64x512", tmp_path / "x", "--instances", "3").err

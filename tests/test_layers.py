@@ -19,7 +19,7 @@ LAYERS = [
     {"backends", "sampling"},
     {"rendering", "systems"},
     {"store", "preview"},
-    {"executors"},
+    {"executors", "export"},
     {"stream"},
     {"datasets", "models"},
     {"tasks"},

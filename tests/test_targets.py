@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ class Dictionary(Target):
 
         return [s for s in plan.shards if not finished(s)]
 
-    def claim(self, shard: Shard) -> None:
+    def claim(self, shard: Shard, arrays: Sequence[str] = (VIDEO,)) -> None:
         if shard in self.claimed:
             raise ConflictError("somebody has it")
         self.claimed[shard] = {}
@@ -82,7 +82,7 @@ class Loop(Executor):
         pending = plan.only(target.pending(plan))
         for shard in pending.shards:
             files = {array: render_shard(plan, shard, Reference(), array=array) for array in plan.arrays}
-            target.claim(shard)
+            target.claim(shard, plan.arrays)
             try:
                 for array, data in files.items():
                     target.put(shard, data, array)
@@ -225,8 +225,8 @@ def test_a_shard_that_is_finished_when_it_is_claimed_is_left(monkeypatch: pytest
     target.prepare(plan)
     late, real = plan.shards[1], Dictionary.claim
 
-    def claim(self: Dictionary, shard: Shard) -> None:
-        real(self, shard)
+    def claim(self: Dictionary, shard: Shard, arrays: Sequence[str] = (VIDEO,)) -> None:
+        real(self, shard, arrays)
         if shard == late:
             data = render_shard(plan, late, Reference())
             self.files[late.key] = stores.taken(data)

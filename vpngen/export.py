@@ -13,6 +13,7 @@ of mp4, which are libx264's.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import functools
 import io
@@ -23,11 +24,12 @@ import re
 import shutil
 import tarfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -36,14 +38,16 @@ from PIL import Image
 from vpngen import checks, files, preview
 from vpngen.checks import MAX_SIDE, integer, one_of, thread_count
 from vpngen.errors import ArgumentError, ConflictError
+from vpngen.fields import keep
 from vpngen.generators import Pixels
 from vpngen.preview import Source
 from vpngen.rendering import Window
 from vpngen.spec import Spec
-from vpngen.store.layout import differences
+from vpngen.store.layout import checked_slice, differences
 from vpngen.store.targets.local import disk_errors
 
 MANIFEST: Final = "export.json"
+WEBDATASET: Final = "webdataset"
 LAYOUTS: Final = ("folders", "ucf101")
 ROWS: Final = 4096
 """Rows of the table that are made at once."""
@@ -55,13 +59,18 @@ SHARD_VIDEOS: Final = 32
 
 
 def _frames(path: Path, frames: Pixels, fps: float) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
-    partial.mkdir(parents=True)
+    partial = files.partial_of(path)
+    partial.mkdir()
     try:
         for number, frame in enumerate(frames, 1):
-            Image.fromarray(frame).save(partial / f"{number:05d}.png", format="PNG")
-        os.rename(partial, path)
+            with (partial / f"{number:05d}.png").open("wb") as file:
+                Image.fromarray(frame).save(file, format="PNG")
+                file.flush()
+                os.fsync(file.fileno())
+        files.sync_folder(partial)
+        with contextlib.suppress(FileExistsError):  # another process made it
+            os.rename(partial, path)
+        files.sync_folder(path.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -71,27 +80,37 @@ def _npz(path: Path, frames: Pixels, fps: float) -> None:
         np.savez_compressed(file, video=frames)
 
 
-@dataclass(frozen=True)
-class Format:
-    """A way to write a video: the suffix of its files, what writes one, and how many frames a second it may have at most."""
+_ffmpeg = functools.partial(preview.save, threads=1)
 
-    about: str
+
+class Format(NamedTuple):
+    """A kind of file: its suffix, what writes a video, and how many frames a second it may have at most, where it says any."""
+
     suffix: str
     write: Callable[[Path, Pixels, float], None]
-    most_fps: float = 1000.0
+    most_fps: float | None = None
 
 
 FORMATS: Final = {
-    "mp4": Format("H.264, slightly lossy, which everything plays", ".mp4", preview.save),
-    "ffv1": Format("FFV1 in Matroska, lossless", ".mkv", preview.save),
-    "gif": Format("lossless, large", ".gif", preview.save, 50.0),
-    "frames": Format("a folder of numbered PNG files", "", _frames),
-    "npz": Format("a compressed NumPy array `video`, uint8 (T, Y, X)", ".npz", _npz),
-    "webdataset": Format("tar files of .npy, .cls and .json", ".tar", _npz),
+    "mp4": Format(".mp4", _ffmpeg, 1000.0),
+    "ffv1": Format(".mkv", _ffmpeg, 1000.0),
+    "gif": Format(".gif", _ffmpeg, 50.0),
+    "frames": Format("", _frames),
+    "npz": Format(".npz", _npz),
+    WEBDATASET: Format(".tar", _npz),
 }
+"""All are lossless but mp4, which is H.264. Frames are numbered PNG files in a folder; an npz has `video`, uint8 (T, Y, X)."""
 
 
 # --- what is exported
+
+
+class Job(NamedTuple):
+    """Videos of a split that are written into one file, whose path is below the folder of the export."""
+
+    split: str
+    indices: tuple[int, ...]
+    path: str
 
 
 @dataclass(frozen=True)
@@ -101,11 +120,11 @@ class Export:
     Attributes:
         spec: the set.
         to: a key of `FORMATS`.
-        splits: which, in order.
+        splits: which, in order; all where none is named.
         indices: which videos of each split; None for all.
         clip: (t, y, x) of the part that is cut from the middle of each; None for all of it.
         size: (height, width) to which that is resized; None as it is.
-        fps: frames a second.
+        fps: frames a second, where files say any.
         layout: one of `LAYOUTS`; WebDataset has its own.
         shard_videos: of a WebDataset shard.
 
@@ -116,7 +135,7 @@ class Export:
     spec: Spec
     to: str = "mp4"
     splits: tuple[str, ...] = ()
-    indices: tuple[int, ...] | None = None
+    indices: Sequence[int] | None = None
     clip: tuple[int, int, int] | None = None
     size: tuple[int, int] | None = None
     fps: float = 25.0
@@ -126,27 +145,26 @@ class Export:
     def __post_init__(self) -> None:
         one_of("to", self.to, FORMATS)
         one_of("layout", self.layout, LAYOUTS)
-        if self.layout == "ucf101" and self.to == "webdataset":
+        if self.layout == "ucf101" and self.to == WEBDATASET:
             raise ArgumentError("cannot be given beside webdataset, which has no folders", "layout", self.layout)
-        most = FORMATS[self.to].most_fps
+        most = FORMATS[self.to].most_fps or 1000.0
         checks.number("fps", self.fps, lambda v: 0.1 <= v <= most, f"from 0.1 to {most:g} for {self.to}")
         integer("shard_videos", self.shard_videos, 1, MAX_SIDE)
-        object.__setattr__(self, "splits", tuple(self.splits or self.spec.splits))
-        for split in self.splits:
+        splits = tuple(dict.fromkeys(self.splits or self.spec.splits))
+        for split in splits:
             if split not in self.spec.splits:
                 raise ArgumentError(f"is empty in this set; it has {', '.join(self.spec.splits)}", "split", split)
-            if self.indices is not None:
-                self.spec.indices(self.indices, split)
-        if self.indices is not None and len(set(self.indices)) != len(self.indices):
-            raise ArgumentError("has a video twice", "indices")
-        for name, sides in (("clip", self.clip), ("size", self.size)):
-            for side in sides or ():
-                integer(name, side, 1, MAX_SIDE)
-        if self.clip is not None:
-            for side, most_side in zip(self.clip, self.spec.shape, strict=True):
-                if side > most_side:
-                    shape = "x".join(map(str, self.spec.shape))
-                    raise ArgumentError(f"is larger than the videos, {shape}", "clip", "x".join(map(str, self.clip)))
+        if self.indices is not None:
+            for split in splits:
+                found = self.spec.indices(self.indices, split).reshape(-1)
+            if not len(found) or len(np.unique(found)) != len(found):
+                raise ArgumentError("must name a video, and none twice", "indices", few(found.tolist()))
+            keep(self, indices=tuple(found.tolist()))
+        keep(self, splits=splits, clip=_sides("clip", self.clip, 3), size=_sides("size", self.size, 2))
+        for side, whole in zip(self.clip or (), self.spec.shape, strict=False):
+            if side > whole:
+                shape = "x".join(map(str, self.spec.shape))
+                raise ArgumentError(f"is larger than the videos, {shape}", "clip", "x".join(map(str, self.clip or ())))
 
     @property
     def window(self) -> Window:
@@ -162,53 +180,78 @@ class Export:
         t, y, x = self.clip or self.spec.shape
         return (t, *self.size) if self.size else (t, y, x)
 
-    def videos(self) -> list[tuple[str, Sequence[int]]]:
-        """Each split and the indices of its videos."""
-        return [(s, range(self.spec.n_videos(s)) if self.indices is None else self.indices) for s in self.splits]
+    @property
+    def together(self) -> int:
+        """Videos in a file."""
+        return self.shard_videos if self.to == WEBDATASET else 1
+
+    def of(self, split: str) -> Sequence[int]:
+        """The videos of a split."""
+        return range(self.spec.n_videos(split)) if self.indices is None else self.indices
 
     @property
     def n_videos(self) -> int:
         """How many."""
-        return sum(len(indices) for _, indices in self.videos())
+        return sum(len(self.of(split)) for split in self.splits)
 
-    def jobs(self) -> list[Job]:
-        """What is written one by one: files of one video, or shards."""
-        size = self.shard_videos if self.to == "webdataset" else 1
-        return [
-            Job(split, tuple(indices[first : first + size]), first // size)
-            for split, indices in self.videos()
-            for first in range(0, len(indices), size)
-        ]  # fmt: skip
+    @functools.cached_property
+    def names(self) -> list[str]:
+        """The name of the folder of each class."""
+        return [class_name(self.spec, label) for label in range(self.spec.n_categories)]
 
-    def path(self, job: Job) -> str:
-        """Where a job is written, below the folder of the export."""
-        if self.to == "webdataset":
-            return f"{job.split}-{job.number:06d}.tar"
-        (index,) = job.indices
-        label, suffix = int(self.spec.label(index, job.split)), FORMATS[self.to].suffix
-        name = class_name(self.spec, label)
-        if self.layout == "folders":
-            return f"{job.split}/{name}/{key(index)}{suffix}"
-        group = index // self.spec.n_categories + (self.spec.instances if job.split == "val" else 0) + 1
-        return f"videos/{name}/v_{name}_g{group:04d}_c01{suffix}"
+    def jobs(self, slice: tuple[int, int] = (1, 1)) -> Iterator[Job]:
+        """What is written one by one, files of one video, or shards: every N-th from the I-th on, of `slice` (I, N)."""
+        i, n = checked_slice(slice)
+        return itertools.islice(itertools.chain.from_iterable(map(self._jobs, self.splits)), i - 1, None, n)
+
+    def _jobs(self, split: str) -> Iterator[Job]:
+        indices, suffix, size = self.of(split), FORMATS[self.to].suffix, self.together
+        if self.to == WEBDATASET:
+            for number, first in enumerate(range(0, len(indices), size)):
+                yield Job(split, tuple(indices[first : first + size]), f"{split}-{number:06d}{suffix}")
+            return
+        before = self.spec.instances + 1 if split == "val" else 1
+        for first in range(0, len(indices), ROWS):
+            some = indices[first : first + ROWS]
+            for index, label in zip(some, self.spec.labels(some, split).tolist(), strict=True):
+                name = self.names[label]
+                if self.layout == "folders":
+                    path = f"{split}/{name}/{key(index)}{suffix}"
+                else:
+                    path = f"videos/{name}/v_{name}_g{index // self.spec.n_categories + before:04d}_c01{suffix}"
+                yield Job(split, (index,), path)
 
     def identity(self) -> dict[str, Any]:
-        """What makes it another export, as JSON."""
-        fields = {name: value for name, value in asdict(self).items() if name != "spec"}
-        return {"format": 1, "spec": self.spec.to_dict(), **json.loads(json.dumps(fields))}
+        """What makes it another export, as JSON: without what says nothing of its files."""
+        said: dict[str, Any] = {"splits": list(self.splits), "to": self.to, "layout": self.layout}
+        said |= {"indices": None if self.indices is None else few(self.indices, len(self.indices))}
+        said |= {name: None if (sides := getattr(self, name)) is None else list(sides) for name in ("clip", "size")}
+        said |= {"fps": self.fps} if FORMATS[self.to].most_fps else {}
+        said |= {"shard_videos": self.shard_videos} if self.to == WEBDATASET else {}
+        return {"format": 1, **said, "spec": self.spec.to_dict()}
 
 
-@dataclass(frozen=True)
-class Job:
-    """Videos of a split that are written into one file."""
+def _sides(name: str, sides: Any, count: int) -> Any:
+    if sides is None:
+        return None
+    if not isinstance(sides, (tuple, list)) or len(sides) != count:
+        raise ArgumentError(f"must be {count} numbers of pixels or frames", name, sides)
+    return tuple(integer(name, side, 1, MAX_SIDE) for side in sides)
 
-    split: str
-    indices: tuple[int, ...]
-    number: int
+
+def few(numbers: Sequence[int], most: int = 8) -> str:
+    """The first of numbers in order, as 0,5,8-11."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    shown = [str(a) if a == b else f"{a}-{b}" for a, b in runs[:most]]
+    return ",".join([*shown, *(["..."] if len(runs) > most else [])])
 
 
-@dataclass(frozen=True)
-class Exported:
+class Exported(NamedTuple):
     """What a run did: videos written, videos that were there, bytes written."""
 
     written: int
@@ -221,7 +264,6 @@ def key(index: int) -> str:
     return f"{index:08d}"
 
 
-@functools.lru_cache(4096)
 def class_name(spec: Spec, label: int) -> str:
     """The name of the folder of a class: its label, and what it is made of."""
     factors, width = spec.generator.factors, len(str(spec.n_categories - 1))
@@ -236,16 +278,16 @@ def class_name(spec: Spec, label: int) -> str:
 # --- the table
 
 
-def columns(spec: Spec, split: str, indices: Sequence[int]) -> dict[str, npt.NDArray[Any]]:
+def columns(export: Export, split: str, indices: Sequence[int]) -> dict[str, npt.NDArray[Any]]:
     """The table of some videos of a split, (N,) each; parameters of several numbers have a column for each: velocity_0, velocity_1."""
-    labels = np.asarray(spec.labels(indices, split))
+    labels = np.asarray(export.spec.labels(indices, split))
     found: dict[str, npt.NDArray[Any]] = {
         "split": np.full(len(indices), split),
         "index": np.asarray(indices, np.int64),
         "label": labels.astype(np.int64),
-        "category": np.array([class_name(spec, label) for label in labels.tolist()]),
+        "category": np.array([export.names[label] for label in labels.tolist()]),
     }
-    for name, parameter in spec.parameters(indices, split).items():
+    for name, parameter in export.spec.parameters(indices, split).items():
         values = parameter.values.reshape(len(indices), -1)
         names = [name] if parameter.values.ndim == 1 else [f"{name}_{i}" for i in range(values.shape[1])]
         found |= dict(zip(names, values.T, strict=True))
@@ -254,50 +296,69 @@ def columns(spec: Spec, split: str, indices: Sequence[int]) -> dict[str, npt.NDA
 
 def rows(export: Export) -> Iterator[dict[str, npt.NDArray[Any]]]:
     """The table of an export, some thousand rows at a time; `file` is where each is, within the folder, and in a shard its `key`."""
-    size = export.shard_videos if export.to == "webdataset" else 1
-    for split, indices in export.videos():
-        for first in range(0, len(indices), ROWS):
-            some = indices[first : first + ROWS]
-            paths = [export.path(Job(split, (index,), at // size)) for at, index in enumerate(some, first)]
-            where = {"file": np.array(paths)}
-            if export.to == "webdataset":
-                where["key"] = np.array([key(index) for index in some])
-            yield where | columns(export.spec, split, some)
+    for split in export.splits:
+        jobs = (job for job in export.jobs() if job.split == split)
+        while some := list(itertools.islice(jobs, -(-ROWS // export.together))):
+            indices = [index for job in some for index in job.indices]
+            where = {"file": np.array([job.path for job in some for _ in job.indices])}
+            if export.to == WEBDATASET:
+                where["key"] = np.array([key(index) for index in indices])
+            yield where | columns(export, split, indices)
 
 
-def write_tables(export: Export, out: Path) -> bool:
-    """Write metadata.csv and, where pyarrow is there, metadata.parquet. Whether it was."""
-    with files.replace(out / "metadata.csv") as partial, partial.open("w", newline="", encoding="utf-8") as file:
+def write_csv(export: Export, path: Path) -> None:
+    """Write the table as CSV."""
+    with files.replace(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         for number, part in enumerate(rows(export)):
             if not number:
                 writer.writerow(part)
             writer.writerows(zip(*(column.tolist() for column in part.values()), strict=True))
+
+
+def write_parquet(export: Export, path: Path) -> None:
+    """Write the table as Parquet, where pyarrow is there."""
     try:
         import pyarrow
         from pyarrow import parquet
     except ImportError:
-        return False
-    with files.replace(out / "metadata.parquet") as partial:
+        return
+    with files.replace(path) as partial:
         tables = (pyarrow.table(part) for part in rows(export))
         first = next(tables)
         with parquet.ParquetWriter(partial, first.schema) as written:
             for table in itertools.chain([first], tables):
                 written.write_table(table)
-    return True
 
 
-def _write_lists(export: Export, out: Path) -> None:
-    """UCF-101's: classes by number, and the videos of each split; the classes of one export follow each other."""
-    labels = sorted(
-        {int(label) for split, some in export.videos() for label in np.unique(export.spec.labels(some, split))}
-    )
-    number = {class_name(export.spec, label): i for i, label in enumerate(labels, 1)}
-    files.write(out / "lists/classInd.txt", "".join(f"{i} {name}\n" for name, i in number.items()).encode())
-    for split, title in (("train", "trainlist01.txt"), ("val", "testlist01.txt")):
-        listed = [export.path(job).split("/")[1:] for job in export.jobs() if job.split == split]
-        lines = (f"{name}/{file} {number[name]}\n" if split == "train" else f"{name}/{file}\n" for name, file in listed)
-        files.write(out / "lists" / title, "".join(lines).encode())
+def write_classes(export: Export, path: Path) -> None:
+    """UCF-101's classInd.txt: the classes of an export follow each other."""
+    files.write(path, "".join(f"{i} {name}\n" for name, i in _numbers(export).items()).encode())
+
+
+def write_list(split: str, export: Export, path: Path) -> None:
+    """UCF-101's list of the videos of a split, of those to train on with the number of their class."""
+    number, lines = _numbers(export), []
+    for job in export.jobs():
+        if job.split == split:
+            _, name, file = job.path.split("/")
+            lines.append(f"{name}/{file} {number[name]}\n" if split == "train" else f"{name}/{file}\n")
+    files.write(path, "".join(lines).encode())
+
+
+def _numbers(export: Export) -> dict[str, int]:
+    """Name of a class -> its number, from 1."""
+    labels = set().union(*(np.unique(export.spec.labels(export.of(split), split)).tolist() for split in export.splits))
+    return {export.names[label]: i for i, label in enumerate(sorted(labels), 1)}
+
+
+TABLES: Final[dict[str, Callable[[Export, Path], None]]] = {
+    "metadata.csv": write_csv, "metadata.parquet": write_parquet,
+}  # fmt: skip
+LISTS: Final[dict[str, Callable[[Export, Path], None]]] = {
+    "lists/classInd.txt": write_classes, "lists/trainlist01.txt": functools.partial(write_list, "train"),
+    "lists/testlist01.txt": functools.partial(write_list, "val"),
+}  # fmt: skip
 
 
 # --- writing
@@ -315,11 +376,11 @@ def _cut(export: Export, source: Source, index: int, split: str) -> Pixels:
 
 def _write(export: Export, source: Source, job: Job, path: Path) -> int:
     """Write the file of a job; gives its bytes."""
-    if export.to != "webdataset":
+    if export.to != WEBDATASET:
         (index,) = job.indices
         FORMATS[export.to].write(path, _cut(export, source, index, job.split), export.fps)
         return sum(p.stat().st_size for p in path.iterdir()) if path.is_dir() else path.stat().st_size
-    table = columns(export.spec, job.split, job.indices)
+    table = columns(export, job.split, job.indices)
     with files.replace(path) as partial, tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as tar:
         for at, index in enumerate(job.indices):
             pixels = io.BytesIO()
@@ -336,10 +397,6 @@ def _write(export: Export, source: Source, job: Job, path: Path) -> int:
     return path.stat().st_size
 
 
-def _there(export: Export, out: Path, job: Job) -> bool:
-    return (out / export.path(job)).exists()
-
-
 def check(export: Export, out: str | Path) -> Path:
     """`out`, if an export may be written there, or go on there; changes nothing.
 
@@ -350,18 +407,36 @@ def check(export: Export, out: str | Path) -> Path:
     out = files.local(out, "out")
     if out.exists() and not out.is_dir():
         raise ArgumentError("is a file, not a folder", "out", str(out))
-    if not out.exists() or not files.names_in(out):
+    if not out.exists() or all(name.startswith(f".{MANIFEST}.") for name in files.names_in(out)):
         return out
     try:
-        there = files.parse_json((out / MANIFEST).read_bytes())
+        there = files.parse_json(files.read(out / MANIFEST))
         there["spec"]
     except (OSError, ValueError, KeyError, TypeError):
         raise ConflictError(f"{str(out)!r} is not empty, and no export of vpngen; it was left untouched") from None
-    if there != export.identity():
-        lines = "\n  ".join(differences(there, export.identity()))
+    if there != (wanted := json.loads(json.dumps(export.identity()))):
+        lines = "\n  ".join(differences(there, wanted))
         what = f"{str(out)!r} holds another export; it was left untouched. The difference:\n  {lines}"
         raise ConflictError(f"{what}\n  Choose another folder, or remove it")
     return out
+
+
+def _begin(export: Export, out: Path) -> None:
+    """Make the folder and its manifest; of several runs that begin at once, one does."""
+    out.mkdir(parents=True, exist_ok=True)
+    if not (out / MANIFEST).exists():
+        partial = files.partial_of(out / MANIFEST)
+        partial.write_text(json.dumps(export.identity(), indent=1) + "\n")
+        with contextlib.suppress(FileExistsError):
+            os.link(partial, out / MANIFEST)
+        partial.unlink()
+        files.sync_folder(out)
+    check(export, out)
+
+
+def pending(export: Export, out: Path, slice: tuple[int, int] = (1, 1)) -> Iterator[Job]:
+    """What of a slice is not there yet."""
+    return (job for job in export.jobs(slice) if not (out / job.path).exists())
 
 
 def write(
@@ -379,7 +454,7 @@ def write(
         export: what, and how.
         out: a folder, made where it is not there.
         sources: of a split, what gives the pixels of a window of a video.
-        slice: (I, N): do every N-th file from the I-th on; slices may run at the same time. Each writes the whole table.
+        slice: (I, N): do every N-th file from the I-th on; slices may run at the same time, in processes of their own.
         threads: files that are made at once; None for all that this process may use.
         progress: called with videos done, videos to do, and bytes.
 
@@ -388,30 +463,25 @@ def write(
         MissingError: no ffmpeg, no space.
         RunError: a file could not be written; what was written stays, and the same call goes on.
     """
-    out, threads = check(export, out), thread_count(threads)
-    with disk_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
-        if not (out / MANIFEST).exists():
-            files.write_json(out / MANIFEST, export.identity())
-    jobs = export.jobs()[slice[0] - 1 :: slice[1]]
-    pending = [job for job in jobs if not _there(export, out, job)]
-    if not (out / "metadata.csv").exists():
-        write_tables(export, out)
-        if export.layout == "ucf101":
-            _write_lists(export, out)
-    total, done, nbytes = sum(len(job.indices) for job in pending), 0, 0
+    out, threads, jobs = check(export, out), thread_count(threads), export.jobs(slice)
     of = {split: sources(split) for split in export.splits}
+    every = sum(len(job.indices) for job in jobs)
+    with disk_errors(out):
+        _begin(export, out)
+        for name, make_table in (TABLES | (LISTS if export.layout == "ucf101" else {})).items():
+            if not (out / name).exists():
+                make_table(export, out / name)
+    total, done, nbytes = sum(len(job.indices) for job in pending(export, out, slice)), 0, 0
     stopped = threading.Event()
 
     def make(job: Job) -> int:
         if stopped.is_set():
             return 0
-        path = out / export.path(job)
-        with disk_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            return _write(export, of[job.split], job, path)
+        with disk_errors(out / job.path):
+            (out / job.path).parent.mkdir(parents=True, exist_ok=True)
+            return _write(export, of[job.split], job, out / job.path)
 
-    waiting, running = iter(pending), dict[Future[int], Job]()
+    waiting, running = pending(export, out, slice), dict[Future[int], Job]()
     with ThreadPoolExecutor(threads, "vpngen-export") as pool:
         try:
             while True:
@@ -427,19 +497,19 @@ def write(
         except BaseException:
             stopped.set()
             raise
-    kept = sum(len(job.indices) for job in jobs) - total
-    return Exported(total, kept, nbytes)
+    return Exported(done, every - done, nbytes)
 
 
-def estimate(export: Export, sources: Callable[[str], Source], folder: Path, videos: int = 3) -> float:
-    """Bytes a video, from writing some into a folder that is removed afterwards. Raises as `write`."""
-    split, indices = export.videos()[0]
-    some = [indices[i] for i in np.linspace(0, len(indices) - 1, min(videos, len(indices))).astype(int)]
-    found = [
-        _write(export, sources(split), Job(split, (index,), at), folder / f"{at}{FORMATS[export.to].suffix}")
-        for at, index in enumerate(some)
-    ]
-    return sum(found) / len(found)
+def estimate(export: Export, sources: Callable[[str], Source], folder: Path, videos: int = 4) -> tuple[float, float]:
+    """Bytes and CPU seconds of a video, from writing some into a folder. Raises as `write`."""
+    split = export.splits[0]
+    source, indices = sources(split), export.of(split)
+    some = [indices[i] for i in np.linspace(0, len(indices) - 1, min(videos, len(indices))).astype(int).tolist()]
+    nbytes, start = 0, time.monotonic()
+    for index in some:
+        name = f"{key(index)}{FORMATS[export.to].suffix}"
+        nbytes += _write(export, source, Job(split, (index,), name), folder / name)
+    return nbytes / len(some), (time.monotonic() - start) / len(some)
 
 
-__all__ = ["FORMATS", "LAYOUTS", "Export", "Exported", "check", "class_name", "columns", "estimate", "write"]
+__all__ = ["FORMATS", "LAYOUTS", "Export", "Exported", "Job", "check", "class_name", "estimate", "pending", "write"]

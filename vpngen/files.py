@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import socket
 import stat
 from collections.abc import Iterator
@@ -59,13 +60,7 @@ def replace(path: Path) -> Iterator[Path]:
         ArgumentError: `path` is a URL.
         MissingError: no space is left, or too little; what was there stays.
     """
-    local(path).parent.mkdir(parents=True, exist_ok=True)
-    here = "".join(c for c in socket.gethostname() if c.isalnum() or c == "-")
-    for left in path.parent.glob(f".{path.name}.{here}.*.partial"):  # by a process that was killed
-        if not _alive(left.name.split(".")[-2]):
-            left.unlink(missing_ok=True)
-    partial = path.with_name(f".{path.name}.{here}.{os.getpid()}.partial")
-    partial.unlink(missing_ok=True)  # who put a link there may have wanted it written through
+    partial = partial_of(path)
     try:
         yield partial
         publish(partial, path)
@@ -78,6 +73,22 @@ def replace(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def partial_of(path: Path) -> Path:
+    """Where this process writes what becomes `path`: nothing is there. What processes left there that were killed is removed."""
+    local(path).parent.mkdir(parents=True, exist_ok=True)
+    here = "".join(c for c in socket.gethostname() if c.isalnum() or c == "-")
+    own = path.with_name(f".{path.name}.{here}.{os.getpid()}.partial")
+    for left in path.parent.glob(f".{path.name}.{here}.*.partial"):
+        if left == own or not _alive(
+            left.name.split(".")[-2]
+        ):  # who put a link there may have wanted it written through
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+    return own
 
 
 def write(path: Path, data: bytes) -> None:

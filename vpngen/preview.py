@@ -449,7 +449,7 @@ def check(path: str | os.PathLike[str], fps: float = 25) -> Path:
     return path
 
 
-def save(path: str | os.PathLike[str], picture: npt.ArrayLike, fps: float = 25) -> None:
+def save(path: str | os.PathLike[str], picture: npt.ArrayLike, fps: float = 25, *, threads: int | None = None) -> None:
     """Write uint8 (T, Y, X) in the format of the suffix, see `FORMATS`; what exists is replaced once all is written.
 
     In an mp4 odd sizes grow by one pixel, a copy of the edge, as yuv420p needs even ones; nothing is ever resized.
@@ -458,6 +458,7 @@ def save(path: str | os.PathLike[str], picture: npt.ArrayLike, fps: float = 25) 
         path: ends in .mp4, .mkv, .gif or .png.
         picture: one or more frames; a png takes one.
         fps: frames a second, from 0.1 to 1000, in a GIF to 50.
+        threads: of ffmpeg; None for as many as it takes.
 
     Raises:
         ArgumentError: as `check`; not such an array; several frames for a png.
@@ -475,7 +476,8 @@ def save(path: str | os.PathLike[str], picture: npt.ArrayLike, fps: float = 25) 
             if suffix == ".png":
                 Image.fromarray(frames[0]).save(partial, format="PNG", optimize=True)
             else:
-                _encode(partial, frames, fps, FORMATS[suffix])
+                limit = () if threads is None else ("-threads", str(threads))
+                _encode(partial, frames, fps, (*FORMATS[suffix], *limit))
     except OSError as error:
         raise RunError(f"{path} could not be written: {error}") from None
 

@@ -12,8 +12,8 @@ import numpy as np
 from vpngen import floats, rng
 from vpngen.backends import simd
 from vpngen.backends.compiled import kernel
+from vpngen.backends.numba_leaves_known import known as known
 from vpngen.backends.numba_perlin import aligned, lerp, philox, put_row
-from vpngen.backends.numba_seen import known as known
 from vpngen.backends.simd import (
     LANES,
     iadd,

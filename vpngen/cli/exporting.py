@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from vpngen.cli.base import (
     EXIT_CODES,
     LocalPath,
     Real,
+    Stop,
     Whole,
     backend_option,
     cli,
@@ -24,7 +24,7 @@ from vpngen.cli.base import (
     show,
     threads_option,
 )
-from vpngen.cli.dataset import advise, dataset_options, read_spec_file, take_given, take_spec, warm
+from vpngen.cli.dataset import advise, dataset_options, no_dataset, read_spec_file, take_spec, warm
 from vpngen.cli.pictures import index_ranges, source_of
 from vpngen.cli.sets import Row, report
 from vpngen.errors import ArgumentError
@@ -46,16 +46,14 @@ def _set(source: str | None, backend: str, options: dict[str, Any]) -> tuple[Spe
     if source is not None and os.path.isdir(source):
         from vpngen import store
 
+        no_dataset(dict(options), "SOURCE")
         spec = store.read_spec(source)[0]
         take = functools.partial(source_of, source, backend)
         return spec, lambda split: take(split, dict(options))[1]
     if source is None:
         spec = take_spec(options)[0]
     else:
-        if take_given(options):
-            raise ArgumentError(
-                "is given beside options that say what the dataset is; leave one of them out", "source", source
-            )
+        no_dataset(dict(options), "SOURCE")
         if source != "-" and not os.path.exists(source) and source not in presets():
             raise ArgumentError("is no store, no file and no preset; see: vpngen info --presets", "source", source)
         spec = read_spec_file(source) if source == "-" or os.path.exists(source) else Spec.preset(source)
@@ -100,7 +98,7 @@ def _set(source: str | None, backend: str, options: dict[str, Any]) -> tuple[Spe
     "--size",
     callback=reader(lambda value: digits(value, "x", 2), "HxW, such as 112x112"),
     metavar="HxW",
-    help="To what that is resized.",
+    help="To what that is resized, between pixels.",
 )
 @click.option("--fps", type=Real(), default=25, show_default=True, help="Frames a second.")
 @click.option("--shard-videos", type=Whole(), default=32, show_default=True, help="Videos in a shard of webdataset.")
@@ -131,7 +129,8 @@ def export(
     from vpngen.checks import thread_count
     from vpngen.terminal import counted
 
-    if not 1 <= len(paths) <= 2:
+    alone = len(paths) == 1 and all(value in (None, ()) for value in options.values())
+    if not 1 <= len(paths) <= 2 or alone:
         raise ArgumentError(
             "must be SOURCE and OUT, or OUT alone beside options of a dataset", "paths", " ".join(paths)
         )
@@ -148,23 +147,30 @@ def export(
     )  # fmt: skip
     exporting.check(asked, out)
     if dry_run:
-        start = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
-            each = exporting.estimate(asked, sources, Path(folder))
-        seconds = (time.monotonic() - start) / 3 * asked.n_videos / thread_count(threads)
-        shape = " x ".join(map(str, asked.shape))
+            size, seconds = exporting.estimate(asked, sources, Path(folder))
+        jobs = [len(job.indices) for job in exporting.pending(asked, out, chosen)]
+        nbytes, threads, videos = round(size * sum(jobs)), thread_count(threads), sum(jobs)
+        kept = sum(len(job.indices) for job in asked.jobs(chosen)) - videos
+        free, there = store.LocalTarget(out).free_bytes(), f", {kept:,} are there" if kept else ""
+        took = seconds * videos / threads
         rows: list[Row] = [
             ("out", click.format_filename(out), {"path": str(out), "fingerprint": spec.fingerprint}),
-            ("videos", f"{asked.n_videos:,} of {shape}, as {to}", {"videos": asked.n_videos, "to": to}),
-            ("files", f"{len(asked.jobs()):,}", {"files": len(asked.jobs())}),
-            ("on disk", f"about {size_text(round(each * asked.n_videos))}", {"estimated_bytes": round(each * asked.n_videos)}),
-            ("time", f"about {duration_text(seconds)} with {thread_count(threads)} threads", {"estimated_seconds": round(seconds, 1)}),
+            ("videos", f"{videos:,} of {' x '.join(map(str, asked.shape))} to write as {to}{there}", {"videos": videos, "kept": kept, "to": to}),
+            ("files", f"{len(jobs):,}", {"files": len(jobs)}),
+            ("on disk", f"about {size_text(nbytes)}; {size_text(free)} are free", {"estimated_bytes": nbytes, "free_bytes": free}),
+            ("fits", "yes" if nbytes <= free else "NO", {"fits": nbytes <= free}),
+            ("time", f"about {duration_text(took)} with {threads} threads", {"estimated_seconds": round(took, 1), "threads": threads}),
         ]  # fmt: skip
         report(form, rows)
         return
     advise(spec)
-    with counted("videos") as count:
-        done = exporting.write(asked, out, sources, slice=chosen, threads=threads, progress=count)
+    try:
+        with counted("videos") as count:
+            done = exporting.write(asked, out, sources, slice=chosen, threads=threads, progress=count)
+    except Stop as stop:
+        stop.advice = " What was finished stays; give the same command again to go on."
+        raise
     parquet = (out / "metadata.parquet").exists()
     fields = {
         "path": str(out),

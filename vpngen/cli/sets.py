@@ -49,7 +49,7 @@ Row = tuple[str, str, dict[str, Any]]
 @threads_option
 @click.option("--slice", default="1/1", metavar="I/N", help="Do slice I of N; the slices may run anywhere, at once.")
 @click.option("--shard-videos", type=Whole(), help="Videos in a shard file.  [default: 32; formula: 1024]")
-@click.option("--with-motion", is_flag=True, help="Store the flow of every pixel too, where the generator knows it.")
+@click.option("--with-motion", is_flag=True, help="Store the flow of every pixel too, of drift, clouds and leaves.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, in videos, bytes and time, and do nothing.")
 @click.option("--overwrite", is_flag=True, help="Replace the store at OUT.")
 @format_option

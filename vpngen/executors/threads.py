@@ -114,7 +114,7 @@ class _Run:
     def _put(self, shard: Shard, threads: int) -> bytes | None:
         """Render a shard into the target: its record, or None if it is held, finished or was dropped."""
         try:
-            self.target.claim(shard)
+            self.target.claim(shard, self.plan.arrays)
         except ConflictError:
             self.held.add(shard)
             return None

@@ -196,7 +196,7 @@ def phases(params: np.void, slots: Integers) -> Integers:
 
 
 def lives(params: np.void, slots: Integers, t: int | Integers) -> tuple[Integers, Integers]:
-    """Generation and age of slots (K,) at a frame."""
+    """Generation and age of slots (K,) at a frame, or at frames (T, 1): (K,) or (T, K)."""
     n = t + phases(params, slots)
     return n // int(params["life"]), n % int(params["life"])
 

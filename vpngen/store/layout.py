@@ -306,6 +306,14 @@ def parse_slice(text: str) -> tuple[int, int]:
     raise ArgumentError("must be I/N with 1 <= I <= N, such as 1/4, 2/4, 3/4 and 4/4", "slice", text)
 
 
+def checked_slice(slice: tuple[int, int]) -> tuple[int, int]:
+    """`slice`, if it is (I, N) with 1 <= I <= N. Raises ArgumentError."""
+    i, n = slice
+    if not (is_integer(i) and is_integer(n) and 1 <= i <= n):
+        raise ArgumentError("must be (I, N), integers with 1 <= I <= N", "slice", slice)
+    return i, n
+
+
 def all_shards(spec: Spec, layout: Layout) -> Shards:
     """Every shard of the store, split by split."""
     splits = tuple((split, spec.n_videos(split)) for split in spec.splits)
@@ -315,9 +323,7 @@ def all_shards(spec: Spec, layout: Layout) -> Shards:
 
 def store_plan(spec: Spec, layout: Layout, slice: tuple[int, int] = (1, 1)) -> Plan:
     """Slice I of N of the store, given as (I, N): every N-th shard from the I-th on. Raises ArgumentError, also where motion is not known."""
-    i, n = slice
-    if not (is_integer(i) and is_integer(n) and 1 <= i <= n):
-        raise ArgumentError("must be (I, N), integers with 1 <= I <= N", "slice", slice)
+    i, n = checked_slice(slice)
     if layout.motion:
         spec.generator.check_moves()
     shards = all_shards(spec, layout)

@@ -1,8 +1,7 @@
 """The files of a shard, rendered, packed and unpacked: chunks, each with its crc32c, then the index, as the Zarr v3 sharding codec asks.
 
-What the chunks of a video are is said by its `Encoding`: pixels, packed or not, what is known of them, or the parameters that make
-them. A chunk
-of 16 frames is a contiguous piece of a rendered video, so at codec `none` it goes from the renderer's buffer to the target
+What the chunks of a video are is said by its `Encoding`: pixels, packed or not, what is known of each, or the parameters that make
+them. A chunk of 16 frames is a contiguous piece of a video, so at codec `none` pixels go from the renderer's buffer to the target
 without a copy, and no shard is ever held in memory.
 """
 

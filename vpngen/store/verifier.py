@@ -57,7 +57,7 @@ from vpngen.store.targets.local import IN_THE_WAY, PARTIAL, LocalTarget, disk_er
 
 WRITING: Final = "is being written by a process that is running"
 _Found = tuple["Problem | None", int]
-"""What is wrong with a shard, and the bytes of its file."""
+"""What is wrong with a shard, and the bytes of its files."""
 
 
 @dataclass(frozen=True)
@@ -378,7 +378,7 @@ class _Work:
                 yield from (run[i : i + 1] for i in range(len(run)))
 
     def look(self, shards: Shards) -> _Found:
-        """What is wrong with shards, of which several are missing; and the bytes of a file."""
+        """What is wrong with shards, of which several are missing; and the bytes of their files."""
         first, last = shards[0], shards[-1]
         if len(shards) == 1:
             return _check_shard(self.folder, self.plan, first, self.renderer)
@@ -420,8 +420,11 @@ def _check_shard(folder: Folder, plan: Plan, shard: Shard, renderer: Backend | N
     size, problems = sum(nbytes for _, nbytes in found), [problem for problem, _ in found if problem is not None]
     if not problems:
         return None, size
+    damaged = [problem for problem in problems if not problem.pending]
+    first, *others = damaged or problems[:1]
+    what = "; ".join([first.what, *(f"{other.path}: {other.what}" for other in others)])
     videos = tuple(sorted(set().union(*(problem.videos for problem in problems))))
-    return replace(problems[0], videos=videos, pending=all(problem.pending for problem in problems)), size
+    return replace(first, what=what, videos=videos), size
 
 
 def _check_file(folder: Folder, plan: Plan, shard: Shard, array: str, renderer: Backend | None) -> _Found:
@@ -492,7 +495,7 @@ def _repair_shard(
     for array in plan.arrays:
         with disk_errors(target.root / shard.file(array)):
             target.folder.make_way(shard.file(array))
-    target.claim(shard)
+    target.claim(shard, plan.arrays)
     try:
         files = {}
         for array in plan.arrays:

@@ -300,8 +300,8 @@ def _check_shard(folder: Folder, plan: Plan, shard: Shard, array: str, size: int
             offset, length = chunk_place(fd, entry, plan.most_chunk(array))
             if plan.layout.codec == "zstd":
                 claimed = zstd_content(read_at(fd, min(length, ZSTD_HEADER), offset))
-                if claimed != (size := plan.chunk_bytes(array)):
-                    raise DamageError(f"a zstd frame says {claimed} bytes in place of {size}")
+                if claimed != (decoded := plan.chunk_bytes(array)):
+                    raise DamageError(f"a zstd frame says {claimed} bytes in place of {decoded}")
 
 
 _stored_skeleton = functools.lru_cache(8)(skeleton)

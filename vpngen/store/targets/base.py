@@ -49,8 +49,8 @@ class Target(ABC):
         """The shards of a plan that are to be rendered: without a valid record, or not of the size that it says."""
 
     @abstractmethod
-    def claim(self, shard: Shard) -> None:
-        """Become the owner of a shard. Raises ConflictError where another process is, and RunError."""
+    def claim(self, shard: Shard, arrays: Sequence[str] = (VIDEO,)) -> None:
+        """Become the owner of the files of a shard. Raises ConflictError where another process is, and RunError."""
 
     @abstractmethod
     def put(self, shard: Shard, data: Iterable[bytes | memoryview], array: str = VIDEO) -> None:

@@ -1,6 +1,7 @@
 """A folder on a disk: locks, partial files, renames, and what is synced when.
 
-A shard is written to `c.7.0.0.0.partial`, which its writer holds locked; synced, it gets its name, and then its record.
+A file of a shard is written to `c.7.0.0.0.partial`, which its writer holds locked; once all are synced they get their names, and then
+the shard its record.
 """
 
 from __future__ import annotations
@@ -333,16 +334,22 @@ class LocalTarget(Target):
         """See `Target.pending`."""
         return pending(self.folder, plan)
 
-    def claim(self, shard: Shard) -> None:
+    def claim(self, shard: Shard, arrays: Sequence[str] = (VIDEO,)) -> None:
         """See `Target.claim`."""
-        with disk_errors(self.root / shard.key):
-            self._claimed[shard] = {shard.key: open_partial(self.folder, shard.key)}
+        held = self._claimed[shard] = {}
+        try:
+            for key in map(shard.file, arrays):
+                with disk_errors(self.root / key):
+                    held[key] = open_partial(self.folder, key)
+        except BaseException:
+            self.release(shard)
+            raise
 
     def put(self, shard: Shard, data: Iterable[bytes | memoryview], array: str = VIDEO) -> None:
         """See `Target.put`."""
         held, key = self._claimed[shard], shard.file(array)
         with disk_errors(self.root / key):
-            fd = held[key] if key in held else held.setdefault(key, open_partial(self.folder, key))
+            fd = held[key]
             os.ftruncate(fd, 0)
             os.lseek(fd, 0, os.SEEK_SET)
             for piece in data:

@@ -107,8 +107,12 @@ def cover(lines, forms, sharp, sides, target, which, hidden, near):  # type: ign
 
 def known(name: str, params: np.void, t: Integers, y: Integers, x: Integers, step: int) -> npt.NDArray[Any]:
     """See `Generator.known`; rows and columns follow each other."""
-    parts = [_known(name, params, t[i : i + BLOCK], y, x, step) for i in range(0, len(t), BLOCK)]
-    return np.concatenate(parts)
+    first = _known(name, params, t[:BLOCK], y, x, step)
+    found = np.empty((len(t), *first.shape[1:]), first.dtype)
+    found[:BLOCK] = first
+    for i in range(BLOCK, len(t), BLOCK):
+        found[i : i + BLOCK] = _known(name, params, t[i : i + BLOCK], y, x, step)
+    return found
 
 
 def _known(name: str, params: np.void, t: Integers, y: Integers, x: Integers, step: int) -> npt.NDArray[Any]:
