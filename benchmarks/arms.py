@@ -29,6 +29,8 @@ SCRATCH, VPN, FROZEN, STILLS, IMAGENET = (
 )
 ORDER, PUZZLE, RECONSTRUCT, CORRESPOND = "order", "puzzle", "reconstruct", "correspond"
 FRACTAL, CLOUDS, DRIFT, LEAVES, BEST = "Video Fractal", "clouds", "drift", "leaves", "best"
+LARGEST = 4
+"""The largest budget that sets of motion have a video of its own for each clip of."""
 DROP = 0.75
 """The part of the steps after which the learning rate falls to a tenth."""
 
@@ -279,14 +281,15 @@ def spec_of(arm: Arm, plan: Plan, seed: int) -> vpngen.Spec:
     """The set that an initialization learns from.
 
     Videos of clouds, drift and leaves are little larger than clips, so that a clip shows the motion about their centre, and there
-    are as many of them as clips; so it is for a mixture with them. Of the others there are 512 in a category at most.
+    are as many of them as clips of the largest budget; so it is for a mixture with them. Of the others there are 512 in a category at
+    most. A set is the same for all budgets.
     """
     moving = not {"clouds", "drift", "leaves"}.isdisjoint(arm.sets)
     t, side = plan.clip[0], plan.clip[1] + 2 * plan.margin
     shapes = {"perlin": (240, plan.side, plan.side), "fractal": (100, plan.side, plan.side)}
     made = []
     categories = arm.options.get("categories", plan.categories)
-    videos = arm.budget * plan.pretext_clips // (categories * len(arm.sets))
+    videos = (LARGEST if moving else 1) * plan.pretext_clips // (categories * len(arm.sets))
     for name in arm.sets:
         shape = (t * 3 // 2, side, side) if moving else shapes[name]
         options: dict[str, Any] = {}

@@ -87,7 +87,7 @@ CHOOSING = 1000
 """The seed of the runs that choose learning rates; its clips and weights are in no other run."""
 NORMAL: dict[str, Any] = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 EPOCHS = 8
-"""Parts that the clips of an initialization come in."""
+"""Parts that the clips of an initialization come in, for each budget."""
 
 
 # --- clips
@@ -216,7 +216,7 @@ def rendered(
         augment = dataclasses.replace(augment, scales=QUARTER_OCTAVES[:3] if split == "train" else (1.0,))
     batches: Any = vpngen.loader(
         spec, plan.pretext_batch, clip=clip, split=split, augment=augment, shuffle=split == "train", drop_last=True,
-        length=arm.budget * plan.pretext_clips // EPOCHS if split == "train" else "epoch", **where,
+        length=plan.pretext_clips // EPOCHS if split == "train" else "epoch", **where,
     )  # fmt: skip
     return FirstFrame(batches) if arm.still else batches
 
@@ -268,18 +268,63 @@ def network(plan: Plan, outputs: int) -> nn.Module:
     return model
 
 
+class Trunk:
+    """The steps of an initialization at its first learning rate, kept at some epochs: larger budgets go on from there.
+
+    Attributes:
+        cpu_seconds: what the steps took that came from files.
+    """
+
+    def __init__(self, folder: Path, arm: Arm, rate: float, seed: int) -> None:
+        about = repr((dataclasses.replace(arm, budget=1, freeze=0), rate, seed))
+        self.stem, self.cpu_seconds = folder / f"trunk-{hashlib.sha256(about.encode()).hexdigest()[:20]}", 0.0
+        self.since = time.process_time()
+
+    def load(self, epoch: int, model: nn.Module) -> bool:
+        """Give a model its weights after so many epochs, if they are kept."""
+        if not (path := self.stem.with_suffix(f".{epoch}.pth")).exists():
+            return False
+        kept = torch.load(path, map_location="cpu", weights_only=True)
+        model.load_state_dict(kept["state"])
+        self.cpu_seconds, self.since = kept["cpu_seconds"], time.process_time()
+        return True
+
+    def save(self, epoch: int, model: nn.Module) -> None:
+        """Keep them."""
+        with files.replace(self.stem.with_suffix(f".{epoch}.pth")) as partial:
+            torch.save(
+                {"state": {n: v.cpu() for n, v in model.state_dict().items()}, "cpu_seconds": self.spent}, partial
+            )
+
+    @property
+    def spent(self) -> float:
+        """CPU seconds of all steps so far."""
+        return self.cpu_seconds + time.process_time() - self.since
+
+
 def train(
     model: nn.Module, batches: Batches, val: Batches | None, rate: float, epochs: int, device: torch.device, batch: int, *,
-    task: Task | None = None, freeze: int = 0,
+    task: Task | None = None, freeze: int = 0, trunk: Trunk | None = None,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Steps of SGD at a rate, and the last of them at a tenth of it; the weight decay is the paper's."""
+    """Steps of SGD at a rate, and the last of them at a tenth of it; the weight decay is the paper's.
+
+    With a trunk the first part is that of each smaller budget and then the rest, so that it is the same whatever was kept.
+    """
     first = round(DROP * epochs)
-    rows = []
-    for begin, count, lr in ((0, first, rate), (first, epochs - first, rate / 10)):
+    halves = [round(DROP * EPOCHS) << k for k in range(16)] if trunk else []
+    stops, begin, rows = [*(stop for stop in halves if stop < first), first], 0, []
+    for stop, count, lr in (*((s, s, rate) for s in stops), (epochs, epochs - first, rate / 10)):
+        last = stop == epochs
+        if not last and trunk is not None and trunk.load(stop, model):
+            begin = stop
+            continue
         recipe = Recipe(
-            lr=lr, epochs=count, batch_size=batch, lr_patience=10**6, augment="none", freeze=freeze, **NORMAL
-        )
-        rows += fit(model, Later(batches, begin), val if begin else None, recipe, task=task, device=device)
+            lr=lr, epochs=count if last else stop - begin, batch_size=batch, lr_patience=10**6, augment="none", freeze=freeze, **NORMAL
+        )  # fmt: skip
+        rows = fit(model, Later(batches, begin), val if last else None, recipe, task=task, device=device)
+        if not last and trunk is not None:
+            trunk.save(stop, model)
+        begin = stop
     return rows
 
 
@@ -306,33 +351,35 @@ class Later:
 
 
 def categories(
-    arm: Arm, model: nn.Module, plan: Plan, rate: float, seed: int, device: torch.device, task: Task
+    arm: Arm, model: nn.Module, plan: Plan, rate: float, seed: int, device: torch.device, task: Task, work: Path
 ) -> tuple[dict[str, Any], nn.Module]:  # fmt: skip
     """Name the categories of a rendered set: what that took and what was learned, and the network."""
-    begun = time.process_time()
+    trunk, epochs = Trunk(work, arm, rate, seed), EPOCHS * arm.budget
     batches, val = (rendered(arm, plan, seed, split, device) for split in ("train", "val"))
-    rows = train(model, batches, val, rate * plan.pretext_batch / 128, EPOCHS, device, plan.pretext_batch, task=task)
-    steps = EPOCHS * len(batches)
+    rows = train(
+        model, batches, val, rate * plan.pretext_batch / 128, epochs, device, plan.pretext_batch, task=task, trunk=trunk
+    )
+    steps = epochs * len(batches)
     clips, spec = steps * plan.pretext_batch, spec_of(arm, plan, seed)
     return {
         "clips": clips, "frames": clips * (1 if arm.learns == "stills" else plan.clip[0]), "steps": steps, "metric": "top1",
         "val_metric": rows[-1]["val_top1"], "chance": 1 / spec.n_categories, "fingerprint": spec.fingerprint,
-        "cpu_seconds": time.process_time() - begun,
+        "cpu_seconds": trunk.spent,
     }, model  # fmt: skip
 
 
 def stills(
-    plan: Plan, rate: float, seed: int, device: torch.device, arm: Arm = BASES[STILLS]
+    plan: Plan, rate: float, seed: int, device: torch.device, work: Path, arm: Arm = BASES[STILLS]
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """What a 2-D network learned that named the categories of formula-made stills, and its weights."""
     network = create_model(plan.model, plan.categories, width=plan.width)
     assert isinstance(network, Network)
-    about, learner = categories(arm, flat(network), plan, rate, seed, device, Classify())
+    about, learner = categories(arm, flat(network), plan, rate, seed, device, Classify(), work)
     return about, {n: v[:, :, 0] if v.ndim == 5 else v for n, v in learner.cpu().state_dict().items()}
 
 
 def initialized(
-    arm: Arm, plan: Plan, rate: float, seed: int, device: torch.device, imagenet: str | None
+    arm: Arm, plan: Plan, rate: float, seed: int, device: torch.device, place: Place
 ) -> tuple[nn.Module, dict[str, Any]]:
     """The network before fine-tuning, and what its initialization took and learned."""
     torch.manual_seed(seed)
@@ -345,15 +392,15 @@ def initialized(
     model = network(plan, outputs)
     about: dict[str, Any] = {"clips": 0, "frames": 0, "steps": 0, "cpu_seconds": 0.0}
     if arm.learns == "stills":
-        about, state = stills(plan, rate, seed, device, arm)
+        about, state = stills(plan, rate, seed, device, place.work, arm)
         inflate(model, state)
     elif arm.learns == "categories":
-        about, model = categories(arm, model, plan, rate, seed, device, task)
+        about, model = categories(arm, model, plan, rate, seed, device, task, place.work)
     elif arm.learns in TASKS:
         with tempfile.TemporaryDirectory() as folder:
             teacher = Path(folder) / "stills.pth"
             if arm.learns == CORRESPOND:
-                torch.save(stills(plan, rate, seed, device)[1], teacher)
+                torch.save(stills(plan, rate, seed, device, place.work)[1], teacher)
             begun = time.process_time()
             made, recipe, steps = pretext(arm.learns, plan, arm.budget, teacher)
             batches, val = (
@@ -367,8 +414,8 @@ def initialized(
         for parameter in model.parameters():
             parameter.requires_grad_(True)
     elif arm.learns == "imagenet":
-        assert imagenet is not None
-        inflate(model, read_weights(imagenet)[0])
+        assert place.imagenet is not None
+        inflate(model, read_weights(place.imagenet)[0])
     return model, about
 
 
@@ -445,7 +492,7 @@ def do(job: Job, plan: Plan, place: Place) -> dict[str, Any]:
         torch.cuda.set_device(device.index or 0)
     start, arm, path = time.perf_counter(), arm_of(job.arm), place.work / job.first.weights
     if not job.target:
-        model, about = initialized(arm, plan, job.before, job.seed, device, place.imagenet)
+        model, about = initialized(arm, plan, job.before, job.seed, device, place)
         if plan.looked_into:
             about["selectivity"] = selective(model.to(device), plan.looked_into)
         with files.replace(path) as partial:

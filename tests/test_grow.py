@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 from pathlib import Path
@@ -73,7 +74,8 @@ def test_two_runs_grow_it_to_different_sizes(tmp_path: Path) -> None:
     def grow(_: Any) -> None:
         if not grown:
             grown.append(1)
-            write(spec, path, slice=(1, 2))
+            with contextlib.suppress(ConflictError):  # the first run may hold a shard
+                write(spec, path, slice=(1, 2))
 
     write(fewer(spec, 5, 2), path, progress=grow)
     assert vpngen.verify(path, backend="reference").damaged is False

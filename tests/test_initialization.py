@@ -243,3 +243,26 @@ def test_a_claim_holds_where_all_seeds_say_so(differences: tuple[float, ...], sa
 def test_every_claim_is_of_arms_of_the_plan() -> None:
     assert {arm for claim in orderings.CLAIMS for arm in (claim.better, claim.worse)} <= set(orderings.ARMS)
     assert json.loads(json.dumps(dataclasses.asdict(arms.PLANS["orderings"])))["arms"] == list(orderings.ARMS)
+
+
+def test_a_larger_budget_goes_on_from_a_smaller_one(tmp_path: Path) -> None:
+    """And comes to the same weights where nothing was kept; the smaller one is what it would be alone."""
+    plan = dataclasses.replace(arms.PLANS["trial"], categories=4, pretext_clips=128, pretext_batch=16)
+    once, twice = (init.Job("", name, 0.3, 0.0, 1) for name in ("VPN", "VPN, 2 x"))
+    weights = {}
+    for folder, jobs in (("together", (once, twice)), ("alone", (twice,)), ("backwards", (twice, once))):
+        place = init.Place("cpu", tmp_path / folder)
+        place.work.mkdir()
+        for job in jobs:
+            about = init.do(job, plan, place)
+            assert about["clips"] == 128 * arms.arm_of(job.arm).budget and about["cpu_seconds"] > 0
+            weights[folder, job] = torch.load(place.work / job.weights, weights_only=True)["state"]
+    for same in (
+        (("together", twice), ("alone", twice), ("backwards", twice)),
+        (("together", once), ("backwards", once)),
+    ):
+        for other in same[1:]:
+            assert all(torch.equal(value, weights[other][name]) for name, value in weights[same[0]].items())
+    assert not torch.equal(weights["together", once]["conv1.weight"], weights["together", twice]["conv1.weight"])
+    kept = sorted(path.name.split(".")[1] for path in (tmp_path / "alone").glob("trunk-*"))
+    assert kept == ["12", "6"]
