@@ -153,14 +153,13 @@ def arm_of(name: str) -> Arm:
     if base is None:
         raise ValueError(f"{name!r} is no initialization; they begin with {'; '.join(BASES)}; {BEST}")
     arm, rest = BASES[base], name[len(base) :]
-    if rest.startswith(" + "):
-        other, comma, rest = rest[3:].partition(", ")
+    while rest.startswith(" + "):
+        other = re.split(r" \+ |, ", rest[3:], maxsplit=1)[0]
         if other not in BASES or {arm.learns, BASES[other].learns} != {"categories"}:
             raise ValueError(f"{name!r}: categories of generators alone are mixed, and {other!r} has none")
-        arm = dataclasses.replace(
-            arm, about=f"categories of both: {arm.about}; {BASES[other].about}", sets=arm.sets + BASES[other].sets
-        )
-        rest = comma + rest
+        about = f"{arm.about}; {BASES[other].about}".removeprefix("categories of all: ")
+        arm = dataclasses.replace(arm, about=f"categories of all: {about}", sets=arm.sets + BASES[other].sets)
+        rest = rest[3 + len(other) :]
     for way in filter(None, rest.split(", ")):
         for pattern, about, change in WAYS:
             if found := re.fullmatch(pattern, way):
@@ -254,7 +253,8 @@ class Plan:
 
 
 STUDY = (
-    SCRATCH, VPN, FROZEN, STILLS, FRACTAL, CLOUDS, DRIFT, LEAVES, f"{VPN}, random grey", f"{VPN} + {BEST}", f"{BEST}, heads",
+    SCRATCH, VPN, FROZEN, STILLS, FRACTAL, CLOUDS, DRIFT, LEAVES, f"{VPN}, random grey", f"{VPN} + {BEST}", f"{VPN} + {' + '.join(MOVING)}",
+    f"{BEST}, heads",
     f"{VPN}, 2 x", f"{VPN}, 4 x", f"{BEST}, 2 x", f"{BEST}, 4 x",
 )  # fmt: skip
 BOTH = tuple(TARGETS)

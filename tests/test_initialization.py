@@ -35,6 +35,7 @@ PLAN = dataclasses.replace(
         ("VPN, frozen in time", {"sets": ("perlin",), "still": True}),
         ("inflated, fractal stills", {"learns": "stills"}),
         ("VPN + drift, heads, 2 x", {"sets": ("perlin", "drift"), "heads": True, "budget": 2}),
+        ("VPN + clouds + leaves, 4 x", {"sets": ("perlin", "clouds", "leaves"), "budget": 4}),
         ("VPN, slow, no noise", {"options": {"temporal": "slow", "noise_terms": 0}}),
         ("VPN, 16 categories, frozen to stage 3", {"options": {"categories": 16}, "freeze": 3}),
         ("VPN, random grey", {"options": {"grey": "random"}}),
@@ -45,7 +46,9 @@ def test_a_name_says_what_an_arm_is(name: str, fields: dict[str, Any]) -> None:
     assert {key: getattr(arm, key) for key in fields} == fields
 
 
-@pytest.mark.parametrize("name", ["noise", "VPN, faster", "VPN + order", "VPNs", "VPN,2 x"])
+@pytest.mark.parametrize(
+    "name", ["noise", "VPN, faster", "VPN + order", "VPN + drift + order", "VPN + drift drift", "VPNs", "VPN,2 x"]
+)
 def test_other_names_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=re.escape(repr(name))):
         arms.arm_of(name)
