@@ -570,13 +570,14 @@ class Kept:
                 file.write(json.dumps({"job": job, "seconds": self.seconds, "result": result}) + "\n")
 
     def guess(self, job: Job) -> float:
-        """Seconds that a job will take: the most that one of its kind took, in proportion to their budgets; 0 where nobody knows."""
+        """Seconds that a job will take: the median of its kind, in proportion to their budgets; 0 where nobody knows."""
         kind = [
             (j, r["seconds"]) for j, r in self.results.items() if bool(j.target) == bool(job.target) and r["seconds"]
         ]
         same = [(j, s) for j, s in kind if once(j.arm) == once(job.arm)] or kind
         share = arm_of(job.arm).budget if not job.target else 1
-        return max((s * share / (arm_of(j.arm).budget if not job.target else 1) for j, s in same), default=0.0)
+        took = [s * share / (arm_of(j.arm).budget if not job.target else 1) for j, s in same]
+        return statistics.median(took) if took else 0.0
 
     @property
     def seconds(self) -> float:
