@@ -131,9 +131,8 @@ def export(
 
     alone = len(paths) == 1 and all(value in (None, ()) for value in options.values())
     if not 1 <= len(paths) <= 2 or alone:
-        raise ArgumentError(
-            "must be SOURCE and OUT, or OUT alone beside options of a dataset", "paths", " ".join(paths)
-        )
+        given = f", not {' '.join(map(repr, paths))} alone" if paths else ""
+        raise ArgumentError(f"SOURCE and OUT are needed, or OUT beside options of a dataset{given}")
     out, chosen = Path(paths[-1]), store.parse_slice(slice)
     spec, sources = _set(paths[0] if len(paths) == 2 else None, backend, options)
     if split != "all" and split not in spec.splits:
