@@ -20,7 +20,7 @@ from stores import tree
 import vpngen
 from vpngen import ArgumentError, ConflictError, RunError, Spec, files
 from vpngen import export as exporting
-from vpngen.cli.exporting import KINDS
+from vpngen.cli.exporting import KINDS, LAYOUTS
 from vpngen.datasets import read_videos
 from vpngen.export import Export, class_name
 
@@ -277,7 +277,7 @@ def test_what_is_refused(run: Run, tmp_path: Path) -> None:
         write(Export(SPEC, "npz"), tmp_path / "mine")
     with pytest.raises(ArgumentError, match="is a file"):
         write(Export(SPEC, "npz"), tmp_path / "mine" / "thesis.tex")
-    assert KINDS == tuple(exporting.FORMATS)
+    assert (KINDS, LAYOUTS) == (tuple(exporting.FORMATS), exporting.LAYOUTS)
     assert "SOURCE and OUT" in run("export", "drift-64x512").err and not (tmp_path / "drift-64x512").exists()
     vpngen.write(NOISE, tmp_path / "set.zarr", backend="reference", slice=(1, 2), shard_videos=4)
     for wrong, said in ((("--instances", "3"), "beside SOURCE"), ((), "is not complete")):

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from vpngen.spec import Spec
 
 KINDS = ("mp4", "ffv1", "gif", "frames", "npz", "webdataset")
+LAYOUTS = ("folders", "ucf101")
 
 
 def _set(source: str | None, backend: str, options: dict[str, Any]) -> tuple[Spec, Any]:
@@ -74,7 +75,7 @@ def _set(source: str | None, backend: str, options: dict[str, Any]) -> tuple[Spe
 )
 @click.option(
     "--layout",
-    type=click.Choice(["folders", "ucf101"]),
+    type=click.Choice(LAYOUTS),
     default="folders",
     show_default=True,
     help="Folders of classes, or UCF-101's, with its lists.",
