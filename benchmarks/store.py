@@ -58,7 +58,7 @@ def plain_twice(root: Path, videos: Videos, shards: int) -> None:
 def ours(root: Path, videos: Videos, shards: int) -> None:
     plan, target = plan_of(shards), LocalTarget(root / "set.zarr")
     for shard in plan.shards:
-        data = ShardData(plan, (encode_video(video, "none", CHUNK_FRAMES) for video in videos))
+        data = ShardData(plan, lambda: (encode_video(video, "none", CHUNK_FRAMES) for video in videos))
         target.claim(shard)
         target.put(shard, data)
         target.publish(shard, shard_record(plan, shard, {"video": data}))

@@ -110,8 +110,8 @@ def pending(root: Path, plan: Plan) -> list[Shard]:
 
 def index_of(root: Path, plan: Plan, shard: Shard) -> tuple[npt.NDArray[np.uint64], bytes]:
     """The index of a shard, (videos, chunks of a video, 2) of offset and size, and its bytes."""
-    with open(root / shard.key, "rb") as file:
-        return read_index(file.fileno(), plan)
+    with Folder(root).file(shard.key) as file:
+        return read_index(file, plan)
 
 
 def taken(data: Iterable[bytes | memoryview]) -> bytes:

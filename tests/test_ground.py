@@ -161,17 +161,24 @@ def test_a_url_is_no_folder(
     monkeypatch.chdir(tmp_path)
     spec = vpngen.perlin(categories=1, instances=1)
     for use in (
-        lambda: vpngen.open(kind(url)),
-        lambda: vpngen.verify(kind(url)),
-        lambda: vpngen.write(spec, kind(url)),
-        lambda: vpngen.store.ClipReader(kind(url), "train"),
-        lambda: vpngen.store.is_complete(kind(url)),
         lambda: files.write(Path(url), b""),
         lambda: read_videos("folder", kind(url)),
         lambda: read_videos("ucf101", tmp_path, kind(url)),
     ):
         with pytest.raises(vpngen.ArgumentError, match=rf"{url.partition(':')[0]}://.*is a URL: .*{remedy}"):
             use()
+    wrong = url.replace(url.partition(":")[0], "https")
+    for store in (
+        lambda: vpngen.open(kind(wrong)),
+        lambda: vpngen.verify(kind(wrong)),
+        lambda: vpngen.write(spec, kind(wrong)),
+        lambda: vpngen.store.ClipReader(kind(wrong), "train"),
+        lambda: vpngen.store.is_complete(kind(wrong)),
+    ):
+        with pytest.raises(
+            vpngen.ArgumentError, match=r"https://.*is a URL of no kind that is known: s3://, gs://, az://, file://"
+        ):
+            store()
     assert os.listdir(tmp_path) == []
 
 

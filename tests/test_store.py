@@ -26,9 +26,10 @@ from strategies import SPECS, spans
 
 import vpngen
 from vpngen import ArgumentError, Spec
+from vpngen.files import Folder
 from vpngen.store import CODECS, ClipReader, Layout, clips, is_complete, read_spec, store_plan
 from vpngen.store.layout import all_shards
-from vpngen.store.packing import MISSING, decode_chunk, read_chunk
+from vpngen.store.packing import MISSING, decode_chunk, read_chunks
 
 SETS = {
     "padded": small(),  # 20 frames are two chunks of 16, and the last shard of each split is not full
@@ -278,10 +279,10 @@ def stored_chunks(path: Path, spec: Spec) -> dict[str, list[bytes | None]]:
     plan = store_plan(spec, read_spec(path)[1])
     for shard in plan.shards:
         index, _ = stores.index_of(path, plan, shard)
-        with open(path / shard.key, "rb") as file:
+        with Folder(path).file(shard.key) as file:
             chunks = [
-                None if e[0] == MISSING else read_chunk(file.fileno(), e, plan.most_chunk())
-                for e in index.reshape(-1, 2)
+                None if e[0, 0] == MISSING else read_chunks(file, e, plan.most_chunk())[0]
+                for e in index.reshape(-1, 1, 2)
             ]
             found[shard.key] = chunks
     return found

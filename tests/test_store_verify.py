@@ -437,7 +437,7 @@ def forge(path: Path, plan: Plan, shard: Shard, change: Callable[[int, npt.NDArr
 
 
 def store_shard(path: Path, plan: Plan, shard: Shard, videos: Iterable[list[Chunk]]) -> None:
-    data = ShardData(plan, videos)
+    data = ShardData(plan, lambda: videos)
     (path / shard.key).write_bytes(stores.taken(data))
     record_file(path, shard).write_bytes(shard_record(plan, shard, {"video": data}))
 

@@ -1,15 +1,17 @@
-"""The doors of the store: a target that is a dictionary, and an executor that is a loop, write a set that verifies whole."""
+"""The doors of the store: any target, and an executor that is a loop, write a set that verifies whole."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import pytest
 import stores
+from obstore.store import MemoryStore
 from stores import plan_of, tiny, tree, write
 
 import vpngen
@@ -19,60 +21,16 @@ from vpngen.executors import check_space
 from vpngen.executors.base import Executor, Outcome, Progress
 from vpngen.executors.threads import Threads
 from vpngen.store import CODECS, LocalTarget, Plan, Shard
-from vpngen.store.layout import VIDEO, parse_record, recorded, skeleton, table_files
+from vpngen.store.layout import VIDEO
 from vpngen.store.packing import render_shard, shard_record
+from vpngen.store.places import Objects
+from vpngen.store.targets import ObjectTarget
 from vpngen.store.targets.base import Target
 
 
-class Dictionary(Target):
-    """Files by their path within the store."""
-
-    def __init__(self) -> None:
-        self.files: dict[str, bytes] = {}
-        self.claimed: dict[Shard, dict[str, bytes]] = {}
-
-    def check(self, plan: Plan, overwrite: bool = False) -> None:
-        pass
-
-    def prepare(self, plan: Plan, overwrite: bool = False) -> None:
-        self.files = {
-            **skeleton(plan.spec, plan.layout)[0],
-            **dict(table_files(plan.spec)),
-            **({} if overwrite else self.files),
-        }
-
-    def settle(self, plan: Plan) -> None:
-        pass
-
-    def pending(self, plan: Plan) -> list[Shard]:
-        def finished(shard: Shard) -> bool:
-            fields = parse_record(plan, shard, self.files.get(shard.record, b""))
-            return fields is not None and all(
-                recorded(fields, array)[0] == len(self.files[shard.file(array)]) for array in plan.arrays
-            )
-
-        return [s for s in plan.shards if not finished(s)]
-
-    def claim(self, shard: Shard, arrays: Sequence[str] = (VIDEO,)) -> None:
-        if shard in self.claimed:
-            raise ConflictError("somebody has it")
-        self.claimed[shard] = {}
-
-    def put(self, shard: Shard, data: Iterable[bytes | memoryview], array: str = VIDEO) -> None:
-        self.claimed[shard][shard.file(array)] = stores.taken(data)
-
-    def publish(self, shard: Shard, record: bytes) -> None:
-        self.files |= self.claimed.pop(shard)
-        self.files[shard.record] = record
-
-    def release(self, shard: Shard) -> None:
-        del self.claimed[shard]
-
-    def free_bytes(self) -> None:
-        return None
-
-    def stored_bytes(self) -> int:
-        return sum(map(len, self.files.values()))
+def memory() -> ObjectTarget:
+    """Objects that are nowhere else."""
+    return ObjectTarget(Objects("memory://", MemoryStore()))
 
 
 class Loop(Executor):
@@ -98,16 +56,16 @@ each_executor = pytest.mark.parametrize("executor", EXECUTORS.values(), ids=list
 SPEC = tiny()
 
 
-@pytest.fixture(params=[Dictionary, LocalTarget])
+@pytest.fixture(params=[ObjectTarget, LocalTarget])
 def target(request: pytest.FixtureRequest, tmp_path: Path) -> Target:
     """A prepared one of each kind, without a shard."""
-    made: Target = Dictionary() if request.param is Dictionary else LocalTarget(tmp_path / "set.zarr")
+    made: Target = memory() if request.param is ObjectTarget else LocalTarget(tmp_path / "set.zarr")
     made.prepare(plan_of(SPEC))
     return made
 
 
 def files(target: Target) -> dict[str, bytes]:
-    return tree(target.root) if isinstance(target, LocalTarget) else dict(vars(target)["files"])
+    return {name: target.place.read(name) for name, kind in target.walk() if kind == "file"}
 
 
 # --- whoever writes where, the set is the same
@@ -118,7 +76,7 @@ def files(target: Target) -> dict[str, bytes]:
 def test_any_executor_fills_any_target(executor: Executor, codec: str, tmp_path: Path) -> None:
     write(SPEC, tmp_path / "whole", codec=codec)
     plan = plan_of(SPEC, codec)
-    for target in (Dictionary(), LocalTarget(tmp_path / "set.zarr")):
+    for target in (memory(), LocalTarget(tmp_path / "set.zarr")):
         target.check(plan)
         target.prepare(plan)
         half = plan.only(plan.shards[::2])
@@ -163,7 +121,7 @@ def test_a_piece_that_is_kept_without_a_copy_is_an_error() -> None:
 
 
 def test_a_target_without_a_limit_has_room() -> None:
-    check_space(Dictionary(), plan_of(SPEC), plan_of(SPEC).shards, needed=10**18)
+    check_space(memory(), plan_of(SPEC), plan_of(SPEC).shards, needed=10**18)
 
 
 # --- what every target promises
@@ -177,7 +135,7 @@ def test_a_shard_without_a_record_does_not_exist(target: Target) -> None:
     target.put(first, data)
     assert target.pending(plan) == list(plan.shards)
     target.release(first)
-    assert files(target) == empty
+    assert files(target).keys() - {first.key} == empty.keys()
     target.claim(first)
     target.put(first, [b"something else, and longer than what follows" * 1000])
     target.put(first, render_shard(plan, first, Reference()))
@@ -185,8 +143,7 @@ def test_a_shard_without_a_record_does_not_exist(target: Target) -> None:
     target.publish(first, shard_record(plan, first, {VIDEO: data}))
     assert target.pending(plan) == list(plan.shards[1:])
     target.release(second)
-    assert not any(vars(target).get(name) for name in ("claimed", "_claimed")), "publishing releases"
-    assert files(target).keys() - empty.keys() == {first.key, first.record}
+    assert files(target).keys() - empty.keys() == {first.key, first.record}, "publishing releases"
 
 
 def test_a_record_of_another_shard_set_or_size_counts_for_nothing(target: Target) -> None:
@@ -204,38 +161,53 @@ def test_a_record_of_another_shard_set_or_size_counts_for_nothing(target: Target
     assert target.pending(plan) == []
 
 
+def another(target: Target) -> Target:
+    """The same place, as another process has it."""
+    return LocalTarget(target.root) if isinstance(target, LocalTarget) else ObjectTarget(vars(target)["place"])
+
+
 def test_a_shard_has_one_owner(target: Target) -> None:
-    """The others get an error or leave it out; what they can do, they do."""
+    """The others get an error, and do what else there is; what is left they miss, or wait for where claims run out."""
     plan = plan_of(SPEC)
-    held = plan.shards[1]
-    owner = target if isinstance(target, Dictionary) else LocalTarget(str(target))
+    held, owner = plan.shards[1], another(target)
     owner.claim(held)
     with pytest.raises(ConflictError):
         target.claim(held)
     for threads in (1, 3):
-        done = Threads(Reference(), threads).run(plan, target)
-        assert done.missing == (held,) and target.pending(plan) == [held]
+        if target.lease is None:
+            assert Threads(Reference(), threads).run(plan, target).missing == (held,)
+        else:
+            with ThreadPoolExecutor(1) as pool:
+                running = pool.submit(Threads(Reference(), threads).run, plan, target)
+                while len(target.pending(plan)) > 1:
+                    time.sleep(0.01)
+                time.sleep(0.1)
+                assert not running.done()
+                owner.release(held)
+                assert running.result().missing == ()
+            return
+        assert target.pending(plan) == [held]
     owner.release(held)
     assert Threads(Reference(), 2).run(plan, target).rendered == held.count
 
 
-def test_a_shard_that_is_finished_when_it_is_claimed_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shard_that_is_finished_when_it_is_claimed_is_left(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process did so since the pending shards were listed."""
-    plan, target = plan_of(SPEC), Dictionary()
-    target.prepare(plan)
-    late, real = plan.shards[1], Dictionary.claim
+    plan = plan_of(SPEC)
+    late, real = plan.shards[1], type(target).claim
 
-    def claim(self: Dictionary, shard: Shard, arrays: Sequence[str] = (VIDEO,)) -> None:
+    def claim(self: Target, shard: Shard, arrays: Sequence[str] = (VIDEO,)) -> None:
+        if shard == late and self is target:
+            data, other = render_shard(plan, late, Reference()), another(target)
+            real(other, late, arrays)
+            other.put(late, data)
+            other.publish(late, shard_record(plan, late, {VIDEO: data}))
         real(self, shard, arrays)
-        if shard == late:
-            data = render_shard(plan, late, Reference())
-            self.files[late.key] = stores.taken(data)
-            self.files[late.record] = shard_record(plan, late, {VIDEO: data})
 
-    monkeypatch.setattr(Dictionary, "claim", claim)
+    monkeypatch.setattr(type(target), "claim", claim)
     done = Threads(Reference(), 1).run(plan, target)
     assert (done.rendered, done.missing) == (plan.videos - late.count, ())
-    assert not target.claimed and not target.pending(plan)
+    assert not target.pending(plan)
 
 
 # --- failures
@@ -263,7 +235,7 @@ def test_a_put_that_fails_half_way_leaves_no_record(
         with pytest.raises(RunError, match="cut"):
             executor.run(plan, target)
     assert bad in target.pending(plan)
-    assert not {bad.key, bad.record, f"{bad.key}.partial"} & files(target).keys()
+    assert not {bad.key, bad.record, f"{bad.key}.partial", f"claims/{bad.split}.{bad.number}"} & files(target).keys()
     again = executor.run(plan, target)
     assert again.rendered == plan.videos - again.kept > 0
     assert not target.pending(plan)
@@ -272,11 +244,11 @@ def test_a_put_that_fails_half_way_leaves_no_record(
 @pytest.mark.parametrize("call", ["claim", "publish", "pending"])
 def test_a_target_that_fails_stops_the_threads(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error comes out of the run, and no shard stays claimed."""
-    plan, target = plan_of(tiny(instances=20)), Dictionary()
+    plan, target = plan_of(tiny(instances=20)), memory()
     target.prepare(plan)
-    real, calls = getattr(Dictionary, call), []
+    real, calls = getattr(ObjectTarget, call), []
 
-    def refuse(self: Dictionary, *args: Any) -> Any:
+    def refuse(self: ObjectTarget, *args: Any) -> Any:
         calls.append(args)
         if len(calls) == 4:
             if call == "publish":
@@ -285,33 +257,33 @@ def test_a_target_that_fails_stops_the_threads(call: str, monkeypatch: pytest.Mo
         return real(self, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Dictionary, call, refuse)
+        patch.setattr(ObjectTarget, call, refuse)
         with pytest.raises(RunError, match="no more"):
             Threads(Reference(), 2).run(plan, target)
-    assert not target.claimed and 0 < len(target.pending(plan)) < len(plan.shards)
+    assert not target.place.sizes("claims") and 0 < len(target.pending(plan)) < len(plan.shards)
     assert Threads(Reference(), 2).run(plan, target).missing == ()
     assert target.pending(plan) == []
 
 
 def test_progress_is_told_of_every_video() -> None:
-    plan, target, seen = plan_of(SPEC), Dictionary(), list[Progress]()
+    plan, target, seen = plan_of(SPEC), memory(), list[Progress]()
     target.prepare(plan)
     done = Threads(Reference(), 2).run(plan, target, seen.append)
     assert [(p.done, p.total) for p in seen] == [(n, plan.videos) for n in range(1, plan.videos + 1)]
     assert (
         seen[-1].nbytes
         == done.nbytes
-        == sum(len(target.files[s.key]) - 16 * plan.layout.shard_videos * plan.chunks_a_video - 4 for s in plan.shards)
+        == sum(target.place.size(s.key) - 16 * plan.layout.shard_videos * plan.chunks_a_video - 4 for s in plan.shards)
     )
 
 
 def test_a_run_that_is_stopped_while_a_shard_is_put_leaves_no_claim() -> None:
-    class Slow(Dictionary):
+    class Slow(ObjectTarget):
         def put(self, shard: Shard, data: Iterable[bytes | memoryview], array: str = VIDEO) -> None:
             super().put(shard, data, array)
             time.sleep(0.3)  # the run is over meanwhile
 
-    plan, target = plan_of(SPEC), Slow()
+    plan, target = plan_of(SPEC), Slow(memory().place)
     target.prepare(plan)
 
     def stop(progress: Progress) -> None:
@@ -320,4 +292,4 @@ def test_a_run_that_is_stopped_while_a_shard_is_put_leaves_no_claim() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         Threads(Reference(), 1).run(plan, target, stop)
-    assert target.claimed == {}
+    assert target.place.sizes("claims") == {}

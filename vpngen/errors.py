@@ -29,9 +29,9 @@ def plain(text: str) -> str:
     return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
-def quoted(path: str | os.PathLike[str]) -> str:
-    """A path as a command of the shell takes it, whatever its characters."""
-    text = os.fspath(path)
+def quoted(path: object) -> str:
+    """A path or URL as a command of the shell takes it, whatever its characters."""
+    text = str(path)
     return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 

@@ -34,15 +34,22 @@ def local(path: str | Path, argument: str = "path") -> Path:
     Raises:
         ArgumentError: a URL; where there is a folder `s3:`, only one with two slashes.
     """
+    if (url := url_of(path)) is None:
+        return Path(path)
+    scheme, _, rest = url.partition("://")
+    if scheme.lower() == "file":
+        remedy = f"give the path alone, '/{rest.lstrip('/').removeprefix('localhost/')}'"
+    else:
+        remedy = "here a local folder is needed; copy or mount what is there"
+    raise ArgumentError(f"is a URL: {remedy}", argument, url)
+
+
+def url_of(path: str | Path) -> str | None:
+    """The URL that `path` is, with both its slashes; None for a path of this machine."""
     found = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):(//?)", text := os.fspath(path))
     if found is None or (len(found[2]) == 1 and os.path.exists(f"{found[1]}:")):
-        return Path(path)
-    rest = text[found.end() :].lstrip("/")
-    if found[1].lower() == "file":
-        remedy = f"give the path alone, '/{rest.removeprefix('localhost/')}'"
-    else:
-        remedy = "object stores and web addresses are not read or written; give a local folder, and copy or mount what is there"
-    raise ArgumentError(f"is a URL: {remedy}", argument, text if found[2] == "//" else text.replace(":/", "://", 1))
+        return None
+    return text if found[2] == "//" else text.replace(":/", "://", 1)
 
 
 def names_in(folder: str | Path) -> list[str]:
@@ -220,14 +227,57 @@ def read_object(path: str | Path) -> dict[str, Any]:
     return {}
 
 
+class LocalFile:
+    """A regular file that is open, and its size; closed when nobody holds it any more."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd, self.size = fd, os.fstat(fd).st_size
+
+    def __enter__(self) -> LocalFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "fd"):
+            self.close()
+
+    def close(self) -> None:
+        """Close it; a second time is nothing."""
+        if self.fd >= 0:
+            fd, self.fd = self.fd, -1
+            os.close(fd)
+
+    def read(self, size: int, offset: int) -> bytes:
+        """See `read_at`."""
+        return read_at(self.fd, size, offset)
+
+    def read_into(self, data: memoryview, offset: int) -> int:
+        """See `read_into`."""
+        return read_into(self.fd, data, offset)
+
+
 class Folder:
     """What lies below a folder, by names such as `train/video/c.0.0.0.0`. The folder may be a link; below it none is followed.
 
     All methods raise OSError; a link in the way is one that says so.
     """
 
+    in_flight = 1
+    """Files that are to be asked for at once: those of a disk one after the other."""
+
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Folder) and self.path == other.path
+
+    def __hash__(self) -> int:
+        return hash(self.path)
 
     @contextlib.contextmanager
     def _at(self, name: str, make: bool = False) -> Iterator[tuple[int, str]]:
@@ -264,6 +314,26 @@ class Folder:
         """Open a regular file, see `open_regular`."""
         with self._at(name) as (fd, last):
             return open_regular(last, flags | os.O_NOFOLLOW, fd)
+
+    def file(self, name: str, tail: int = 0) -> LocalFile:
+        """A regular file, open. `tail` bytes at its end are read first."""
+        return LocalFile(self.open(name))
+
+    def size(self, name: str) -> int:
+        """The bytes of a regular file."""
+        if not stat.S_ISREG((status := self.stat(name)).st_mode):
+            raise OSError(errno.EINVAL, "Not a regular file", str(self.path / name))
+        return status.st_size
+
+    def sizes(self, name: str) -> dict[str, int]:
+        """The regular files that a folder holds, and their bytes."""
+        found = {}
+        with self._at(f"{name}/.") as (fd, _), os.scandir(fd) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):  # renamed or removed meanwhile
+                    if entry.is_file(follow_symlinks=False):
+                        found[entry.name] = entry.stat(follow_symlinks=False).st_size
+        return found
 
     def make_way(self, name: str) -> None:
         """Make the folders that something is to lie in, where they are not there."""

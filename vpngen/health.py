@@ -1,4 +1,4 @@
-"""What `vpngen doctor` examines: versions, CPU, GPUs, caches, tools; and whether all backends give the right bytes."""
+"""What `vpngen doctor` examines: versions, CPU, GPUs, caches, tools; whether all backends give the right bytes; and object stores."""
 
 from __future__ import annotations
 
@@ -8,19 +8,25 @@ import platform
 import shutil
 import subprocess
 import time
+import uuid
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from vpngen import __version__, backends
 from vpngen.backends import cuda
-from vpngen.errors import MissingError, VpngenError
+from vpngen.errors import ArgumentError, MissingError, VpngenError
 from vpngen.generators import kinds
 from vpngen.rendering import Window, render
 from vpngen.spec import Spec
 from vpngen.units import size_text, usable_cpus
+
+if TYPE_CHECKING:
+    from vpngen.store.places import Objects
 
 PACKAGES = ("numpy", "numba", "llvmlite", "zarr", "numcodecs", "crc32c", "click", "rich", "pillow", "imageio-ffmpeg")
 NEEDED = ("numba", "reference")
@@ -52,6 +58,87 @@ def examine() -> list[Finding]:
         _ffmpeg(),
         Finding("disk", f"{size_text(shutil.disk_usage(Path.cwd()).free)} free in the current folder"),
     ]
+
+
+PROBE_BYTES: Final = 32 * 2**20
+"""What is sent to an object store and read again, to see how fast that is: in parts, as shards are."""
+
+
+def examine_objects(place: Objects) -> list[Finding]:
+    """What `vpngen doctor URL` shows: whether an object store can what stores need, and how fast it is. It leaves nothing there.
+
+    Raises:
+        ArgumentError: no such bucket, or it cannot be reached that way.
+    """
+    probe, data = f"doctor-{uuid.uuid4().hex}", np.random.default_rng(0).bytes(PROBE_BYTES)
+    seconds: dict[str, float] = {}
+
+    def created_once() -> str:
+        place.put(probe, b"1", create=True)
+        with contextlib.suppress(FileExistsError):
+            place.put(probe, b"2", create=True)
+            raise MissingError("a second create-only PUT of the same object was not refused")
+        if place.read(probe) != b"1":
+            raise MissingError("a refused create-only PUT changed the object")
+        return "the second of two was refused"
+
+    def sent() -> str:
+        start = time.perf_counter()
+        place.put(probe, iter([data]))
+        seconds["sent"] = time.perf_counter() - start
+        return f"{size_text(PROBE_BYTES / seconds['sent'])} a second"
+
+    def suffix() -> str:
+        size, tail = place.end(probe, 1000)
+        if (size, tail) != (len(data), data[-1000:]):
+            raise MissingError(f"a suffix range gave {len(tail)} bytes of {size:,}, and not the last of {len(data):,}")
+        return "right: the last bytes, and the size of all"
+
+    def ranges() -> str:
+        start, step = time.perf_counter(), PROBE_BYTES // 32
+        with ThreadPoolExecutor(place.in_flight) as pool:
+            parts = pool.map(lambda first: bytes(place.range(probe, first, step)), range(0, PROBE_BYTES, step))
+            if b"".join(parts) != data:
+                raise MissingError("ranges gave other bytes than were sent")
+        took = time.perf_counter() - start
+        begun = time.perf_counter()
+        place.range(probe, 5, 5)
+        return f"{size_text(PROBE_BYTES / took)} a second; one takes {(time.perf_counter() - begun) * 1000:.0f} ms"
+
+    def listed() -> str:
+        found = place.sizes("")
+        if found.get(probe) != PROBE_BYTES:
+            raise MissingError("an object that was sent is not listed")
+        return "lists what was sent at once"
+
+    def removed() -> str:
+        place.delete(probe)
+        if probe in place.sizes(""):
+            raise MissingError("an object that was removed is still listed")
+        return "works"
+
+    needs = {
+        "create-only PUT": (created_once, "claims and records need it: ask for If-None-Match, S3 has it since 2024"),
+        "PUT in parts": (sent, "shards need it: allow multipart uploads"),
+        "suffix range": (suffix, "sharded Zarr needs `Range: bytes=-N` answered with 206; another server has it"),
+        "ranges": (ranges, "readers need them"),
+        "list": (listed, "resume needs it: allow ListBucket on the prefix"),
+        "delete": (
+            removed,
+            f"claims need it: allow it on the prefix, and remove {place}/{probe} by hand; S3 look-alikes may need disable_bulk_delete=true",
+        ),
+    }
+    findings = [Finding("objects", str(place)), *_packages(("obstore",), needed=True)]
+    for name, (tried, remedy) in needs.items():
+        try:
+            findings.append(Finding(name, tried()))
+        except ArgumentError:
+            raise
+        except (VpngenError, OSError) as error:
+            findings.append(Finding(name, f"FAILS: {error}", False, remedy))
+    with contextlib.suppress(VpngenError, OSError):
+        place.delete(probe)
+    return findings
 
 
 def _packages(names: Iterable[str], needed: bool) -> Iterator[Finding]:

@@ -7,27 +7,41 @@ import sys
 import click
 
 from vpngen.cli import sets, pictures, exporting, training, figures  # isort: skip # each adds its commands, in the order that help lists
-from vpngen.cli.base import cli, format_option, main
+from vpngen.cli.base import StorePath, cli, format_option, main, place, storage_option
 from vpngen.cli.dataset import warm
-from vpngen.errors import MissingError
+from vpngen.errors import ArgumentError, MissingError
 
 __all__ = ["cli", "completion", "doctor", "exporting", "figures", "main", "pictures", "sets", "training"]
 
 
 @cli.command()
+@click.argument("url", type=StorePath(), required=False)
+@storage_option
 @format_option
-def doctor(form: str) -> None:
-    """Show what this machine has, and whether its pixels are right.
+def doctor(url: str | None, form: str) -> None:
+    """Check this machine and its pixels, or an object store.
 
-    Exit code 4 if something is missing or wrong.
+    It shows what the machine has, and whether all backends give the right bytes; or what the store can, and how fast. URL is where stores are to be, such as s3://bucket/sets; nothing is left there. Exit code 4 if something is missing or wrong.
+
+    Examples:
+      vpngen doctor
+      vpngen doctor s3://bucket/sets --storage-option region=eu-central-1
     """
     from vpngen import health
     from vpngen.terminal import compiling
 
-    with compiling():
-        for spec in health.trials().values():
-            warm(spec, "auto")
-    findings = health.examine()
+    if url is None:
+        with compiling():
+            for spec in health.trials().values():
+                warm(spec, "auto")
+        findings = health.examine()
+    else:
+        from vpngen.store.places import Objects
+
+        objects = place(url)
+        if not isinstance(objects, Objects):
+            raise ArgumentError("must be that of an object store, such as s3://bucket/sets", "url", url)
+        findings = health.examine_objects(objects)
     rows = [
         (
             f.name,

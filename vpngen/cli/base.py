@@ -17,14 +17,18 @@ import termios
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
 from vpngen import __version__
 from vpngen.errors import ArgumentError, MissingError, RunError, VpngenError, plain, quoted, renamed, shown
 from vpngen.fields import WORD_OR_INTEGERS, Field
-from vpngen.files import FEW_FILES, local
+from vpngen.files import FEW_FILES, local, url_of
+
+if TYPE_CHECKING:
+    from vpngen.store import Place
+
 
 EXIT_CODES = (
     "Exit codes: 0 done, 1 failed, 2 bad argument, 3 conflict with what is on disk, 4 something is missing here."
@@ -374,6 +378,40 @@ class LocalPath(click.Path):
                     ctx,
                 )
         return super().convert(value, param, ctx)
+
+
+class StorePath(LocalPath):
+    """The type of what takes a store: a path of this machine, or a URL. `place` gives what it names."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path, or the URL. Raises BadParameter."""
+        return value if isinstance(value, str) and url_of(value) is not None else super().convert(value, param, ctx)
+
+
+def _storage_options(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> None:
+    pairs = [value.partition("=") for value in values]
+    if wrong := [name for name, sign, _ in pairs if not (name and sign)]:  # without the values: they may be secret
+        raise click.BadParameter(f"{shown(wrong[0], 40)} is not NAME=VALUE, such as region=eu-central-1.", ctx, param)
+    ctx.meta[_STORAGE] = {name: value for name, _, value in pairs}
+
+
+_STORAGE: Final = "vpngen.storage_options"
+storage_option = click.option(
+    "--storage-option",
+    multiple=True,
+    metavar="NAME=VALUE",
+    expose_value=False,
+    callback=_storage_options,
+    help="Of a URL, as obstore names it: endpoint, region, allow_http. What is not given comes from the environment.",
+)
+
+
+def place(path: str | Path) -> Place:
+    """The place of a store that a command takes, with its storage options. Raises as `place_of`."""
+    from vpngen.store.places import place_of
+
+    with renamed(storage_options="--storage-option"):
+        return place_of(path, click.get_current_context().meta.get(_STORAGE))
 
 
 class OutFile(LocalPath):

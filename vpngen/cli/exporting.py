@@ -12,22 +12,25 @@ import click
 
 from vpngen.cli.base import (
     EXIT_CODES,
-    LocalPath,
     Real,
     Stop,
+    StorePath,
     Whole,
     backend_option,
     cli,
     digits,
     format_option,
+    place,
     reader,
     show,
+    storage_option,
     threads_option,
 )
 from vpngen.cli.dataset import advise, dataset_options, no_dataset, read_spec_file, take_spec, warm
 from vpngen.cli.pictures import index_ranges, source_of
 from vpngen.cli.sets import Row, report
 from vpngen.errors import ArgumentError
+from vpngen.files import local, url_of
 from vpngen.units import count_text, duration_text, size_text
 
 if TYPE_CHECKING:
@@ -44,11 +47,11 @@ def _set(source: str | None, backend: str, options: dict[str, Any]) -> tuple[Spe
     from vpngen.spec import Spec, presets
     from vpngen.terminal import compiling
 
-    if source is not None and os.path.isdir(source):
+    if source is not None and (os.path.isdir(source) or url_of(source) is not None):
         from vpngen import store
 
         no_dataset(dict(options), "SOURCE")
-        spec = store.read_spec(source)[0]
+        spec = store.read_spec(place(source))[0]
         take = functools.partial(source_of, source, backend)
         return spec, lambda split: take(split, dict(options))[1]
     if source is None:
@@ -65,7 +68,8 @@ def _set(source: str | None, backend: str, options: dict[str, Any]) -> tuple[Spe
 
 
 @cli.command(epilog=EXIT_CODES)
-@click.argument("paths", metavar="[SOURCE] OUT", nargs=-1, type=LocalPath())
+@click.argument("paths", metavar="[SOURCE] OUT", nargs=-1, type=StorePath())
+@storage_option
 @click.option(
     "--to",
     type=click.Choice(KINDS),
@@ -134,7 +138,7 @@ def export(
     if not 1 <= len(paths) <= 2 or alone:
         given = f", not {' '.join(map(repr, paths))} alone" if paths else ""
         raise ArgumentError(f"SOURCE and OUT are needed, or OUT beside options of a dataset{given}")
-    out, chosen = Path(paths[-1]), store.parse_slice(slice)
+    out, chosen = local(paths[-1], "out"), store.parse_slice(slice)
     spec, sources = _set(paths[0] if len(paths) == 2 else None, backend, options)
     if split != "all" and split not in spec.splits:
         raise ArgumentError("holds no videos", "split", split)

@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vpngen.cli.base import LocalPath, Real, Whole, backend_option, bundle, cli, digits, reader
+from vpngen.cli.base import (
+    LocalPath,
+    Real,
+    StorePath,
+    Whole,
+    backend_option,
+    bundle,
+    cli,
+    digits,
+    place,
+    reader,
+    storage_option,
+)
 from vpngen.cli.dataset import dataset_options, no_dataset, take_spec, warm
 from vpngen.errors import ArgumentError, ConflictError, RunError, quoted
 from vpngen.units import count_text
@@ -36,7 +48,7 @@ def source_of(store_path: str | None, backend: str, split: str, options: dict[st
     no_dataset(options, "STORE")
     from vpngen import store
 
-    view = store.open(store_path, split)
+    view = store.open(place(store_path), split)
     if not view.finished():
         raise ConflictError(f"{store_path!r} is not complete: complete it with `vpngen render`, or preview the options")
 
@@ -66,7 +78,8 @@ def index_ranges(value: str) -> tuple[range, ...]:
 
 
 picture_options = bundle(
-    click.argument("store_path", metavar="[STORE]", required=False, type=LocalPath()),
+    click.argument("store_path", metavar="[STORE]", required=False, type=StorePath()),
+    storage_option,
     click.option("--frames", callback=reader(lambda value: digits(value, ":", 2), "START:STOP, such as 0:64"), metavar="START:STOP", help="Which frames.  [default: all; mosaic: what shows the motion]"),
     click.option("--fps", type=Real(), default=25, show_default=True, help="Frames a second."),
     click.option("--split", type=click.Choice(["train", "val"]), default="train", show_default=True, help="Of which split."),

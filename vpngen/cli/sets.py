@@ -6,7 +6,6 @@ import itertools
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,11 +14,14 @@ from vpngen.cli.base import (
     EXIT_CODES,
     LocalPath,
     Stop,
+    StorePath,
     Whole,
     backend_option,
     cli,
     format_option,
+    place,
     show,
+    storage_option,
     table,
     threads_option,
 )
@@ -36,7 +38,7 @@ Row = tuple[str, str, dict[str, Any]]
 
 
 @cli.command(epilog=EXIT_CODES)
-@click.argument("out", type=LocalPath(), required=False)
+@click.argument("out", type=StorePath(), required=False)
 @dataset_options
 @click.option(
     "--codec",
@@ -52,6 +54,7 @@ Row = tuple[str, str, dict[str, Any]]
 @click.option("--with-motion", is_flag=True, help="Store the flow of every pixel too, of drift, clouds and leaves.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, in videos, bytes and time, and do nothing.")
 @click.option("--overwrite", is_flag=True, help="Replace the store at OUT.")
+@storage_option
 @format_option
 def render(
     out: str | None, codec: str, backend: str, threads: int | None, slice: str, shard_videos: int | None, with_motion: bool,
@@ -59,7 +62,7 @@ def render(
 ) -> None:  # fmt: skip
     """Write a labelled dataset as sharded Zarr, or complete it.
 
-    OUT is the store, by default named after the dataset, in the current folder. A stopped or killed run goes on where
+    OUT is the store, a folder or a URL (s3://, gs://, az://), by default named after the dataset, in the current folder. A stopped or killed run goes on where
     it was when the same command is given again. More instances over a store of fewer add what is new.
 
     Examples:
@@ -69,6 +72,7 @@ def render(
       vpngen render --preset vf-1000x1000               a million fractals, 13 TB
       vpngen render --generator leaves --with-motion    pixels, and where they go
       vpngen render big.zarr --slice 3/8                one of eight jobs
+      vpngen render s3://bucket/big.zarr                objects; any jobs at once
       vpngen render --categories 64 --dry-run           how large, how long
     """
     from vpngen import store
@@ -77,11 +81,12 @@ def render(
     from vpngen.terminal import compiling, counted
 
     spec, name = take_spec(options)
-    path = Path(f"{name}.zarr" if out is None else out)
+    path = f"{name}.zarr" if out is None else out
+    where = place(path)
     chosen = store.parse_slice(slice)
     plan = store.store_plan(spec, store.Layout(codec, shard_videos, motion=with_motion), chosen)
     threads = thread_count(threads)
-    target = store.LocalTarget(path)
+    target = store.target_of(where)
     if dry_run:
         target.check(plan, overwrite)
     with compiling():
@@ -112,7 +117,11 @@ def render(
                 f"{size_text(beside)} of {', '.join(plan.arrays[1:])}",
                 {"raw_motion_bytes": beside},
             ),
-            ("on disk", f"about {size_text(nbytes)}; {size_text(free)} are free{replaced}", disk),
+            (
+                "on disk",
+                f"about {size_text(nbytes)}{'' if free is None else f'; {size_text(free)} are free'}{replaced}",
+                disk,
+            ),
             ("fits", f"NO: {problem}" if problem else "yes", {"fits": not problem, "problem": problem}),
             ("time", time, {"estimated_seconds": round(seconds, 1), "threads": threads}),
             *_advice(spec),
@@ -123,14 +132,14 @@ def render(
     try:
         with counted("videos") as count:
             done = write(
-                spec, path, codec=codec, backend=backend, threads=threads, slice=chosen, overwrite=overwrite,
+                spec, where, codec=codec, backend=backend, threads=threads, slice=chosen, overwrite=overwrite,
                 shard_videos=shard_videos, with_motion=with_motion, progress=lambda p: count(p.done, p.total, p.nbytes),
             )  # fmt: skip
     except Stop as stop:
         again = "the same command without --overwrite" if overwrite else "the same command again"
         stop.advice = f" What was finished stays; give {again} to go on."
         raise
-    finished = store.is_complete(path)
+    finished = store.is_complete(where)
     fields = {
         "path": str(path), "fingerprint": spec.fingerprint, "rendered": done.rendered, "kept": done.kept,
         "elsewhere": done.elsewhere, "bytes": done.nbytes, "seconds": round(done.seconds, 3), "finished": finished,
@@ -167,7 +176,8 @@ def fields_of(rows: list[Row]) -> dict[str, Any]:
 
 
 @cli.command()
-@click.argument("store_path", metavar="[STORE]", required=False, type=LocalPath())
+@click.argument("store_path", metavar="[STORE]", required=False, type=StorePath())
+@storage_option
 @dataset_options
 @click.option("--presets", is_flag=True, help="List the presets.")
 @format_option
@@ -204,8 +214,9 @@ def info(store_path: str | None, presets: bool, form: str, **options: Any) -> No
     no_dataset(options, "STORE")
     from vpngen import store
 
-    spec, layout = store.read_spec(store_path)
-    plan, target = store.store_plan(spec, layout), store.LocalTarget(store_path)
+    where = place(store_path)
+    spec, layout = store.read_spec(where)
+    plan, target = store.store_plan(spec, layout), store.target_of(where)
     left, total = len(target.pending(plan)), len(plan.shards)
     size = target.stored_bytes()
     state = f"{left:,} of {total:,} shards are pending: give `vpngen render` again" if left else "complete"
@@ -252,7 +263,7 @@ def _advice(spec: Spec) -> list[Row]:
 
 
 @cli.command(epilog=EXIT_CODES)
-@click.argument("store_path", metavar="STORE", type=LocalPath())
+@click.argument("store_path", metavar="STORE", type=StorePath())
 @click.option("--render", "compare", is_flag=True, help="Also render every video and compare the pixels.")
 @click.option("--repair", is_flag=True, help="Render the damaged videos again and repair the files.")
 @click.option(
@@ -263,6 +274,7 @@ def _advice(spec: Spec) -> list[Row]:
 )
 @backend_option
 @threads_option
+@storage_option
 @format_option
 def verify(
     store_path: str, compare: bool, repair: bool, spec_file: str | None, backend: str, threads: int | None, form: str
@@ -284,7 +296,7 @@ def verify(
     spec = None if spec_file is None else read_spec_file(spec_file)
     with counted("shards") as bar:
         found = store.verify(
-            store_path, render=compare, repair=repair, backend=backend, threads=threads, spec=spec, progress=bar
+            place(store_path), render=compare, repair=repair, backend=backend, threads=threads, spec=spec, progress=bar
         )
     damaged, pending = found.videos_of(pending=False), found.videos_of(pending=True)
     fields = {"path": store_path, "videos": found.videos, "bytes": found.nbytes, "whole": found.whole}

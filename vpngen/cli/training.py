@@ -26,17 +26,20 @@ from vpngen.cli.base import (
     OptionsOf,
     Real,
     SectionOption,
+    StorePath,
     Whole,
     cli,
     complete,
     field_options,
     format_option,
     numbers,
+    place,
     reader,
     real,
     shape_of,
     share,
     show,
+    storage_option,
     whole,
 )
 from vpngen.cli.dataset import advise, no_dataset, take_spec, training_dataset_options, warm
@@ -176,7 +179,8 @@ data_options = base.bundle(
 
 @cli.command(cls=RunCommand, epilog=EXIT_CODES)
 @click.argument("out", type=_path, required=False)
-@click.option("--store", "path", type=_path, metavar="STORE", help="Read the clips of a rendered set.")
+@click.option("--store", "path", type=StorePath(), metavar="STORE", help="Read the clips of a rendered set.")
+@storage_option
 @run_options
 @click.option("--task", cls=OptionsOf, made=task_options)
 @data_options
@@ -187,7 +191,7 @@ data_options = base.bundle(
 @click.option("--threads", type=Whole(), help="CPU threads that render.  [default: all CPUs]")
 @training_dataset_options
 def train(
-    out: Path | None, path: Path | None, val_fraction: float | None, heads: str, samples_per_epoch: int | None, seed: int,
+    out: Path | None, path: str | None, val_fraction: float | None, heads: str, samples_per_epoch: int | None, seed: int,
     threads: int | None, form: str, **options: Any,
 ) -> None:  # fmt: skip
     """Initialize a 3D CNN with clips that are rendered on the fly, or with real videos.
@@ -211,10 +215,10 @@ def train(
     """
     task = take_task(options, seed)
     begin, recipe, runtime = _take_run(options, task)
-    source: Any = take_videos(options, val_fraction) or path
+    source: Any = take_videos(options, val_fraction)
     if heads == "factors":
-        task = _with_heads(task, source is not path)
-    if source is not path:
+        task = _with_heads(task, source is not None)
+    if source is not None:
         if path is not None:
             raise ArgumentError("cannot be given beside `--dataset`; leave one of them out", "path")
         name = source.kind
@@ -224,7 +228,7 @@ def train(
         _warm(source, runtime)
     else:
         no_dataset(options, "`--store`")
-        name = path.stem
+        source, name = place(path), Path(path).stem
     from vpngen.models import read_weights
     from vpngen.train import runs
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -22,8 +21,10 @@ from vpngen.executors.threads import Threads
 from vpngen.spec import Spec
 from vpngen.store.layout import Layout, Plan, Shard, store_plan
 from vpngen.store.packing import INDEX_BYTES, encoding, encodings
+from vpngen.store.places import Where
+from vpngen.store.targets import target_of
 from vpngen.store.targets.base import Target
-from vpngen.store.targets.local import LocalTarget, busy
+from vpngen.store.targets.local import busy
 from vpngen.units import count_text, size_text
 
 TRIAL_VIDEOS: Final = 48
@@ -43,7 +44,7 @@ class Written:
 
 def write(
     spec: Spec,
-    path: str | Path,
+    where: Where,
     *,
     codec: str = "none",
     backend: str = "auto",
@@ -61,7 +62,7 @@ def write(
 
     Args:
         spec: the dataset.
-        path: the store, a folder.
+        where: the store: a folder, a URL such as s3://bucket/set.zarr, or a store of obstore.
         codec: `none`, `zstd`, or `formula`: parameters in place of pixels, for readers that have vpngen.
         backend: as for `vpngen.render`.
         threads: CPU threads, each with a shard of its own; None for all that this process may use.
@@ -77,9 +78,9 @@ def write(
 
     Raises:
         ArgumentError: an argument out of range.
-        ConflictError: `path` holds something else, or another process is writing shards of this run; the rest is done.
-        MissingError: the backend cannot run here, or the disk is too small.
-        RunError: the disk failed or filled up; what was finished stays, and the same call goes on from there.
+        ConflictError: there is something else, or another process is writing shards of this run; the rest is done.
+        MissingError: the backend cannot run here, the disk is too small, or nothing may be written there.
+        RunError: the disk or the object store failed, or filled up; what was finished stays, and the same call goes on from there.
     """
     start = time.monotonic()
     executor = Threads(backends.choose(backend, spec.generator), thread_count(threads))
@@ -87,7 +88,7 @@ def write(
     if overwrite and slice[1] > 1:
         how = f"`slice` (={slice[0]}/{slice[1]}); remove the store by hand, then start the slices"
         raise ArgumentError(f"replaces what the other slices did too, so it cannot be given with {how}", "overwrite")
-    target = LocalTarget(path)
+    target = target_of(where)
     target.check(plan, overwrite)
     pending = plan.shards if overwrite else target.pending(plan)
     reclaimed = target.stored_bytes() if overwrite else 0

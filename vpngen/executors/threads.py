@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import queue
+import random
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Final
 
 from vpngen.backends import Backend
 from vpngen.errors import ConflictError
@@ -17,6 +21,9 @@ from vpngen.store.layout import Plan, Shard
 from vpngen.store.packing import render_shard, shard_record
 from vpngen.store.targets.base import Target
 from vpngen.units import usable_cpus
+
+PAUSE: Final = 2.0
+"""Seconds between two looks at shards that other runs have claimed."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +38,14 @@ class Threads(Executor):
 
         Shards that another process is writing are left for the end. By then it has finished them, or it was killed and
         they are rendered here, or they are missing. So of several runs one may miss shards, and together they complete
-        the set.
+        the set. Where claims run out, a run waits for that, and begins anywhere, so that several seldom meet.
         """
         pending, before = target.pending(plan), None
         kept = plan.videos - plan.only(pending).videos
         run = _Run(plan, target, self.backend, plan.videos - kept, progress)
-        while pending and pending != before:
+        while pending and (pending != before or target.lease is not None):
+            if pending == before:
+                time.sleep(PAUSE)
             run.render(pending, self.threads)
             before, pending = pending, target.pending(plan.only(s for s in pending if s in run.held))
         return Outcome(run.videos, kept, tuple(pending), run.nbytes)
@@ -68,7 +77,8 @@ class _Run:
     def render(self, shards: Sequence[Shard], threads: int) -> None:
         """Render shards; returns when all are published but those `held`, raises the first error of any thread."""
         self.held.clear()
-        waiting = iter(shards)
+        first = random.randrange(len(shards)) if self.target.lease is not None else 0
+        waiting = map(shards.__getitem__, itertools.chain(range(first, len(shards)), range(first)))
         running = min(threads, len(shards))
         inner = max(1, usable_cpus() // running) if len(shards) <= threads else 1
         # Renderers end first, also after an error: what they have put is still published.

@@ -3,66 +3,78 @@
 from __future__ import annotations
 
 import functools
-import os
+import itertools
 import resource
 import threading
 import weakref
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from vpngen.errors import MissingError, RunError, quoted
-from vpngen.files import Folder, local, read_into
+from vpngen.files import Folder
 from vpngen.generators import Pixels
 from vpngen.store.layout import Plan, Shard, patiently, read_spec, store_plan
-from vpngen.store.packing import check_record, chunk_place, decode_chunk, read_index
+from vpngen.store.packing import check_record, decode_chunk, index_bytes, read_index, spans
+from vpngen.store.places import Objects, Place, Where, place_of
 
 OPEN_SHARDS: Final = 128
 """Shards that a reader holds open, at most; fewer where they would be more than an eighth of the files that a process may open."""
+KNOWN_SHARDS: Final = 4096
+"""The same of objects, of which only the index is held."""
 _READERS: weakref.WeakSet[ClipReader] = weakref.WeakSet()
 
 
 class ClipReader:
     """Reads windows of one split of a finished store of codec `none` or `zstd`; each chunk's checksum is checked.
 
-    May be used from several threads, in forked processes, and pickled.
+    May be used from several threads, pickled, and in forked processes where the store is a folder.
     """
 
-    def __init__(self, path: str | Path, split: str) -> None:
-        self.path, self.split = local(path, "store").absolute(), split
-        self.spec, self.layout = read_spec(self.path)
+    def __init__(self, where: Where, split: str) -> None:
+        self.place, self.split = place_of(where, argument="store"), split
+        if isinstance(self.place, Folder):
+            self.place = Folder(self.place.path.absolute())
+        self.spec, self.layout = read_spec(self.place)
         self._plan = store_plan(self.spec, self.layout)
-        folder = Folder(self.path)
 
         def opened(number: int) -> _OpenShard:
-            return patiently(folder, functools.partial(_OpenShard, folder, self._plan, split, number))
+            return patiently(self.place, functools.partial(_OpenShard, self.place, self._plan, split, number))
 
         may = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        few = OPEN_SHARDS if may == resource.RLIM_INFINITY else max(may // 8, 1)
-        self._shard = functools.lru_cache(min(few, OPEN_SHARDS))(opened)
+        few = OPEN_SHARDS if may == resource.RLIM_INFINITY else min(max(may // 8, 1), OPEN_SHARDS)
+        self._shard = functools.lru_cache(few if isinstance(self.place, Folder) else KNOWN_SHARDS)(opened)
         self._mine = threading.local()
         _READERS.add(self)
 
-    def __reduce__(self) -> tuple[type[ClipReader], tuple[Path, str]]:
-        return ClipReader, (self.path, self.split)
+    @property
+    def remote(self) -> bool:
+        """Whether the store is objects."""
+        return isinstance(self.place, Objects)
+
+    def __reduce__(self) -> tuple[type[ClipReader], tuple[Place, str]]:
+        return ClipReader, (self.place, self.split)
 
     def read(
         self, indices: npt.NDArray[np.int64], windows: npt.NDArray[np.int32], out: Pixels, threads: int = 1
     ) -> None:
         """Fill `out` (N, T, Y, X) with packed windows (N, 5) of the videos `indices` (N,), as `Backend.render` does.
 
+        Of objects, as many are asked for at once as there are windows, up to 64.
+
         Raises:
-            MissingError: this process may open too few files.
+            MissingError: this process may open too few files, or may not read the objects.
             RunError: a shard is damaged or cannot be read.
         """
-        if threads == 1 or len(indices) == 1:
+        threads = min(max(threads, self.place.in_flight), len(indices))
+        if threads <= 1:
             for video, window, place in zip(indices.tolist(), windows.tolist(), out, strict=True):
                 self._read_one(video, window, place)
             return
-        with ThreadPoolExecutor(min(threads, len(indices))) as pool:
+        with ThreadPoolExecutor(threads) as pool:
             for _ in pool.map(self._read_one, indices.tolist(), windows.tolist(), out):
                 pass
 
@@ -81,39 +93,39 @@ class ClipReader:
                 for reader in list(_READERS):
                     reader._shard.cache_clear()
                 shard = self._shard(number)
-            i = 0
+            parts, i = [], 0
             while i < len(out):
                 chunk, t = divmod(t0 + i * step, chunk_frames)
-                entry = shard.index[at, chunk]
-                pixels = self._chunk(shard.fd, entry).reshape(chunk_frames, height, width)
-                part = pixels[t::step, y0 : y0 + out.shape[1], x0 : x0 + out.shape[2]][: len(out) - i]
+                parts.append((chunk, t, i))
+                i += -(-(chunk_frames - t) // step)
+            entries = shard.index[at, [chunk for chunk, _, _ in parts]]
+            for (_, t, i), pixels in zip(parts, self._chunks(shard, entries), strict=True):
+                part = pixels.reshape(chunk_frames, height, width)
+                part = part[t::step, y0 : y0 + out.shape[1], x0 : x0 + out.shape[2]][: len(out) - i]
                 out[i : i + len(part)] = part[:, :, ::-1] if flip else part
-                i += len(part)
         except (OSError, ValueError) as error:
-            where = f"{str(self.path / key)!r}, video {video} of the {self.split} split"
-            raise RunError(f"{where}: {error}; look at it with: vpngen verify {quoted(self.path)}") from error
+            where = f"{f'{self.place}/{key}'!r}, video {video} of the {self.split} split"
+            raise RunError(f"{where}: {error}; look at it with: vpngen verify {quoted(self.place)}") from error
 
-    def _chunk(self, fd: int, entry: npt.NDArray[np.uint64]) -> Pixels:
-        """The pixels of a chunk, until this thread asks for another: in memory that is used again, since new costs more."""
-        offset, size = chunk_place(fd, entry, self._plan.most_chunk())
+    def _chunks(self, shard: _OpenShard, entries: npt.NDArray[np.uint64]) -> Iterator[Pixels]:
+        """The pixels of chunks, each until this thread asks for the next: in memory that is used again, since new costs more."""
         mine = self._mine
-        if getattr(mine, "packed", None) is None or len(mine.packed) < size:
-            mine.packed, mine.pixels = np.empty(size, np.uint8), np.empty(self._plan.chunk_bytes(), np.uint8)
-        packed = memoryview(mine.packed)[:size]
-        if read_into(fd, packed, offset) != size:
-            raise ValueError("the chunk is cut short")
-        return decode_chunk(packed, self.layout.codec, self._plan.chunk_bytes(), mine.pixels)
+        for offset, sizes in spans(shard.file, entries, self._plan.most_chunk()):
+            total = sum(sizes)
+            if getattr(mine, "packed", None) is None or len(mine.packed) < total:
+                mine.packed, mine.pixels = np.empty(total, np.uint8), np.empty(self._plan.chunk_bytes(), np.uint8)
+            packed = memoryview(mine.packed)[:total]
+            if shard.file.read_into(packed, offset) != total:
+                raise ValueError("the chunk is cut short")
+            for size, end in zip(sizes, itertools.accumulate(sizes), strict=True):
+                yield decode_chunk(packed[end - size : end], self.layout.codec, self._plan.chunk_bytes(), mine.pixels)
 
 
 class _OpenShard:
-    """A file that is what its record says, and its index; closed when nobody holds it any more."""
+    """A file that is what its record says, and its index."""
 
-    def __init__(self, folder: Folder, plan: Plan, split: str, number: int) -> None:
+    def __init__(self, place: Place, plan: Plan, split: str, number: int) -> None:
         shard = plan.shard(split, number)
-        self.fd = folder.open(shard.key)
-        check_record(folder, plan, shard, os.fstat(self.fd).st_size)
-        self.index = read_index(self.fd, plan)[0]
-
-    def __del__(self) -> None:
-        if hasattr(self, "fd"):
-            os.close(self.fd)
+        self.file = place.file(shard.key, tail=index_bytes(plan))
+        check_record(place, plan, shard, self.file.size)
+        self.index = read_index(self.file, plan)[0]

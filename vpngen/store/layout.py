@@ -10,20 +10,20 @@ set.zarr/train/label, frequency, ...      what is known of each video, small arr
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import itertools
 import json
 import math
 import re
-import stat
 import time
 import warnings
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar, overload
 
 import numpy as np
@@ -33,11 +33,12 @@ from numcodecs import zstd
 from zarr.codecs import BytesCodec, Crc32cCodec, ZstdCodec
 
 from vpngen.checks import MAX_SIDE, flag, integer, is_integer, one_of
-from vpngen.errors import ArgumentError, ConflictError
-from vpngen.files import Folder, local, parse_json
+from vpngen.errors import ArgumentError, ConflictError, VpngenError
+from vpngen.files import Folder, parse_json
 from vpngen.generators import Parameter
 from vpngen.spec import Spec
 from vpngen.store.formula import CRC_BYTES, DamageError, FormulaCodec, crc32c, params_bytes
+from vpngen.store.places import Objects, Place, Where, place_of
 
 T = TypeVar("T")
 ZSTD_LEVEL: Final = 1
@@ -59,6 +60,8 @@ GROWN: Final = "grown_from"
 """What the root metadata says beside the spec while a set is being grown: `instances` and `val_instances` of what was there."""
 MOST_GROWN: Final = 256
 """Sets that it names, at most."""
+ASKED: Final = 4096
+"""Shards of which a thread pool is asked at a time."""
 TABLE_CHUNK: Final = 65536
 """Samples in a chunk of the small arrays."""
 FRESH_CHUNK: Final = 1024
@@ -227,12 +230,18 @@ class Shards(Sequence[Shard]):
                 found -= -videos % self.shard_videos
         return found
 
+    def of(self, split: str) -> Shards:
+        """Those of a split."""
+        return next(
+            (replace(self, numbers=self.numbers[bisect_left(self.numbers, before) : bisect_left(self.numbers, before + -(-videos // self.shard_videos))])
+             for name, before, videos in self._parts() if name == split),
+            replace(self, numbers=()),
+        )  # fmt: skip
+
     def runs(self, there: Mapping[str, set[int]]) -> Iterator[tuple[bool, Shards]]:
         """These shards in order, where they follow each other: each of those that are `there` alone, the others in runs."""
-        for split, before, videos in self._parts():
-            end = before + -(-videos // self.shard_videos)
-            mine = self.numbers[bisect_left(self.numbers, before) : bisect_left(self.numbers, end)]
-            done = 0
+        for split, before, _ in self._parts():
+            mine, done = self.of(split).numbers, 0
             for number in sorted(there.get(split, ())):
                 at = bisect_left(mine, before + number)
                 if at < len(mine) and mine[at] == before + number:
@@ -474,124 +483,151 @@ def parse_record(plan: Plan, shard: Shard, data: bytes) -> dict[str, Any] | None
     return fields if fields == expected else None
 
 
-def read_record(folder: Folder, plan: Plan, shard: Shard) -> dict[str, Any] | None:
-    """The completion record of a shard of the store in a folder, as `parse_record` gives it.
+def read_record(place: Place, plan: Plan, shard: Shard) -> dict[str, Any] | None:
+    """The completion record of a shard of the store at a place, as `parse_record` gives it.
 
     It may be that of the same shard before the set was grown to this plan, or after it was grown from it: then it has another
     fingerprint, and maybe another `count` of videos.
     """
     try:
-        data = folder.read(shard.record, MOST_RECORD)
+        data = place.read(shard.record, MOST_RECORD)
     except OSError:
         return None
     if (fields := parse_record(plan, shard, data)) is not None:
         return fields
-    others = (replace(plan, spec=spec) for spec in _grown(folder, plan))
+    others = (replace(plan, spec=spec) for spec in _grown(place, plan))
     found = (parse_record(other, other.shard(shard.split, shard.number), data) for other in others)
     return next((fields for fields in found if fields is not None), None)
 
 
-def _grown(folder: Folder, plan: Plan) -> Iterator[Spec]:
-    """What the store in a folder held before it was grown to a plan, and what it holds since it was grown from it."""
+def _grown(place: Place, plan: Plan) -> Iterator[Spec]:
+    """What the store at a place held before it was grown to a plan, and what it holds since it was grown from it."""
     try:
-        spec, layout, earlier = _parse_root(folder.read("zarr.json"))
+        spec, layout, earlier = _parse_root(place.read("zarr.json"))
     except (OSError, _Mismatch, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return
     if layout == plan.layout:
         yield from (each for each in (spec, *earlier) if each.family == plan.spec.family and each != plan.spec)
 
 
-def patiently(folder: Folder, read: Callable[[], T]) -> T:
+def patiently(place: Place, read: Callable[[], T]) -> T:
     """What `read` gives. While a set grows, a shard is for moments between its old record and its new one: then it is asked again."""
     for pause in (0.02, 0.1, 0.5, 2.0):
         try:
             return read()
         except DamageError:
-            if not _is_growing(folder):
+            if not _is_growing(place):
                 break
             time.sleep(pause)
     return read()  # it may have come to its end since
 
 
-def _is_growing(folder: Folder) -> bool:
+def _is_growing(place: Place) -> bool:
     try:
-        return bool(read_store(folder.path)[2])
+        return bool(read_store(place)[2])
     except (ArgumentError, ConflictError):
         return False
 
 
-def is_finished(folder: Folder, plan: Plan, shard: Shard) -> bool:
-    """Whether a shard has a valid record, of no fewer videos, and files of the recorded sizes."""
-    fields = read_record(folder, plan, shard)
-    try:
-        status = {array: folder.stat(shard.file(array)) for array in plan.arrays}
-    except OSError:
-        return False
+def is_finished(place: Place, plan: Plan, shard: Shard, sizes: Mapping[str, int] | None = None) -> bool:
+    """Whether a shard has a valid record, of no fewer videos, and files of the recorded sizes.
+
+    `sizes` are those of all files in the folders of its arrays by their path, if they are known.
+    """
+    fields = read_record(place, plan, shard)
     if fields is None or fields["shard"]["count"] < shard.count:
         return False
-    return all(stat.S_ISREG(s.st_mode) and s.st_size == recorded(fields, array)[0] for array, s in status.items())
+    try:
+        return all(
+            (place.size(name) if sizes is None else sizes.get(name)) == recorded(fields, array)[0]
+            for array, name in ((array, shard.file(array)) for array in plan.arrays)
+        )
+    except OSError:
+        return False
+
+
+def finished(
+    place: Place, plan: Plan, shards: Sequence[Shard], sizes: Mapping[str, int] | None = None
+) -> Iterator[bool]:
+    """`is_finished` of shards, in order; where it takes requests, several are asked for at once."""
+    ask = functools.partial(is_finished, place, plan, sizes=sizes)
+    if place.in_flight == 1 or len(shards) < 2:
+        yield from map(ask, shards)
+        return
+    with ThreadPoolExecutor(min(place.in_flight, len(shards))) as pool:
+        for first in range(0, len(shards), ASKED):
+            yield from pool.map(ask, shards[first : first + ASKED])
 
 
 _SHARD = re.compile(r"c\.(0|[1-9][0-9]{0,11})\.0\.0\.0")
 
 
-def shards_there(folder: Folder, split: str, suffix: str = "") -> set[int]:
+def shards_there(place: Place, split: str, suffix: str = "") -> set[int]:
     """The numbers of the shards of a split whose file, or record for the suffix `RECORD`, is there, whatever it is.
 
     Raises OSError where the folder is a link or no folder; one that is not there has none.
     """
     try:
-        names = folder.names(f"{split}/video")
+        return numbers(place.names(f"{split}/{VIDEO}"), suffix)
     except FileNotFoundError:
         return set()
+
+
+def numbers(names: Iterable[str], suffix: str = "") -> set[int]:
+    """The numbers of the shards whose files, or what the suffix names, are among the names in the folder of the pixels."""
     found = (_SHARD.fullmatch(name.removesuffix(suffix)) for name in names if name.endswith(suffix))
     return {int(match[1]) for match in found if match}
 
 
-def pending(folder: Folder, plan: Plan) -> Sequence[Shard]:
+def pending(place: Place, plan: Plan) -> Sequence[Shard]:
     """The shards of a plan that are not finished. Those that are not there are not looked for one by one."""
     if not isinstance(plan.shards, Shards):
-        return [s for s in plan.shards if not is_finished(folder, plan, s)]
+        return [s for s, done in zip(plan.shards, finished(place, plan, plan.shards), strict=True) if not done]
     left: list[Sequence[int]] = []
-    there = {}
+    there: dict[str, set[int]] = {}
+    sizes: dict[str, int] = {}
     for split in plan.spec.splits:
         try:
-            there[split] = shards_there(folder, split, RECORD)
+            listed = {array: place.sizes(f"{split}/{array}") for array in plan.arrays}
         except OSError:  # nothing can be finished there; whoever writes it says why
-            there[split] = set()
-    for recorded, run in plan.shards.runs(there):
-        if not recorded or not is_finished(folder, plan, run[0]):
-            left.append(run.numbers)
+            listed = {}
+        there[split] = numbers(listed.get(VIDEO, ()), RECORD)
+        sizes |= {f"{split}/{array}/{name}": size for array, found in listed.items() for name, size in found.items()}
+    recorded: list[int] = []
+    for with_record, run in plan.shards.runs(there):
+        (recorded if with_record else left).append(run.numbers[0] if with_record else run.numbers)  # type: ignore[arg-type]
+    found = replace(plan.shards, numbers=array("q", recorded))
+    left.append(
+        [number for number, done in zip(recorded, finished(place, plan, found, sizes), strict=True) if not done]
+    )
     if sum(map(len, left)) == len(plan.shards):
         return plan.shards
-    return replace(plan.shards, numbers=array("q", itertools.chain.from_iterable(left)))
+    return replace(plan.shards, numbers=array("q", sorted(itertools.chain.from_iterable(left))))
 
 
-def is_complete(path: str | Path, split: str | None = None) -> bool:
-    """Whether every shard of the store at `path`, or of one split of it, is finished. Raises as `read_spec`."""
-    plan, folder = store_plan(*read_spec(path)), Folder(path)
-    try:
-        there = {name: shards_there(folder, name, RECORD) for name in plan.spec.splits if split in (None, name)}
-    except OSError:
-        return False
-    runs = (run for run in all_shards(plan.spec, plan.layout).runs(there) if split in (None, run[1][0].split))
-    return all(recorded and is_finished(folder, plan, run[0]) for recorded, run in runs)
+def is_complete(where: Where, split: str | None = None) -> bool:
+    """Whether every shard of the store at `where`, or of one split of it, is finished. Raises as `read_spec`."""
+    place = place_of(where, argument="store")
+    plan = store_plan(*read_spec(place))
+    if split is not None:
+        plan = plan.only(all_shards(plan.spec, plan.layout).of(split))
+    return not pending(place, plan)
 
 
-def recorded_layout(path: str | Path, spec: Spec) -> Layout | None:
+def recorded_layout(place: Place, spec: Spec) -> Layout | None:
     """How the store of a spec is laid out, as the completion records say of it; for one whose root metadata is damaged.
 
     None where there is no record, or one of another spec or layout.
     """
-    folder, layout = Folder(path), None
+    layout = None
     for split in spec.splits:
         try:
-            numbers = shards_there(folder, split, RECORD)
+            there = shards_there(place, split, RECORD)
         except OSError:
             return None
-        for number in sorted(numbers):
+        for number in sorted(there):
             try:
-                fields = json.loads(folder.read(f"{Shard(split, number, 0, 0).record}", MOST_RECORD))
+                fields = json.loads(place.read(f"{Shard(split, number, 0, 0).record}", MOST_RECORD))
                 found = Layout(**fields["layout"])
             except (OSError, ValueError, KeyError, TypeError, RecursionError):
                 continue  # damaged
@@ -601,28 +637,38 @@ def recorded_layout(path: str | Path, spec: Spec) -> Layout | None:
     return layout
 
 
-def read_spec(path: str | Path) -> tuple[Spec, Layout]:
-    """The spec and layout of the store at `path`. Raises as `read_store`."""
-    return read_store(path)[:2]
+def read_spec(where: Where) -> tuple[Spec, Layout]:
+    """The spec and layout of the store at `where`. Raises as `read_store`."""
+    return read_store(where)[:2]
 
 
-def read_store(path: str | Path) -> tuple[Spec, Layout, tuple[Spec, ...]]:
-    """The spec and layout of the store at `path`; and of a set that is being grown the smaller ones whose files may still be there.
+def read_store(where: Where) -> tuple[Spec, Layout, tuple[Spec, ...]]:
+    """The spec and layout of the store at `where`; and of a set that is being grown the smaller ones whose files may still be there.
 
     Raises:
-        ArgumentError: `path` is not there, or a URL.
+        ArgumentError: nothing is there, or it is a URL of no known kind.
         ConflictError: what is there is no store of ours, a damaged one, or one of a newer format version.
+        MissingError: there is no permission to read it, or obstore is not installed.
+        RunError: the object store failed.
     """
-    root = local(path, "store")
-    if not root.exists():
-        raise ArgumentError("is not there", "store", root)
-    damaged = f"{str(root / 'zarr.json')!r} is damaged"
+    place = place_of(where, argument="store")
+    if isinstance(place, Folder) and not place.path.exists():
+        raise ArgumentError("is not there", "store", place.path)
+    damaged = f"{f'{place}/zarr.json'!r} is damaged"
     try:
-        data = Folder(root).read("zarr.json")
+        data = place.read("zarr.json")
         parse_json(data)["attributes"]
     except OSError as error:
+        if isinstance(place, Objects) and isinstance(error, FileNotFoundError):
+            if next(place.walk(), None) is None:
+                raise ArgumentError("is not there", "store", str(place)) from None
+            with contextlib.suppress(FileNotFoundError):  # the root metadata comes first: another run made it since
+                place.head("zarr.json")
+                return read_store(place)
         what = f"is not a Zarr v3 store: zarr.json cannot be read ({error.strerror})"
-        raise ConflictError(f"{str(root)!r} {what}") from None
+        raise ConflictError(f"{str(place)!r} {what}") from None
+    except VpngenError:
+        raise
     except (ValueError, KeyError, TypeError, RecursionError):
         raise ConflictError(f"{damaged}, or not that of a Zarr v3 group") from None
     try:
@@ -630,9 +676,9 @@ def read_store(path: str | Path) -> tuple[Spec, Layout, tuple[Spec, ...]]:
     except _Mismatch:
         raise ConflictError(f"{damaged}: its spec or layout does not match its fingerprint or checksum") from None
     except (KeyError, TypeError, AttributeError, RecursionError):
-        raise ConflictError(f"{str(root)!r} is a Zarr store, but vpngen did not make it or it is damaged") from None
+        raise ConflictError(f"{str(place)!r} is a Zarr store, but vpngen did not make it or it is damaged") from None
     except ValueError as error:  # ArgumentError, and what a damaged value makes Python say
-        raise ConflictError(f"the spec of {str(root)!r} cannot be used: {error}") from None
+        raise ConflictError(f"the spec of {str(place)!r} cannot be used: {error}") from None
 
 
 class _Mismatch(Exception):
@@ -653,6 +699,16 @@ def _parse_root(data: bytes) -> tuple[Spec, Layout, tuple[Spec, ...]]:
     if layout.motion:
         spec.generator.check_moves()
     return spec, layout, tuple(replace(spec, instances=n, val_instances=val) for n, val in grown[-MOST_GROWN:])
+
+
+def conflict(target: object, spec: Spec, layout: Layout, plan: Plan) -> ConflictError:
+    """What is said where a target holds another set than that of a plan, or more of it."""
+    there, wanted = ({**s.to_dict(), **asdict(how)} for s, how in ((spec, layout), (plan.spec, plan.layout)))
+    lines = "\n  ".join(differences(there, wanted))
+    what = f"{str(target)!r} holds another dataset; it was left untouched. The difference:\n  {lines}"
+    more = layout == plan.layout and plan.spec.begins(spec)
+    larger = "It has all that is asked for, and more: a set grows, but does not shrink. " if more else ""
+    return ConflictError(f"{what}\n  {larger}Choose another path, or give --overwrite to replace it")
 
 
 def differences(there: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -8,8 +8,8 @@ without a copy, and no shard is ever held in memory.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,11 +19,11 @@ import numpy.typing as npt
 from numcodecs import zstd
 
 from vpngen.backends import Backend
-from vpngen.files import Folder, read_at
 from vpngen.generators import Params, Pixels
 from vpngen.rendering import Window, completed, truth, videos
 from vpngen.store.formula import CRC_BYTES, DamageError, crc32c, decode_params, encode_params, params_bytes
 from vpngen.store.layout import SHARDED, VIDEO, ZSTD_LEVEL, Plan, Shard, read_record, record, recorded
+from vpngen.store.places import File, Place
 
 Chunk = tuple[bytes | memoryview, bytes]
 """What is written of a chunk: payload and checksum."""
@@ -93,7 +93,7 @@ def zstd_content(frame: bytes | memoryview) -> int | None:
 class ShardData:
     """The bytes of a file of a shard, piece by piece: the chunks of its videos as they come, then the index.
 
-    A piece is valid until the next is asked for; a target copies what it keeps.
+    A piece is valid until the next is asked for; a target copies what it keeps. Asked for again, all are made again.
 
     The digest is the sha256 of the checksums of the chunks, in order, and the index: it pins every chunk without
     hashing the pixels twice.
@@ -104,15 +104,16 @@ class ShardData:
     """
 
     def __init__(
-        self, plan: Plan, videos: Iterable[Sequence[Chunk]], each: Callable[[int], object] | None = None
+        self, plan: Plan, videos: Callable[[], Iterable[Sequence[Chunk]]], each: Callable[[int], object] | None = None
     ) -> None:
-        """From the chunks of each video; `each` is called with the bytes of a video when they have been taken."""
+        """From what makes the chunks of each video; `each` is called with the bytes of a video when they have been taken, once."""
         self._plan, self._videos, self._each = plan, videos, each
-        self.size, self.digest = 0, ""
+        self.size, self.digest, self._told = 0, "", 0
 
     def __iter__(self) -> Iterator[bytes | memoryview]:
         places, checksums = np.full(self._plan.index_shape, MISSING, "<u8"), []
-        for i, chunks in enumerate(self._videos):
+        self.size = 0
+        for i, chunks in enumerate(self._videos()):
             before = self.size
             for k, (payload, checksum) in enumerate(chunks):
                 places[i, k] = self.size, len(payload) + CRC_BYTES
@@ -121,7 +122,8 @@ class ShardData:
                 with memoryview(payload) as piece:  # closed afterwards: renderers use their memory again
                     yield piece
                 yield checksum
-            if self._each is not None:
+            if self._each is not None and i >= self._told:
+                self._told = i + 1
                 self._each(self.size - before)
         index = places.tobytes()
         index += crc32c(index)
@@ -230,8 +232,11 @@ def render_shard(
     `each` is called with the bytes of a video when they have been taken, before the next video is rendered.
     """
     how = encoding(plan, array)
-    videos = how.contents(shard.split, shard.videos, backend, threads)
-    return ShardData(plan, map(how.encode, videos), each)
+
+    def videos() -> Iterator[list[Chunk]]:
+        return map(how.encode, how.contents(shard.split, shard.videos, backend, threads))
+
+    return ShardData(plan, videos, each)
 
 
 def shard_record(plan: Plan, shard: Shard, files: Mapping[str, ShardData]) -> bytes:
@@ -244,18 +249,22 @@ def shard_digest(checksums: Sequence[bytes], index: bytes) -> str:
     return hashlib.sha256(b"".join(checksums) + index).hexdigest()
 
 
-def read_index(fd: int, plan: Plan) -> tuple[npt.NDArray[np.uint64], bytes]:
+def index_bytes(plan: Plan) -> int:
+    """Bytes of the index of a shard, at its end."""
+    return math.prod(plan.index_shape) * 8 + CRC_BYTES
+
+
+def read_index(file: File, plan: Plan) -> tuple[npt.NDArray[np.uint64], bytes]:
     """The index of a shard (videos, chunks of a video, 2), offsets and sizes, and its bytes.
 
     Raises:
         DamageError: it is damaged.
         OSError: it cannot be read.
     """
-    length = math.prod(plan.index_shape) * 8 + CRC_BYTES
-    size = os.fstat(fd).st_size
+    length, size = index_bytes(plan), file.size
     if size < length:
         raise DamageError(f"the file has {size} bytes, fewer than its index")
-    data = read_at(fd, length, size - length)
+    data = file.read(length, size - length)
     if crc32c(data[:-CRC_BYTES]) != data[-CRC_BYTES:]:
         raise DamageError("the index is damaged")
     index = np.frombuffer(data[:-CRC_BYTES], "<u8").reshape(plan.index_shape)
@@ -266,30 +275,39 @@ def read_index(fd: int, plan: Plan) -> tuple[npt.NDArray[np.uint64], bytes]:
     return index, data
 
 
-def read_chunk(fd: int, entry: npt.NDArray[np.uint64], most: int) -> bytes:
-    """A stored chunk with its checksum, see `chunk_place`."""
-    offset, size = chunk_place(fd, entry, most)
-    return read_at(fd, size, offset)
+def read_chunks(file: File, entries: npt.NDArray[np.uint64], most: int) -> list[bytes]:
+    """Stored chunks with their checksums, see `spans`."""
+    found: list[bytes] = []
+    for offset, sizes in spans(file, entries, most):
+        data = file.read(sum(sizes), offset)
+        found += (data[end - size : end] for size, end in zip(sizes, itertools.accumulate(sizes), strict=True))
+    return found
 
 
-def chunk_place(fd: int, entry: npt.NDArray[np.uint64], most: int) -> tuple[int, int]:
-    """Offset and size of a stored chunk, which has `most` bytes at most, see `Plan.most_chunk`.
+def spans(file: File, entries: npt.NDArray[np.uint64], most: int) -> Iterator[tuple[int, list[int]]]:
+    """Where to read the chunks of entries (N, 2) of the index: an offset, and the sizes of the chunks that follow each other from there.
 
     Raises:
-        DamageError: the index points outside the file, or the chunk would be larger.
-        OSError: the file cannot be read.
+        DamageError: the index points outside the file, or a chunk would have more than `most` bytes, see `Plan.most_chunk`.
     """
-    offset, size = int(entry[0]), int(entry[1])
-    if offset == MISSING or size <= CRC_BYTES or offset + size > os.fstat(fd).st_size:
-        raise DamageError("the chunk is missing")
-    if size > most:
-        raise DamageError(f"the index says {size:,} bytes of a chunk, which has {most:,} at most")
-    return offset, size
+    offset, sizes = 0, list[int]()
+    for start, size in entries.tolist():
+        if start == MISSING or size <= CRC_BYTES or start + size > file.size:
+            raise DamageError("the chunk is missing")
+        if size > most:
+            raise DamageError(f"the index says {size:,} bytes of a chunk, which has {most:,} at most")
+        if sizes and offset + sum(sizes) != start:
+            yield offset, sizes
+            sizes = []
+        offset = offset if sizes else start
+        sizes.append(size)
+    if sizes:
+        yield offset, sizes
 
 
-def check_record(folder: Folder, plan: Plan, shard: Shard, size: int, array: str = VIDEO) -> dict[str, Any]:
+def check_record(place: Place, plan: Plan, shard: Shard, size: int, array: str = VIDEO) -> dict[str, Any]:
     """The fields of the record of a shard whose file of an array has `size` bytes. Raises DamageError unless both are of each other."""
-    if (fields := read_record(folder, plan, shard)) is None:
+    if (fields := read_record(place, plan, shard)) is None:
         raise DamageError("the completion record is missing, damaged, or of another dataset")
     if (there := recorded(fields, array)[0]) != size:
         raise DamageError(f"the file has {size} bytes, its record says {there}")

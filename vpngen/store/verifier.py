@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import errno
 import itertools
-import os
 import re
-import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import partial
 from typing import Final
 
 from vpngen import backends
 from vpngen.backends import Backend
 from vpngen.checks import thread_count
 from vpngen.errors import ConflictError, RunError
-from vpngen.files import DEEPEST, Folder, parse_json
+from vpngen.files import DEEPEST, parse_json
 from vpngen.spec import SPLITS, Spec
 from vpngen.store.formula import CRC_BYTES, DamageError
 from vpngen.store.layout import (
@@ -47,13 +45,17 @@ from vpngen.store.packing import (
     ShardData,
     check_record,
     encoding,
-    read_chunk,
+    index_bytes,
+    read_chunks,
     read_index,
     render_shard,
     shard_digest,
     shard_record,
 )
-from vpngen.store.targets.local import IN_THE_WAY, PARTIAL, LocalTarget, disk_errors, is_live, write_file
+from vpngen.store.places import Place, Where, place_of
+from vpngen.store.targets import target_of
+from vpngen.store.targets.base import Target
+from vpngen.store.targets.local import IN_THE_WAY, disk_errors
 
 WRITING: Final = "is being written by a process that is running"
 _Found = tuple["Problem | None", int]
@@ -110,7 +112,7 @@ class Verified:
 
 
 def verify(
-    path: str | Path,
+    where: Where,
     *,
     render: bool = False,
     repair: bool = False,
@@ -124,7 +126,7 @@ def verify(
     Without `render` the pixels are not compared with the formula: a shard of other pixels passes if its record was made for it.
 
     Args:
-        path: the store.
+        where: the store: its path, a URL, or a store of obstore.
         render: also render every video and compare all its pixels with the stored ones; with codec `formula`, compare
             its parameters.
         repair: render the damaged videos again and repair the files; the intact ones are kept as they are. What has a
@@ -135,18 +137,18 @@ def verify(
         progress: called with (shards done, shards).
 
     Raises:
-        ArgumentError: `path` is not there, no such backend, or `threads` is out of range.
+        ArgumentError: nothing is there, no such backend, or `threads` is out of range.
         ConflictError: it is no store of ours, its root metadata is damaged, it holds another set than `spec`, or a shard
             to be repaired is being written.
         MissingError: the backend cannot run here.
-        RunError: the disk failed during a repair.
+        RunError: the disk failed during a repair, or the object store.
     """
-    root, backend = Path(path), backends.known(backend)
-    spec, layout, earlier = _held(root, spec)
-    plan, target = store_plan(spec, layout), LocalTarget(root)
+    place, backend = place_of(where, argument="store"), backends.known(backend)
+    spec, layout, earlier = _held(place, spec)
+    plan, target = store_plan(spec, layout), target_of(place)
     if earlier and repair:
         target.prepare(plan)
-        earlier = read_store(root)[2]
+        earlier = read_store(place)[2]
     renderer = backends.choose(backend, plan.spec.generator) if render or repair else None
     threads = thread_count(threads)
     work = _Work(plan, target, renderer if render else None, renderer if repair else None, earlier)
@@ -163,7 +165,7 @@ def verify(
     if earlier:
         if repair:
             target.settle(plan)
-        repaired = repair and not read_store(root)[2]
+        repaired = repair and not read_store(place)[2]
         problems.insert(0, Problem("zarr.json", _growth(plan.spec, earlier), repaired=repaired, pending=True))
     return Verified(plan.videos, nbytes, tuple(problems))
 
@@ -174,28 +176,28 @@ def _growth(spec: Spec, earlier: Sequence[Spec]) -> str:
     return f"the set is being grown from {getattr(earlier[-1], name):,} to {getattr(spec, name):,} {name}"
 
 
-def _held(root: Path, spec: Spec | None) -> tuple[Spec, Layout, tuple[Spec, ...]]:
+def _held(place: Place, spec: Spec | None) -> tuple[Spec, Layout, tuple[Spec, ...]]:
     """What a store holds, see `read_store`; where its root metadata is damaged, what `spec` and the records say. Raises as `verify`."""
     try:
-        found, layout, earlier = read_store(root)
+        found, layout, earlier = read_store(place)
     except ConflictError as error:
-        if spec is not None and (recorded := recorded_layout(root, spec)) is not None:
+        if spec is not None and (recorded := recorded_layout(place, spec)) is not None:
             return spec, recorded, ()
-        if not any(_numbers(Folder(root), split, RECORD) for split in SPLITS):
+        if not any(_numbers(place, split, RECORD) for split in SPLITS):
             raise
         remedy = "`vpngen render` with the options that made it mends it, and `vpngen verify --repair --spec FILE`"
         other = "" if spec is None else "; the records of its shards are of another spec, or damaged"
         raise ConflictError(f"{error}{other}; {remedy}") from None
     if spec is not None and spec != found:
         lines = "\n  ".join(differences(found.to_dict(), spec.to_dict()))
-        raise ConflictError(f"{str(root)!r} holds another dataset than `spec`. The difference:\n  {lines}")
+        raise ConflictError(f"{str(place)!r} holds another dataset than `spec`. The difference:\n  {lines}")
     return found, layout, earlier
 
 
-def _numbers(folder: Folder, split: str, suffix: str = "") -> set[int]:
+def _numbers(place: Place, split: str, suffix: str = "") -> set[int]:
     """As `shards_there`; none where the folder cannot be read."""
     try:
-        return shards_there(folder, split, suffix)
+        return shards_there(place, split, suffix)
     except OSError:
         return set()
 
@@ -222,14 +224,14 @@ class _Work:
     """
 
     plan: Plan
-    target: LocalTarget
+    target: Target
     renderer: Backend | None
     repairer: Backend | None
     earlier: tuple[Spec, ...] = ()
 
     @property
-    def folder(self) -> Folder:
-        return self.target.folder
+    def place(self) -> Place:
+        return self.target.place
 
     def metadata(self) -> Iterator[Problem]:
         """What is wrong with the `zarr.json` files."""
@@ -239,7 +241,7 @@ class _Work:
             if name == "zarr.json" and self.earlier:
                 right.append(growing(fresh, self.plan, self.earlier))
             try:
-                data = self.folder.read(name)
+                data = self.place.read(name)
                 # Other versions of zarr may space their JSON otherwise: that is no damage.
                 if data in right or parse_json(data) in map(parse_json, right):
                     continue
@@ -255,9 +257,7 @@ class _Work:
         if self.repairer is None:
             return problem
         try:
-            with disk_errors(self.target.root / problem.path):
-                self.folder.make_way(problem.path)
-                write_file(self.folder, problem.path, data)
+            self.target.write(problem.path, data)
         except RunError as error:
             return replace(problem, what=f"{problem.what}; {_in_the_way(error)}")
         return replace(problem, repaired=True)
@@ -269,7 +269,7 @@ class _Work:
             there = {}
             for table, count in counts.items():
                 try:
-                    names = set(self.folder.names(f"{split}/{table}"))
+                    names = set(self.place.names(f"{split}/{table}"))
                 except OSError:
                     names = set()
                 found = (re.fullmatch(r"c\.(0|[1-9][0-9]{0,11})((?:\.0)*)", name) for name in names)
@@ -296,7 +296,7 @@ class _Work:
                         if number * TABLE_CHUNK < s.n_videos(split)
                     ]
                     try:
-                        if self.folder.read(name, max(map(len, (fresh, *before)))) in (fresh, *before):
+                        if self.place.read(name, max(map(len, (fresh, *before)))) in (fresh, *before):
                             continue
                         problem = Problem(name, what)
                     except OSError as error:
@@ -334,22 +334,23 @@ class _Work:
             count = -(-self.plan.spec.n_videos(split) // self.plan.layout.shard_videos)
             return int(number[1]) < (count if array in self.plan.arrays else counts[folder][0])
 
-        for name, status in sorted(self.folder.walk(), key=lambda found: found[0]):
-            if belongs(name) or (name in folders and stat.S_ISDIR(status.st_mode)):
+        for name, kind in sorted(self.target.walk()):
+            if belongs(name) or (name in folders and kind == "folder"):
                 continue  # what it holds, or that it is no file, is found elsewhere
             what, repaired, pending = "does not belong to this store; remove it by hand", False, False
+            file = self.target.written(name) if kind == "file" else None
             if name in folders:
                 what = "a link or a file in the place of a folder; remove it by hand"
-            elif stat.S_ISDIR(status.st_mode):
-                if name.count("/") < DEEPEST and self.folder.names(name):
+            elif kind == "folder":
+                if name.count("/") < DEEPEST and self.place.names(name):
                     continue
                 what = f"a folder that {what}"
-            elif name.endswith(PARTIAL) and belongs(name.removesuffix(PARTIAL)) and stat.S_ISREG(status.st_mode):
+            elif file is not None and belongs(file):
                 what, repaired = "left by a writer that was killed", self.repairer is not None
-                pending = self._goes_on(name.removesuffix(PARTIAL))
-                with disk_errors(self.target.root / name):
+                pending = self._goes_on(file)
+                with disk_errors(f"{self.target}/{name}"):
                     try:
-                        if is_live(self.folder, name, remove=repaired):
+                        if self.target.is_live(name, remove=repaired):
                             what, repaired, pending = WRITING, False, True
                     except FileNotFoundError:
                         continue  # its writer ended meanwhile
@@ -364,13 +365,13 @@ class _Work:
         split, _, array = folder.partition("/")
         unrecorded = array in self.plan.arrays and last.startswith("c.")
         if unrecorded:
-            unrecorded = not _is_there(self.folder, Shard(split, int(last.split(".")[1]), 0, 0).record)
+            unrecorded = not _is_there(self.place, Shard(split, int(last.split(".")[1]), 0, 0).record)
         return unrecorded or bool(self.earlier) or name == "zarr.json"
 
     def runs(self) -> Iterator[Shards]:
         """The shards: those that are there, or to be repaired, one by one, the others as they follow each other."""
         shards = all_shards(self.plan.spec, self.plan.layout)
-        there = {s: _numbers(self.folder, s) | _numbers(self.folder, s, RECORD) for s in self.plan.spec.splits}
+        there = {s: _numbers(self.place, s) | _numbers(self.place, s, RECORD) for s in self.plan.spec.splits}
         for found, run in shards.runs(there):
             if found or self.repairer is None:
                 yield run
@@ -381,7 +382,7 @@ class _Work:
         """What is wrong with shards, of which several are missing; and the bytes of their files."""
         first, last = shards[0], shards[-1]
         if len(shards) == 1:
-            return _check_shard(self.folder, self.plan, first, self.renderer)
+            return _check_shard(self.place, self.plan, first, self.renderer)
         what = f"{len(shards):,} shards are not rendered yet, up to {last.key}"
         return Problem(first.key, what, first.split, range(first.first, last.videos.stop), pending=True), 0
 
@@ -389,7 +390,7 @@ class _Work:
         """A problem of a shard, repaired where it may be. Raises ConflictError, RunError."""
         assert self.repairer is not None
         trusted = self.renderer is not None  # compared with the formula
-        fields = None if trusted else read_record(self.folder, self.plan, shard)
+        fields = None if trusted else read_record(self.place, self.plan, shard)
         keep = set(shard.videos).difference(problem.videos)
         digests = {} if fields is None else {array: recorded(fields, array)[1] for array in self.plan.arrays}
         try:
@@ -414,9 +415,9 @@ def _gaps(numbers: Sequence[int], end: int) -> Iterator[tuple[int, int]]:
             yield before + 1, after - 1
 
 
-def _check_shard(folder: Folder, plan: Plan, shard: Shard, renderer: Backend | None) -> _Found:
+def _check_shard(place: Place, plan: Plan, shard: Shard, renderer: Backend | None) -> _Found:
     """What is wrong with a shard, and the bytes of its files. Without a record it is no shard yet, whatever the files are."""
-    found = [_check_file(folder, plan, shard, array, renderer) for array in plan.arrays]
+    found = [_check_file(place, plan, shard, array, renderer) for array in plan.arrays]
     size, problems = sum(nbytes for _, nbytes in found), [problem for problem, _ in found if problem is not None]
     if not problems:
         return None, size
@@ -427,25 +428,24 @@ def _check_shard(folder: Folder, plan: Plan, shard: Shard, renderer: Backend | N
     return replace(first, what=what, videos=videos), size
 
 
-def _check_file(folder: Folder, plan: Plan, shard: Shard, array: str, renderer: Backend | None) -> _Found:
+def _check_file(place: Place, plan: Plan, shard: Shard, array: str, renderer: Backend | None) -> _Found:
     """What is wrong with a file of a shard, and its bytes."""
     size, damaged = 0, []
-    pending = not _is_there(folder, shard.record)
+    pending = not _is_there(place, shard.record)
     try:
-        with open(folder.open(shard.file(array)), "rb") as file:
-            fd = file.fileno()
-            size = os.fstat(fd).st_size
+        with place.file(shard.file(array), index_bytes(plan)) as file:
+            size = file.size
             if pending:
                 raise DamageError("not rendered to its end: it has no completion record")
-            index, index_bytes = read_index(fd, plan)
-            fields = check_record(folder, plan, shard, size, array)
+            index, packed = read_index(file, plan)
+            fields = check_record(place, plan, shard, size, array)
             there = shard.videos[: fields["shard"]["count"]]
             how, sums = encoding(plan, array), []
             expected = iter(()) if renderer is None else how.contents(shard.split, there, renderer)
             for i, video in enumerate(there):
                 content = next(expected, None)
                 try:
-                    stored = [read_chunk(fd, entry, plan.most_chunk(array)) for entry in index[i]]
+                    stored = read_chunks(file, index[i], plan.most_chunk(array))
                     sums += [data[-CRC_BYTES:] for data in stored]
                     found = how.decode(stored)
                     if content is not None and not how.agree(found, content):
@@ -454,7 +454,7 @@ def _check_file(folder: Folder, plan: Plan, shard: Shard, array: str, renderer: 
                     damaged.append(video)
             if damaged:
                 raise DamageError("damaged videos")
-            if recorded(fields, array)[1] != shard_digest(sums, index_bytes):
+            if recorded(fields, array)[1] != shard_digest(sums, packed):
                 raise DamageError("the digest does not match the record: a shard of another place or dataset")
             if len(there) < shard.count:
                 pending, damaged = True, list(shard.videos[len(there) :])
@@ -470,9 +470,9 @@ def _check_file(folder: Folder, plan: Plan, shard: Shard, array: str, renderer: 
     return Problem(shard.file(array), what, shard.split, tuple(damaged or shard.videos), pending=pending), size
 
 
-def _is_there(folder: Folder, name: str) -> bool:
+def _is_there(place: Place, name: str) -> bool:
     try:
-        folder.stat(name)
+        place.size(name)
     except FileNotFoundError:
         return False
     except OSError:
@@ -481,7 +481,7 @@ def _is_there(folder: Folder, name: str) -> bool:
 
 
 def _repair_shard(
-    target: LocalTarget, plan: Plan, shard: Shard, renderer: Backend, keep: set[int], digests: Mapping[str, str]
+    target: Target, plan: Plan, shard: Shard, renderer: Backend, keep: set[int], digests: Mapping[str, str]
 ) -> None:
     """Write a shard anew: the chunks of the videos `keep` are copied from the old files, the others are rendered.
 
@@ -492,16 +492,13 @@ def _repair_shard(
         ConflictError: another process is writing this shard.
         RunError: the disk failed; the old shard is still there.
     """
-    for array in plan.arrays:
-        with disk_errors(target.root / shard.file(array)):
-            target.folder.make_way(shard.file(array))
     target.claim(shard, plan.arrays)
     try:
         files = {}
         for array in plan.arrays:
             data = render_shard(plan, shard, renderer, array=array)
             if keep:
-                data = ShardData(plan, _refilled(target.folder, plan, shard, array, renderer, keep))
+                data = ShardData(plan, partial(_refilled, target.place, plan, shard, array, renderer, keep))
             target.put(shard, data, array)
             if keep and digests.get(array) not in (None, data.digest):
                 data = render_shard(plan, shard, renderer, array=array)
@@ -514,15 +511,15 @@ def _repair_shard(
 
 
 def _refilled(
-    folder: Folder, plan: Plan, shard: Shard, array: str, renderer: Backend, keep: set[int]
+    place: Place, plan: Plan, shard: Shard, array: str, renderer: Backend, keep: set[int]
 ) -> Iterator[list[Chunk]]:
     """The chunks of each video of a file of a shard, of those in `keep` as they are stored."""
     how = encoding(plan, array)
-    with open(folder.open(shard.file(array)), "rb") as file:
-        index, _ = read_index(file.fileno(), plan)
+    with place.file(shard.file(array), index_bytes(plan)) as file:
+        index, _ = read_index(file, plan)
         for i, video in enumerate(shard.videos):
             if video in keep and index[i, 0, 0] != MISSING:  # as in a shard of a smaller set
-                stored = [read_chunk(file.fileno(), entry, plan.most_chunk(array)) for entry in index[i]]
+                stored = read_chunks(file, index[i], plan.most_chunk(array))
                 yield [(data[:-CRC_BYTES], data[-CRC_BYTES:]) for data in stored]
             else:
                 yield how.encode(next(how.contents(shard.split, [video], renderer)))

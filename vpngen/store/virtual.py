@@ -10,23 +10,22 @@ import asyncio
 import contextlib
 import functools
 import math
-import os
 import re
-import stat
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import zarr
 from zarr.abc.store import OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
 from zarr.core.buffer import default_buffer_prototype
-from zarr.storage import LocalStore, MemoryStore
+from zarr.storage import MemoryStore
 
 from vpngen import backends
 from vpngen.errors import ArgumentError, quoted
-from vpngen.files import Folder, read_at
+from vpngen.files import Folder
 from vpngen.rendering import completed
 from vpngen.spec import Spec
 from vpngen.store.formula import BACKEND, CRC_BYTES, DamageError, encode_params
@@ -46,7 +45,8 @@ from vpngen.store.layout import (
     table_chunk,
     tables,
 )
-from vpngen.store.packing import ZSTD_HEADER, check_record, chunk_place, decode_chunk, read_index, zstd_content
+from vpngen.store.packing import ZSTD_HEADER, check_record, decode_chunk, index_bytes, read_index, spans, zstd_content
+from vpngen.store.places import Objects, Place, Where, place_of
 
 if TYPE_CHECKING:
     from zarr.abc.store import ByteRequest
@@ -181,7 +181,7 @@ def _chunk_names(counts: tuple[int, ...]) -> Iterable[str]:
     return (f"c.{number}{rest}" for number in range(counts[0] if counts else 0))
 
 
-class StoreFiles(LocalStore):
+class StoreFiles(Store):
     """The files of a store that may be somebody else's, read only: Zarr gets nothing to decode that could not be ours.
 
     The metadata is that of the spec, whatever lies there. Links below the store are not followed, and each shard is
@@ -190,21 +190,28 @@ class StoreFiles(LocalStore):
 
     supports_writes = False
     supports_deletes = False
+    supports_listing = True
 
-    def __init__(self, root: Path | str, spec: Spec, layout: Layout) -> None:
-        super().__init__(root, read_only=True)
-        self.spec, self.layout = spec, layout
-        self._folder, self._plan = Folder(root), store_plan(spec, layout)
+    def __init__(self, place: Place, spec: Spec, layout: Layout) -> None:
+        super().__init__(read_only=True)
+        self.place, self.spec, self.layout = place, spec, layout
+        self._plan = store_plan(spec, layout)
         self._documents, self._counts = _stored_skeleton(spec, layout)
-        self._check = functools.lru_cache(CHECKED)(functools.partial(_check_shard, self._folder, self._plan))
+        self._check = functools.lru_cache(CHECKED)(functools.partial(_check_shard, place, self._plan))
 
-    def __reduce__(self) -> tuple[type[StoreFiles], tuple[Path, Spec, Layout]]:
-        return StoreFiles, (self.root, self.spec, self.layout)
+    def __reduce__(self) -> tuple[type[StoreFiles], tuple[Place, Spec, Layout]]:
+        return StoreFiles, (self.place, self.spec, self.layout)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, StoreFiles) and self.__reduce__() == other.__reduce__()
 
-    __hash__ = None  # type: ignore[assignment]  # as that of LocalStore
+    __hash__ = None  # type: ignore[assignment]  # as that of zarr's own
+
+    def __str__(self) -> str:
+        return str(self.place) if isinstance(self.place, Objects) else f"file://{self.place}"
+
+    def __repr__(self) -> str:
+        return f"StoreFiles({str(self)!r})"
 
     def with_read_only(self, read_only: bool = False) -> StoreFiles:
         """This store again. Raises ArgumentError where it is to be written."""
@@ -212,10 +219,19 @@ class StoreFiles(LocalStore):
             return self
         raise ArgumentError("what vpngen.open gives cannot be changed; open the path with zarr to do so")
 
+    async def set(self, *_: Any, **__: Any) -> None:
+        """Raises ArgumentError."""
+        self.with_read_only(False)
+
+    delete = set
+
     async def exists(self, key: str) -> bool:
         """Whether there is such a key."""
+        return key in self._documents or await asyncio.to_thread(self._there, key)
+
+    def _there(self, key: str) -> bool:
         with contextlib.suppress(OSError):
-            return key in self._documents or stat.S_ISREG(self._folder.stat(key).st_mode)
+            return self.place.size(key) >= 0
         return False
 
     def get_sync(
@@ -247,9 +263,9 @@ class StoreFiles(LocalStore):
         try:
             if array in self._plan.arrays:
                 shard = self._plan.shard(split, int(found[1]))
-                return patiently(self._folder, functools.partial(self._of_shard, shard, array, byte_range))
+                return patiently(self.place, functools.partial(self._of_shard, shard, array, byte_range))
             size = TABLE_CHUNK * tables(self.spec, split, [0])[array].values.nbytes
-            data = self._folder.read(key, size + size // 256 + 128)
+            data = self.place.read(key, size + size // 256 + 128)
             decode_chunk(data, "none", len(data) - CRC_BYTES)
             if zstd_content(data) != size:
                 raise DamageError(f"its zstd frame says {zstd_content(data)} bytes in place of {size}")
@@ -257,20 +273,21 @@ class StoreFiles(LocalStore):
         except (OSError, DamageError) as error:
             what = error.strerror if isinstance(error, OSError) else error
             raise DamageError(
-                f"{str(self.root / key)!r}: {what}; look at it with: vpngen verify {quoted(self.root)}"
+                f"{f'{self.place}/{key}'!r}: {what}; look at it with: vpngen verify {quoted(self.place)}"
             ) from None
 
     def _of_shard(self, shard: Shard, array: str, byte_range: ByteRequest | None) -> bytes | None:
         """The bytes of a shard, or None where it is neither there nor recorded. Raises DamageError, OSError."""
+        tail = index_bytes(self._plan)
         try:
-            fd = self._folder.open(shard.file(array))
+            file = self.place.file(shard.file(array), tail)
         except FileNotFoundError:
-            if read_record(self._folder, self._plan, shard) is not None:
+            if read_record(self.place, self._plan, shard) is not None:
                 raise
             return None
-        try:
-            size = os.fstat(fd).st_size
-            self._check(shard, array, size)
+        with file:
+            size = file.size
+            held = self._check(shard, array, size)
             first, last = 0, size
             if isinstance(byte_range, RangeByteRequest):
                 first, last = byte_range.start, min(byte_range.end, size)
@@ -280,28 +297,54 @@ class StoreFiles(LocalStore):
                 first = max(0, size - byte_range.suffix)
             if last - first > (most := self._plan.most_shard(array)):
                 raise DamageError(f"the file has {size:,} bytes, and such a shard {most:,} at most")
-            return read_at(fd, last - first, first)
-        finally:
-            os.close(fd)
+            data: bytes = file.read(last - first, first)
+        if self.layout.codec == "zstd":
+            for offset in held[(held >= first) & (held < last)].tolist():
+                claimed = zstd_content(data[offset - first :][:ZSTD_HEADER])
+                if claimed != (decoded := self._plan.chunk_bytes(array)):
+                    raise DamageError(f"a zstd frame says {claimed} bytes in place of {decoded}")
+        return data
+
+    async def list(self) -> AsyncIterator[str]:
+        """Every key that is there."""
+        async for key in self.list_prefix(""):
+            yield key
+
+    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        """The keys that begin with `prefix`."""
+        folders = dict.fromkeys(key.rpartition("/")[0] for key in self._documents)
+        for folder in folders:
+            if f"{folder}/".startswith(prefix) or prefix.startswith(f"{folder}/" if folder else ""):
+                async for name in self.list_dir(folder):
+                    key = f"{folder}/{name}" if folder else name
+                    if key not in folders and key.startswith(prefix):
+                        yield key
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        """The names of what lies in the folder `prefix`."""
+        folder = prefix.rstrip("/")
+        below = f"{folder}/" if folder else ""
+        names = dict.fromkeys(key[len(below) :].split("/")[0] for key in self._documents if key.startswith(below))
+        with contextlib.suppress(OSError):
+            names |= dict.fromkeys(await asyncio.to_thread(self.place.sizes, folder) if folder in self._counts else ())
+        for name in names:
+            yield name
 
 
-def _check_shard(folder: Folder, plan: Plan, shard: Shard, array: str, size: int) -> None:
-    """See that a file of a shard is that of its record, and that no chunk of it claims more than it can hold.
+def _check_shard(place: Place, plan: Plan, shard: Shard, array: str, size: int) -> npt.NDArray[np.uint64]:
+    """See that a file of a shard is that of its record, and that no chunk of it is larger than one can be; gives where they begin.
 
     Raises:
         DamageError: it is not.
         OSError: it cannot be read.
     """
-    with os.fdopen(folder.open(shard.file(array)), "rb") as file:
-        fd = file.fileno()
-        fields = check_record(folder, plan, shard, size, array)
-        index, _ = read_index(fd, plan)
-        for entry in index[: min(shard.count, fields["shard"]["count"])].reshape(-1, 2):  # fewer before it was grown
-            offset, length = chunk_place(fd, entry, plan.most_chunk(array))
-            if plan.layout.codec == "zstd":
-                claimed = zstd_content(read_at(fd, min(length, ZSTD_HEADER), offset))
-                if claimed != (decoded := plan.chunk_bytes(array)):
-                    raise DamageError(f"a zstd frame says {claimed} bytes in place of {decoded}")
+    with place.file(shard.file(array), index_bytes(plan)) as file:
+        fields = check_record(place, plan, shard, size, array)
+        index, _ = read_index(file, plan)
+        held = index[: min(shard.count, fields["shard"]["count"])].reshape(-1, 2)  # fewer before it was grown
+        for _ in spans(file, held, plan.most_chunk(array)):
+            pass
+        return held[:, 0]
 
 
 _stored_skeleton = functools.lru_cache(8)(skeleton)
@@ -314,7 +357,7 @@ class View:
     """One split of a dataset.
 
     Attributes:
-        path: the store; None where there is none, and everything is made as it is read.
+        path: the store, a path or a URL; None where there is none, and everything is made as it is read.
         spec: the dataset it holds.
         layout: how it is laid into files.
         split: `train` or `val`.
@@ -325,7 +368,7 @@ class View:
             flow to the next frame, see `vpngen.motion`; of dead leaves also `shape`, int32, and `hidden`, bool, (sample, t, y, x).
     """
 
-    path: Path | None
+    path: Path | str | None
     spec: Spec
     layout: Layout
     split: str
@@ -341,10 +384,11 @@ class View:
 
     def finished(self) -> bool:
         """Whether every shard of this split is there; videos of the others would read as zeros."""
-        return self.path is None or is_complete(self.path, self.split)
+        store = self.video.store_path.store
+        return not isinstance(store, StoreFiles) or is_complete(store.place, self.split)
 
 
-def open(path_or_spec: str | Path | Spec, split: str = "train") -> View:
+def open(path_or_spec: Where | Spec, split: str = "train") -> View:
     """A split of a dataset as zarr arrays: of the store at a path, or of a spec with no store at all.
 
     >>> import vpngen
@@ -353,21 +397,28 @@ def open(path_or_spec: str | Path | Spec, split: str = "train") -> View:
     ((32, 240, 240, 240), (16, 112, 112), 15)
 
     Args:
-        path_or_spec: a store, or a spec: its videos are rendered when they are read, by the codec of formula stores.
+        path_or_spec: a store: its path, a URL such as s3://bucket/set.zarr, or a store of obstore; or a spec, whose videos are rendered
+            when they are read, by the codec of formula stores.
         split: `train` or `val`.
 
     Raises:
         ArgumentError: nothing there, or no such split.
         ConflictError: not a store of vpngen, a damaged one, or one of a newer format version.
+        MissingError: obstore is not installed, or nothing may be read there.
+        RunError: the object store failed.
     """
+    path: Path | str | None = None
+    store: Store
     if isinstance(path_or_spec, Spec):
-        path, spec, layout, where = None, path_or_spec, LAYOUT, "the spec"
+        spec, layout, where, store = path_or_spec, LAYOUT, "the spec", SpecStore(path_or_spec)
     else:
-        path, (spec, layout), where = Path(path_or_spec), read_spec(path_or_spec), repr(str(path_or_spec))
+        place = place_of(path_or_spec, argument="store")
+        spec, layout = read_spec(place)
+        path, where = (place.path if isinstance(place, Folder) else str(place)), repr(str(place))
+        store = StoreFiles(place, spec, layout)
     spec.split_id(split)
     if split not in spec.splits:
         raise ArgumentError(f"is empty in {where}; it has {', '.join(spec.splits)}", "split", split)
-    store = SpecStore(spec) if path is None else StoreFiles(path, spec, layout)
     arrays = dict(zarr.open_group(store, path=split, mode="r").arrays())
     sharded = {name: arrays.pop(name) for name in Plan(spec, layout, ()).arrays}
     return View(path, spec, layout, split, sharded.pop(VIDEO), arrays.pop("label"), arrays, sharded)

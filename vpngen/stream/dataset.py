@@ -8,7 +8,6 @@ import inspect
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing.context import get_spawning_popen
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -17,7 +16,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from vpngen import backends
 from vpngen.checks import SEEDS, Shape, flag, integer, is_integer, is_list, known, one_of, shape
 from vpngen.checks import numbers as number_list
-from vpngen.errors import ArgumentError, ConflictError, MissingError, shown
+from vpngen.errors import ArgumentError, ConflictError, MissingError, renamed, shown
 from vpngen.sampling import MOST_SAMPLES, Augment, Deal, Sampling, augmentation
 from vpngen.spec import Spec
 from vpngen.stream.makers import PLANNED_CPU, PLANNED_GPU, TARGETS, Content, CpuMaker, GpuMaker
@@ -27,7 +26,7 @@ from vpngen.stream.tensors import device_of
 from vpngen.units import count_text
 
 if TYPE_CHECKING:
-    from vpngen.store import ClipReader
+    from vpngen.store import ClipReader, Where
 
 DTYPES: Final = {str(d).removeprefix("torch."): d for d in (torch.uint8, torch.float16, torch.bfloat16, torch.float32)}
 AHEAD: Final = 2
@@ -54,7 +53,8 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
     batches.
 
     Args:
-        source: a spec, whose clips are rendered, or the path of a store of it, whose clips are read: the same batches.
+        source: a spec, whose clips are rendered, or a store of it, whose clips are read: the same batches. A store is a path, a URL, or a store
+            of obstore.
         batch_size: clips of a batch, on each rank.
         clip: (t, y, x) of a clip.
         split: `train` or `val`.
@@ -102,7 +102,7 @@ class ClipStream(IterableDataset[tuple[torch.Tensor, ...]]):
 
     def __init__(
         self,
-        source: Spec | str | Path,
+        source: Spec | Where,
         batch_size: int = 128,
         *,
         clip: Shape = (16, 112, 112),
@@ -415,7 +415,7 @@ def _on_set_epoch(stream: ClipStream, epoch: int) -> None:
 
 
 def loader(
-    source: ClipStream | Spec | str | Path,
+    source: ClipStream | Spec | Where,
     batch_size: int | None = None,
     *,
     num_workers: int = 0,
@@ -443,7 +443,8 @@ def loader(
         source: a ClipStream, or what one is made from.
         batch_size: clips of a batch, on each rank; None for 128.
         num_workers: worker processes; they stay from epoch to epoch.
-        multiprocessing_context: how they start, `fork`, `spawn` or `forkserver`; None for the system's own.
+        multiprocessing_context: how they start, `fork`, `spawn` or `forkserver`; None for the system's own, and for `forkserver` where
+            the store is objects.
         options: the other arguments of ClipStream, where `source` is none.
 
     Raises:
@@ -464,6 +465,10 @@ def loader(
     if stream.device.type == "cuda":
         where = f"on {stream.device}, where batches are made ahead in one process; or give device='cpu'"
         raise MissingError(f"`num_workers` (={num_workers}) must be 0 {where}")
+    if stream.content.remote:  # the connections of this process would not survive a fork
+        multiprocessing_context = multiprocessing_context or "forkserver"
+        if multiprocessing_context == "fork":
+            raise ArgumentError("must be forkserver or spawn for a store of objects", "multiprocessing_context", "fork")
     if multiprocessing_context is not None:
         one_of("multiprocessing_context", multiprocessing_context, torch.multiprocessing.get_all_start_methods())
     return ClipLoader(
@@ -478,18 +483,18 @@ def _source(source: Any, split: str) -> tuple[Spec, ClipReader | None]:
     if isinstance(source, Spec):
         source.split_id(split)
         return source, None
-    if not isinstance(source, (str, Path)):
-        raise ArgumentError("must be a Spec, or the path of a store", "source", source)
     from vpngen import store  # late: what is rendered needs no zarr
 
-    spec, layout = store.read_spec(source)
+    with renamed(store="source"):
+        place = store.place_of(source, argument="source")
+        spec, layout = store.read_spec(place)
     spec.split_id(split)
-    if not store.is_complete(source):
+    if not store.is_complete(place):
         raise ConflictError(
-            f"the store {str(source)!r} is not finished, and would show videos that are missing as black; finish it by "
+            f"the store {str(place)!r} is not finished, and would show videos that are missing as black; finish it by "
             f"giving the command that began it again, or stream its spec: vpngen.open(path).spec"
         )
-    return spec, None if layout.codec == "formula" else store.ClipReader(source, split)
+    return spec, None if layout.codec == "formula" else store.ClipReader(place, split)
 
 
 def _each(name: str, value: Any, channels: int) -> tuple[float, ...]:

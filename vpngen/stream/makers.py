@@ -94,6 +94,11 @@ class Content:
     numbers: bool
 
     @property
+    def remote(self) -> bool:
+        """Whether the clips are read from objects, by connections that do not survive a fork."""
+        return self.reader is not None and self.reader.remote
+
+    @property
     def batch_bytes(self) -> int:
         """Bytes of the clips of a whole batch, as they are in memory."""
         alike = self.dtype == torch.uint8 or len({*zip(self.mean, self.std, strict=True)}) == 1

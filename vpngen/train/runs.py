@@ -10,7 +10,7 @@ import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import nn
@@ -39,6 +39,9 @@ from vpngen.train.fitting import PRECISIONS, Progress, fit
 from vpngen.train.frozen import Retrieval, features, linear_probe, retrieval
 from vpngen.train.recipes import Recipe
 from vpngen.units import count_text
+
+if TYPE_CHECKING:
+    from vpngen.store import Where
 
 __all__ = ["DataConfig", "ModelInit", "Runtime", "evaluate", "evaluate_frozen", "finetune", "initialize"]
 
@@ -75,7 +78,7 @@ class Runtime:
 
 
 def initialize(
-    source: Spec | Path | DataConfig,
+    source: Spec | Where | DataConfig,
     out: Path,
     model_init: ModelInit,
     recipe: Recipe,

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import ClassVar, Literal
 
+from vpngen.spec import Spec
 from vpngen.store.layout import VIDEO, Plan, Shard
+from vpngen.store.places import Place
+
+Kind = Literal["file", "folder", "other"]
+"""What there is under a name; `other` is a link, a pipe and the like."""
 
 
 class Target(ABC):
@@ -13,7 +19,15 @@ class Target(ABC):
 
     A shard is written by its owner: `claim`, `put`, then `publish` or `release`. Different shards may be written from
     different threads. `str(target)` names the place in messages.
+
+    Attributes:
+        place: where what is there is read.
+        lease: seconds after which the claim of a writer that was killed is nobody's; None where it ends with its process. Then
+            whoever finds a shard claimed leaves it; with a lease, runs wait for each other's shards.
     """
+
+    place: Place
+    lease: ClassVar[float | None]
 
     @abstractmethod
     def check(self, plan: Plan, overwrite: bool = False) -> None:
@@ -27,7 +41,7 @@ class Target(ABC):
 
     @abstractmethod
     def prepare(self, plan: Plan, overwrite: bool = False) -> None:
-        """Make the store without its shards, in one step, where it is not there; `overwrite` replaces what is there.
+        """Make the store without its shards where it is not there; `overwrite` replaces what is there.
 
         A store of fewer instances becomes one of the plan that is not finished: its shards stay.
 
@@ -45,6 +59,10 @@ class Target(ABC):
         """
 
     @abstractmethod
+    def beginning(self, plan: Plan) -> Spec | None:
+        """What the store holds of the set of a plan, if it holds any of it."""
+
+    @abstractmethod
     def pending(self, plan: Plan) -> Sequence[Shard]:
         """The shards of a plan that are to be rendered: without a valid record, or not of the size that it says."""
 
@@ -56,7 +74,7 @@ class Target(ABC):
     def put(self, shard: Shard, data: Iterable[bytes | memoryview], array: str = VIDEO) -> None:
         """Store the bytes of a claimed shard's file of an array; put again, they replace the first.
 
-        Each piece is valid until the next is asked for. What asking for it raises, this raises.
+        Each piece is valid until the next is asked for; all may be asked for again, from the first on. What asking raises, this raises.
 
         Raises:
             RunError: the place failed.
@@ -68,7 +86,28 @@ class Target(ABC):
 
     @abstractmethod
     def release(self, shard: Shard) -> None:
-        """Give up a claimed shard; what was put of it vanishes."""
+        """Give up a claimed shard; what was put of it vanishes, or does not count."""
+
+    @abstractmethod
+    def write(self, name: str, data: bytes) -> None:
+        """Write a small file, whole or not at all. Raises ConflictError where another process does, and RunError."""
+
+    @abstractmethod
+    def walk(self) -> Iterator[tuple[str, Kind]]:
+        """All that is here, in no order, and what it is."""
+
+    @abstractmethod
+    def written(self, name: str) -> str | None:
+        """The file that is being written, where what is here under a name is its writer's; None where it is not."""
+
+    @abstractmethod
+    def is_live(self, name: str, remove: bool = False) -> bool:
+        """Whether the writer lives whose is what is here under a name; with `remove`, what a dead one left is removed.
+
+        Raises:
+            FileNotFoundError: it is gone.
+            OSError: it cannot be seen, or not be removed.
+        """
 
     @abstractmethod
     def free_bytes(self) -> int | None:

@@ -17,34 +17,27 @@ import stat
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 from vpngen import files
 from vpngen.errors import ArgumentError, ConflictError, MissingError, RunError
 from vpngen.files import Folder
 from vpngen.spec import SPLITS, Spec
+from vpngen.store.growing import ROOT, beginning, grow, grown
 from vpngen.store.layout import (
-    RECORD,
     VIDEO,
     Layout,
     Plan,
     Shard,
-    differences,
-    growing,
+    conflict,
     pending,
-    read_record,
     read_spec,
-    read_store,
-    record,
-    recorded,
     recorded_layout,
-    shards_there,
     skeleton,
     table_files,
 )
-from vpngen.store.targets.base import Target
+from vpngen.store.targets.base import Kind, Target
 
 PARTIAL: Final = ".partial"
 """A shard while it is written. It is locked as long as its writer lives; unlocked, it is what a killed one left."""
@@ -65,6 +58,8 @@ class LocalTarget(Target):
     Links below that folder are not followed.
     """
 
+    lease: ClassVar[float | None] = None
+
     def __init__(self, path: str | Path) -> None:
         """Raises ArgumentError where `path` cannot name a store."""
         try:
@@ -74,7 +69,7 @@ class LocalTarget(Target):
         if "\0" in str(path):
             raise ArgumentError("must not contain a zero byte", "path", str(path))
         self.root = Path(os.path.realpath(files.local(path)))
-        self.folder = Folder(self.root)
+        self.place: Folder = Folder(self.root)
         self._claimed: dict[Shard, dict[str, int]] = {}
         """Of each shard its files by their path: partial, open and locked, the pixels first."""
 
@@ -92,20 +87,14 @@ class LocalTarget(Target):
         except ConflictError as error:
             raise ConflictError(f"{error}; it was left untouched: choose another path, or remove it by hand") from None
         if overwrite and not empty:
-            for name, status in self.folder.walk():
+            for name, status in self.place.walk():
                 if name.endswith(PARTIAL) and stat.S_ISREG(status.st_mode):
                     with contextlib.suppress(OSError):
-                        if is_live(self.folder, name):
+                        if is_live(self.place, name):
                             raise ConflictError(f"another process is writing {root / name}; it was left untouched")
             return
         if not spec.begins(plan.spec) or layout != plan.layout:
-            there, wanted = ({**s.to_dict(), **asdict(how)} for s, how in ((spec, layout), (plan.spec, plan.layout)))
-            lines = "\n  ".join(differences(there, wanted))
-            what = f"{str(root)!r} holds another dataset; it was left untouched. The difference:\n  {lines}"
-            more = layout == plan.layout and plan.spec.begins(spec)
-            larger = "It has all that is asked for, and more: a set grows, but does not shrink. " if more else ""
-            remedy = "Choose another path, or give --overwrite to replace it"
-            raise ConflictError(f"{what}\n  {larger}{remedy}")
+            raise conflict(self, spec, layout, plan)
         folder = self._existing()
         if not folder.is_dir():
             raise ArgumentError(f"cannot be made: {str(folder)!r} is a file, not a folder", "path", self.root)
@@ -118,7 +107,7 @@ class LocalTarget(Target):
         try:
             return read_spec(self.root)
         except ConflictError:
-            if recorded_layout(self.root, plan.spec) != plan.layout:
+            if recorded_layout(self.place, plan.spec) != plan.layout:
                 raise
             return plan.spec, plan.layout
 
@@ -146,7 +135,7 @@ class LocalTarget(Target):
                 read_spec(self.root)
             except ConflictError:
                 self.check(plan)
-                write_file(self.folder, "zarr.json", skeleton(plan.spec, plan.layout)[0]["zarr.json"])
+                write_file(self.place, "zarr.json", skeleton(plan.spec, plan.layout)[0]["zarr.json"])
             self._grow(plan)
 
     def settle(self, plan: Plan) -> None:
@@ -156,74 +145,37 @@ class LocalTarget(Target):
                 self._grow(plan)
 
     def beginning(self, plan: Plan) -> Spec | None:
-        """What the store holds of the set of a plan, if it holds any of it."""
-        try:
-            spec, layout = read_spec(self.root)
-        except (ArgumentError, ConflictError):
-            return None
-        return spec if spec.begins(plan.spec) and layout == plan.layout else None
+        """See `Target.beginning`."""
+        return beginning(self.place, plan)
 
     def _grow(self, plan: Plan) -> None:
-        """Make an unfinished store of the plan from one of a smaller set, or go on where that was stopped.
-
-        The root metadata comes first: it says what the store holds from now on, and of which smaller sets there may still be files
-        (`grown_from`), until the last of them is gone. Shards that stay get their new record; the last one of a split, if it was not
-        full, keeps the old one until it is rendered anew.
-        """
-        spec, _, earlier = read_store(self.root)
-        if spec == plan.spec and not earlier:
+        """See `growing.grow`: one process at a time, where the system has locks of folders."""
+        if grown(self.place, plan):
             with contextlib.suppress(OSError):  # of a run that was killed before it began to grow it
-                if self.folder.stat(left := f"zarr.json{PARTIAL}"):
-                    is_live(self.folder, left, remove=True)
+                if self.place.stat(left := f"{ROOT}{PARTIAL}"):
+                    is_live(self.place, left, remove=True)
             return
         end = time.monotonic() + PATIENCE
         while (lock := lock_folder(self.root)) is None and time.monotonic() < end:  # slices begin at once
             time.sleep(0.01)
+
+        def check(earlier: tuple[Spec, ...]) -> None:
+            self.check(plan)
+            if earlier and lock is None:
+                what = f"{str(self.root)!r} is being grown to other counts by another process, or was by one that was killed"
+                raise ConflictError(
+                    f"{what}: complete that with `--instances {read_spec(self.root)[0].instances}` first"
+                )
+
+        def last() -> None:
+            for folder in {self.root, *((self.root / name).parent for name in skeleton(plan.spec, plan.layout)[0])}:
+                files.sync_folder(folder)
+
         try:
-            spec, _, earlier = read_store(self.root)
-            if spec == plan.spec and not earlier:
-                return
-            documents = dict(skeleton(plan.spec, plan.layout)[0])
-            root = documents.pop("zarr.json")
-            if spec != plan.spec:
-                self.check(plan)
-                if earlier and lock is None:
-                    what = f"{str(self.root)!r} is being grown to other counts by another process, or was by one that was killed"
-                    raise ConflictError(f"{what}: complete that with `--instances {spec.instances}` first")
-                earlier = (*earlier, spec)
-                write_file(self.folder, "zarr.json", growing(root, plan, earlier))
-            for name, data in itertools.chain(documents.items(), table_files(plan.spec, earlier)):
-                self._renew(name, data)
-            if self._renew_records(plan):
-                for folder in {self.root, *((self.root / name).parent for name in documents)}:
-                    files.sync_folder(folder)
-                write_file(self.folder, "zarr.json", root)
+            grow(self.place, plan, self._write, check, last)
         finally:
             if lock is not None:
                 os.close(lock)
-
-    def _renew(self, name: str, data: bytes) -> None:
-        """Write a small file where it is not there, or another."""
-        with contextlib.suppress(OSError):
-            if self.folder.read(name, len(data)) == data:
-                return
-        self.folder.make_way(name)
-        write_file(self.folder, name, data)
-
-    def _renew_records(self, plan: Plan) -> bool:
-        """Give shards that are the same in a smaller set the records of a plan. Whether that is all that is left of that set."""
-        every = True
-        for split in plan.spec.splits:
-            for number in sorted(shards_there(self.folder, split, RECORD)):
-                shard = plan.shard(split, number)
-                if (fields := read_record(self.folder, plan, shard)) is None:
-                    continue  # it counts for nothing
-                if fields["shard"]["count"] == shard.count:
-                    files = {array: recorded(fields, array) for array in plan.arrays}
-                    self._renew(shard.record, record(plan, shard, files))
-                else:
-                    every = False
-        return every
 
     def _is_empty(self) -> bool:
         """Whether the folder holds nothing but what the system put there, or a run that was killed while it built a store there."""
@@ -326,13 +278,13 @@ class LocalTarget(Target):
     def stored_bytes(self) -> int:
         """See `Target.stored_bytes`."""
         try:
-            return sum(status.st_size for _, status in self.folder.walk() if stat.S_ISREG(status.st_mode))
+            return sum(status.st_size for _, status in self.place.walk() if stat.S_ISREG(status.st_mode))
         except FileNotFoundError:
             return 0
 
     def pending(self, plan: Plan) -> Sequence[Shard]:
         """See `Target.pending`."""
-        return pending(self.folder, plan)
+        return pending(self.place, plan)
 
     def claim(self, shard: Shard, arrays: Sequence[str] = (VIDEO,)) -> None:
         """See `Target.claim`."""
@@ -340,7 +292,7 @@ class LocalTarget(Target):
         try:
             for key in map(shard.file, arrays):
                 with disk_errors(self.root / key):
-                    held[key] = open_partial(self.folder, key)
+                    held[key] = open_partial(self.place, key)
         except BaseException:
             self.release(shard)
             raise
@@ -364,10 +316,10 @@ class LocalTarget(Target):
                 for fd in self._claimed[shard].values():
                     os.fsync(fd)
                 with contextlib.suppress(FileNotFoundError):  # a record that speaks of other files
-                    self.folder.unlink(shard.record)
+                    self.place.unlink(shard.record)
                 for key in self._claimed[shard]:
-                    self.folder.rename(f"{key}{PARTIAL}", key)
-                write_file(self.folder, shard.record, record)
+                    self.place.rename(f"{key}{PARTIAL}", key)
+                write_file(self.place, shard.record, record)
         finally:
             self.release(shard)
 
@@ -378,13 +330,38 @@ class LocalTarget(Target):
             with contextlib.suppress(
                 OSError
             ):  # it has its name already, and a file of that name would be another writer's
-                if os.path.samestat(self.folder.stat(partial), os.fstat(fd)):
-                    self.folder.unlink(partial)
+                if os.path.samestat(self.place.stat(partial), os.fstat(fd)):
+                    self.place.unlink(partial)
             os.close(fd)
+
+    def write(self, name: str, data: bytes) -> None:
+        """See `Target.write`."""
+        with disk_errors(self.root / name):
+            self._write(name, data)
+
+    def _write(self, name: str, data: bytes) -> None:
+        self.place.make_way(name)
+        write_file(self.place, name, data)
+
+    def walk(self) -> Iterator[tuple[str, Kind]]:
+        """See `Target.walk`."""
+        for name, status in self.place.walk():
+            yield (
+                name,
+                "file" if stat.S_ISREG(status.st_mode) else "folder" if stat.S_ISDIR(status.st_mode) else "other",
+            )
+
+    def written(self, name: str) -> str | None:
+        """See `Target.written`."""
+        return name.removesuffix(PARTIAL) if name.endswith(PARTIAL) else None
+
+    def is_live(self, name: str, remove: bool = False) -> bool:
+        """See `Target.is_live`."""
+        return is_live(self.place, name, remove)
 
 
 @contextlib.contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
+def disk_errors(path: str | Path) -> Iterator[None]:
     """Whatever the operating system refuses becomes a RunError that says how to go on."""
     try:
         yield

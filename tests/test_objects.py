@@ -1,0 +1,517 @@
+"""Stores of objects, on real servers: the bytes of a folder, whatever servers, networks and other runs do meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import random
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import objects
+import obstore
+import pytest
+import tensorstore
+import torch
+import xarray
+import zarr
+from obstore.store import MemoryStore, S3Store
+from stores import pixels, plan_of, small, tiny, tree, write
+
+import vpngen
+from vpngen import ArgumentError, ConflictError, MissingError, RunError, health
+from vpngen.store import ClipReader, is_complete, target_of
+from vpngen.store.places import Objects, place_of
+from vpngen.store.targets import objects as targets
+from vpngen.store.targets.objects import CLAIMS, ObjectTarget
+
+SPEC = tiny()
+MOVING = vpngen.clouds(instances=1, val_instances=1, shape=(4, 24, 24), directions=4, speeds=(0.5,), frequencies=(0.1,))
+SERVERS = ("localbucket", "moto")
+
+
+@pytest.fixture(scope="module")
+def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
+    """A server of each kind."""
+    with contextlib.ExitStack() as running:
+        yield {k: running.enter_context(objects.server(k, tmp_path_factory.mktemp("s3") / k)) for k in SERVERS}
+
+
+@pytest.fixture
+def port(ports: dict[str, int]) -> int:
+    return ports["moto"]
+
+
+def a_url() -> str:
+    return f"s3://sets/{uuid.uuid4().hex[:12]}/set.zarr"
+
+
+def at(port: int, url: str | None = None, **more: str) -> Objects:
+    """A place in the bucket."""
+    quick = {"max_retries": "8", "retry_timeout": "30"}
+    found = place_of(a_url() if url is None else url, objects.options(port, **quick | more))
+    assert isinstance(found, Objects)
+    return found
+
+
+def held(place: Objects) -> dict[str, bytes]:
+    return {name: place.read(name) for name, _ in place.walk()}
+
+
+# --- the same bytes as in a folder
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+def test_a_set_in_a_bucket_is_that_of_a_folder(kind: str, ports: dict[str, int], tmp_path: Path) -> None:
+    for number, (codec, motion) in enumerate((("none", True), ("zstd", False), ("formula", False))):
+        spec = MOVING if motion else SPEC
+        place, folder = at(ports[kind]), tmp_path / str(number)
+        done = write(spec, place, codec=codec, with_motion=motion)
+        again = write(spec, place, codec=codec, with_motion=motion)
+        write(spec, folder, codec=codec, with_motion=motion)
+        assert (done.kept, again.rendered, again.kept) == (0, 0, done.rendered)
+        assert held(place) == tree(folder)
+        assert vpngen.verify(place, render=True, backend="reference").problems == ()
+        assert target_of(place).stored_bytes() == sum(map(len, tree(folder).values()))
+        assert is_complete(place) and is_complete(place, "val")
+
+
+def test_other_readers_open_it(ports: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """zarr-python and xarray over obstore, and tensorstore with a client of its own."""
+    port = ports["moto"]
+    place = at(port)
+    write(SPEC, place, codec="zstd")
+    expected = pixels(SPEC)
+    theirs = zarr.storage.ObjectStore(place.store, read_only=True)
+    group = zarr.open_group(theirs, mode="r")
+    assert np.array_equal(group["train/video"][:], expected)
+    data = xarray.open_zarr(theirs, group="train", consolidated=False)
+    assert np.array_equal(data["video"].values, expected) and data["label"].values.tolist() == [0, 1] * 3
+    for name, value in objects.environment(port).items():
+        monkeypatch.setenv(name, value)
+    prefix = place.url.removeprefix("s3://sets/")
+    where = {"bucket": "sets", "path": f"{prefix}/train/video/", "endpoint": f"http://127.0.0.1:{port}"}
+    array = tensorstore.open(
+        {"driver": "zarr3", "kvstore": {"driver": "s3", "aws_region": "us-east-1", **where}}
+    ).result()
+    assert np.array_equal(array.read().result(), expected)
+
+
+def test_views_readers_and_streams_read_it(port: int, tmp_path: Path) -> None:
+    spec = small(shape=(40, 48, 48))
+    for codec in ("zstd", "formula"):
+        place, folder = at(port), tmp_path / codec
+        for where in (place, folder):
+            write(spec, where, codec=codec)
+        view, local = vpngen.open(place), vpngen.open(folder)
+        assert view.path == place.url and view.finished()
+        assert np.array_equal(view.video[5, 10:30, 3:9, 40:], pixels(spec)[5, 10:30, 3:9, 40:])
+        assert {n: a[:].tolist() for n, a in view.parameters.items()} == {
+            n: a[:].tolist() for n, a in local.parameters.items()
+        }
+        assert sorted(zarr.open_group(view.video.store_path.store, mode="r").group_keys()) == ["train", "val"]
+        both = [
+            [(clips.numpy().tobytes(), labels.tolist()) for clips, labels in vpngen.ClipStream(s, 4, clip=(16, 32, 32), device="cpu")]
+            for s in (place, folder)
+        ]  # fmt: skip
+        assert both[0] == both[1] and len(both[0]) == 5
+    reader = pickle.loads(pickle.dumps(ClipReader(at(port, place.url.replace("formula", "zstd")), "train")))
+    assert reader.spec == spec
+
+
+def test_worker_processes_read_it(port: int) -> None:
+    """Connections do not survive a fork: workers are started otherwise, and a forked process is told."""
+    place = at(port)
+    write(SPEC, place, codec="zstd")
+    batches = vpngen.loader(place, 2, clip=(8, 8, 8), device="cpu", num_workers=1)
+    alone = vpngen.loader(place, 2, clip=(8, 8, 8), device="cpu")
+    assert all(torch.equal(a, b) for (a, _), (b, _) in zip(batches, alone, strict=True))
+    with pytest.raises(ArgumentError, match="forkserver or spawn"):
+        vpngen.loader(place, 2, clip=(8, 8, 8), device="cpu", num_workers=1, multiprocessing_context="fork")
+    if (child := os.fork()) == 0:
+        try:
+            place.read("zarr.json")
+        except RunError as error:
+            os._exit(7 if "forkserver" in str(error) else 1)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+def test_a_set_grows_and_is_replaced(port: int, tmp_path: Path) -> None:
+    place, folder = at(port), tmp_path / "set.zarr"
+    for spec, overwrite in ((SPEC, False), (tiny(instances=7, val_instances=2), False), (tiny(seed=3), True)):
+        for where in (place, folder):
+            write(spec, where, overwrite=overwrite)
+        assert held(place) == tree(folder)
+    with pytest.raises(ConflictError, match=r"seed: 3 on disk, 0 asked for"):
+        write(SPEC, place)
+    assert held(place) == tree(folder)
+
+
+def test_any_store_of_obstore_is_a_place(port: int, tmp_path: Path) -> None:
+    memory = MemoryStore()
+    write(SPEC, memory)
+    theirs = S3Store.from_url(
+        url := a_url(), config={k: v for k, v in objects.options(port, disable_bulk_delete="true").items() if k != "allow_http"},
+        client_options={"allow_http": True},
+    )  # fmt: skip
+    write(SPEC, theirs)
+    write(SPEC, obstore.store.LocalStore(tmp_path / "a.zarr", mkdir=True))
+    write(SPEC, f"file://{tmp_path}/b%20b.zarr")
+    whole = tree(tmp_path / "a.zarr")
+    assert held(place_of(memory)) == held(at(port, url)) == tree(tmp_path / "b b.zarr") == whole  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="a path, a URL, or a store of obstore"):
+        vpngen.open(7)  # type: ignore[arg-type]
+
+
+# --- damage
+
+
+def test_damage_is_found_and_repaired(port: int, tmp_path: Path) -> None:
+    place, plan = at(port), plan_of(SPEC, "zstd")
+    write(SPEC, place, codec="zstd")
+    whole = held(place)
+    first, second, third = plan.shards
+    data = bytearray(whole[first.key])
+    data[len(data) // 3] ^= 4
+    place.put(first.key, bytes(data))
+    place.delete(second.record)
+    place.put(third.key, whole[third.key][:-7])
+    place.put("train/label/c.0", b"nonsense")
+    place.put("notes.txt", b"mine")
+    place.put(f"{CLAIMS}/train.1", json.dumps(targets._process() | {"pid": 2**22 + 1, "lease": 60}).encode())
+    found = {p.path: p.what for p in vpngen.verify(place).problems}
+    assert {first.key, second.key, third.key, "train/label/c.0", "notes.txt", f"{CLAIMS}/train.1"} == found.keys()
+    assert found[f"{CLAIMS}/train.1"] == "left by a writer that was killed"
+    with pytest.raises(RunError, match=r"c\.0\.0\.0\.0.*vpngen verify"):
+        ClipReader(place, "train").read(
+            np.arange(4), np.tile(np.int32([0, 1, 0, 0, 0]), (4, 1)), np.empty((4, 4, 4, 4), np.uint8)
+        )
+    left = vpngen.verify(place, repair=True, backend="reference")
+    assert [p.path for p in left.problems if not p.repaired] == ["notes.txt"]
+    place.delete("notes.txt")
+    assert held(place) == whole
+
+
+# --- bad networks and servers
+
+
+def every(number: int, answer: objects.Answer) -> Callable[[str, str, int], objects.Answer]:
+    return lambda method, path, count: answer if count % number == 0 else None
+
+
+@pytest.mark.parametrize("rule", [every(3, 503), every(5, "cut")], ids=["503", "cut"])
+def test_a_bad_server_costs_time_alone(rule: Any, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("places", "targets.objects"):
+        monkeypatch.setattr(f"vpngen.store.{module}.PART", 5 * 2**20)  # the least that servers take
+    spec = vpngen.perlin(categories=6, instances=4, shape=(16, 240, 240))
+    with objects.Proxy(port, rule) as proxy:
+        place = at(proxy.port)
+        write(spec, place, shard_videos=12, backend="numba")
+        write(spec, tmp_path / "set.zarr", shard_videos=12, backend="numba")
+        assert vpngen.verify(place).problems == ()
+    assert held(at(port, place.url)) == tree(tmp_path / "set.zarr")
+
+
+def test_a_server_that_fills_up_keeps_what_was_finished(port: int, tmp_path: Path) -> None:
+    full = [True]
+
+    def rule(method: str, path: str, count: int) -> objects.Answer:
+        return 507 if full[0] and method == "PUT" and "/video/c.1" in path else None
+
+    with objects.Proxy(port, rule) as proxy:
+        place = at(proxy.port, max_retries="1")
+        with pytest.raises(RunError, match=r"c\.1\.0\.0\.0.*507.*What was finished stays; give the same command again"):
+            write(SPEC, place)
+        assert place.sizes(CLAIMS) == {}
+        full[0] = False
+        done = write(SPEC, place)
+        assert done.kept > 0 and done.rendered > 0
+    write(SPEC, tmp_path / "set.zarr")
+    assert held(at(port, place.url)) == tree(tmp_path / "set.zarr")
+
+
+def test_an_answer_that_is_lost_is_no_conflict(port: int, tmp_path: Path) -> None:
+    """A create-only PUT that went through is refused when it is sent again: it is known as one's own."""
+    lost = set[str]()
+
+    class Loses(objects._Handler):
+        def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
+            if self.command == "PUT" and self.path not in lost and (".done" in self.path or CLAIMS in self.path):
+                lost.add(self.path)
+                status, body = 500, b""
+            super()._answer(status, headers, body)
+
+    with objects.Proxy(port, lambda *_: None) as proxy:
+        proxy.RequestHandlerClass = Loses
+        place = at(proxy.port)
+        done = write(SPEC, place)
+        assert (done.rendered, len(lost)) == (8, 6)
+    write(SPEC, tmp_path / "set.zarr")
+    assert held(at(port, place.url)) == tree(tmp_path / "set.zarr")
+
+
+# --- claims
+
+
+def claims_of(place: Objects) -> targets.Claims:
+    return ObjectTarget(place)._claims
+
+
+def test_a_claim_that_is_not_renewed_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a writer on another machine that is all that can be seen; clocks are not compared."""
+    monkeypatch.setattr(targets, "LEASE", 0.2)
+    place = place_of(MemoryStore())
+    assert isinstance(place, Objects)
+    theirs = {"owner": "x", "machine": "elsewhere", "pid": 1, "started": "1", "lease": 0.2, "renewed": 0}
+
+    def renew(times: int) -> None:
+        place.put(f"{CLAIMS}/train.0", json.dumps(theirs | {"renewed": times}).encode())
+
+    claims = claims_of(place)
+    renew(0)
+    for times in range(1, 6):  # for longer than the lease
+        assert not claims.take("train.0")
+        time.sleep(0.08)
+        renew(times)
+    assert not claims.take("train.0")
+    time.sleep(0.25)
+    assert claims.take("train.0")
+    before = place.read(f"{CLAIMS}/train.0")
+    assert not claims_of(place).take("train.0"), "its writer is this process, which lives"
+    time.sleep(0.2)
+    assert place.read(f"{CLAIMS}/train.0") != before, "it is renewed"
+    claims.drop("train.0")
+    assert place.sizes(CLAIMS) == {} and claims.take("train.0")
+    claims.drop("train.0")
+
+
+def test_a_claim_of_a_killed_process_of_this_machine_is_nobodys() -> None:
+    place = place_of(MemoryStore())
+    assert isinstance(place, Objects)
+    child = subprocess.Popen(["sleep", "60"])
+    about = targets._process() | {"pid": child.pid, "started": targets._started(child.pid), "lease": 60}
+    for data, dead in ((json.dumps(about).encode(), False), (b"{", True), (b"[]", True), (b'{"lease": "x"}', True)):
+        place.put(f"{CLAIMS}/train.0", data)
+        assert claims_of(place).is_live("train.0") is not dead
+    place.put(f"{CLAIMS}/train.0", json.dumps(about).encode())
+    child.kill()
+    child.wait()
+    claims = claims_of(place)
+    assert claims.take("train.0")
+    claims.drop("train.0")
+
+
+RUN = [
+    "-m",
+    "vpngen",
+    "render",
+    "--categories",
+    "4",
+    "--instances",
+    "40",
+    "--val-instances",
+    "0",
+    "--shape",
+    "16x32x32",
+]
+LIKE = vpngen.perlin(categories=4, instances=40, val_instances=0, shape=(16, 32, 32))
+
+
+def running(port: int, url: str, *more: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, *RUN, url, "--shard-videos", "2", "--threads", "1", "--format", "json", *more]
+    return subprocess.Popen(command, env=objects.environment(port), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def test_runs_that_are_killed_are_gone_on_with(port: int, tmp_path: Path) -> None:
+    url, draw = a_url(), random.Random(0)
+    place, plan = at(port, url), plan_of(LIKE)
+    kills = 0
+    with objects.Proxy(port, lambda *_: None, delay=0.01) as proxy:
+        for _ in range(6):
+            run = running(proxy.port, url)
+            before = len(place.sizes("train/video"))
+            end = time.monotonic() + 60
+            while (
+                run.poll() is None
+                and len(place.sizes("train/video")) < before + draw.randint(5, 20)
+                and time.monotonic() < end
+            ):
+                time.sleep(0.01)
+            kills += run.poll() is None
+            run.send_signal(signal.SIGKILL)
+            run.communicate()
+        last = running(proxy.port, url)
+        out, err = last.communicate(timeout=120)
+    assert last.returncode == 0 and json.loads(out)["finished"], err
+    assert kills >= 4 and json.loads(out)["kept"] > 0
+    vpngen.write(LIKE, tmp_path / "set.zarr", shard_videos=2, threads=1)
+    assert plan.videos == 160 and held(place) == tree(tmp_path / "set.zarr")
+
+
+def test_runs_share_the_work_without_slices(port: int, tmp_path: Path) -> None:
+    """The first is stopped while it holds shards, and goes on when the other is at work: none is rendered twice."""
+    place = at(port)
+    first = running(port, place.url)
+    while not place.sizes(CLAIMS):
+        time.sleep(0.01)
+    first.send_signal(signal.SIGSTOP)
+    done = len(place.sizes("train/video"))
+    second = running(port, place.url)
+    while len(place.sizes("train/video")) <= done + 4:
+        time.sleep(0.01)
+    first.send_signal(signal.SIGCONT)
+    found = []
+    for run in (first, second):
+        out, err = run.communicate(timeout=120)
+        assert run.returncode == 0, err
+        found.append(json.loads(out))
+    assert all(f["finished"] and f["rendered"] > 0 for f in found)
+    assert sum(f["rendered"] for f in found) == 160
+    vpngen.write(LIKE, tmp_path / "set.zarr", shard_videos=2, threads=1)
+    assert held(place) == tree(tmp_path / "set.zarr")
+
+
+# --- bad input
+
+
+def test_what_is_wrong_is_said_in_one_line(port: int, tmp_path: Path) -> None:
+    place = at(port)
+    write(SPEC, place)
+    options = objects.options(port, max_retries="0")
+    newer = at(port)
+    for name, data in held(place).items():
+        newer.put(name, data)
+    root = json.loads(place.read("zarr.json"))
+    root["attributes"]["vpngen"]["spec"]["format_version"] = 99
+    newer.put("zarr.json", json.dumps(root).encode())
+    other = at(port)
+    other.put("photo.jpg", b"mine")
+
+    def answers(status: int, code: str) -> tuple[dict[str, str], Any]:
+        proxy = objects.Proxy(port, lambda *_: status)
+        return options | {"endpoint": f"http://127.0.0.1:{proxy.port}"}, proxy
+
+    denied, proxy = answers(403, "AccessDenied")
+    cases: list[tuple[str, dict[str, str], type[Exception], str]] = [
+        ("s3://nothing-there/set.zarr", options, ArgumentError, "no bucket that is there"),
+        ("s4://sets/set.zarr", options, ArgumentError, "no kind that is known"),
+        ("s3://sets/nothing.zarr", options, ArgumentError, "is not there"),
+        (place.url, options | {"regoin": "x"}, ArgumentError, "'regoin' is not valid"),
+        (str(tmp_path), options, ArgumentError, "are of URLs"),
+        (place.url, {k: v for k, v in options.items() if k != "allow_http"}, ArgumentError, "allow_http"),
+        (place.url, options | {"endpoint": f"https://127.0.0.1:{port}"}, RunError, "http, not https"),
+        (
+            place.url,
+            options | {"endpoint": f"http://127.0.0.1:{objects.free_port()}"},
+            RunError,
+            "error sending request",
+        ),
+        (place.url, denied, MissingError, "no permission for .*403"),
+        (newer.url, options, ConflictError, "spec of .* cannot be used: .*99"),
+        (other.url, options, ConflictError, "is not a Zarr v3 store"),
+    ]
+    with proxy:
+        for url, how, kind, said in cases:
+            with pytest.raises(kind, match=said) as raised:
+                vpngen.open(place_of(url, how))
+            assert "\n" not in str(raised.value) and objects.SECRET not in str(raised.value), raised.value
+    with pytest.raises(ConflictError, match="left untouched"):
+        write(SPEC, other)
+    assert held(other) == {"photo.jpg": b"mine"}
+
+
+def test_a_clock_that_is_wrong_is_said(port: int) -> None:
+    class Skewed(objects._Handler):
+        def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
+            said = b"<Error><Code>RequestTimeTooSkewed</Code><Message>The difference is too large.</Message></Error>"
+            super()._answer(403, {}, said)
+
+    with objects.Proxy(port, lambda *_: 403) as proxy:
+        proxy.RequestHandlerClass = Skewed
+        with pytest.raises(MissingError, match=r"clock of this machine is wrong.*NTP"):
+            vpngen.open(at(proxy.port))
+
+
+def test_credentials_that_may_only_read(port: int) -> None:
+    place = at(port)
+    write(SPEC, place)
+    with objects.Proxy(port, lambda method, *_: 403 if method in ("PUT", "POST", "DELETE") else None) as proxy:
+        may_read = at(proxy.port, place.url)
+        assert write(SPEC, may_read).rendered == 0
+        assert vpngen.verify(may_read).whole
+        before = held(place)
+        for spec, more in ((SPEC, {"overwrite": True}), (tiny(instances=5), {})):
+            with pytest.raises(MissingError, match=r"no permission for .*403.*vpngen doctor URL"):
+                write(spec, may_read, **more)
+        assert held(place) == before
+        failed = {f.name for f in health.examine_objects(may_read) if not f.good}
+        assert {"create-only PUT", "PUT in parts"} <= failed
+
+
+def test_a_doctor_sees_what_a_server_cannot(port: int) -> None:
+    place = at(port)
+    assert all(f.good for f in health.examine_objects(place)) and held(place) == {}
+
+    class NoSuffix(objects._Handler):
+        def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
+            if self.headers.get("Range", "").startswith("bytes=-") and status == 206:
+                headers, body = {n: v for n, v in headers.items() if n.lower() != "content-range"}, body
+                status = 200
+            super()._answer(status, headers, body)
+
+    class NoCreate(objects._Handler):
+        def _pass(self) -> None:
+            del self.headers["If-None-Match"]
+            super()._pass()
+
+        do_PUT = _pass
+
+    for handler, name in ((NoSuffix, "suffix range"), (NoCreate, "create-only PUT")):
+        with objects.Proxy(port, lambda *_: None) as proxy:
+            proxy.RequestHandlerClass = handler
+            failed = [f for f in health.examine_objects(at(proxy.port)) if not f.good]
+            assert [f.name for f in failed] == [name] and failed[0].remedy
+
+
+def test_the_command_line_takes_urls(port: int, tmp_path: Path) -> None:
+    def vpn(*args: str) -> tuple[int, str]:
+        given = [f"--storage-option={name}={value}" for name, value in objects.options(port).items()]
+        done = subprocess.run(
+            [sys.executable, "-m", "vpngen", *args, *given], capture_output=True, text=True, cwd=tmp_path
+        )
+        assert objects.SECRET not in done.stdout + done.stderr
+        return done.returncode, done.stdout + done.stderr
+
+    url = a_url()
+    code, said = vpn("render", url, *RUN[3:], "--dry-run")
+    assert code == 0 and "free" not in said
+    assert vpn("render", url, *RUN[3:], "--shard-videos", "64")[0] == 0
+    for command in (
+        ["info", url],
+        ["verify", url],
+        ["preview", url],
+        ["export", url, "out", "--to", "npz", "--indices", "0,1"],
+    ):
+        code, said = vpn(*command)
+        assert code == 0, said
+    assert len(list((tmp_path / "out").rglob("*.npz"))) == 2
+    assert vpn("info", "s3://sets/none.zarr")[0] == 2
+    assert vpn("doctor", url)[0] == 0 and vpn("doctor", "folder")[0] == 2
+    code, said = vpn("export", "vpn-256x512", "s3://sets/out")
+    assert code == 2 and "is a URL: here a local folder is needed" in said
+    done = subprocess.run(
+        [sys.executable, "-m", "vpngen", "info", url, "--storage-option", f"={objects.SECRET}"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and objects.SECRET not in done.stderr

@@ -1,0 +1,370 @@
+"""Where the files of a store lie: in a folder, or as objects below a URL. Here they are read; `targets` write them.
+
+A store is named by a path, by a URL (`s3://bucket/set.zarr`, `gs://`, `az://`, `file://`), or by a store of obstore.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import json
+import os
+import re
+import urllib.parse
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
+
+from vpngen import files
+from vpngen.errors import ArgumentError, MissingError, RunError
+from vpngen.files import MOST_BYTES, Folder, LocalFile
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+SCHEMES: Final = ("s3", "s3a", "gs", "gcs", "az", "azure", "abfs", "abfss")
+"""Of URLs whose objects are read and written."""
+KINDS: Final = {"S3Store": "s3", "GCSStore": "gs", "AzureStore": "az", "LocalStore": "file", "MemoryStore": "memory"}
+"""Stores of obstore, and the scheme of their URLs."""
+CLIENT_OPTIONS: Final = (
+    "allow_http", "allow_invalid_certificates", "connect_timeout", "default_content_type", "http1_only", "http2_only",
+    "pool_idle_timeout", "pool_max_idle_per_host", "proxy_ca_certificate", "proxy_excludes", "proxy_url", "randomize_addresses",
+    "read_timeout", "root_certificate", "timeout", "user_agent",
+)  # fmt: skip
+"""Storage options of the connection; the others are of the kind of store."""
+RETRY_OPTIONS: Final = ("max_retries", "retry_timeout")
+"""Of requests that failed: how often they are sent again, and for how many seconds."""
+IN_FLIGHT: Final = 64
+"""Requests to objects at once."""
+PART: Final = 16 * 2**20
+"""Bytes of a part of an object that is sent in parts; servers take 10,000 of an object, which is 168 GB."""
+PARTS: Final = 4
+"""Parts of an object that are on the way at once."""
+_process: int | None = None
+"""The process that began to ask for objects."""
+_NO_BUCKET: Final = ("NoSuchBucket", "ContainerNotFound", "specified bucket does not exist")
+_SKEWED: Final = ("RequestTimeTooSkewed", "RequestExpired")
+_DENIED: Final = ("AccessDenied", "403 Forbidden", "401 Unauthorized", "InvalidAccessKeyId", "SignatureDoesNotMatch")
+
+
+class ObjectFile:
+    """An object, read by ranges."""
+
+    def __init__(self, objects: Objects, name: str, tail: int = 0) -> None:
+        self._objects, self._name, self._tail = objects, name, b""
+        self.size, self._tail = objects.end(name, tail) if tail else (objects.size(name), b"")
+
+    def __enter__(self) -> ObjectFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Nothing is read of it any more."""
+
+    def read(self, size: int, offset: int) -> bytes:
+        """`size` bytes from a place on, fewer at its end."""
+        size = max(min(size, self.size - offset), 0)
+        if (first := offset - (self.size - len(self._tail))) >= 0:
+            return self._tail[first : first + size]
+        return bytes(self._objects.range(self._name, offset, size)) if size else b""
+
+    def read_into(self, data: memoryview, offset: int) -> int:
+        """Fill `data` (bytes) likewise; gives how many there were."""
+        size = max(min(len(data), self.size - offset), 0)
+        if size:
+            data[:size] = memoryview(self._objects.range(self._name, offset, size))
+        return size
+
+
+class Objects:
+    """Objects below a prefix of a bucket or container, by obstore.
+
+    What is not there is a FileNotFoundError. All methods raise MissingError where there is no permission, and RunError where the server
+    fails and has been asked often enough, with backoff, so that neither passes for a file that is not there.
+
+    Attributes:
+        url: what names it in messages, without anything secret.
+        store: the store of obstore.
+        asked: the URL and the options that it was made from, if it was: another process makes it from these, and its own environment.
+    """
+
+    in_flight = IN_FLIGHT
+
+    def __init__(self, url: str, store: ObjectStore, asked: tuple[str, dict[str, str]] | None = None) -> None:
+        self.url, self.store, self.asked = url, store, asked
+
+    def __str__(self) -> str:
+        return self.url
+
+    def __repr__(self) -> str:
+        return f"Objects({self.url!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Objects) and self.url == other.url and self.store == other.store
+
+    def __hash__(self) -> int:
+        return hash(self.url)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (place_of, self.asked) if self.asked is not None else (Objects, (self.url, self.store))
+
+    def read(self, name: str, most: int = MOST_BYTES) -> bytes:
+        """The bytes of an object that has `most` at most. Raises OSError."""
+        import obstore
+
+        with _errors(self, name):
+            found = obstore.get(self.store, name)
+            if (size := found.meta["size"]) > most:
+                raise OSError(
+                    errno.EFBIG, f"Larger than the {most:,} bytes that such an object may have ({size:,})", name
+                )
+            return bytes(found.bytes())
+
+    def head(self, name: str) -> Mapping[str, Any]:
+        """What the store knows of an object: `size`, `e_tag`, `last_modified`."""
+        import obstore
+
+        with _errors(self, name):
+            return obstore.head(self.store, name)
+
+    def size(self, name: str) -> int:
+        """The bytes of an object."""
+        return int(self.head(name)["size"])
+
+    def end(self, name: str, tail: int) -> tuple[int, bytes]:
+        """The size of an object, and up to `tail` bytes at its end."""
+        import obstore
+
+        with _errors(self, name):
+            found = obstore.get(self.store, name, options={"range": {"suffix": tail}})
+            data = bytes(found.bytes())
+            size = int(found.meta["size"])
+        if len(data) != min(tail, size):
+            what = f"{len(data):,} bytes were answered to a suffix range of {tail:,}, which sharded Zarr needs; see `vpngen doctor URL`"
+            raise MissingError(f"{f'{self}/{name}'!r} cannot be read: {what}")
+        return size, data
+
+    def range(self, name: str, offset: int, size: int) -> Any:
+        """Bytes of an object, as a buffer."""
+        import obstore
+
+        with _errors(self, name):
+            return obstore.get_range(self.store, name, start=offset, length=size)
+
+    def sizes(self, name: str) -> dict[str, int]:
+        """The objects that a folder holds itself, and their bytes."""
+        prefix = f"{name}/" if name else ""
+        found = ((path.removeprefix(prefix), size) for path, size in self.walk(name))
+        return {last: size for last, size in found if "/" not in last}
+
+    def names(self, name: str) -> list[str]:
+        """Their names."""
+        return list(self.sizes(name))
+
+    def walk(self, name: str = "") -> Iterator[tuple[str, int]]:
+        """All objects below a folder, in no order, and their bytes; asked for page by page."""
+        import obstore
+
+        pages = obstore.list(self.store, f"{name}/" if name else None, chunk_size=1000)
+        while True:
+            with _errors(self, name):
+                page = next(pages, None)
+            if page is None:
+                return
+            yield from ((found["path"], found["size"]) for found in page)
+
+    def put(self, name: str, data: Any, create: bool = False) -> None:
+        """Store an object, whole or not at all; `data` is bytes, or pieces that are sent in parts.
+
+        Raises:
+            FileExistsError: with `create`, there is one already.
+        """
+        import obstore
+
+        with _errors(self, name):
+            if create:
+                obstore.put(self.store, name, data, mode="create")
+            else:
+                obstore.put(self.store, name, data, chunk_size=PART, max_concurrency=PARTS)
+
+    def delete(self, *names: str) -> None:
+        """Remove objects; what is not there is no error."""
+        import obstore
+
+        with contextlib.suppress(FileNotFoundError), _errors(self, names[0] if len(names) == 1 else ""):
+            obstore.delete(self.store, names)
+
+    def file(self, name: str, tail: int = 0) -> ObjectFile:
+        """An object. `tail` bytes at its end are read first, and cost no request of their own."""
+        return ObjectFile(self, name, tail)
+
+
+Place: TypeAlias = Folder | Objects
+"""The files of a store, by names such as `train/video/c.0.0.0.0`, to be read. It is a value: `str(place)` names it, and it can be pickled."""
+File: TypeAlias = LocalFile | ObjectFile
+"""One of them, open."""
+Where: TypeAlias = "str | Path | ObjectStore | Place"
+"""What names a store."""
+
+
+class _errors:
+    """What a store refuses becomes an error that says what to do, without anything secret."""
+
+    def __init__(self, place: Objects, name: str = "") -> None:
+        self.place, self.name = place, name
+
+    def __enter__(self) -> None:
+        global _process
+        _process = _process or os.getpid()
+        if _process != os.getpid():
+            how = "start workers with multiprocessing_context='forkserver' or 'spawn'"
+            raise RunError(
+                f"{self.place} was opened before this process was forked, and its connections do not survive that: {how}"
+            )
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: object) -> None:
+        if kind is not None and (kind.__module__.startswith("obstore") or kind is FileNotFoundError):
+            _raise(self.place, self.name, error)
+
+
+def _raise(place: Objects, name: str, error: BaseException | None) -> NoReturn:
+    """Raise what an error of obstore stands for."""
+    from obstore import exceptions
+
+    said, where = str(error), f"{place}/{name}" if name else str(place)
+    text = _plain(said)
+    if isinstance(error, exceptions.AlreadyExistsError):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), where) from None
+    if any(known in said for known in _NO_BUCKET):
+        raise ArgumentError(
+            "is in no bucket that is there: make that first, or mend the name", "store", str(place)
+        ) from None
+    if isinstance(error, FileNotFoundError):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), where) from None
+    if "builder error" in said:
+        remedy = "the endpoint is http, not https: give --storage-option allow_http=true, or AWS_ALLOW_HTTP=true, if that is meant"
+        raise ArgumentError(f"cannot be reached, as {remedy}", "store", str(place)) from None
+    if any(known in said for known in _SKEWED):
+        what = (
+            f"the clock of this machine is wrong, so the server refuses {where!r} ({text}); set it, for instance by NTP"
+        )
+        raise MissingError(what) from None
+    if isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError) or any(
+        known in text for known in _DENIED
+    ):
+        what = "see that the credentials are there, and may do this: `vpngen doctor URL` tries it"
+        raise MissingError(f"no permission for {where!r}: {text}; {what}") from None
+    again = "What was finished stays; give the same command again to go on"
+    raise RunError(f"{where!r}: {text}. {again}") from None
+
+
+def _plain(text: str) -> str:
+    """What an error of obstore says in a line, without the query of a URL, which may be a signature."""
+    first, *source = text.split("\n\nDebug source:")
+    found = (re.search(rf"<{tag}>([^<]*)</{tag}>", first) for tag in ("Code", "Message"))
+    code = [match[1] for match in found if match]
+    first = re.sub(r"\s*<(\?xml|html|error|!doctype).*", "", first, flags=re.DOTALL | re.IGNORECASE)
+    first = re.sub(r"\?[^\s\"')]*", "", first).strip().rstrip(":.")
+    parts = [" ".join(first.split())[:300], *(text.rstrip(".") for text in code)]
+    if source and "InvalidContentType" in source[0]:
+        parts.append("the server seems to speak http, not https: mend the endpoint")
+    return ": ".join(parts)
+
+
+def place_of(where: Where, options: Mapping[str, str] | None = None, argument: str = "path") -> Place:
+    """The place that a path, a URL or a store of obstore names.
+
+    Args:
+        where: which.
+        options: of the store of a URL, by the names that obstore has for them, such as `endpoint` and `allow_http`; what is not
+            given comes from the environment, such as AWS_ENDPOINT_URL.
+        argument: the name of `where` in messages.
+
+    Raises:
+        ArgumentError: a URL of no known kind, or an option that its store does not have.
+        MissingError: obstore is not installed.
+    """
+    if isinstance(where, Folder | Objects):
+        return where
+    if not isinstance(where, str | os.PathLike):
+        return _given(where, argument)
+    url = files.url_of(path := os.fspath(where))
+    scheme, shown = (url or "").partition("://")[0].lower(), (url or "").partition("?")[0]
+    if scheme in ("", "file"):
+        if options:
+            raise ArgumentError(
+                f"(={', '.join(options)}) are of URLs of objects, and {path!r} is a folder", "storage_options"
+            )
+        return Folder(path if url is None else urllib.parse.unquote(urllib.parse.urlsplit(url).path))
+    assert url is not None
+    if scheme not in SCHEMES:
+        raise ArgumentError(
+            f"is a URL of no kind that is known: {', '.join(f'{s}://' for s in ('s3', 'gs', 'az', 'file'))}",
+            argument,
+            shown,
+        )
+    given = dict(options or {})
+    return Objects(shown.rstrip("/"), _store(url, argument, json.dumps(given, sort_keys=True)), (url, given))
+
+
+@functools.lru_cache(16)
+def _store(url: str, argument: str, options: str) -> ObjectStore:
+    """The store of a URL: one for each, as it keeps connections."""
+    obstore = _obstore()
+    given = json.loads(options)
+    client: Any = {name: given.pop(name) for name in CLIENT_OPTIONS if name in given}
+    variable = {"s3": "AWS", "gs": "GOOGLE", "gc": "GOOGLE"}.get(url[:2].lower(), "AZURE") + "_ALLOW_HTTP"
+    if client and variable in os.environ:  # which is not asked for where there are options
+        client.setdefault("allow_http", os.environ[variable])
+    retries: Any = {name: given.pop(name) for name in RETRY_OPTIONS if name in given}
+    if url.lower().startswith("s3") and "AWS_DISABLE_BULK_DELETE" not in os.environ:
+        given = {"disable_bulk_delete": "true"} | given  # several look-alikes have no such request
+    try:
+        made: ObjectStore = obstore.store.from_url(
+            url, client_options=client or None, retry_config=_retry(retries), **given
+        )
+        return made
+    except Exception as error:
+        what = _plain(str(error))
+        for value in (*given.values(), *client.values()):
+            what = what.replace(value, "...") if len(value) > 3 else what
+        raise ArgumentError(f"cannot be used: {what}", argument, url.partition("?")[0]) from None
+
+
+def _retry(options: Mapping[str, str]) -> Any:
+    """How often a request is sent again, by obstore's own usage where nothing is said. Raises ValueError."""
+    made: dict[str, Any] = {}
+    if "max_retries" in options:
+        made["max_retries"] = int(options["max_retries"])
+    if "retry_timeout" in options:
+        made["retry_timeout"] = timedelta(seconds=float(options["retry_timeout"]))
+    return made or None
+
+
+def _given(store: Any, argument: str) -> Place:
+    """The place of a store of obstore."""
+    kind = type(store).__name__
+    if kind not in KINDS or not type(store).__module__.startswith("obstore"):
+        raise ArgumentError("must be a path, a URL, or a store of obstore", argument, store)
+    if kind == "LocalStore":
+        if store.prefix is None:
+            raise ArgumentError("must have a prefix: the folder of the store", argument, store)
+        return Folder(store.prefix)
+    if kind == "MemoryStore":
+        return Objects("memory://", store)
+    bucket = getattr(store, "config", {}).get("bucket") or getattr(store, "config", {}).get("container_name", "")
+    return Objects(f"{KINDS[kind]}://{bucket}/{store.prefix or ''}".rstrip("/"), store)
+
+
+def _obstore() -> Any:
+    """The package. Raises MissingError."""
+    try:
+        import obstore
+        import obstore.store
+    except ImportError:
+        raise MissingError("object stores need obstore; install it with: pip install 'vpngen[objects]'") from None
+    return obstore
