@@ -406,12 +406,18 @@ storage_option = click.option(
 )
 
 
+def storage_options() -> dict[str, str]:
+    """Those of the command that runs."""
+    found: dict[str, str] = click.get_current_context().meta.get(_STORAGE, {})
+    return found
+
+
 def place(path: str | Path) -> Place:
     """The place of a store that a command takes, with its storage options. Raises as `place_of`."""
     from vpngen.store.places import place_of
 
     with renamed(storage_options="--storage-option"):
-        return place_of(path, click.get_current_context().meta.get(_STORAGE))
+        return place_of(path, storage_options())
 
 
 class OutFile(LocalPath):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +15,7 @@ import click
 from vpngen.cli.base import (
     EXIT_CODES,
     LocalPath,
+    SectionOption,
     Stop,
     StorePath,
     Whole,
@@ -22,17 +25,19 @@ from vpngen.cli.base import (
     place,
     show,
     storage_option,
+    storage_options,
     table,
     threads_option,
 )
 from vpngen.cli.dataset import advise, dataset_options, no_dataset, read_spec_file, take_spec, warm
-from vpngen.errors import ArgumentError, MissingError, RunError, plain
+from vpngen.errors import ArgumentError, MissingError, RunError, plain, renamed
 from vpngen.units import count_text, duration_text, number_text, size_text
 
 if TYPE_CHECKING:
     from vpngen.spec import Spec
     from vpngen.store import Problem
 
+WHERE = "Where it runs"
 Row = tuple[str, str, dict[str, Any]]
 """What is found, in one line: its name and text for people, and its fields for machines."""
 
@@ -54,11 +59,24 @@ Row = tuple[str, str, dict[str, Any]]
 @click.option("--with-motion", is_flag=True, help="Store the flow of every pixel too, of drift, clouds and leaves.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, in videos, bytes and time, and do nothing.")
 @click.option("--overwrite", is_flag=True, help="Replace the store at OUT.")
+@click.option("--executor", cls=SectionOption, section=WHERE, type=click.Choice(["threads", "dask", "slurm"]), default="threads", show_default=True, help="Threads of this process, workers of a Dask cluster, or a job array.")  # fmt: skip
+@click.option("--scheduler", cls=SectionOption, section=WHERE, metavar="ADDRESS", help="Of dask, such as tcp://host:8786; or local, for processes of this machine.")  # fmt: skip
+@click.option(
+    "--array",
+    cls=SectionOption,
+    section=WHERE,
+    type=Whole(1),
+    metavar="N",
+    help="Of slurm: write an sbatch script of N jobs.",
+)
+@click.option("--sbatch", cls=SectionOption, section=WHERE, multiple=True, metavar="NAME=VALUE", help="Of slurm: what the script asks for, such as partition=cpu.")  # fmt: skip
+@click.option("--submit", cls=SectionOption, section=WHERE, is_flag=True, help="Of slurm: submit the script.")
 @storage_option
 @format_option
 def render(
     out: str | None, codec: str, backend: str, threads: int | None, slice: str, shard_videos: int | None, with_motion: bool,
-    dry_run: bool, overwrite: bool, form: str, **options: Any,
+    dry_run: bool, overwrite: bool, executor: str, scheduler: str | None, array: int | None, sbatch: tuple[str, ...], submit: bool,
+    form: str, **options: Any,
 ) -> None:  # fmt: skip
     """Write a labelled dataset as sharded Zarr, or complete it.
 
@@ -73,6 +91,8 @@ def render(
       vpngen render --generator leaves --with-motion    pixels, and where they go
       vpngen render big.zarr --slice 3/8                one of eight jobs
       vpngen render s3://bucket/big.zarr                objects; any jobs at once
+      vpngen render s3://b/x.zarr --executor dask --scheduler tcp://host:8786
+      vpngen render s3://b/x.zarr --executor slurm --array 64 --sbatch mem=8G
       vpngen render --categories 64 --dry-run           how large, how long
     """
     from vpngen import store
@@ -85,6 +105,20 @@ def render(
     where = place(path)
     chosen = store.parse_slice(slice)
     plan = store.store_plan(spec, store.Layout(codec, shard_videos, motion=with_motion), chosen)
+    _fits(executor, scheduler=scheduler, array=array, sbatch=sbatch, submit=submit)
+    if executor == "slurm":
+        if overwrite or chosen != (1, 1):
+            raise ArgumentError(
+                "makes the shares of its jobs itself, so --slice and --overwrite cannot be given with it",
+                "executor",
+                executor,
+            )
+        more = {"--codec": codec, "--backend": backend, "--shard-videos": shard_videos}
+        asked = [text for name, value in more.items() if value is not None for text in (name, str(value))]
+        _job_array(
+            spec, path, array or 1, [*asked, *(["--with-motion"] if with_motion else [])], sbatch, submit, dry_run, form
+        )
+        return
     threads = thread_count(threads)
     target = store.target_of(where)
     if dry_run:
@@ -130,10 +164,10 @@ def render(
         return
     advise(spec)
     try:
-        with counted("videos") as count:
+        with counted("videos") as count, _client(executor, scheduler, threads) as client:
             done = write(
                 spec, where, codec=codec, backend=backend, threads=threads, slice=chosen, overwrite=overwrite,
-                shard_videos=shard_videos, with_motion=with_motion, progress=lambda p: count(p.done, p.total, p.nbytes),
+                shard_videos=shard_videos, with_motion=with_motion, client=client, progress=lambda p: count(p.done, p.total, p.nbytes),
             )  # fmt: skip
     except Stop as stop:
         again = "the same command without --overwrite" if overwrite else "the same command again"
@@ -152,6 +186,45 @@ def render(
         text += f", {done.elsewhere:,} were rendered meanwhile by another process on the same store"
     text += "" if finished else "; the store is not complete yet: other slices are pending"
     show(form, fields, f"{click.format_filename(path)}: {text}")
+
+
+def _fits(executor: str, **given: Any) -> None:
+    """Raise ArgumentError where options are of another executor, or one lacks what it needs."""
+    of = {"scheduler": "dask", "array": "slurm", "sbatch": "slurm", "submit": "slurm"}
+    for name, value in given.items():
+        if value and executor != of[name]:
+            raise ArgumentError(f"is of --executor {of[name]}", name)
+    for needs, name in (("dask", "scheduler"), ("slurm", "array")):
+        if executor == needs and not given[name]:
+            raise ArgumentError(f"is needed for --executor {needs}", name)
+
+
+def _client(executor: str, scheduler: str | None, threads: int) -> contextlib.AbstractContextManager[Any]:
+    """What a Dask cluster is asked through, if one is to be."""
+    if executor != "dask" or scheduler is None:
+        return contextlib.nullcontext()
+    from vpngen.executors.dask import connected
+
+    return connected(scheduler, threads)
+
+
+def _job_array(
+    spec: Spec, path: str, jobs: int, options: list[str], sbatch: tuple[str, ...], submit: bool, dry_run: bool, form: str
+) -> None:  # fmt: skip
+    """Write the script of a job array, show it, or submit it."""
+    from vpngen import files
+    from vpngen.executors import slurm
+
+    asked = {name: value for name, _, value in (pair.partition("=") for pair in sbatch)}
+    with renamed(storage_options="--storage-option"):
+        text = slurm.script(spec, path, jobs, options, asked, storage_options())
+    if dry_run:
+        show(form, {"script": text}, text.rstrip())
+        return
+    file = Path(f"{Path(path).stem}.sbatch")
+    files.write(file, text.encode())
+    said = slurm.submit(file) if submit else f"submit it with: sbatch {file}"
+    show(form, {"path": str(file), "jobs": jobs, "submitted": submit}, f"{file}: {count_text(jobs, 'job')}; {said}")
 
 
 def _growth(there: Spec | None, spec: Spec) -> list[Row]:

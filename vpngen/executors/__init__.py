@@ -8,15 +8,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from vpngen import backends
 from vpngen.backends import Backend
 from vpngen.checks import thread_count
-from vpngen.errors import ArgumentError, MissingError
-from vpngen.executors.base import Progress
+from vpngen.errors import ArgumentError, MissingError, RunError
+from vpngen.executors.base import Executor, Progress
 from vpngen.executors.threads import Threads
 from vpngen.spec import Spec
 from vpngen.store.layout import Layout, Plan, Shard, store_plan
@@ -26,6 +26,9 @@ from vpngen.store.targets import target_of
 from vpngen.store.targets.base import Target
 from vpngen.store.targets.local import busy
 from vpngen.units import count_text, size_text
+
+if TYPE_CHECKING:
+    import distributed
 
 TRIAL_VIDEOS: Final = 48
 TRIAL_SECONDS: Final = 3.0
@@ -53,6 +56,7 @@ def write(
     overwrite: bool = False,
     shard_videos: int | None = None,
     with_motion: bool = False,
+    client: distributed.Client | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Written:
     """Write the videos of `spec` as a sharded Zarr v3 store, or complete the one that is there.
@@ -71,7 +75,9 @@ def write(
         shard_videos: videos in a shard file; None for what is usual for the codec.
         with_motion: store beside the pixels where each goes to the next frame, as `vpngen.motion` has it, 8 bytes a pixel; of dead leaves
             also which shape it shows, and whether the next frame hides that. Not with codec `formula`.
-        progress: called from the calling thread after each video.
+        client: a `distributed.Client`, whose workers render, each thread a shard at a time: with cuda where they have it and `backend` is
+            auto. They write to `where` themselves, a URL or a folder that all of them see; `threads` is of no use then.
+        progress: called from the calling thread after each video; with a client after some shards.
 
     Returns:
         What was done. A store that was finished renders nothing.
@@ -80,10 +86,16 @@ def write(
         ArgumentError: an argument out of range.
         ConflictError: there is something else, or another process is writing shards of this run; the rest is done.
         MissingError: the backend cannot run here, the disk is too small, or nothing may be written there.
-        RunError: the disk or the object store failed, or filled up; what was finished stays, and the same call goes on from there.
+        RunError: the disk, the object store or the cluster failed, or a disk filled up; what was finished stays, and the same call goes on from there.
     """
     start = time.monotonic()
-    executor = Threads(backends.choose(backend, spec.generator), thread_count(threads))
+    executor: Executor
+    if client is None:
+        executor = Threads(backends.choose(backend, spec.generator), thread_count(threads))
+    else:
+        from vpngen.executors.dask import Dask
+
+        executor = Dask(client, backends.known(backend))
     plan = store_plan(spec, Layout(codec, shard_videos, motion=with_motion), slice)
     if overwrite and slice[1] > 1:
         how = f"`slice` (={slice[0]}/{slice[1]}); remove the store by hand, then start the slices"
@@ -97,12 +109,20 @@ def write(
     except MissingError:  # it may fit when compressed: that takes a trial to know
         if all(how.exact for how in encodings(plan)):
             raise
-        check_space(target, plan, pending, estimate(plan, pending, executor.backend)[0], reclaimed)
+        check_space(
+            target, plan, pending, estimate(plan, pending, backends.choose(backend, spec.generator))[0], reclaimed
+        )
     target.prepare(plan, overwrite)
     done = executor.run(plan, target, progress)
     target.settle(plan)
-    if done.missing:
+    if done.missing and client is None:
         raise busy(f"{target}/{done.missing[0].key}")
+    if done.missing:
+        names = ", ".join(shard.key for shard in done.missing[:8]) + (", ..." if len(done.missing) > 8 else "")
+        why = f" ({done.why})" if done.why else ""
+        raise RunError(
+            f"{count_text(len(done.missing), 'shard')} of {target} are missing: {names}{why}; give the same command again to go on"
+        )
     elsewhere = plan.videos - done.rendered - done.kept
     return Written(done.rendered, done.kept, elsewhere, done.nbytes, time.monotonic() - start)
 

@@ -28,12 +28,14 @@ class Outcome:
         kept: videos that had a record before.
         missing: shards that have no record now: other processes are writing them.
         nbytes: bytes that it stored.
+        why: what is known of why some are missing, in words.
     """
 
     rendered: int
     kept: int
     missing: tuple[Shard, ...]
     nbytes: int
+    why: str = ""
 
 
 class Executor(ABC):

@@ -17,6 +17,7 @@ import itertools
 import json
 import math
 import re
+import threading
 import time
 import warnings
 from array import array
@@ -360,6 +361,10 @@ def growing(document: bytes, plan: Plan, earlier: Sequence[Spec]) -> bytes:
     return json.dumps(fields, indent=2).encode()
 
 
+_quietly = threading.Lock()
+"""Warnings are of the process: one thread at a time turns them off."""
+
+
 def skeleton(spec: Spec, layout: Layout, files: bool = True) -> tuple[dict[str, bytes], dict[str, tuple[int, ...]]]:
     """The metadata of a store.
 
@@ -373,7 +378,7 @@ def skeleton(spec: Spec, layout: Layout, files: bool = True) -> tuple[dict[str, 
     ours: dict[str, Any] = {"spec": spec.to_dict(), "fingerprint": spec.fingerprint, "layout": layout.to_dict()}
     ours |= {"format_version": spec.format_version, "checksum": _checksum(spec, layout)}
     about = {"vpngen": ours, "licence": LICENCE, "citation": CITATION}
-    with warnings.catch_warnings():
+    with _quietly, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         memory = zarr.storage.MemoryStore(documents)
         group = zarr.create_group(memory, zarr_format=3, attributes=about)
