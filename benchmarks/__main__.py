@@ -11,11 +11,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import common, delivery, endurance, fractal, moving, render, startup, store, windows
+from benchmarks import common, delivery, endurance, fractal, moving, objects, render, startup, store, windows
 
 QUESTIONS = {
     "startup": startup, "render": render, "windows": windows, "fractal": fractal, "moving": moving, "store": store, "delivery": delivery,
-    "endurance": endurance,
+    "objects": objects, "endurance": endurance,
 }  # fmt: skip
 HOME = Path(__file__).parent
 MARKS = "<!-- results: written by python -m benchmarks -->\n", "<!-- end of results -->"

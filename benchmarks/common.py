@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 PACKAGES = (
     "vpngen", "numpy", "numba", "zarr", "numcodecs", "crc32c", "torch", "tensorstore", "h5py", "av", "pillow", "webdataset",
-    "pyfastnoisesimd", "perlin-numpy", "scikit-image", "scikit-learn",
+    "pyfastnoisesimd", "perlin-numpy", "scikit-image", "scikit-learn", "obstore", "distributed", "localbucket",
 )  # fmt: skip
 
 

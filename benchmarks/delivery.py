@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 import vpngen
-from benchmarks import common, peers
+from benchmarks import common, objects, peers
 from benchmarks.common import Cost, cost, spread, table
 from vpngen import backends, store
 from vpngen.sampling import Sampling, augmentation
@@ -449,6 +449,9 @@ def run(quick: bool, folder: Path) -> dict[str, Any]:
         "overhead": overhead,
         "first_batch": _first_batches(folder, quick),
         "formula_bytes": _stored(folder / "first.zarr"),
+        "objects": objects.reading(quick, folder / "objects")
+        if all(map(importlib.util.find_spec, objects.NEEDS))
+        else None,
     }
 
 
@@ -726,6 +729,11 @@ def report(r: dict[str, Any]) -> str:
         + "; ".join(f"{name} {seconds:.1f} s" for name, seconds in r["first_batch"].items())
         + (f". That formula store has {r['formula_bytes'] / 1e6:.0f} MB." if r["formula_bytes"] else "."),
     ]  # fmt: skip
+    if r.get("objects"):
+        parts.append(
+            "\nOut of a bucket, by a server on loopback and a wire that is late or not; exact, and compared before it was timed:\n"
+        )
+        parts.append(objects.reading_report(r["objects"]))
     if r["missing"]:
         parts.append(f"\nLeft out: {'; '.join(r['missing'])}.")
     return "\n".join(parts)

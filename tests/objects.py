@@ -2,53 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import http.server
 import os
 import socket
-import subprocess
-import sys
 import threading
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
+from benchmarks.servers import free_port, server
+
+__all__ = ["SECRET", "Proxy", "environment", "free_port", "options", "server"]
 SECRET = "q7-not-for-anyones-eyes"
-MOTO = "import sys; from moto.server import main; main(['-H', '127.0.0.1', '-p', sys.argv[1]])"
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port: int = s.getsockname()[1]
-        return port
-
-
-@contextlib.contextmanager
-def server(kind: str, folder: Path) -> Iterator[int]:
-    """An S3 server, `localbucket` or `moto`, with the bucket `sets`: its port."""
-    port = free_port()
-    folder.mkdir(parents=True, exist_ok=True)
-    command = {
-        "localbucket": ["-m", "localbucket", "--port", str(port), str(folder)],
-        "moto": ["-c", MOTO, str(port)],
-    }[kind]
-    with open(folder.with_suffix(".log"), "wb") as log:
-        process = subprocess.Popen([sys.executable, *command], stdout=log, stderr=log)
-        try:
-            request = urllib.request.Request(f"http://127.0.0.1:{port}/sets", method="PUT")
-            for _ in range(300):
-                with contextlib.suppress(OSError):
-                    urllib.request.urlopen(request, timeout=5)
-                    break
-                assert process.poll() is None, folder.with_suffix(".log").read_text()
-                time.sleep(0.1)
-            yield port
-        finally:
-            process.kill()
-            process.wait()
 
 
 def options(port: int, **more: str) -> dict[str, str]:

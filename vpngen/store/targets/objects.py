@@ -9,6 +9,7 @@ more: where two render a shard, they store the same bytes.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import itertools
 import json
@@ -251,8 +252,7 @@ class Claims:
         self._seen: dict[str, tuple[bytes, float]] = {}
         """Of a claim of another its bytes, and since when they are what they are, by this process's own watch."""
         self._lock = threading.Lock()
-        self._renewing: threading.Thread | None = None
-        self._end = threading.Event()
+        self._renewing = False
 
     def take(self, name: str) -> bool:
         """Claim a shard; False where another process has it."""
@@ -269,12 +269,9 @@ class Claims:
                 return False
         with self._lock:
             self._mine[name] = about
-            if self._renewing is None:
-                self._end = threading.Event()
-                self._renewing = threading.Thread(
-                    target=self._renew, args=(self._end,), name="vpngen-claims", daemon=True
-                )
-                self._renewing.start()
+            if not self._renewing:
+                self._renewing = True
+                threading.Thread(target=self._renew, name="vpngen-claims", daemon=True).start()
         return True
 
     def _create(self, name: str, about: dict[str, Any]) -> bool:
@@ -318,16 +315,18 @@ class Claims:
         """Release a shard that this process claimed."""
         with self._lock:
             self._mine.pop(name, None)
-            if not self._mine and self._renewing is not None:
-                self._renewing = None
-                self._end.set()
         with contextlib.suppress(RunError, MissingError):  # it runs out by itself
             self.place.delete(f"{CLAIMS}/{name}")
 
-    def _renew(self, end: threading.Event) -> None:
-        while not end.wait(LEASE / 4):
+    def _renew(self) -> None:
+        """Renew what is claimed, until nothing is."""
+        while True:
+            time.sleep(LEASE / 4)
             with self._lock:
                 mine = dict(self._mine)
+                if not mine:
+                    self._renewing = False
+                    return
             for name, about in mine.items():
                 about["renewed"] += 1
                 with (
@@ -340,14 +339,18 @@ class Claims:
 
 def _process() -> dict[str, Any]:
     """What names this process among all, as well as its system can tell."""
+    return {"machine": _machine(), "pid": (pid := os.getpid()), "started": _started(pid)}
+
+
+@functools.cache
+def _machine() -> str:
     parts = [socket.gethostname()]
     for path in ("/proc/sys/kernel/random/boot_id", "/etc/machine-id"):
         with contextlib.suppress(OSError), open(path) as file:
             parts.append(file.read().strip())
     with contextlib.suppress(OSError):
         parts.append(os.readlink("/proc/self/ns/pid"))
-    machine = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-    return {"machine": machine, "pid": os.getpid(), "started": _started(os.getpid())}
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def _started(pid: int) -> str | None:
@@ -361,6 +364,6 @@ def _started(pid: int) -> str | None:
 
 def _is_here(about: dict[str, Any]) -> bool | None:
     """Whether the writer of a claim is a process of this machine that runs; None where it is one of another machine."""
-    if about["machine"] != _process()["machine"] or about["started"] is None:
+    if about["machine"] != _machine() or about["started"] is None:
         return None
     return bool(_started(int(about["pid"])) == about["started"])
