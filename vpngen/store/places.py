@@ -140,9 +140,17 @@ class Objects:
         import obstore
 
         with _errors(self, name):
-            found = obstore.get(self.store, name, options={"range": {"suffix": tail}})
-            data = bytes(found.bytes())
-            size = int(found.meta["size"])
+            try:
+                found = obstore.get(self.store, name, options={"range": {"suffix": tail}})
+                data, size = bytes(found.bytes()), int(found.meta["size"])
+            except obstore.exceptions.NotSupportedError:  # Azure has no such ranges
+                size = int(obstore.head(self.store, name)["size"])
+                tail = min(tail, size)
+                data = bytes(obstore.get_range(self.store, name, start=size - tail, length=tail)) if tail else b""
+            except obstore.exceptions.GenericError:
+                if obstore.head(self.store, name)["size"]:
+                    raise
+                size, data = 0, b""  # of an empty object there is no range
         if len(data) != min(tail, size):
             what = f"{len(data):,} bytes were answered to a suffix range of {tail:,}, which sharded Zarr needs; see `vpngen doctor URL`"
             raise MissingError(f"{f'{self}/{name}'!r} cannot be read: {what}")
