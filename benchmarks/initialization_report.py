@@ -221,9 +221,9 @@ def look(shown: Mapping[str, Any], path: Path) -> None:
     made = np.concatenate(rows[:-1])
     axes.imshow(made.repeat(3, axis=0).repeat(3, axis=1), interpolation="nearest", aspect="equal")
     step = 3 * (np.asarray(next(iter(shown.values()))).shape[3] + 3)
-    axes.set_yticks([step * i + step / 2 for i in range(len(names))], [textwrap.fill(name, 20) for name in names])
+    axes.set_yticks([step * i + step / 2 for i in range(len(names))], [textwrap.fill(name, 18) for name in names])
     axes.set_xticks([])
     axes.tick_params(length=0)
     for side in axes.spines.values():
         side.set_visible(False)
-    figure.savefig(path)
+    figure.savefig(path, bbox_inches="tight")

@@ -222,6 +222,26 @@ def test_a_bad_server_costs_time_alone(rule: Any, port: int, tmp_path: Path, mon
     assert held(at(port, place.url)) == tree(tmp_path / "set.zarr")
 
 
+def test_a_shard_whose_parts_run_out_of_tries_is_sent_whole_again(
+    port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("places", "targets.objects"):
+        monkeypatch.setattr(f"vpngen.store.{module}.PART", 5 * 2**20)
+    spec, parts = vpngen.perlin(categories=2, instances=6, shape=(16, 240, 240)), list[str]()
+
+    def rule(method: str, path: str, count: int) -> objects.Answer:
+        if "partNumber=2" in path:
+            parts.append(path.partition("uploadId=")[2])
+        return 500 if "partNumber=2" in path and len(parts) == 1 else None
+
+    with objects.Proxy(port, rule) as proxy:
+        place = at(proxy.port, max_retries="0")
+        write(spec, place, shard_videos=12, backend="numba")
+    assert len(set(parts)) == 2, "two uploads"
+    write(spec, tmp_path / "set.zarr", shard_videos=12, backend="numba")
+    assert held(at(port, place.url)) == tree(tmp_path / "set.zarr")
+
+
 def test_a_server_that_fills_up_keeps_what_was_finished(port: int, tmp_path: Path) -> None:
     full = [True]
 

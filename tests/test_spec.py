@@ -156,8 +156,17 @@ PAPER_SETS = {  # name -> (W, H) pairs, values of D, instances a category, video
 def test_every_preset_is_checked() -> None:
     assert set(presets()) == {
         *PAPER_SETS, "vf-1000x1000", "drift-64x512", "drift-directions-32x512", "clouds-64x512", "clouds-256x512",
-        "leaves-64x512",
+        "leaves-64x512", "motion-256x512",
     }  # fmt: skip
+
+
+def test_a_preset_of_several_generators_is_their_mixture() -> None:
+    four = (vpngen.perlin(64, 512), vpngen.clouds(), vpngen.drift(), vpngen.leaves())
+    assert Spec.preset("motion-256x512") == vpngen.mixed(*four) and four[0].n_videos() == 32_768
+    few = Spec.preset("motion-256x512", instances=2, val_instances=1, shape=(16, 240, 240), seed=3)
+    assert few.n_videos() == 512 and few.n_videos("val") == 256 and few.generator.handed
+    with pytest.raises(ArgumentError, match=r"`categories`.*is no argument of the mixed"):
+        Spec.preset("motion-256x512", categories=4)
 
 
 def test_the_video_fractals_of_the_paper() -> None:

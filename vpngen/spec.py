@@ -153,7 +153,7 @@ class Spec:
         kind = GENERATORS[generator]
         checks.known("argument", options, [f.name for f in kind.options()], f"the {generator} generator")
         given = {**{f.name: f.default for f in kind.counts}, **options}
-        categories, shape = given.pop("categories"), checks.shape("shape", given.pop("shape"))
+        categories, shape = given.pop("categories", None), checks.shape("shape", given.pop("shape"))
         counts = {f.name: given.pop(f.name) for f in kind.counts if f.name in given}
         few = categories if checks.is_integer(categories) and 0 < categories <= MAX_VIDEOS else 1
         _counted(few, **counts)  # before a search, which can take minutes

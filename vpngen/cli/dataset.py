@@ -37,12 +37,14 @@ def _made(typed: tuple[str, ...], train: bool = False) -> list[click.Parameter]:
 
     With `train`, help shows those that all generators have, and those of `TAKEN` begin with `--data-`.
     """
-    kinds = _kinds()
-    presets = {name: kind for kind in kinds.values() for name in kind.presets}
+    from vpngen.spec import presets as all_presets
+
+    kinds, presets = _kinds(), all_presets()
     first = next(iter(kinds.values()))
     words = [part for word in typed for part in word.split("=", 1)]  # nothing is parsed yet
     given = dict(itertools.pairwise([*words, ""]))
-    kind = presets.get(given.get("--preset", "")) or kinds.get(given.get("--generator", "")) or first
+    named = presets.get(given.get("--preset", ""), {}).get("generator", given.get("--generator", ""))
+    kind = kinds.get(named, first)
     more = "`vpngen render --generator NAME --help`" if train else "--generator NAME --help"
     options: list[click.Parameter] = [
         DatasetOption(["--preset"], metavar="NAME", shell_complete=complete(*presets), help="A set of the paper, see `vpngen info --presets`; options beside it override it."),
@@ -124,20 +126,23 @@ def take_spec(options: dict[str, Any]) -> tuple[Spec, str]:
 
 def _generator(preset: str | None, given: dict[str, Any]) -> str:
     """The generator of a set; takes it out of `given`, and raises ArgumentError where the options are of another."""
+    from vpngen.generators import GENERATORS
     from vpngen.spec import presets
 
-    kinds, asked = _kinds(), given.pop("generator", None)
-    own: str = asked or next(iter(kinds))
+    asked = given.pop("generator", None)
+    own: str = asked or next(iter(_kinds()))
     if preset is not None:
         if preset not in presets():
             return own  # whoever makes it says so
         own = presets()[preset]["generator"]
     if asked not in (None, own):
         raise ArgumentError(f"cannot be given beside --preset {preset}, a set of {own!r}", "generator", asked)
-    known = {f.name for f in kinds[own].options()}
+    known = {f.name for f in GENERATORS[own].options()}
     for name in given:
         if name not in known:
             of = next(option.of for option in _options().values() if option.key == name)
+            if of is None:
+                raise ArgumentError(f"is no option of a set of {own!r}; leave one of them out", name)
             remedy = f"give `--generator {of}`, or leave it out" if preset is None else "leave one of them out"
             raise ArgumentError(f"is an option of the {of} generator, and this set is of {own!r}; {remedy}", name)
     return own
@@ -151,6 +156,8 @@ def _plain(spec: Spec, preset: str | None, given: dict[str, Any]) -> bool:
     if preset is None and given == counts:
         return True
     kind = type(spec.generator)
+    if not any(f.name == "categories" for f in kind.counts):  # a mixture
+        return False
     as_usual = all(getattr(spec.generator, f.name) == f.default for f in described(kind) if f.name in given)
     made_of_files = any(f.default is None and f.name in given for f in kind.made_from)
     return as_usual and not made_of_files and spec == Spec.make(kind.name, **counts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Self
 
@@ -13,8 +13,9 @@ import numpy.typing as npt
 from vpngen import checks
 from vpngen.checks import Shape
 from vpngen.errors import ArgumentError, shown
+from vpngen.fields import Field
 from vpngen.floats import F32
-from vpngen.generators.base import GENERATORS, Generator, Parameter, Params, Progress, named
+from vpngen.generators.base import GENERATORS, Generator, Parameter, Params, Progress, named, usual_counts
 from vpngen.rng import Integers, Words
 
 MOST_BYTES: Final = 256
@@ -57,10 +58,33 @@ class Mixed(Generator):
             names = " or ".join(kind.name for kind in allowed)
             raise ArgumentError(f"must be a list of {names} generators, {MOST_PARTS:,} at most", "parts")
 
+    counts: ClassVar[tuple[Field, ...]] = usual_counts(None, "", 512, (240, 240, 240))[
+        1:
+    ]  # its parts say how many categories
+    made_from: ClassVar[tuple[Field, ...]] = (
+        Field("parts", "parts", None, "Each what `Spec.make` is given of a generator."),
+    )
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "motion-256x512": {
+            "parts": tuple({"generator": name, "categories": 64} for name in ("perlin", "clouds", "drift", "leaves")),
+            "about": "a quarter each of perlin, clouds, drift and leaves",
+        }
+    }
+
     @classmethod
-    def from_counts(cls, categories: int | None, shape: Shape, progress: Progress | None, **options: Any) -> Self:
-        """Raises ArgumentError: see `vpngen.mixed`, which makes one of other sets."""
-        raise ArgumentError("is made of other sets, by `vpngen.mixed`", "generator", cls.name)
+    def from_counts(
+        cls, categories: int | None, shape: Shape, progress: Progress | None, *, parts: Sequence[Mapping[str, Any]] | None = None, **options: Any
+    ) -> Self:  # fmt: skip
+        """Of `parts`, each the name of a `generator` and options of it; `vpngen.mixed` makes one of other sets."""
+        if not parts:
+            raise ArgumentError("is made of other sets, by `vpngen.mixed`", "generator", cls.name)
+        made = []
+        for part in parts:
+            kind = GENERATORS[part["generator"]]
+            usual = {f.name: f.default for f in kind.counts}["categories"]
+            own = {name: value for name, value in part.items() if name not in ("generator", "categories")}
+            made.append(kind.from_counts(part.get("categories", usual), shape, progress, **own))
+        return cls(tuple(made))
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
