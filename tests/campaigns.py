@@ -1,6 +1,6 @@
-"""Long trials by hand: `python -m tests.campaigns kill --seconds 600`; also `race` and `damage`, and `ptx`. Prints counts.
+"""Long trials by hand: `python -m tests.campaigns kill --seconds 600`; also `race`, `damage` and `bucket`, and `ptx`. Prints counts.
 
-Each of the first three works on a small store in a folder of its own, and the outcome is compared, file by file, with a store
+Each of the first four works on a small store in a folder of its own, and the outcome is compared, file by file, with a store
 that nothing happened to. A trial that fails says so with its seed, and its folder stays. `ptx` compares windows of all
 generators, made by the compiled CUDA kernels without a GPU, with those of numba: about five a second.
 """
@@ -24,9 +24,11 @@ from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import objects
 import stores
 
 import vpngen
+from benchmarks import servers
 from benchmarks.ptx import SCHEDULES, PtxError
 from vpngen.store import CODECS
 
@@ -102,6 +104,36 @@ def kill(rng: random.Random, whole: Whole, folder: Path) -> Counter[str]:
             counts["killed"] += 1
     run(command)
     whole.same(store, codec)
+    return counts
+
+
+def bucket(rng: random.Random, whole: Whole, folder: Path) -> Counter[str]:
+    """Kill one or two commands at a time that render into a bucket; the last one leaves it whole."""
+    codec, counts = rng.choice(CODECS), Counter[str]()
+    with servers.server("localbucket", folder / "server") as port:
+        url, env = f"s3://{servers.BUCKET}/set.zarr", objects.environment(port)
+        for _ in range(rng.randint(2, 6)):
+            processes = [
+                subprocess.Popen(
+                    render(url, codec), env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+                )
+                for _ in range(rng.randint(1, 2))
+            ]
+            for process in processes:
+                try:
+                    process.wait(rng.uniform(0.3, 3.0))
+                    assert process.returncode == 0, process.communicate()[1]
+                    counts["through"] += 1
+                except subprocess.TimeoutExpired:
+                    process.send_signal(rng.choice((signal.SIGKILL, signal.SIGTERM)))
+                    counts["killed"] += 1
+                said = process.communicate()[1]
+                assert "Traceback" not in said, said
+        place = objects.place_of(url, objects.options(port))
+        last = subprocess.run(render(url, codec), env=env, capture_output=True, text=True, timeout=120)
+        assert last.returncode == 0, last.stderr
+        found, wanted = {name: place.read(name) for name, _ in place.walk()}, whole.files[codec]
+        assert found == wanted, sorted(n for n in {*found, *wanted} if found.get(n) != wanted.get(n))
     return counts
 
 
@@ -249,7 +281,7 @@ def stores_differ(store: Path, wanted: dict[str, bytes]) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("campaign", choices=("kill", "race", "damage", "ptx"))
+    parser.add_argument("campaign", choices=("kill", "race", "damage", "bucket", "ptx"))
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()

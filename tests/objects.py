@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable
 
 from benchmarks.servers import free_port, server
+from vpngen.store.places import place_of
 
-__all__ = ["SECRET", "Proxy", "environment", "free_port", "options", "server"]
+__all__ = ["SECRET", "Proxy", "environment", "free_port", "options", "place_of", "server"]
 SECRET = "q7-not-for-anyones-eyes"
 
 

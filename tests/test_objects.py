@@ -173,6 +173,21 @@ def test_any_store_of_obstore_is_a_place(port: int, tmp_path: Path) -> None:
         vpngen.open(7)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("url", "kind", "options"),
+    [
+        ("s3://b/x.zarr", "S3Store", {"region": "x"}),
+        ("gs://b/x.zarr", "GCSStore", {}),
+        ("az://b/x.zarr", "AzureStore", {"account_name": "x"}),
+    ],
+)
+def test_each_cloud_has_its_store(url: str, kind: str, options: dict[str, str]) -> None:
+    place = place_of(url, options)
+    assert isinstance(place, Objects) and type(place.store).__name__ == kind and str(place) == url
+    again = pickle.loads(pickle.dumps(place))
+    assert again == place and type(again.store).__name__ == kind
+
+
 # --- damage
 
 
