@@ -18,6 +18,7 @@ from typing import Any
 import objects
 import pytest
 from distributed import Client, LocalCluster
+from obstore.store import MemoryStore
 from stores import tree
 
 import vpngen
@@ -69,6 +70,11 @@ def test_a_cluster_writes_the_same_set(client: Client, port: int, whole: dict[st
         assert seen[-1] == (164, 164) and seen == sorted(seen) and len(seen) > 8
         assert (held(where) if not isinstance(where, Path) else tree(where)) == whole
         assert vpngen.write(SPEC, where, client=client, **SHARDS).kept == 164
+
+
+def test_the_memory_of_a_client_is_no_place_for_a_cluster(client: Client) -> None:
+    with pytest.raises(ArgumentError, match="all workers see"):
+        vpngen.write(SPEC, MemoryStore(), client=client)
 
 
 def test_workers_that_are_killed_cost_time_alone(client: Client, port: int, whole: dict[str, bytes]) -> None:

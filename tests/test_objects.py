@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -137,6 +138,9 @@ def test_worker_processes_read_it(port: int) -> None:
     assert all(torch.equal(a, b) for (a, _), (b, _) in zip(batches, alone, strict=True))
     with pytest.raises(ArgumentError, match="forkserver or spawn"):
         vpngen.loader(place, 2, clip=(8, 8, 8), device="cpu", num_workers=1, multiprocessing_context="fork")
+    write(SPEC, memory := MemoryStore())
+    with pytest.raises(ArgumentError, match="memory of this process"):
+        vpngen.loader(memory, 2, clip=(8, 8, 8), device="cpu", num_workers=1)
     if (child := os.fork()) == 0:
         try:
             place.read("zarr.json")
@@ -295,6 +299,37 @@ def test_an_answer_that_is_lost_is_no_conflict(port: int, tmp_path: Path) -> Non
     assert held(at(port, place.url)) == tree(tmp_path / "set.zarr")
 
 
+def test_a_server_that_wants_to_be_asked_again_is(port: int, tmp_path: Path) -> None:
+    """409 is no object that is there already."""
+    asked = set[str]()
+
+    def rule(method: str, path: str, count: int) -> objects.Answer:
+        if method != "PUT" or path in asked or "/video/c." not in path:
+            return None
+        asked.add(path)
+        return 409
+
+    with objects.Proxy(port, rule) as proxy:
+        place = at(proxy.port)
+        assert write(SPEC, place).rendered == 8 and len(asked) == 6
+    write(SPEC, tmp_path / "set.zarr")
+    assert held(at(port, place.url)) == tree(tmp_path / "set.zarr")
+
+
+def test_the_404_of_a_gateway_is_no_missing_object(port: int) -> None:
+    class Gateway(objects._Handler):
+        def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
+            super()._answer(404, {}, b"404 page not found")
+
+    place = at(port)
+    write(SPEC, place)
+    with objects.Proxy(port, lambda *_: 404) as proxy:
+        proxy.RequestHandlerClass = Gateway
+        for use in (vpngen.open, is_complete, vpngen.verify, lambda where: write(SPEC, where)):
+            with pytest.raises(RunError, match="answer of a gateway"):
+                use(at(proxy.port, place.url))
+
+
 # --- claims
 
 
@@ -451,6 +486,7 @@ def test_what_is_wrong_is_said_in_one_line(port: int, tmp_path: Path) -> None:
             RunError,
             "error sending request",
         ),
+        ("s3://AKIA:hunter2@sets/x", options, ArgumentError, "no user and password before its bucket"),
         (place.url, denied, MissingError, "no permission for .*403"),
         (newer.url, options, ConflictError, "spec of .* cannot be used: .*99"),
         (other.url, options, ConflictError, "is not a Zarr v3 store"),
@@ -459,7 +495,9 @@ def test_what_is_wrong_is_said_in_one_line(port: int, tmp_path: Path) -> None:
         for url, how, kind, said in cases:
             with pytest.raises(kind, match=said) as raised:
                 vpngen.open(place_of(url, how))
-            assert "\n" not in str(raised.value) and objects.SECRET not in str(raised.value), raised.value
+            assert "\n" not in str(raised.value) and not {objects.SECRET, "hunter2"} & set(
+                re.findall(r"[\w-]+", str(raised.value))
+            ), raised.value
     with pytest.raises(ConflictError, match="left untouched"):
         write(SPEC, other)
     assert held(other) == {"photo.jpg": b"mine"}

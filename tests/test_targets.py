@@ -36,9 +36,15 @@ def memory() -> ObjectTarget:
 class Loop(Executor):
     """One shard after the other."""
 
-    def run(self, plan: Plan, target: Target, progress: Callable[[Progress], None] | None = None) -> Outcome:
-        pending = plan.only(target.pending(plan))
-        for shard in pending.shards:
+    def run(
+        self,
+        plan: Plan,
+        target: Target,
+        progress: Callable[[Progress], None] | None = None,
+        pending: Sequence[Shard] | None = None,
+    ) -> Outcome:
+        left = plan.only(target.pending(plan) if pending is None else pending)
+        for shard in left.shards:
             files = {array: render_shard(plan, shard, Reference(), array=array) for array in plan.arrays}
             target.claim(shard, plan.arrays)
             try:
@@ -48,7 +54,7 @@ class Loop(Executor):
                 target.release(shard)
                 raise
             target.publish(shard, shard_record(plan, shard, files))
-        return Outcome(pending.videos, plan.videos - pending.videos, (), 0)
+        return Outcome(left.videos, plan.videos - left.videos, (), 0)
 
 
 EXECUTORS = {"loop": Loop(), "one thread": Threads(Reference(), 1), "three threads": Threads(Reference(), 3)}

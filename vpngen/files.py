@@ -249,6 +249,9 @@ class LocalFile:
             fd, self.fd = self.fd, -1
             os.close(fd)
 
+    def forget(self) -> None:
+        """Nothing is kept of what was read."""
+
     def read(self, size: int, offset: int) -> bytes:
         """See `read_at`."""
         return read_at(self.fd, size, offset)

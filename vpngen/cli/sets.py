@@ -173,7 +173,7 @@ def render(
         again = "the same command without --overwrite" if overwrite else "the same command again"
         stop.advice = f" What was finished stays; give {again} to go on."
         raise
-    finished = store.is_complete(where)
+    finished = chosen == (1, 1) or store.is_complete(where)
     fields = {
         "path": str(path), "fingerprint": spec.fingerprint, "rendered": done.rendered, "kept": done.kept,
         "elsewhere": done.elsewhere, "bytes": done.nbytes, "seconds": round(done.seconds, 3), "finished": finished,

@@ -113,7 +113,7 @@ def write(
             target, plan, pending, estimate(plan, pending, backends.choose(backend, spec.generator))[0], reclaimed
         )
     target.prepare(plan, overwrite)
-    done = executor.run(plan, target, progress)
+    done = executor.run(plan, target, progress, pending)
     target.settle(plan)
     if done.missing and client is None:
         raise busy(f"{target}/{done.missing[0].key}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from vpngen.store.layout import Plan, Shard
@@ -42,8 +42,16 @@ class Executor(ABC):
     """Renders the shards of a plan into a target. What it does it reads from the records: it keeps no list of its own."""
 
     @abstractmethod
-    def run(self, plan: Plan, target: Target, progress: Callable[[Progress], None] | None = None) -> Outcome:
+    def run(
+        self,
+        plan: Plan,
+        target: Target,
+        progress: Callable[[Progress], None] | None = None,
+        pending: Sequence[Shard] | None = None,
+    ) -> Outcome:
         """Render the pending shards of `plan` into a prepared target; `progress` is called from the calling thread after each video.
+
+        `pending` are those that were pending a moment ago, if somebody has asked; None: the target is asked.
 
         Raises:
             RunError: the target failed. This and every other error stops the run, and no shard stays claimed.

@@ -19,7 +19,7 @@ from vpngen.executors.base import Executor, Outcome, Progress
 from vpngen.executors.threads import Threads
 from vpngen.spec import Spec
 from vpngen.store.layout import Layout, Plan, Shard, store_plan
-from vpngen.store.places import Place
+from vpngen.store.places import Objects, Place
 from vpngen.store.targets import target_of
 from vpngen.store.targets.base import Target
 from vpngen.units import count_text
@@ -48,15 +48,25 @@ class Dask(Executor):
     client: distributed.Client
     backend: str = "auto"
 
-    def run(self, plan: Plan, target: Target, progress: Callable[[Progress], None] | None = None) -> Outcome:
+    def run(
+        self,
+        plan: Plan,
+        target: Target,
+        progress: Callable[[Progress], None] | None = None,
+        pending: Sequence[Shard] | None = None,
+    ) -> Outcome:
         """See `Executor.run`. What is missing at the end is what failed; why, the first error says if it was one of ours.
 
         Raises:
             MissingError: workers without vpngen, or with another version or format.
             RunError: the scheduler was lost.
         """
+        if isinstance(target.place, Objects) and not target.place.elsewhere:
+            raise ArgumentError(
+                "must be a URL, or a folder that all workers see, and not memory of this process", "where", str(target)
+            )
         threads = self._threads(plan.spec)
-        pending = target.pending(plan)
+        pending = target.pending(plan) if pending is None else pending
         kept = plan.videos - plan.only(pending).videos
         size = max(1, min(MOST_SHARDS, len(pending) // (AHEAD * max(threads, 1))))
         some = (pending[first : first + size] for first in range(0, len(pending), size))

@@ -23,7 +23,8 @@ from vpngen.store.targets.base import Target
 from vpngen.units import usable_cpus
 
 PAUSE: Final = 2.0
-"""Seconds between two looks at shards that other runs have claimed."""
+LONGEST: Final = 20.0
+"""Seconds between two looks at shards that other runs have claimed, at first and at most."""
 
 
 @dataclass(frozen=True)
@@ -33,19 +34,27 @@ class Threads(Executor):
     backend: Backend
     threads: int
 
-    def run(self, plan: Plan, target: Target, progress: Callable[[Progress], None] | None = None) -> Outcome:
+    def run(
+        self,
+        plan: Plan,
+        target: Target,
+        progress: Callable[[Progress], None] | None = None,
+        pending: Sequence[Shard] | None = None,
+    ) -> Outcome:
         """See `Executor.run`.
 
         Shards that another process is writing are left for the end. By then it has finished them, or it was killed and
         they are rendered here, or they are missing. So of several runs one may miss shards, and together they complete
         the set. Where claims run out, a run waits for that, and begins anywhere, so that several seldom meet.
         """
-        pending, before = target.pending(plan), None
+        pending, before = target.pending(plan) if pending is None else pending, None
         kept = plan.videos - plan.only(pending).videos
         run = _Run(plan, target, self.backend, plan.videos - kept, progress)
-        while pending and (pending != before or target.lease is not None):
+        for tries in itertools.count():
+            if not pending or (pending == before and target.lease is None):
+                break
             if pending == before:
-                time.sleep(PAUSE)
+                time.sleep(min(PAUSE * 1.2**tries, LONGEST) * random.uniform(0.5, 1.0))
             run.render(pending, self.threads)
             before, pending = pending, target.pending(plan.only(s for s in pending if s in run.held))
         return Outcome(run.videos, kept, tuple(pending), run.nbytes)
@@ -57,7 +66,11 @@ class _Stopped(Exception):
 
 @dataclass
 class _Run:
-    """What the threads of a run share; `held` are shards that another process was writing."""
+    """What the threads of a run share.
+
+    `held` are shards that another process was writing; `shared` says that one is at work, so that it is cheaper to look whether a shard is
+    done before it is claimed.
+    """
 
     plan: Plan
     target: Target
@@ -67,6 +80,7 @@ class _Run:
     videos: int = 0
     nbytes: int = 0
     held: set[Shard] = field(default_factory=set)
+    shared: bool = False
     _stop: threading.Event = field(default_factory=threading.Event)
     _news: queue.SimpleQueue[tuple[int, int] | None] = field(default_factory=queue.SimpleQueue)
 
@@ -123,10 +137,13 @@ class _Run:
 
     def _put(self, shard: Shard, threads: int) -> bytes | None:
         """Render a shard into the target: its record, or None if it is held, finished or was dropped."""
+        if self.shared and not self.target.pending(self.plan.only([shard])):
+            return None
         try:
             self.target.claim(shard, self.plan.arrays)
         except ConflictError:
             self.held.add(shard)
+            self.shared = self.target.lease is not None
             return None
         with contextlib.ExitStack() as owned, contextlib.suppress(_Stopped):
             owned.callback(self.target.release, shard)
@@ -138,6 +155,7 @@ class _Run:
                     self.target.put(shard, files[array], array)
                 owned.pop_all()  # `publish` releases it
                 return shard_record(self.plan, shard, files)
+            self.shared = self.target.lease is not None
         return None
 
     def _each(self, videos: int, nbytes: int) -> None:

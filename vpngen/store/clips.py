@@ -23,8 +23,8 @@ from vpngen.store.places import Objects, Place, Where, place_of
 
 OPEN_SHARDS: Final = 128
 """Shards that a reader holds open, at most; fewer where they would be more than an eighth of the files that a process may open."""
-KNOWN_SHARDS: Final = 4096
-"""The same of objects, of which only the index is held."""
+KNOWN_BYTES: Final = 2**26
+"""The same of objects, of which only the index is held, in bytes."""
 _READERS: weakref.WeakSet[ClipReader] = weakref.WeakSet()
 
 
@@ -46,7 +46,8 @@ class ClipReader:
 
         may = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         few = OPEN_SHARDS if may == resource.RLIM_INFINITY else min(max(may // 8, 1), OPEN_SHARDS)
-        self._shard = functools.lru_cache(few if isinstance(self.place, Folder) else KNOWN_SHARDS)(opened)
+        known = max(KNOWN_BYTES // index_bytes(self._plan), 1)
+        self._shard = functools.lru_cache(few if isinstance(self.place, Folder) else known)(opened)
         self._mine = threading.local()
         _READERS.add(self)
 
@@ -54,6 +55,11 @@ class ClipReader:
     def remote(self) -> bool:
         """Whether the store is objects."""
         return isinstance(self.place, Objects)
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether other processes can read it."""
+        return not isinstance(self.place, Objects) or self.place.elsewhere
 
     def __reduce__(self) -> tuple[type[ClipReader], tuple[Place, str]]:
         return ClipReader, (self.place, self.split)
@@ -129,3 +135,4 @@ class _OpenShard:
         self.file = place.file(shard.key, tail=index_bytes(plan))
         check_record(place, plan, shard, self.file.size)
         self.index = read_index(self.file, plan)[0]
+        self.file.forget()

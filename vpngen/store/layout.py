@@ -39,7 +39,7 @@ from vpngen.files import Folder, parse_json
 from vpngen.generators import Parameter
 from vpngen.spec import Spec
 from vpngen.store.formula import CRC_BYTES, DamageError, FormulaCodec, crc32c, params_bytes
-from vpngen.store.places import Objects, Place, Where, place_of
+from vpngen.store.places import CLAIMS, Objects, Place, Where, place_of
 
 T = TypeVar("T")
 ZSTD_LEVEL: Final = 1
@@ -665,7 +665,7 @@ def read_store(where: Where) -> tuple[Spec, Layout, tuple[Spec, ...]]:
         parse_json(data)["attributes"]
     except OSError as error:
         if isinstance(place, Objects) and isinstance(error, FileNotFoundError):
-            if next(place.walk(), None) is None:
+            if all(name.startswith(f"{CLAIMS}/") for name, _ in place.walk()):
                 raise ArgumentError("is not there", "store", str(place)) from None
             with contextlib.suppress(FileNotFoundError):  # the root metadata comes first: another run made it since
                 place.head("zarr.json")

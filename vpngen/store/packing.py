@@ -305,10 +305,18 @@ def spans(file: File, entries: npt.NDArray[np.uint64], most: int) -> Iterator[tu
         yield offset, sizes
 
 
+class UnfinishedError(DamageError):
+    """A shard of a set that grows, whose file is there and its record not yet."""
+
+
 def check_record(place: Place, plan: Plan, shard: Shard, size: int, array: str = VIDEO) -> dict[str, Any]:
     """The fields of the record of a shard whose file of an array has `size` bytes. Raises DamageError unless both are of each other."""
     if (fields := read_record(place, plan, shard)) is None:
         raise DamageError("the completion record is missing, damaged, or of another dataset")
     if (there := recorded(fields, array)[0]) != size:
+        if fields["shard"]["count"] < shard.count:
+            raise UnfinishedError(
+                f"the file has {size} bytes, and its record is that of a smaller set: it is being rendered anew"
+            )
         raise DamageError(f"the file has {size} bytes, its record says {there}")
     return fields

@@ -36,8 +36,14 @@ CLIENT_OPTIONS: Final = (
 """Storage options of the connection; the others are of the kind of store."""
 RETRY_OPTIONS: Final = ("max_retries", "retry_timeout")
 """Of requests that failed: how often they are sent again, and for how many seconds."""
+CLAIMS: Final = "claims"
+"""The folder of what runs claim in a store of objects, while there is any; see `targets.objects`."""
 IN_FLIGHT: Final = 64
 """Requests to objects at once."""
+TRIES: Final = 3
+"""Times that what is more than a request is done, after each request has been sent often enough."""
+TIMEOUT: Final = "10m"
+"""Of a request, by default: parts of a shard may wait for a slow link; obstore's own would be half a minute."""
 PART: Final = 16 * 2**20
 """Bytes of a part of an object that is sent in parts; servers take 10,000 of an object, which is 168 GB."""
 PARTS: Final = 4
@@ -45,6 +51,7 @@ PARTS: Final = 4
 _process: int | None = None
 """The process that began to ask for objects."""
 _NO_BUCKET: Final = ("NoSuchBucket", "ContainerNotFound", "specified bucket does not exist")
+_NOT_THERE: Final = ("NoSuchKey", "BlobNotFound", "does not exist", "No such object", "NotFound")
 _SKEWED: Final = ("RequestTimeTooSkewed", "RequestExpired")
 _DENIED: Final = ("AccessDenied", "403 Forbidden", "401 Unauthorized", "InvalidAccessKeyId", "SignatureDoesNotMatch")
 
@@ -64,6 +71,11 @@ class ObjectFile:
 
     def close(self) -> None:
         """Nothing is read of it any more."""
+        self.forget()
+
+    def forget(self) -> None:
+        """Keep nothing of what was read first."""
+        self._tail = b""
 
     def read(self, size: int, offset: int) -> bytes:
         """`size` bytes from a place on, fewer at its end."""
@@ -96,6 +108,11 @@ class Objects:
 
     def __init__(self, url: str, store: ObjectStore, asked: tuple[str, dict[str, str]] | None = None) -> None:
         self.url, self.store, self.asked = url, store, asked
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether other processes can have it too, and not only the memory of this one holds it."""
+        return type(self.store).__name__ != "MemoryStore"
 
     def __str__(self) -> str:
         return self.url
@@ -164,10 +181,13 @@ class Objects:
             return obstore.get_range(self.store, name, start=offset, length=size)
 
     def sizes(self, name: str) -> dict[str, int]:
-        """The objects that a folder holds itself, and their bytes."""
+        """The objects that a folder holds itself, and their bytes. A list that is cut is asked for again."""
         prefix = f"{name}/" if name else ""
-        found = ((path.removeprefix(prefix), size) for path, size in self.walk(name))
-        return {last: size for last, size in found if "/" not in last}
+        for tries in range(TRIES):
+            with contextlib.suppress(*((RunError,) if tries < TRIES - 1 else ())):
+                found = ((path.removeprefix(prefix), size) for path, size in self.walk(name))
+                return {last: size for last, size in found if "/" not in last}
+        raise AssertionError("the last one returns or raises")
 
     def names(self, name: str) -> list[str]:
         """Their names."""
@@ -185,26 +205,42 @@ class Objects:
                 return
             yield from ((found["path"], found["size"]) for found in page)
 
-    def put(self, name: str, data: Any, create: bool = False) -> None:
-        """Store an object, whole or not at all; `data` is bytes, or pieces that are sent in parts.
+    def put(
+        self, name: str, data: Any, create: bool = False, over: Mapping[str, Any] | None = None
+    ) -> Mapping[str, Any]:
+        """Store an object, whole or not at all; `data` is bytes, or pieces that are sent in parts. Gives its `e_tag` and `version`.
 
         Raises:
-            FileExistsError: with `create`, there is one already.
+            FileExistsError: with `create`, there is one already; with `over`, what `head` gave of one, there is another now.
         """
         import obstore
 
+        same: Any = {key: over[key] for key in ("e_tag", "version") if over.get(key) is not None} if over else None
+        mode = "create" if create else same or None  # a server without tags cannot tell
         with _errors(self, name):
-            if create:
-                obstore.put(self.store, name, data, mode="create")
-            else:
-                obstore.put(self.store, name, data, chunk_size=PART, max_concurrency=PARTS)
+            try:
+                if mode is not None:
+                    return obstore.put(self.store, name, data, mode=mode)
+                return obstore.put(self.store, name, data, chunk_size=PART, max_concurrency=PARTS)
+            except obstore.exceptions.PreconditionError:
+                raise FileExistsError(errno.EEXIST, "Was changed meanwhile", f"{self}/{name}") from None
+            except obstore.exceptions.AlreadyExistsError as error:
+                if create:
+                    raise
+                raise RunError(
+                    f"{f'{self}/{name}'!r}: {_plain(str(error))}"
+                ) from None  # a server that wants to be asked again
 
     def delete(self, *names: str) -> None:
         """Remove objects; what is not there is no error."""
         import obstore
 
-        with contextlib.suppress(FileNotFoundError), _errors(self, names[0] if len(names) == 1 else ""):
-            obstore.delete(self.store, names)
+        try:
+            with _errors(self, names[0] if len(names) == 1 else ""):
+                obstore.delete(self.store, names)
+        except FileNotFoundError:  # nothing behind it was removed
+            for name in names if len(names) > 1 else ():
+                self.delete(name)
 
     def file(self, name: str, tail: int = 0) -> ObjectFile:
         """An object. `tail` bytes at its end are read first, and cost no request of their own."""
@@ -252,6 +288,11 @@ def _raise(place: Objects, name: str, error: BaseException | None) -> NoReturn:
             "is in no bucket that is there: make that first, or mend the name", "store", str(place)
         ) from None
     if isinstance(error, FileNotFoundError):
+        answer = said.partition("\n\nDebug source:")[0].partition("404 Not Found:")[2].strip()
+        if answer and not any(known in answer for known in _NOT_THERE):
+            raise RunError(
+                f"{where!r}: {text}: this seems to be the answer of a gateway, and not of the object store"
+            ) from None
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), where) from None
     if "builder error" in said:
         remedy = "the endpoint is http, not https: give --storage-option allow_http=true, or AWS_ALLOW_HTTP=true, if that is meant"
@@ -276,7 +317,7 @@ def _plain(text: str) -> str:
     found = (re.search(rf"<{tag}>([^<]*)</{tag}>", first) for tag in ("Code", "Message"))
     code = [match[1] for match in found if match]
     first = re.sub(r"\s*<(\?xml|html|error|!doctype).*", "", first, flags=re.DOTALL | re.IGNORECASE)
-    first = re.sub(r"\?[^\s\"')]*", "", first).strip().rstrip(":.")
+    first = re.sub(r"//[^/@\s]*@", "//", re.sub(r"\?[^\s\"')]*", "", first)).strip().rstrip(":.")
     parts = [" ".join(first.split())[:300], *(text.rstrip(".") for text in code)]
     if source and "InvalidContentType" in source[0]:
         parts.append("the server seems to speak http, not https: mend the endpoint")
@@ -315,26 +356,32 @@ def place_of(where: Where, options: Mapping[str, str] | None = None, argument: s
             argument,
             shown,
         )
+    if "@" in shown.partition("://")[2].partition("/")[0]:
+        raise ArgumentError(
+            "must have no user and password before its bucket; give them as options, or in the environment", argument
+        )
     given = dict(options or {})
-    return Objects(shown.rstrip("/"), _store(url, argument, json.dumps(given, sort_keys=True)), (url, given))
+    variables = tuple(sorted((k, v) for k, v in os.environ.items() if k.startswith(("AWS_", "GOOGLE_", "AZURE_"))))
+    return Objects(shown.rstrip("/"), _store(url, argument, json.dumps(given, sort_keys=True), variables), (url, given))
 
 
 @functools.lru_cache(16)
-def _store(url: str, argument: str, options: str) -> ObjectStore:
-    """The store of a URL: one for each, as it keeps connections."""
+def _store(url: str, argument: str, options: str, variables: tuple[tuple[str, str], ...]) -> ObjectStore:
+    """The store of a URL: one for each, as it keeps connections; `variables` of the environment say what options do not."""
     obstore = _obstore()
     given = json.loads(options)
     client: Any = {name: given.pop(name) for name in CLIENT_OPTIONS if name in given}
-    variable = {"s3": "AWS", "gs": "GOOGLE", "gc": "GOOGLE"}.get(url[:2].lower(), "AZURE") + "_ALLOW_HTTP"
-    if client and variable in os.environ:  # which is not asked for where there are options
-        client.setdefault("allow_http", os.environ[variable])
+    cloud = {"s3": "AWS", "gs": "GOOGLE", "gc": "GOOGLE"}.get(url[:2].lower(), "AZURE")
+    told = dict(variables)
+    for name in CLIENT_OPTIONS:  # obstore looks for no variables where there are options
+        if (variable := f"{cloud}_{name.upper()}") in told:
+            client.setdefault(name, told[variable])
+    client.setdefault("timeout", TIMEOUT)
     retries: Any = {name: given.pop(name) for name in RETRY_OPTIONS if name in given}
     if url.lower().startswith("s3") and "AWS_DISABLE_BULK_DELETE" not in os.environ:
         given = {"disable_bulk_delete": "true"} | given  # several look-alikes have no such request
     try:
-        made: ObjectStore = obstore.store.from_url(
-            url, client_options=client or None, retry_config=_retry(retries), **given
-        )
+        made: ObjectStore = obstore.store.from_url(url, client_options=client, retry_config=_retry(retries), **given)
         return made
     except Exception as error:
         what = _plain(str(error))

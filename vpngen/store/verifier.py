@@ -43,6 +43,7 @@ from vpngen.store.packing import (
     MISSING,
     Chunk,
     ShardData,
+    UnfinishedError,
     check_record,
     encoding,
     index_bytes,
@@ -464,7 +465,7 @@ def _check_file(place: Place, plan: Plan, shard: Shard, array: str, renderer: Ba
     except OSError as error:
         what = f"the shard cannot be read: {error.strerror}"
     except DamageError as error:
-        what = str(error)
+        what, pending = str(error), pending or isinstance(error, UnfinishedError)
     else:
         return None, size
     return Problem(shard.file(array), what, shard.split, tuple(damaged or shard.videos), pending=pending), size

@@ -300,7 +300,7 @@ class StoreFiles(Store):
             data: bytes = file.read(last - first, first)
         if self.layout.codec == "zstd":
             for offset in held[(held >= first) & (held < last)].tolist():
-                claimed = zstd_content(data[offset - first :][:ZSTD_HEADER])
+                claimed = zstd_content(data[offset - first : offset - first + ZSTD_HEADER])
                 if claimed != (decoded := self._plan.chunk_bytes(array)):
                     raise DamageError(f"a zstd frame says {claimed} bytes in place of {decoded}")
         return data
@@ -332,7 +332,7 @@ class StoreFiles(Store):
 
 
 def _check_shard(place: Place, plan: Plan, shard: Shard, array: str, size: int) -> npt.NDArray[np.uint64]:
-    """See that a file of a shard is that of its record, and that no chunk of it is larger than one can be; gives where they begin.
+    """See that a file of a shard is that of its record, and that no chunk of it is larger than one can be; gives where those of zstd begin.
 
     Raises:
         DamageError: it is not.
@@ -344,7 +344,7 @@ def _check_shard(place: Place, plan: Plan, shard: Shard, array: str, size: int) 
         held = index[: min(shard.count, fields["shard"]["count"])].reshape(-1, 2)  # fewer before it was grown
         for _ in spans(file, held, plan.most_chunk(array)):
             pass
-        return held[:, 0]
+        return held[:, 0].copy() if plan.layout.codec == "zstd" else held[:0, 0].copy()
 
 
 _stored_skeleton = functools.lru_cache(8)(skeleton)

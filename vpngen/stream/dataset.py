@@ -465,6 +465,8 @@ def loader(
     if stream.device.type == "cuda":
         where = f"on {stream.device}, where batches are made ahead in one process; or give device='cpu'"
         raise MissingError(f"`num_workers` (={num_workers}) must be 0 {where}")
+    if stream.content.remote and not stream.content.elsewhere:
+        raise ArgumentError("must be 0 for a store in the memory of this process", "num_workers", num_workers)
     if stream.content.remote:  # the connections of this process would not survive a fork
         multiprocessing_context = multiprocessing_context or "forkserver"
         if multiprocessing_context == "fork":

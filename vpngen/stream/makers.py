@@ -99,6 +99,11 @@ class Content:
         return self.reader is not None and self.reader.remote
 
     @property
+    def elsewhere(self) -> bool:
+        """Whether other processes can read it."""
+        return self.reader is None or self.reader.elsewhere
+
+    @property
     def batch_bytes(self) -> int:
         """Bytes of the clips of a whole batch, as they are in memory."""
         alike = self.dtype == torch.uint8 or len({*zip(self.mean, self.std, strict=True)}) == 1

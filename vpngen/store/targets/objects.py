@@ -2,7 +2,7 @@
 
 A shard is one idempotent PUT, in parts where it is large, and its record one after it. Whoever renders a shard first creates
 `claims/train.7`, and renews it while it works; it is removed at the end. Another run that finds it does other shards, and looks again: if it
-stays as it is for as long as its lease, by the watch of who looks, its writer is dead. Clocks are not compared. A claim saves work and no
+stays as it is for as long as its lease, by the watch of who looks, or was of a process of the same machine that is gone, its writer is dead. Clocks are not compared. A claim saves work and no
 more: where two render a shard, they store the same bytes.
 """
 
@@ -20,9 +20,10 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar, Final
 
-from vpngen.errors import ArgumentError, ConflictError, MissingError, RunError
+from vpngen.errors import ArgumentError, ConflictError, RunError, VpngenError
 from vpngen.files import parse_json
 from vpngen.spec import Spec
 from vpngen.store.growing import ROOT, beginning, grow
@@ -38,14 +39,10 @@ from vpngen.store.layout import (
     recorded_layout,
     skeleton,
 )
-from vpngen.store.places import PART, Objects
+from vpngen.store.places import CLAIMS, PART, TRIES, Objects
 from vpngen.store.targets.base import Kind, Target
 
-CLAIMS: Final = "claims"
-"""The folder of the claims, while there are any."""
 LEASE: Final = 60.0
-TRIES: Final = 3
-"""Times that a shard is sent whole, after each request has been sent often enough."""
 
 
 class ObjectTarget(Target):
@@ -56,6 +53,8 @@ class ObjectTarget(Target):
     def __init__(self, place: Objects) -> None:
         self.place: Objects = place
         self._claims = Claims(place)
+        self._spec: Spec | None = None
+        """That of the last plan that was asked of this target."""
 
     def __str__(self) -> str:
         return str(self.place)
@@ -75,7 +74,7 @@ class ObjectTarget(Target):
         if overwrite:
             for name in self.place.sizes(CLAIMS):
                 with contextlib.suppress(FileNotFoundError):
-                    if self._claims.is_live(name, LEASE):
+                    if self.is_live(f"{CLAIMS}/{name}"):
                         what = f"another process is writing {self}/{self.written(f'{CLAIMS}/{name}')}, or was until some seconds ago"
                         raise ConflictError(f"{what}; it was left untouched")
         elif not spec.begins(plan.spec) or layout != plan.layout:
@@ -83,9 +82,10 @@ class ObjectTarget(Target):
 
     def prepare(self, plan: Plan, overwrite: bool = False) -> None:
         """See `Target.prepare`. The root metadata is created first, and once: it decides what is here. What a killed run left out is made."""
+        self._spec = plan.spec
         documents, counts = skeleton(plan.spec, plan.layout)
         if overwrite:
-            self._clear()
+            self._clear(documents[ROOT])
         try:
             read_store(self.place)
         except (ArgumentError, ConflictError) as error:
@@ -94,12 +94,30 @@ class ObjectTarget(Target):
                 self.place.put(ROOT, documents[ROOT], create=isinstance(error, ArgumentError))
             except FileExistsError:  # another process made a store meanwhile
                 self.check(plan)
-        grow(self.place, plan, self.write, lambda _: self.check(plan))
+        self._grow(plan)
+        packed = functools.lru_cache(2)(packed_tables)
         for name in self._missing(plan, documents, counts):
             folder, _, last = name.rpartition("/")
             split, _, table = folder.partition("/")
-            data = documents.get(name) or packed_tables(plan.spec, split, int(last.split(".")[1]))[table]
+            data = documents.get(name) or packed(plan.spec, split, int(last.split(".")[1]))[table]
             self.place.put(name, data)
+
+    def _grow(self, plan: Plan) -> None:
+        """See `growing.grow`: of several runs that change the root metadata at once one goes on, and the others look again."""
+        for _ in range(TRIES):
+            head = self.place.head(ROOT)
+
+            def write(name: str, data: bytes) -> None:
+                nonlocal head
+                made = self.place.put(name, data, over=head if name == ROOT else None)
+                head = made if name == ROOT else head
+
+            try:
+                grow(self.place, plan, write, lambda _: self.check(plan))
+                return
+            except FileExistsError:
+                continue
+        raise RunError(f"other runs change what {self} holds again and again; give the same command again to go on")
 
     def _missing(self, plan: Plan, documents: dict[str, bytes], counts: dict[str, tuple[int, ...]]) -> list[str]:
         """The small files of a store that are not here."""
@@ -126,17 +144,20 @@ class ObjectTarget(Target):
             return False
         return True
 
-    def _clear(self) -> None:
-        """Remove what is here, the root metadata last: until then it is a store, which --overwrite replaces."""
+    def _clear(self, root: bytes) -> None:
+        """Remove what is here, and then put the new root metadata over the old: until then it is a store that --overwrite replaces."""
         names = (name for name, _ in self.place.walk() if name != ROOT)
         while some := list(itertools.islice(names, 1000)):
             self.place.delete(*some)
-        self.place.delete(ROOT)
+        self.place.put(ROOT, root)
 
     def settle(self, plan: Plan) -> None:
         """See `Target.settle`."""
-        if self.beginning(plan) == plan.spec:  # else another run grew it further
-            grow(self.place, plan, self.write, lambda _: None)
+        spec, layout, _ = read_store(self.place)
+        if spec == plan.spec:
+            self._grow(plan)
+        elif not plan.spec.begins(spec) or layout != plan.layout:
+            raise conflict(self, spec, layout, plan)
         for name in self.place.sizes(CLAIMS):  # of a run that was killed when it had published the record
             split, _, number = name.partition(".")
             with contextlib.suppress(ValueError):
@@ -149,6 +170,7 @@ class ObjectTarget(Target):
 
     def pending(self, plan: Plan) -> Sequence[Shard]:
         """See `Target.pending`."""
+        self._spec = plan.spec
         return pending(self.place, plan)
 
     def claim(self, shard: Shard, arrays: Sequence[str] = (VIDEO,)) -> None:
@@ -159,7 +181,12 @@ class ObjectTarget(Target):
             )
 
     def put(self, shard: Shard, data: Iterable[bytes | memoryview], array: str = VIDEO) -> None:
-        """See `Target.put`. What a server refuses although it was asked often is sent whole again."""
+        """See `Target.put`. What a server refuses although it was asked often is sent whole again.
+
+        Raises ConflictError where another run has made another set of this one meanwhile.
+        """
+        if not self._holds(shard):
+            raise self._changed()
         for tries in range(TRIES):
             source = _Source(data)
             try:
@@ -181,14 +208,43 @@ class ObjectTarget(Target):
         self.place.put(name, b"".join(first))
 
     def publish(self, shard: Shard, record: bytes) -> None:
-        """See `Target.publish`. A record of the same shard that another writer created is the same."""
+        """See `Target.publish`. A record of the same shard that another writer created is the same.
+
+        Raises ConflictError as `put`; then the shard has no record, whatever it is now.
+        """
         try:
-            self.place.put(shard.record, record, create=True)
-        except FileExistsError:
-            if self.place.read(shard.record) != record:  # that of a smaller set, or a damaged one
-                self.place.put(shard.record, record)
+            for _ in range(TRIES):
+                with contextlib.suppress(FileExistsError):
+                    self.place.put(shard.record, record, create=True)
+                    return
+                with contextlib.suppress(FileNotFoundError):  # what refused it is gone
+                    if self.place.read(shard.record) == record:
+                        return
+                    if not self._holds(shard):
+                        self.place.delete(shard.record)
+                        raise self._changed()
+                    self.place.put(shard.record, record)  # over that of a smaller set, or a damaged one
+                    return
+            raise RunError(
+                f"{f'{self}/{shard.record}'!r} can neither be created nor be read; give the same command again to go on"
+            )
         finally:
             self.release(shard)
+
+    def _holds(self, shard: Shard) -> bool:
+        """Whether the store is still of the plan's set, or of one that has this shard likewise."""
+        mine = self._spec
+        try:
+            spec, layout, _ = read_store(self.place)
+        except (ArgumentError, ConflictError):
+            return False
+        same = Plan(spec, layout, ()).shard(shard.split, shard.number)
+        return mine is None or spec == mine or (mine.begins(spec) and same == shard)
+
+    def _changed(self) -> ConflictError:
+        return ConflictError(
+            f"another run has made another set of {str(self)!r} meanwhile; what this one was rendering was dropped"
+        )
 
     def release(self, shard: Shard) -> None:
         """See `Target.release`. What was put stays, and does not count."""
@@ -210,8 +266,7 @@ class ObjectTarget(Target):
 
     def is_live(self, name: str, remove: bool = False) -> bool:
         """See `Target.is_live`. Whether a claim of another machine is renewed is seen by waiting."""
-        last = name.removeprefix(f"{CLAIMS}/")
-        live = self._claims.is_live(last, LEASE)
+        live = self._claims.is_live(name.removeprefix(f"{CLAIMS}/"), wait=True)
         if remove and not live:
             self.place.delete(name)
         return live
@@ -284,42 +339,52 @@ class Claims:
             return False
         return True
 
-    def is_live(self, name: str, wait: float = 0.0) -> bool:
-        """Whether a claim's writer lives: one of this machine is looked for, of another it is seen whether it renews its claim.
+    def is_live(self, name: str, wait: bool = False) -> bool:
+        """Whether a claim's writer lives, as far as can be seen.
 
-        With `wait` that is watched for so many seconds at most; without, from one question to the next.
+        One of this machine that is gone is dead at once; of any other it is seen whether its claim changes within a lease. Until then it
+        counts as alive; with `wait` that is waited for.
 
         Raises:
             FileNotFoundError: there is no such claim.
         """
-        end = time.monotonic() + wait
+        if wait:  # all at once: the next ones are known then
+            for other in self.place.sizes(CLAIMS):
+                with contextlib.suppress(FileNotFoundError):
+                    self._look(other)
         while True:
-            data, now = self.place.read(f"{CLAIMS}/{name}"), time.monotonic()
-            try:
-                about = parse_json(data)
-                lease, here = float(about["lease"]), _is_here(about)
-            except (ValueError, KeyError, TypeError, AttributeError):
-                return False  # damaged: nobody's
-            with self._lock:
-                if here is not None or name in self._mine:
-                    return bool(here) or name in self._mine
-                before, since = self._seen.get(name, (b"", now))
-                self._seen[name] = (data, since if data == before else now)
-            if data == before and now - since > lease:
-                return False
-            if now >= end or (before and data != before):
-                return True
-            time.sleep(min(1.0, max(end - now, 0.01)))
+            live, left = self._look(name)
+            if not (live and wait) or left is None:
+                return live
+            time.sleep(min(1.0, left + 0.01))
+
+    def _look(self, name: str) -> tuple[bool, float | None]:
+        """Whether the writer of a claim lives, and if nobody knows yet, the seconds until it will be known."""
+        data, now = self.place.read(f"{CLAIMS}/{name}"), time.monotonic()
+        try:
+            about = parse_json(data)
+            lease, gone = min(max(float(about["lease"]), 0.0), LEASE), _is_gone(about)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return False, None  # damaged: nobody's
+        with self._lock:
+            if name in self._mine:
+                return True, None
+            before, since = self._seen.get(name, (None, now))
+            self._seen[name] = (data, since if data == before else now)
+        if gone or (data == before and now - since > lease):
+            return False, None
+        changed = before is not None and data != before
+        return True, None if changed else lease - (now - since)
 
     def drop(self, name: str) -> None:
         """Release a shard that this process claimed."""
         with self._lock:
             self._mine.pop(name, None)
-        with contextlib.suppress(RunError, MissingError):  # it runs out by itself
+        with contextlib.suppress(VpngenError, OSError):  # it runs out by itself
             self.place.delete(f"{CLAIMS}/{name}")
 
     def _renew(self) -> None:
-        """Renew what is claimed, until nothing is."""
+        """Renew what is claimed, until nothing is. What cannot be renewed runs out: that is only work twice."""
         while True:
             time.sleep(LEASE / 4)
             with self._lock:
@@ -327,14 +392,16 @@ class Claims:
                 if not mine:
                     self._renewing = False
                     return
-            for name, about in mine.items():
-                about["renewed"] += 1
-                with (
-                    self._lock,
-                    contextlib.suppress(RunError, MissingError),
-                ):  # the next time, or it runs out: that is only work twice
-                    if name in self._mine:
-                        self.place.put(f"{CLAIMS}/{name}", json.dumps(about).encode())
+            with ThreadPoolExecutor(min(len(mine), 16)) as pool:
+                list(pool.map(self._renew_one, mine, mine.values()))
+
+    def _renew_one(self, name: str, about: dict[str, Any]) -> None:
+        about["renewed"] += 1
+        with contextlib.suppress(VpngenError, OSError):
+            if name in self._mine:
+                self.place.put(f"{CLAIMS}/{name}", json.dumps(about).encode())
+            if name not in self._mine:  # dropped meanwhile
+                self.place.delete(f"{CLAIMS}/{name}")
 
 
 def _process() -> dict[str, Any]:
@@ -354,16 +421,17 @@ def _machine() -> str:
 
 
 def _started(pid: int) -> str | None:
-    """When a process began, in the system's own ticks; None where there is none, or nobody can tell."""
+    """When a process began, in the system's own ticks; None where none runs, or nobody can tell."""
     try:
         with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
+            state, *fields = file.read().rpartition(")")[2].split()
+    except (OSError, ValueError):
         return None
+    return None if state in "ZX" or len(fields) < 19 else fields[18]
 
 
-def _is_here(about: dict[str, Any]) -> bool | None:
-    """Whether the writer of a claim is a process of this machine that runs; None where it is one of another machine."""
+def _is_gone(about: dict[str, Any]) -> bool:
+    """Whether the writer of a claim was a process of this machine, and runs no more."""
     if about["machine"] != _machine() or about["started"] is None:
-        return None
-    return bool(_started(int(about["pid"])) == about["started"])
+        return False
+    return bool(_started(int(about["pid"])) != about["started"])
