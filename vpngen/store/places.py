@@ -216,7 +216,7 @@ class Objects:
         import obstore
 
         same: Any = {key: over[key] for key in ("e_tag", "version") if over.get(key) is not None} if over else None
-        mode = "create" if create else same or None  # a server without tags cannot tell
+        mode: Any = "create" if create else same or None  # a server without tags cannot tell
         with _errors(self, name):
             try:
                 if mode is not None:
