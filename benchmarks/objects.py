@@ -152,7 +152,7 @@ def _writing(quick: bool, port: int, folder: Path) -> dict[str, Any]:
                 ),  # type: ignore[misc]
                 "S3": lambda codec=codec: vpngen.write(spec, at(port, f"{next(counter)}.zarr"), codec=codec, threads=1),  # type: ignore[misc]
             },
-            1 if quick else 5,
+            1 if quick else 3,
         )
         pairs = list(zip(costs["S3"], costs["disk"], strict=True))
         found[codec] = {
@@ -184,7 +184,7 @@ def _dask(quick: bool, folder: Path) -> dict[str, Any]:
     """Seconds with a local cluster over those with threads, a shard of about a minute each. The cluster is there already."""
     import distributed
 
-    each = 2 if quick else 256
+    each = 2 if quick else 640
     spec, workers = vpngen.leaves(instances=-(-each * common.cores() // 64)), common.cores()
     counter = iter(range(10**6))
     options = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": ":0"}
@@ -201,7 +201,7 @@ def _dask(quick: bool, folder: Path) -> dict[str, Any]:
             name: partial(_write, spec, folder, counter, shard_videos=each, codec="zstd", **more)
             for name, more in ways.items()
         }
-        costs = common.alternate(calls, 1 if quick else 3)
+        costs = common.alternate(calls, 1 if quick else 2)
     over = [a.wall / b.wall for a, b in zip(costs["dask"], costs["threads"], strict=True)]
     return {
         "videos": spec.n_videos(), "shard_videos": each, "workers": workers, "wall": spread(over),

@@ -20,7 +20,6 @@ from vpngen.executors.base import Executor, Outcome, Progress
 from vpngen.store.layout import Plan, Shard
 from vpngen.store.packing import render_shard, shard_record
 from vpngen.store.targets.base import Target
-from vpngen.units import usable_cpus
 
 PAUSE: Final = 2.0
 LONGEST: Final = 20.0
@@ -94,7 +93,7 @@ class _Run:
         first = random.randrange(len(shards)) if self.target.lease is not None else 0
         waiting = map(shards.__getitem__, itertools.chain(range(first, len(shards)), range(first)))
         running = min(threads, len(shards))
-        inner = max(1, usable_cpus() // running) if len(shards) <= threads else 1
+        inner = max(1, threads // running)
         # Renderers end first, also after an error: what they have put is still published.
         with ThreadPoolExecutor(running, "vpngen-sync") as sync, ThreadPoolExecutor(running, "vpngen-render") as pool:
             try:
