@@ -24,7 +24,7 @@ import vpngen
 from benchmarks import common, servers
 from benchmarks.common import spread, table
 from vpngen import store
-from vpngen.store.layout import VIDEO, Layout, record, store_plan
+from vpngen.store.layout import VIDEO, Layout, record, skeleton, store_plan
 from vpngen.store.places import Objects, place_of
 from vpngen.store.targets.objects import ObjectTarget
 
@@ -246,6 +246,7 @@ def simulated(shards: int) -> dict[str, Any]:
 
     target = ObjectTarget(Objects("memory://", MemoryStore()))
     plan = step("plan", lambda: store_plan(spec, Layout("formula", 1)))
+    target.place.put("zarr.json", skeleton(spec, plan.layout)[0]["zarr.json"])
 
     def recorded() -> None:
         for shard in target.pending(plan):
