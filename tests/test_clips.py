@@ -418,6 +418,9 @@ def test_workers_go_with_who_wants_their_batches(make: Any, filmed: VideoSet) ->
         if make is VideoLoader:  # of which the other makes no error
             with contextlib.suppress(RunError):
                 next(iter(make(nothing, 2, num_workers=1)))
+            end = time.monotonic() + 10  # the error holds what it came through until it is let go
+            while set(multiprocessing.active_children()) - before and time.monotonic() < end:
+                time.sleep(0.01)
             assert not set(multiprocessing.active_children()) - before
     finally:
         gc.enable()

@@ -251,24 +251,27 @@ def test_a_shard_whose_parts_run_out_of_tries_is_sent_whole_again(
     def rule(method: str, path: str, count: int) -> objects.Answer:
         if "partNumber=2" in path:
             parts.append(path.partition("uploadId=")[2])
-        return 500 if "partNumber=2" in path and len(parts) == 1 else None
+        return 500 if "partNumber=2" in path and len(parts) <= 2 else None
 
     with objects.Proxy(port, rule) as proxy:
-        place = at(proxy.port, max_retries="0")
+        place = at(proxy.port, max_retries="1")
         write(spec, place, shard_videos=12, backend="numba")
     assert len(set(parts)) == 2, "two uploads"
     write(spec, tmp_path / "set.zarr", shard_videos=12, backend="numba")
     assert held(at(port, place.url)) == tree(tmp_path / "set.zarr")
 
 
-def test_a_server_that_fills_up_keeps_what_was_finished(port: int, tmp_path: Path) -> None:
+def test_a_server_that_fills_up_keeps_what_was_finished(
+    port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vpngen.executors.threads.random.randrange", lambda n: 0)  # from the first shard on
     full = [True]
 
     def rule(method: str, path: str, count: int) -> objects.Answer:
         return 507 if full[0] and method == "PUT" and "/video/c.1" in path else None
 
     with objects.Proxy(port, rule) as proxy:
-        place = at(proxy.port, max_retries="1")
+        place = at(proxy.port, max_retries="0")
         with pytest.raises(RunError, match=r"c\.1\.0\.0\.0.*507.*What was finished stays; give the same command again"):
             write(SPEC, place)
         assert place.sizes(CLAIMS) == {}
@@ -295,6 +298,22 @@ def test_an_answer_that_is_lost_is_no_conflict(port: int, tmp_path: Path) -> Non
         place = at(proxy.port)
         done = write(SPEC, place)
         assert (done.rendered, len(lost)) == (8, 6)
+    write(SPEC, tmp_path / "set.zarr")
+    assert held(at(port, place.url)) == tree(tmp_path / "set.zarr")
+
+
+def test_an_outage_is_waited_for(port: int, tmp_path: Path) -> None:
+    """Longer than a request is sent again for."""
+    down = list[float]()
+
+    def rule(method: str, path: str, count: int) -> objects.Answer:
+        if not down and "/video/c.1" in path and method == "PUT":
+            down.append(time.monotonic() + 1.5)
+        return "cut" if down and time.monotonic() < down[0] else None
+
+    with objects.Proxy(port, rule) as proxy:
+        place = at(proxy.port, max_retries="1")
+        assert write(SPEC, place).rendered == 8 and down
     write(SPEC, tmp_path / "set.zarr")
     assert held(at(port, place.url)) == tree(tmp_path / "set.zarr")
 
@@ -476,7 +495,7 @@ def test_what_is_wrong_is_said_in_one_line(port: int, tmp_path: Path) -> None:
         ("s3://nothing-there/set.zarr", options, ArgumentError, "no bucket that is there"),
         ("s4://sets/set.zarr", options, ArgumentError, "no kind that is known"),
         ("s3://sets/nothing.zarr", options, ArgumentError, "is not there"),
-        (place.url, options | {"regoin": "x"}, ArgumentError, "'regoin' is not valid"),
+        (place.url, options | {"regoin": "x"}, ArgumentError, "`storage_options`.*'regoin' is not valid"),
         (str(tmp_path), options, ArgumentError, "are of URLs"),
         (place.url, {k: v for k, v in options.items() if k != "allow_http"}, ArgumentError, "allow_http"),
         (place.url, options | {"endpoint": f"https://127.0.0.1:{port}"}, RunError, "http, not https"),
@@ -486,10 +505,15 @@ def test_what_is_wrong_is_said_in_one_line(port: int, tmp_path: Path) -> None:
             RunError,
             "error sending request",
         ),
+        (f"{place.url}#2", options, ArgumentError, r"must not contain \? or #"),
+        (f"{place.url}?x", options, ArgumentError, r"must not contain \? or #"),
+        ("file://set.zarr", {}, ArgumentError, "three slashes"),
+        (place.url, options | {"endpoint": "127.0.0.1:9000"}, ArgumentError, "begins with https://"),
+        (place.url, options | {"retry_timeout": "abc"}, ArgumentError, "`storage_options` cannot be used"),
         ("s3://AKIA:hunter2@sets/x", options, ArgumentError, "no user and password before its bucket"),
         (place.url, denied, MissingError, "no permission for .*403"),
         (newer.url, options, ConflictError, "spec of .* cannot be used: .*99"),
-        (other.url, options, ConflictError, "is not a Zarr v3 store"),
+        (other.url, options, ConflictError, "holds other objects.*NAME.zarr"),
     ]
     with proxy:
         for url, how, kind, said in cases:

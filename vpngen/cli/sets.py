@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -205,7 +205,15 @@ def _client(executor: str, scheduler: str | None, threads: int) -> contextlib.Ab
         return contextlib.nullcontext()
     from vpngen.executors.dask import connected
 
-    return connected(scheduler, threads)
+    @contextlib.contextmanager
+    def client() -> Iterator[Any]:
+        with connected(scheduler, threads) as made:
+            if not made.nthreads():
+                click.echo(f"waiting for workers: none is at {scheduler} yet", err=True)
+                made.wait_for_workers(1)
+            yield made
+
+    return client()
 
 
 def _job_array(

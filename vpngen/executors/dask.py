@@ -132,7 +132,7 @@ class Dask(Executor):
                 elif future.status == "cancelled":
                     raise _lost(None)
                 elif isinstance(error := future.exception(), VpngenError) and not isinstance(error, RunError):
-                    raise error
+                    raise type(error)(f"on a worker, with its own environment: {error}") from error
                 else:
                     failed(str(error).partition("\n")[0][:300] or type(error).__name__)
                 future.release()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from vpngen.errors import ArgumentError, ConflictError
@@ -12,6 +13,7 @@ from vpngen.spec import Spec
 from vpngen.store.layout import (
     RECORD,
     Plan,
+    Shard,
     growing,
     read_record,
     read_store,
@@ -88,15 +90,20 @@ def renew(place: Place, name: str, data: bytes, write: Callable[[str, bytes], No
 
 def _renew_records(place: Place, plan: Plan, write: Callable[[str, bytes], None]) -> bool:
     """Give shards that are the same in a smaller set the records of a plan. Whether that is all that is left of that set."""
+
+    def renewed(shard: Shard) -> bool:
+        if (fields := read_record(place, plan, shard)) is None:
+            return True  # it counts for nothing
+        if fields["shard"]["count"] != shard.count:
+            return False
+        files = {array: recorded(fields, array) for array in plan.arrays}
+        if fields["fingerprint"] != plan.spec.fingerprint:
+            renew(place, shard.record, record(plan, shard, files), write)
+        return True
+
     every = True
-    for split in plan.spec.splits:
-        for number in sorted(shards_there(place, split, RECORD)):
-            shard = plan.shard(split, number)
-            if (fields := read_record(place, plan, shard)) is None:
-                continue  # it counts for nothing
-            if fields["shard"]["count"] == shard.count:
-                files = {array: recorded(fields, array) for array in plan.arrays}
-                renew(place, shard.record, record(plan, shard, files), write)
-            else:
-                every = False
+    with ThreadPoolExecutor(place.in_flight) as pool:
+        for split in plan.spec.splits:
+            shards = (plan.shard(split, number) for number in sorted(shards_there(place, split, RECORD)))
+            every = all(list(pool.map(renewed, shards))) and every
     return every

@@ -670,6 +670,10 @@ def read_store(where: Where) -> tuple[Spec, Layout, tuple[Spec, ...]]:
             with contextlib.suppress(FileNotFoundError):  # the root metadata comes first: another run made it since
                 place.head("zarr.json")
                 return read_store(place)
+            alone = f"give the set a name of its own, such as {str(place).rstrip('/')}/NAME.zarr"
+            raise ConflictError(
+                f"{str(place)!r} is not a Zarr v3 store: it holds other objects, and no zarr.json; {alone}"
+            ) from None
         what = f"is not a Zarr v3 store: zarr.json cannot be read ({error.strerror})"
         raise ConflictError(f"{str(place)!r} {what}") from None
     except VpngenError:

@@ -24,7 +24,7 @@ from vpngen.files import MOST_BYTES, Folder, LocalFile
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-SCHEMES: Final = ("s3", "s3a", "gs", "gcs", "az", "azure", "abfs", "abfss")
+SCHEMES: Final = ("s3", "s3a", "gs", "az", "azure", "abfs", "abfss")
 """Of URLs whose objects are read and written."""
 KINDS: Final = {"S3Store": "s3", "GCSStore": "gs", "AzureStore": "az", "LocalStore": "file", "MemoryStore": "memory"}
 """Stores of obstore, and the scheme of their URLs."""
@@ -113,6 +113,11 @@ class Objects:
     def elsewhere(self) -> bool:
         """Whether other processes can have it too, and not only the memory of this one holds it."""
         return type(self.store).__name__ != "MemoryStore"
+
+    @property
+    def patient(self) -> bool:
+        """Whether what failed is done again; not where somebody asked for no retries."""
+        return self.asked is None or self.asked[1].get("max_retries") != "0"
 
     def __str__(self) -> str:
         return self.url
@@ -271,6 +276,8 @@ class _errors:
             )
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: object) -> None:
+        if kind is not None and kind.__name__ == "PanicException":  # of Rust, and no Exception of Python
+            raise RunError(f"obstore failed for {str(self.place)!r}: {_plain(str(error))}") from None
         if kind is not None and (kind.__module__.startswith("obstore") or kind is FileNotFoundError):
             _raise(self.place, self.name, error)
 
@@ -307,6 +314,8 @@ def _raise(place: Objects, name: str, error: BaseException | None) -> NoReturn:
     ):
         what = "see that the credentials are there, and may do this: `vpngen doctor URL` tries it"
         raise MissingError(f"no permission for {where!r}: {text}; {what}") from None
+    if "?delete" in said and "501" in said:
+        text += "; this server removes objects one by one: make the store with disable_bulk_delete=True"
     again = "What was finished stays; give the same command again to go on"
     raise RunError(f"{where!r}: {text}. {again}") from None
 
@@ -342,27 +351,35 @@ def place_of(where: Where, options: Mapping[str, str] | None = None, argument: s
     if not isinstance(where, str | os.PathLike):
         return _given(where, argument)
     url = files.url_of(path := os.fspath(where))
-    scheme, shown = (url or "").partition("://")[0].lower(), (url or "").partition("?")[0]
-    if scheme in ("", "file"):
+    if url is None or url.lower().startswith("file:"):
         if options:
-            raise ArgumentError(
-                f"(={', '.join(options)}) are of URLs of objects, and {path!r} is a folder", "storage_options"
-            )
-        return Folder(path if url is None else urllib.parse.unquote(urllib.parse.urlsplit(url).path))
-    assert url is not None
+            given_up = f"(={', '.join(options)}) are of URLs of objects, and {path!r} is a folder"
+            raise ArgumentError(given_up, "storage_options")
+        return Folder(path if url is None else _local(url, argument))
+    scheme, shown = url.partition("://")[0].lower(), re.split("[?#]", url)[0]
     if scheme not in SCHEMES:
-        raise ArgumentError(
-            f"is a URL of no kind that is known: {', '.join(f'{s}://' for s in ('s3', 'gs', 'az', 'file'))}",
-            argument,
-            shown,
-        )
+        known = ", ".join(f"{s}://" for s in ("s3", "gs", "az", "file"))
+        raise ArgumentError(f"is a URL of no kind that is known: {known}", argument, shown)
+    if shown != url:
+        raise ArgumentError("must not contain ? or #, which end the path of a URL", argument, shown)
     if "@" in shown.partition("://")[2].partition("/")[0]:
-        raise ArgumentError(
-            "must have no user and password before its bucket; give them as options, or in the environment", argument
-        )
+        how = "give them as options, or in the environment"
+        raise ArgumentError(f"must have no user and password before its bucket; {how}", argument)
     given = dict(options or {})
     variables = tuple(sorted((k, v) for k, v in os.environ.items() if k.startswith(("AWS_", "GOOGLE_", "AZURE_"))))
     return Objects(shown.rstrip("/"), _store(url, argument, json.dumps(given, sort_keys=True), variables), (url, given))
+
+
+def _local(url: str, argument: str) -> str:
+    """The path of a URL of a file. Raises ArgumentError."""
+    parts = urllib.parse.urlsplit(url)
+    if parts.netloc not in ("", "localhost") or not parts.path.startswith("/") or parts.query or parts.fragment:
+        raise ArgumentError(
+            "must be the URL of a path of this machine, with three slashes, such as file:///data/set.zarr",
+            argument,
+            url,
+        )
+    return urllib.parse.unquote(parts.path)
 
 
 @functools.lru_cache(16)
@@ -371,7 +388,7 @@ def _store(url: str, argument: str, options: str, variables: tuple[tuple[str, st
     obstore = _obstore()
     given = json.loads(options)
     client: Any = {name: given.pop(name) for name in CLIENT_OPTIONS if name in given}
-    cloud = {"s3": "AWS", "gs": "GOOGLE", "gc": "GOOGLE"}.get(url[:2].lower(), "AZURE")
+    cloud = {"s3": "AWS", "gs": "GOOGLE"}.get(url[:2].lower(), "AZURE")
     told = dict(variables)
     for name in CLIENT_OPTIONS:  # obstore looks for no variables where there are options
         if (variable := f"{cloud}_{name.upper()}") in told:
@@ -380,14 +397,26 @@ def _store(url: str, argument: str, options: str, variables: tuple[tuple[str, st
     retries: Any = {name: given.pop(name) for name in RETRY_OPTIONS if name in given}
     if url.lower().startswith("s3") and "AWS_DISABLE_BULK_DELETE" not in os.environ:
         given = {"disable_bulk_delete": "true"} | given  # several look-alikes have no such request
+    endpoints = [
+        given.get("endpoint"),
+        given.get("aws_endpoint"),
+        *(told.get(f"{cloud}_{n}") for n in ("ENDPOINT", "ENDPOINT_URL", "ENDPOINT_URL_S3")),
+    ]
+    if any(where is not None and not re.match("https?://.", where) for where in endpoints):
+        raise ArgumentError(
+            "must have an endpoint that begins with https:// or http://",
+            "storage_options" if options != "{}" else argument,
+        )
     try:
         made: ObjectStore = obstore.store.from_url(url, client_options=client, retry_config=_retry(retries), **given)
         return made
     except Exception as error:
         what = _plain(str(error))
-        for value in (*given.values(), *client.values()):
+        for value in (*given.values(), *client.values(), *retries.values()):
             what = what.replace(value, "...") if len(value) > 3 else what
-        raise ArgumentError(f"cannot be used: {what}", argument, url.partition("?")[0]) from None
+        if options != "{}":
+            raise ArgumentError(f"cannot be used for {url}: {what}", "storage_options") from None
+        raise ArgumentError(f"cannot be used: {what}", argument, url) from None
 
 
 def _retry(options: Mapping[str, str]) -> Any:

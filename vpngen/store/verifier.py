@@ -16,7 +16,7 @@ from vpngen import backends
 from vpngen.backends import Backend
 from vpngen.checks import thread_count
 from vpngen.errors import ConflictError, RunError
-from vpngen.files import DEEPEST, parse_json
+from vpngen.files import DEEPEST, Folder, parse_json
 from vpngen.spec import SPLITS, Spec
 from vpngen.store.formula import CRC_BYTES, DamageError
 from vpngen.store.layout import (
@@ -58,6 +58,8 @@ from vpngen.store.targets import target_of
 from vpngen.store.targets.base import Target
 from vpngen.store.targets.local import IN_THE_WAY, disk_errors
 
+READERS: Final = 16
+"""Threads that read objects, at least: most of the time they wait."""
 WRITING: Final = "is being written by a process that is running"
 _Found = tuple["Problem | None", int]
 """What is wrong with a shard, and the bytes of its files."""
@@ -155,6 +157,7 @@ def verify(
     work = _Work(plan, target, renderer if render else None, renderer if repair else None, earlier)
     problems = [*work.metadata(), *work.tables(), *work.strangers()]
     nbytes, done = 0, 0
+    threads = threads if isinstance(place, Folder) else max(threads, READERS)
     with ThreadPoolExecutor(threads) as pool:
         for shards, (problem, size) in _in_order(pool, work.look, work.runs(), 4 * threads):
             nbytes += size

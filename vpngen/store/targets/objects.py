@@ -19,9 +19,9 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, TypeVar
 
 from vpngen.errors import ArgumentError, ConflictError, RunError, VpngenError
 from vpngen.files import parse_json
@@ -43,6 +43,9 @@ from vpngen.store.places import CLAIMS, PART, TRIES, Objects
 from vpngen.store.targets.base import Kind, Target
 
 LEASE: Final = 60.0
+PAUSES: Final = (1.0, 5.0, 20.0, 40.0)
+"""Seconds before what failed is done again in the middle of a run, each request of it having been sent often enough: servers are started anew."""
+T = TypeVar("T")
 
 
 class ObjectTarget(Target):
@@ -175,7 +178,7 @@ class ObjectTarget(Target):
 
     def claim(self, shard: Shard, arrays: Sequence[str] = (VIDEO,)) -> None:
         """See `Target.claim`."""
-        if not self._claims.take(_claim_of(shard)):
+        if not self._patiently(self._claims.take, _claim_of(shard)):
             raise ConflictError(
                 f"another process is writing {self}/{shard.key}, or was until some seconds ago; give the command again"
             )
@@ -185,17 +188,17 @@ class ObjectTarget(Target):
 
         Raises ConflictError where another run has made another set of this one meanwhile.
         """
-        if not self._holds(shard):
+        if not self._patiently(self._holds, shard):
             raise self._changed()
-        for tries in range(TRIES):
+        for pause in (*self._pauses, None):
             source = _Source(data)
             try:
                 self._send(shard.file(array), source)
                 return
             except RunError:
-                if tries == TRIES - 1 or source.failed:
+                if pause is None or source.failed:
                     raise
-                time.sleep(2.0**tries)
+                time.sleep(pause)
 
     def _send(self, name: str, data: Iterable[bytes]) -> None:
         pieces, first, size = iter(data), [], 0
@@ -207,6 +210,19 @@ class ObjectTarget(Target):
                 return
         self.place.put(name, b"".join(first))
 
+    @property
+    def _pauses(self) -> tuple[float, ...]:
+        return PAUSES if self.place.patient else ()
+
+    def _patiently(self, call: Callable[..., T], *args: Any, **options: Any) -> T:
+        """What a call gives; a server that does not answer for a while is asked again some times, later and later."""
+        for pause in self._pauses:
+            try:
+                return call(*args, **options)
+            except RunError:
+                time.sleep(pause)
+        return call(*args, **options)
+
     def publish(self, shard: Shard, record: bytes) -> None:
         """See `Target.publish`. A record of the same shard that another writer created is the same.
 
@@ -215,7 +231,7 @@ class ObjectTarget(Target):
         try:
             for _ in range(TRIES):
                 with contextlib.suppress(FileExistsError):
-                    self.place.put(shard.record, record, create=True)
+                    self._patiently(self.place.put, shard.record, record, create=True)
                     return
                 with contextlib.suppress(FileNotFoundError):  # what refused it is gone
                     if self.place.read(shard.record) == record:
