@@ -603,6 +603,9 @@ def test_the_command_line_takes_urls(port: int, tmp_path: Path) -> None:
         assert code == 0, said
     assert len(list((tmp_path / "out").rglob("*.npz"))) == 2
     assert vpn("info", "s3://sets/none.zarr")[0] == 2
+    for command in (["info"], ["doctor"], ["preview"], ["train", "out"], ["export", "vpn-256x512", "out2"]):
+        code, said = vpn(*command)
+        assert code == 2 and "of the URL of a store, and none is given" in said, said
     assert vpn("doctor", url)[0] == 0 and vpn("doctor", "folder")[0] == 2
     code, said = vpn("export", "vpn-256x512", "s3://sets/out")
     assert code == 2 and "is a URL: here a local folder is needed" in said

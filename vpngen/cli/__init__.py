@@ -7,7 +7,7 @@ import sys
 import click
 
 from vpngen.cli import sets, pictures, exporting, training, figures  # isort: skip # each adds its commands, in the order that help lists
-from vpngen.cli.base import StorePath, cli, format_option, main, place, storage_option
+from vpngen.cli.base import StorePath, cli, format_option, main, no_storage_options, place, storage_option
 from vpngen.cli.dataset import warm
 from vpngen.errors import ArgumentError, MissingError
 
@@ -31,6 +31,7 @@ def doctor(url: str | None, form: str) -> None:
     from vpngen.terminal import compiling
 
     if url is None:
+        no_storage_options()
         with compiling():
             for spec in health.trials().values():
                 warm(spec, "auto")

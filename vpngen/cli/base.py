@@ -412,6 +412,12 @@ def storage_options() -> dict[str, str]:
     return found
 
 
+def no_storage_options() -> None:
+    """Raise ArgumentError where some are given to a command that reads no store."""
+    if storage_options():
+        raise ArgumentError("is of the URL of a store, and none is given", "--storage-option")
+
+
 def place(path: str | Path) -> Place:
     """The place of a store that a command takes, with its storage options. Raises as `place_of`."""
     from vpngen.store.places import place_of

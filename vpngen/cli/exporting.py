@@ -20,6 +20,7 @@ from vpngen.cli.base import (
     cli,
     digits,
     format_option,
+    no_storage_options,
     place,
     reader,
     show,
@@ -54,6 +55,7 @@ def _set(source: str | None, backend: str, options: dict[str, Any]) -> tuple[Spe
         spec = store.read_spec(place(source))[0]
         take = functools.partial(source_of, source, backend)
         return spec, lambda split: take(split, dict(options))[1]
+    no_storage_options()
     if source is None:
         spec = take_spec(options)[0]
     else:

@@ -18,6 +18,7 @@ from vpngen.cli.base import (
     bundle,
     cli,
     digits,
+    no_storage_options,
     place,
     reader,
     storage_option,
@@ -39,6 +40,7 @@ def source_of(store_path: str | None, backend: str, split: str, options: dict[st
     from vpngen.terminal import compiling
 
     if store_path is None:
+        no_storage_options()
         spec, _ = take_spec(options)
         if split not in spec.splits:
             raise ArgumentError("holds no videos; give --val-instances", "split", split)

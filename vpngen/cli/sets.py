@@ -22,6 +22,7 @@ from vpngen.cli.base import (
     backend_option,
     cli,
     format_option,
+    no_storage_options,
     place,
     show,
     storage_option,
@@ -139,7 +140,8 @@ def render(
         disk = {"estimated_bytes": nbytes, "free_bytes": free, "reclaimed_bytes": reclaimed}
         there = f", {kept:,} are there" if kept else ""
         replaced = f", {size_text(reclaimed)} are replaced" if reclaimed else ""
-        time = f"about {duration_text(seconds)} with {threads} threads, if the disk keeps up"
+        keeps_up = "the disk" if free is not None else "the server"
+        time = f"about {duration_text(seconds)} with {threads} threads, if {keeps_up} keeps up"
         there_now = None if overwrite else target.beginning(plan)
         rows: list[Row] = [
             ("store", click.format_filename(path), {"path": str(path), "fingerprint": spec.fingerprint}),
@@ -156,7 +158,11 @@ def render(
                 f"about {size_text(nbytes)}{'' if free is None else f'; {size_text(free)} are free'}{replaced}",
                 disk,
             ),
-            ("fits", f"NO: {problem}" if problem else "yes", {"fits": not problem, "problem": problem}),
+            (
+                "fits" if free is not None else "",
+                f"NO: {problem}" if problem else "yes",
+                {"fits": not problem, "problem": problem},
+            ),
             ("time", time, {"estimated_seconds": round(seconds, 1), "threads": threads}),
             *_advice(spec),
         ]
@@ -223,6 +229,8 @@ def _job_array(
     from vpngen import files
     from vpngen.executors import slurm
 
+    if wrong := [pair for pair in sbatch if "=" not in pair]:
+        raise ArgumentError("must be NAME=VALUE, such as partition=cpu", "sbatch", wrong[0])
     asked = {name: value for name, _, value in (pair.partition("=") for pair in sbatch)}
     with renamed(storage_options="--storage-option"):
         text = slurm.script(spec, path, jobs, options, asked, storage_options())
@@ -265,6 +273,8 @@ def fields_of(rows: list[Row]) -> dict[str, Any]:
 def info(store_path: str | None, presets: bool, form: str, **options: Any) -> None:
     """Say what a store, a preset or any options of `render` hold.
 
+    STORE is a folder or a URL.
+
     Examples:
       vpngen info --presets
       vpngen info --preset vpn-256x512
@@ -290,6 +300,7 @@ def info(store_path: str | None, presets: bool, form: str, **options: Any) -> No
         show(form, listed, table(rows))
         return
     if store_path is None:
+        no_storage_options()
         report(form, _facts(take_spec(options)[0]))
         return
     no_dataset(options, "STORE")
@@ -360,7 +371,7 @@ def _advice(spec: Spec) -> list[Row]:
 def verify(
     store_path: str, compare: bool, repair: bool, spec_file: str | None, backend: str, threads: int | None, form: str
 ) -> None:
-    """Check every file of a store, and repair what is damaged.
+    """Check every file of a store, a folder or a URL, and repair what is damaged.
 
     Metadata, labels, completion records, digests, and the checksum of each chunk; with --render every pixel. Without it
     a shard of other pixels passes where somebody made a record for it. What is not rendered yet is pending, not damaged;

@@ -32,6 +32,7 @@ from vpngen.cli.base import (
     complete,
     field_options,
     format_option,
+    no_storage_options,
     numbers,
     place,
     reader,
@@ -223,6 +224,7 @@ def train(
             raise ArgumentError("cannot be given beside `--dataset`; leave one of them out", "path")
         name = source.kind
     elif path is None:
+        no_storage_options()
         source, name = take_spec(options)
         advise(source)
         _warm(source, runtime)
