@@ -21,6 +21,7 @@ import numpy as np
 import objects
 import obstore
 import pytest
+import stores
 import tensorstore
 import torch
 import xarray
@@ -30,7 +31,9 @@ from stores import pixels, plan_of, small, tiny, tree, write
 
 import vpngen
 from vpngen import ArgumentError, ConflictError, MissingError, RunError, health
+from vpngen.backends.reference import Reference
 from vpngen.store import ClipReader, is_complete, target_of
+from vpngen.store.packing import render_shard, shard_record
 from vpngen.store.places import Objects, place_of
 from vpngen.store.targets import objects as targets
 from vpngen.store.targets.objects import CLAIMS, ObjectTarget
@@ -398,6 +401,83 @@ def test_a_claim_of_a_killed_process_of_this_machine_is_nobodys() -> None:
     claims = claims_of(place)
     assert claims.take("train.0")
     claims.drop("train.0")
+
+
+def test_a_claim_that_was_left_by_this_process_runs_out_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shard and the removal of its claim both failed; nothing renews it, and the next call goes on."""
+    monkeypatch.setattr(targets, "LEASE", 0.3)
+    place = place_of(MemoryStore())
+    assert isinstance(place, Objects)
+    write(SPEC, place)
+    whole = held(place)
+    first = plan_of(SPEC).shards[0]
+    place.delete(first.record)
+    left = targets._process() | {"lease": float("inf"), "renewed": 0}
+    place.put(f"{CLAIMS}/train.0", json.dumps(left).encode())
+    assert write(SPEC, place).rendered == first.count and held(place) == whole
+    child = subprocess.Popen(["true"])
+    while Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+        time.sleep(0.01)
+    assert targets._started(child.pid) is None, "it has ended, though nobody has waited for it yet"
+    child.wait()
+
+
+# --- several runs that want different things
+
+
+def test_a_run_that_was_overtaken_leaves_the_set_of_others() -> None:
+    """It had claimed and put a shard, and was stopped; meanwhile another run has replaced the set."""
+    place, plan, new = place_of(MemoryStore()), plan_of(SPEC), tiny(seed=5)
+    assert isinstance(place, Objects)
+    late, shard = ObjectTarget(place), plan.shards[0]
+    late.prepare(plan)
+    late.claim(shard)
+    data = render_shard(plan, shard, Reference())
+    late.put(shard, data)
+    place.delete(f"{CLAIMS}/train.0")  # as if it had run out
+    write(new, place, overwrite=True)
+    place.put(shard.key, stores.taken(render_shard(plan, shard, Reference())))  # what was on its way arrives
+    with pytest.raises(ConflictError, match="another set"):
+        late.publish(shard, shard_record(plan, shard, {"video": data}))
+    with pytest.raises(ConflictError, match="another set"):
+        late.put(shard, data)
+    assert not is_complete(place)
+    write(new, place)
+    write(new, again := MemoryStore())
+    assert held(place) == held(place_of(again))  # type: ignore[arg-type]
+
+
+def test_a_set_that_two_runs_grow_at_once_does_not_shrink(monkeypatch: pytest.MonkeyPatch) -> None:
+    place, wanted = place_of(MemoryStore()), place_of(MemoryStore())
+    assert isinstance(place, Objects) and isinstance(wanted, Objects)
+    five, nine = tiny(instances=5), tiny(instances=9)
+    write(SPEC, place)
+    write(nine, wanted)
+    real, once = ObjectTarget.check, list[int]()
+
+    def check(self: ObjectTarget, plan: Any, overwrite: bool = False) -> None:
+        real(self, plan, overwrite)
+        if plan.spec == five:
+            once.append(1)
+            if len(once) == 2:  # it has looked, and is about to say what the store holds from now on
+                write(nine, place)
+
+    monkeypatch.setattr(ObjectTarget, "check", check)
+    with pytest.raises(ConflictError, match="does not shrink"):
+        write(five, place)
+    assert held(place) == held(wanted)
+
+
+def test_claims_alone_are_no_store_and_in_no_way() -> None:
+    place = place_of(MemoryStore())
+    assert isinstance(place, Objects)
+    place.put(f"{CLAIMS}/train.0", b"{")
+    with pytest.raises(ArgumentError, match="is not there"):
+        vpngen.open(place)
+    write(SPEC, place)
+    assert vpngen.verify(place).whole
+    place.delete("nothing", "train/label/c.0", "nothing either", "val/label/c.0")
+    assert not {"train/label/c.0", "val/label/c.0"} & held(place).keys()
 
 
 RUN = [
