@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 from pathlib import Path
@@ -18,7 +18,7 @@ import vpngen
 from vpngen import ConflictError, RunError
 from vpngen.backends.reference import Reference
 from vpngen.executors import check_space
-from vpngen.executors.base import Executor, Outcome, Progress
+from vpngen.executors.base import Executor, OnProgress, Outcome, Progress
 from vpngen.executors.threads import Threads
 from vpngen.store import CODECS, LocalTarget, Plan, Shard
 from vpngen.store.layout import VIDEO
@@ -37,11 +37,7 @@ class Loop(Executor):
     """One shard after the other."""
 
     def run(
-        self,
-        plan: Plan,
-        target: Target,
-        progress: Callable[[Progress], None] | None = None,
-        pending: Sequence[Shard] | None = None,
+        self, plan: Plan, target: Target, progress: OnProgress = None, pending: Sequence[Shard] | None = None
     ) -> Outcome:
         left = plan.only(target.pending(plan) if pending is None else pending)
         for shard in left.shards:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from vpngen.store.layout import Plan, Shard
 from vpngen.store.targets.base import Target
@@ -17,6 +18,10 @@ class Progress:
     done: int
     total: int
     nbytes: int
+
+
+OnProgress: TypeAlias = Callable[[Progress], None] | None
+"""What is told how far a run is, from the calling thread; None for nobody."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +48,7 @@ class Executor(ABC):
 
     @abstractmethod
     def run(
-        self,
-        plan: Plan,
-        target: Target,
-        progress: Callable[[Progress], None] | None = None,
-        pending: Sequence[Shard] | None = None,
+        self, plan: Plan, target: Target, progress: OnProgress = None, pending: Sequence[Shard] | None = None
     ) -> Outcome:
         """Render the pending shards of `plan` into a prepared target; `progress` is called from the calling thread after each video.
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vpngen import __version__, backends
 from vpngen.errors import ArgumentError, MissingError, RunError, VpngenError
-from vpngen.executors.base import Executor, Outcome, Progress
+from vpngen.executors.base import Executor, OnProgress, Outcome, Progress
 from vpngen.executors.threads import Threads
 from vpngen.spec import Spec
 from vpngen.store.layout import Layout, Plan, Shard, store_plan
@@ -54,11 +54,7 @@ class Dask(Executor):
     backend: str = "auto"
 
     def run(
-        self,
-        plan: Plan,
-        target: Target,
-        progress: Callable[[Progress], None] | None = None,
-        pending: Sequence[Shard] | None = None,
+        self, plan: Plan, target: Target, progress: OnProgress = None, pending: Sequence[Shard] | None = None
     ) -> Outcome:
         """See `Executor.run`. What is missing at the end is what failed; why, the first error says if it was one of ours.
 

@@ -16,7 +16,7 @@ from typing import Final
 
 from vpngen.backends import Backend
 from vpngen.errors import ConflictError
-from vpngen.executors.base import Executor, Outcome, Progress
+from vpngen.executors.base import Executor, OnProgress, Outcome, Progress
 from vpngen.store.layout import Plan, Shard
 from vpngen.store.packing import render_shard, shard_record
 from vpngen.store.targets.base import Target
@@ -34,11 +34,7 @@ class Threads(Executor):
     threads: int
 
     def run(
-        self,
-        plan: Plan,
-        target: Target,
-        progress: Callable[[Progress], None] | None = None,
-        pending: Sequence[Shard] | None = None,
+        self, plan: Plan, target: Target, progress: OnProgress = None, pending: Sequence[Shard] | None = None
     ) -> Outcome:
         """See `Executor.run`.
 
