@@ -282,7 +282,7 @@ class _Clips(Dataset[Any]):
             try:
                 clip, index = self._sample(number, index, failures, missing)
             except VpngenError as error:
-                return error  # raised from a worker, it would drag its traceback into the message
+                return workers.alone(error)  # raised from a worker, it would drag its traceback into the message
             clips.append(clip)
             shown.append(index)
         labels = torch.tensor([self.videos.videos[index].label for index in shown]) if self.videos.classes else None
@@ -466,7 +466,7 @@ class _Windows(IterableDataset[Any]):
             except UnreadableError as error:
                 failures[video.id] = str(error)
             except VpngenError as error:
-                yield error
+                yield workers.alone(error)
                 return
         if clips or failures:
             yield torch.stack(clips) if clips else None, torch.tensor(indices), short, failures

@@ -64,6 +64,16 @@ def begin(_: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def alone(error: VpngenError) -> VpngenError:
+    """The error without what led to it, to be sent.
+
+    Where tblib is in use, as it is once Dask is imported, tracebacks are sent with errors. Those that arrive hold the frames that
+    fetched them, and so the loader and its workers, until garbage is collected.
+    """
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
+
+
 def lost_worker(error: BaseException) -> VpngenError | None:
     """What an error that means a worker ended should be; None for any other. Torch raises it wherever the parent happens to be."""
     text = str(error)
