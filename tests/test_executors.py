@@ -17,6 +17,7 @@ from typing import Any
 
 import objects
 import pytest
+from commands import Run, end_of, process
 from distributed import Client, LocalCluster
 from obstore.store import MemoryStore
 from stores import tree
@@ -27,7 +28,7 @@ from vpngen.executors import slurm
 from vpngen.executors.dask import connected
 from vpngen.store.places import place_of
 
-SPEC = vpngen.perlin(categories=4, instances=40, val_instances=1, shape=(16, 32, 32))
+SPEC = vpngen.perlin(categories=4, instances=20, val_instances=1, shape=(16, 32, 32))
 SHARDS = {"shard_videos": 2}
 SCHEDULER = "from distributed.cli.dask_scheduler import main; main()"
 WORKER = "from distributed.cli.dask_worker import main; main()"
@@ -66,10 +67,10 @@ def test_a_cluster_writes_the_same_set(client: Client, port: int, whole: dict[st
         seen: list[tuple[int, int]] = []
         told = seen.append
         done = vpngen.write(SPEC, where, client=client, progress=lambda p, told=told: told((p.done, p.total)), **SHARDS)
-        assert (done.rendered, done.kept, done.elsewhere) == (164, 0, 0)
-        assert seen[-1] == (164, 164) and seen == sorted(seen) and len(seen) > 8
+        assert (done.rendered, done.kept, done.elsewhere) == (84, 0, 0)
+        assert seen[-1] == (84, 84) and seen == sorted(seen) and len(seen) > 8
         assert (held(where) if not isinstance(where, Path) else tree(where)) == whole
-        assert vpngen.write(SPEC, where, client=client, **SHARDS).kept == 164
+        assert vpngen.write(SPEC, where, client=client, **SHARDS).kept == 84
 
 
 def test_the_memory_of_a_client_is_no_place_for_a_cluster(client: Client) -> None:
@@ -81,7 +82,7 @@ def test_workers_that_are_killed_cost_time_alone(client: Client, port: int, whol
     place, killed = at(port, "workers"), list[int]()
 
     def kill(progress: vpngen.executors.Progress) -> None:
-        if len(killed) < 2 and progress.done > 40 * (len(killed) + 1):
+        if len(killed) < 2 and progress.done > 20 * (len(killed) + 1):
             victim = next(iter(client.run(os.getpid).values()))
             killed.append(victim)
             os.kill(victim, signal.SIGKILL)
@@ -114,7 +115,7 @@ def test_a_scheduler_that_is_killed_is_gone_on_without(client: Client, port: int
         theirs.wait_for_workers(1, timeout=60)
 
         def kill(progress: vpngen.executors.Progress) -> None:
-            if progress.done > 40 and scheduler.poll() is None:
+            if progress.done > 20 and scheduler.poll() is None:
                 scheduler.kill()
                 scheduler.wait()
 
@@ -135,7 +136,7 @@ with connected({client.scheduler.address!r}, 1) as client:
     vpngen.write(vpngen.Spec.from_dict({SPEC.to_dict()!r}), {made}, client=client, shard_videos=2)
 """
     run = subprocess.Popen([sys.executable, "-c", command])
-    while len(place.sizes("train/video")) < 30 and run.poll() is None:
+    while len(place.sizes("train/video")) < 15 and run.poll() is None:
         time.sleep(0.01)
     assert run.poll() is None
     run.kill()
@@ -190,18 +191,11 @@ def test_workers_that_cannot_do_it_are_named_before_work_starts(code: str, said:
     assert not (tmp_path / "set.zarr/train/video/c.0.0.0.0").exists()
 
 
-def test_the_command_line_runs_a_cluster(tmp_path: Path) -> None:
+def test_the_command_line_runs_a_cluster(run: Run, tmp_path: Path) -> None:
     few = ["render", "set.zarr", "--categories", "2", "--instances", "8", "--shape", "16x16x16", "--shard-videos", "4"]
-
-    def vpn(*more: str) -> tuple[int, str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "vpngen", *few, *more], capture_output=True, text=True, cwd=tmp_path
-        )
-        assert "Traceback" not in done.stderr and "distributed" not in done.stderr, done.stderr
-        return done.returncode, done.stdout + done.stderr
-
-    code, said = vpn("--executor", "dask", "--scheduler", "local", "--threads", "1")
-    assert code == 0 and "16 videos rendered" in said, said
+    local = ["--executor", "dask", "--scheduler", "local", "--threads", "1"]
+    done = end_of(process(*few, *local, cwd=tmp_path))
+    assert done.code == 0 and "16 videos rendered" in done.out and "distributed" not in done.err, done
     nobody = f"tcp://127.0.0.1:{objects.free_port()}"
     for options, wrong in (
         (["--executor", "dask"], "`--scheduler` is needed"),
@@ -211,40 +205,46 @@ def test_the_command_line_runs_a_cluster(tmp_path: Path) -> None:
         (["--executor", "slurm", "--array", "3", "--slice", "1/2"], "makes the shares of its jobs itself"),
         (["--executor", "slurm", "--array", "3", "--sbatch", "a=b\n#c"], "long name of sbatch"),
         (["--executor", "dask", "--scheduler", nobody], "no scheduler that answers"),
+        (["--executor", "dask", "--scheduler", nobody, "--threads", "2"], "`--threads` (=2) is of this machine"),
     ):
-        code, said = vpn(*options)
-        assert code == 2 and wrong in said, (options, said)
+        done = run(*few, *options)
+        assert done.code == 2 and wrong in done.err, done
 
 
 # --- job arrays
 
 
-def jobs(path: Path, count: int, env: dict[str, str]) -> None:
-    """What Slurm does with a script, one job after the other; the second is requeued once."""
-    for index in [*range(1, count + 1), 2]:
-        job = {**env, "SLURM_ARRAY_TASK_ID": str(index), "SLURM_CPUS_PER_TASK": "1"}
-        job["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
+def jobs(path: Path, count: int) -> None:
+    """What Slurm does with a script, one job after the other; the last is requeued once."""
+    for index in [*range(1, count + 1), count]:
+        job = {**os.environ, "SLURM_ARRAY_TASK_ID": str(index), "SLURM_CPUS_PER_TASK": "1"}
+        job["PATH"] = f"{Path(sys.executable).parent}:{job['PATH']}"
         done = subprocess.run(["bash", str(path)], env=job, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
 
 
-def test_the_body_of_a_job_array_writes_the_set(port: int, whole: dict[str, bytes], tmp_path: Path) -> None:
-    spec = tmp_path / "spec.json"
-    spec.write_text(json.dumps(SPEC.to_dict()))
-    for where, env in (("set.zarr", dict(os.environ)), ("s3://sets/slurm/set.zarr", objects.environment(port))):
-        more = ["--array", "3", "--sbatch", "partition=cpu", "--sbatch", "cpus-per-task=2", "--shard-videos", "2"]
-        command = [sys.executable, "-m", "vpngen", "render", where, "--spec", str(spec), "--executor", "slurm", *more]
-        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
-        assert done.returncode == 0 and "submit it with: sbatch set.sbatch" in done.stdout, done.stderr
-        text = (tmp_path / "set.sbatch").read_text()
-        assert re.findall(r"#SBATCH --(\S+)", text) == [
-            f"job-name=vpngen-{SPEC.fingerprint[:8]}", "array=1-3", "output=%x-%A-%a.log", "requeue", "open-mode=append",
-            "cpus-per-task=2", "partition=cpu",
-        ]  # fmt: skip
-        jobs(tmp_path / "set.sbatch", 3, env)
-        assert (tree(tmp_path / "set.zarr") if where == "set.zarr" else held(at(port, "slurm"))) == whole
-        submitted = subprocess.run([*command, "--submit"], cwd=tmp_path, env=env, capture_output=True, text=True)
-        assert submitted.returncode == 4 and "no sbatch here" in submitted.stderr
+@pytest.mark.parametrize("where", ["set.zarr", "s3://sets/slurm/set.zarr"])
+def test_the_body_of_a_job_array_writes_the_set(
+    where: str, run: Run, port: int, whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in objects.environment(port).items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "spec.json").write_text(json.dumps(SPEC.to_dict()))
+    more = ["--array", "2", "--sbatch", "partition=cpu", "--sbatch", "cpus-per-task=2", "--shard-videos", "2"]
+    command = ["render", where, "--spec", "spec.json", "--executor", "slurm", *more]
+    assert "submit it with: sbatch set.sbatch" in run(*command).out
+    text = (script := tmp_path / "set.sbatch").read_text()
+    assert re.findall(r"#SBATCH --(\S+)", text) == [
+        f"job-name=vpngen-{SPEC.fingerprint[:8]}", "array=1-2", "output=%x-%A-%a.log", "requeue", "open-mode=append",
+        "cpus-per-task=2", "partition=cpu",
+    ]  # fmt: skip
+    jobs(script, 2)
+    assert (tree(tmp_path / where) if "://" not in where else held(at(port, "slurm"))) == whole
+    submitted = run(*command, "--submit")
+    assert submitted.code == 4 and "no sbatch here" in submitted.err
+    script.write_text(text + "# mine")
+    other = run(*command)
+    assert other.code == 3 and "another script" in other.err and script.read_text().endswith("# mine")
 
 
 def test_a_script_holds_no_secret() -> None:

@@ -268,7 +268,7 @@ def test_what_is_refused(run: Run, tmp_path: Path) -> None:
             Export(SPEC, **{"to": "npz", **changes})  # type: ignore[arg-type]
     write(Export(SPEC, "npz", ("val",)), tmp_path / "out")
     before = tree(tmp_path / "out")
-    with pytest.raises(ConflictError, match=r"(?s)another export.*\n  to: npz on disk, ffv1 asked for"):
+    with pytest.raises(ConflictError, match=r"(?s)another export.*\n  to: npz there, ffv1 asked for"):
         write(Export(SPEC, "ffv1", ("val",)), tmp_path / "out")
     assert tree(tmp_path / "out") == before
     (tmp_path / "mine").mkdir()

@@ -654,7 +654,7 @@ def test_stretched_greys_are_in_the_parameters(tmp_path: Path) -> None:
 def test_a_store_of_pixels_is_no_store_of_parameters(own: Path) -> None:
     with pytest.raises(ConflictError) as told:
         write(SPEC, own, codec="zstd")
-    for line in ("codec: formula on disk, zstd asked for", "chunk_frames: 65536 on disk, 16 asked for"):
+    for line in ("codec: formula there, zstd asked for", "chunk_frames: 65536 there, 16 asked for"):
         assert line in str(told.value)
 
 

@@ -144,7 +144,7 @@ def test_while_it_grows_it_does_not_shrink(tmp_path: Path) -> None:
     write(fewer(spec, 3, 1), path)
     write(fewer(spec, 5, 1), path, slice=(99, 99))
     before = tree(path)
-    with pytest.raises(ConflictError, match=r"instances: 5 on disk, 3 asked for\n.*does not shrink"):
+    with pytest.raises(ConflictError, match=r"instances: 5 there, 3 asked for\n.*does not shrink"):
         write(fewer(spec, 3, 1), path)
     assert tree(path) == before
 

@@ -9,6 +9,7 @@ import pickle
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -26,12 +27,14 @@ import tensorstore
 import torch
 import xarray
 import zarr
+from commands import Run
 from obstore.store import MemoryStore, S3Store
 from stores import pixels, plan_of, small, tiny, tree, write
 
 import vpngen
 from vpngen import ArgumentError, ConflictError, MissingError, RunError, health
 from vpngen.backends.reference import Reference
+from vpngen.errors import UnreachableError
 from vpngen.store import ClipReader, is_complete, target_of
 from vpngen.store.packing import render_shard, shard_record
 from vpngen.store.places import Objects, place_of
@@ -159,7 +162,7 @@ def test_a_set_grows_and_is_replaced(port: int, tmp_path: Path) -> None:
         for where in (place, folder):
             write(spec, where, overwrite=overwrite)
         assert held(place) == tree(folder)
-    with pytest.raises(ConflictError, match=r"seed: 3 on disk, 0 asked for"):
+    with pytest.raises(ConflictError, match=r"seed: 3 there, 0 asked for"):
         write(SPEC, place)
     assert held(place) == tree(folder)
 
@@ -338,6 +341,21 @@ def test_a_server_that_wants_to_be_asked_again_is(port: int, tmp_path: Path) -> 
     assert held(at(port, place.url)) == tree(tmp_path / "set.zarr")
 
 
+def test_a_server_that_is_silent_is_not_waited_for_for_ever(tmp_path: Path) -> None:
+    """Nor does it keep signals from being heard."""
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(UnreachableError, match="does not answer"):
+        health.examine_objects(at(silent.getsockname()[1], read_timeout="100ms", max_retries="1"))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        env = objects.environment(silent.getsockname()[1])
+        command = [sys.executable, "-m", "vpngen", "info", a_url()]
+        info = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
+        silent.settimeout(60)
+        with silent.accept()[0]:
+            info.send_signal(signal.SIGINT)
+            _, said = info.communicate(timeout=60)
+    assert info.returncode == 130 and said == "Stopped.\n"
+
+
 def test_the_404_of_a_gateway_is_no_missing_object(port: int) -> None:
     class Gateway(objects._Handler):
         def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
@@ -414,7 +432,9 @@ def test_a_claim_that_was_left_by_this_process_runs_out_too(monkeypatch: pytest.
     place.delete(first.record)
     left = targets._process() | {"lease": float("inf"), "renewed": 0}
     place.put(f"{CLAIMS}/train.0", json.dumps(left).encode())
-    assert write(SPEC, place).rendered == first.count and held(place) == whole
+    told = list[int]()
+    done = vpngen.write(SPEC, place, shard_videos=4, progress=lambda p: told.append(p.waiting))
+    assert done.rendered == first.count and held(place) == whole and told[0] == 1 and told[-1] == 0
     child = subprocess.Popen(["true"])
     while Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
         time.sleep(0.01)
@@ -506,7 +526,7 @@ def test_runs_that_are_killed_are_gone_on_with(port: int, tmp_path: Path) -> Non
     place, plan = at(port, url), plan_of(LIKE)
     kills = 0
     with objects.Proxy(port, lambda *_: None, delay=0.01) as proxy:
-        for _ in range(6):
+        for _ in range(3):
             run = running(proxy.port, url)
             before = len(place.sizes("train/video"))
             end = time.monotonic() + 60
@@ -522,7 +542,7 @@ def test_runs_that_are_killed_are_gone_on_with(port: int, tmp_path: Path) -> Non
         last = running(proxy.port, url)
         out, err = last.communicate(timeout=120)
     assert last.returncode == 0 and json.loads(out)["finished"], err
-    assert kills >= 4 and json.loads(out)["kept"] > 0
+    assert kills >= 2 and json.loads(out)["kept"] > 0
     vpngen.write(LIKE, tmp_path / "set.zarr", shard_videos=2, threads=1)
     assert plan.videos == 160 and held(place) == tree(tmp_path / "set.zarr")
 
@@ -582,8 +602,8 @@ def test_what_is_wrong_is_said_in_one_line(port: int, tmp_path: Path) -> None:
         (
             place.url,
             options | {"endpoint": f"http://127.0.0.1:{objects.free_port()}"},
-            RunError,
-            "error sending request",
+            UnreachableError,
+            "does not answer",
         ),
         (f"{place.url}#2", options, ArgumentError, r"must not contain \? or #"),
         (f"{place.url}?x", options, ArgumentError, r"must not contain \? or #"),
@@ -631,8 +651,10 @@ def test_credentials_that_may_only_read(port: int) -> None:
             with pytest.raises(MissingError, match=r"no permission for .*403.*vpngen doctor URL"):
                 write(spec, may_read, **more)
         assert held(place) == before
-        failed = {f.name for f in health.examine_objects(may_read) if not f.good}
-        assert {"create-only PUT", "PUT in parts"} <= failed
+        failed = {f.name: f.value for f in health.examine_objects(may_read) if not f.good}
+        assert {name for name, said in failed.items() if "403" in said} == {"create-only PUT", "PUT in parts", "delete"}
+        assert {name for name, said in failed.items() if "not tried" in said} == {"suffix range", "ranges"}
+        assert len(failed) == 5
 
 
 def test_a_doctor_sees_what_a_server_cannot(port: int) -> None:
@@ -660,25 +682,18 @@ def test_a_doctor_sees_what_a_server_cannot(port: int) -> None:
             assert [f.name for f in failed] == [name] and failed[0].remedy
 
 
-def test_the_command_line_takes_urls(port: int, tmp_path: Path) -> None:
-    def vpn(*args: str) -> tuple[int, str]:
-        given = [f"--storage-option={name}={value}" for name, value in objects.options(port).items()]
-        done = subprocess.run(
-            [sys.executable, "-m", "vpngen", *args, *given], capture_output=True, text=True, cwd=tmp_path
-        )
-        assert objects.SECRET not in done.stdout + done.stderr
-        return done.returncode, done.stdout + done.stderr
+def test_the_command_line_takes_urls(run: Run, port: int, tmp_path: Path) -> None:
+    def vpn(*args: str) -> tuple[int | str | None, str]:
+        done = run(*args, *(f"--storage-option={name}={value}" for name, value in objects.options(port).items()))
+        assert objects.SECRET not in done.out + done.err
+        return done.code, done.out + done.err
 
     url = a_url()
     code, said = vpn("render", url, *RUN[3:], "--dry-run")
     assert code == 0 and "free" not in said
     assert vpn("render", url, *RUN[3:], "--shard-videos", "64")[0] == 0
-    for command in (
-        ["info", url],
-        ["verify", url],
-        ["preview", url],
-        ["export", url, "out", "--to", "npz", "--indices", "0,1"],
-    ):
+    export = ["export", url, "out", "--to", "npz", "--indices", "0,1"]
+    for command in (["info", url], ["verify", url], ["preview", url], export):
         code, said = vpn(*command)
         assert code == 0, said
     assert len(list((tmp_path / "out").rglob("*.npz"))) == 2
@@ -689,9 +704,4 @@ def test_the_command_line_takes_urls(port: int, tmp_path: Path) -> None:
     assert vpn("doctor", url)[0] == 0 and vpn("doctor", "folder")[0] == 2
     code, said = vpn("export", "vpn-256x512", "s3://sets/out")
     assert code == 2 and "is a URL: here a local folder is needed" in said
-    done = subprocess.run(
-        [sys.executable, "-m", "vpngen", "info", url, "--storage-option", f"={objects.SECRET}"],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2 and objects.SECRET not in done.stderr
+    assert vpn("info", url, "--storage-option", f"={objects.SECRET}")[0] == 2

@@ -37,7 +37,7 @@ def filters() -> nn.Module:
 
 def test_filters_made_by_hand_are_as_selective_as_they_were_made() -> None:
     network = filters()
-    (found,) = selectivity(network, spatial=(1 / 14, 1 / 7), temporal=(1 / 8, 1 / 4), clip=(16, 40, 40))
+    (found,) = selectivity(network, spatial=(1 / 14, 1 / 7), temporal=(1 / 8, 1 / 4), clip=(16, 30, 30))
     assert found.layer == "0" and network.training
     assert (
         found.direction[:2].tolist() == [0, 90]
@@ -63,7 +63,7 @@ def test_rectified_units_are_measured_alike() -> None:
             return x.square()
 
     network = nn.Sequential(filters()[0], Squares(), nn.Flatten())
-    (found,) = selectivity(network, ["1"], spatial=(1 / 7,), temporal=(1 / 4,), clip=(16, 40, 40))
+    (found,) = selectivity(network, ["1"], spatial=(1 / 7,), temporal=(1 / 4,), clip=(16, 30, 30))
     assert (found.dsi[:2] > 0.9).all() and found.osi[3] < 1e-3
 
 

@@ -45,22 +45,22 @@ def store(whole: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("changes", "options", "lines"),
     [
-        ({"seed": 7}, {}, ["seed: 0 on disk, 7 asked for"]),
-        ({"instances": 2}, {}, ["instances: 3 on disk, 2 asked for"]),
-        ({"instances": 4, "val_instances": 0}, {}, ["instances: 3 on disk, 4 asked for", "val_instances: 1 on disk, 0 asked for"]),
-        ({"instances": 4}, {"codec": "zstd"}, ["instances: 3 on disk, 4 asked for", "codec: none on disk, zstd asked for"]),
-        ({"val_instances": 0}, {}, ["val_instances: 1 on disk, 0 asked for"]),
-        ({}, {"codec": "zstd"}, ["codec: none on disk, zstd asked for"]),
-        ({}, {"shard_videos": 5}, ["shard_videos: 4 on disk, 5 asked for"]),
+        ({"seed": 7}, {}, ["seed: 0 there, 7 asked for"]),
+        ({"instances": 2}, {}, ["instances: 3 there, 2 asked for"]),
+        ({"instances": 4, "val_instances": 0}, {}, ["instances: 3 there, 4 asked for", "val_instances: 1 there, 0 asked for"]),
+        ({"instances": 4}, {"codec": "zstd"}, ["instances: 3 there, 4 asked for", "codec: none there, zstd asked for"]),
+        ({"val_instances": 0}, {}, ["val_instances: 1 there, 0 asked for"]),
+        ({}, {"codec": "zstd"}, ["codec: none there, zstd asked for"]),
+        ({}, {"shard_videos": 5}, ["shard_videos: 4 there, 5 asked for"]),
         (
             {"shape": (20, 8, 24), "seed": 1, "fade": "linear"},
             {"codec": "zstd"},
             [
-                "shape: [20, 8, 12] on disk, [20, 8, 24] asked for", "seed: 0 on disk, 1 asked for",
-                "generator.fade: quintic on disk, linear asked for", "codec: none on disk, zstd asked for",
+                "shape: [20, 8, 12] there, [20, 8, 24] asked for", "seed: 0 there, 1 asked for",
+                "generator.fade: quintic there, linear asked for", "codec: none there, zstd asked for",
             ],
         ),
-        ({"divisions_x": (4,)}, {}, ["generator.divisions_x: [2] on disk, [4] asked for"]),
+        ({"divisions_x": (4,)}, {}, ["generator.divisions_x: [2] there, [4] asked for"]),
     ],
 )  # fmt: skip
 def test_another_set_is_refused_with_the_difference(
@@ -69,7 +69,7 @@ def test_another_set_is_refused_with_the_difference(
     before, times = tree(store), stores.mtimes(store)
     with pytest.raises(ConflictError, match="another dataset") as told:
         write(tiny(**changes), store, **options)
-    shown = [line.strip() for line in str(told.value).splitlines() if " on disk, " in line]
+    shown = [line.strip() for line in str(told.value).splitlines() if " there, " in line]
     assert sorted(shown) == sorted(lines)
     fewer = changes in ({"instances": 2}, {"val_instances": 0})
     assert ("a set grows, but does not shrink" in str(told.value)) is fewer
@@ -82,9 +82,9 @@ def test_differences_of_nested_fields() -> None:
     there = {"same": 1, "a": {"x": 1, "y": 2}, "only here": 0}
     wanted = {"same": 1, "a": {"x": 1, "y": 3}, "only there": [1]}
     assert differences(there, wanted) == [
-        "a.y: 2 on disk, 3 asked for",
-        "only here: 0 on disk, None asked for",
-        "only there: None on disk, [1] asked for",
+        "a.y: 2 there, 3 asked for",
+        "only here: 0 there, None asked for",
+        "only there: None there, [1] asked for",
     ]
 
 

@@ -183,11 +183,11 @@ def test_sets_with_and_without_motion_are_different_ones(tmp_path: Path) -> None
     write(spec, tmp_path / "set.zarr", with_motion=False)
     plain = tree(tmp_path / "set.zarr")
     assert b"motion" not in plain["zarr.json"].split(b'"layout"')[1].split(b"}")[0]
-    with pytest.raises(ConflictError, match=r"motion: False on disk, True asked for"):
+    with pytest.raises(ConflictError, match=r"motion: False there, True asked for"):
         write(spec, tmp_path / "set.zarr")
     assert tree(tmp_path / "set.zarr") == plain
     write(spec, tmp_path / "set.zarr", overwrite=True)
-    with pytest.raises(ConflictError, match=r"motion: True on disk, False asked for"):
+    with pytest.raises(ConflictError, match=r"motion: True there, False asked for"):
         write(spec, tmp_path / "set.zarr", with_motion=False)
 
 

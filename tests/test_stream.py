@@ -745,11 +745,10 @@ def test_accelerate_leaves_the_loader_as_it_is() -> None:
 WHOLE_BATCHES = r"`batch_size` of a DataLoader must be None.*vpngen.loader"
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("options", [{}, {"batch_size": 4}, {"batch_size": 2, "drop_last": True}])
-def test_batches_of_batches_are_an_error(options: dict[str, Any], workers: int) -> None:
+@pytest.mark.parametrize("options", [{}, {"num_workers": 1}, {"batch_size": 4}, {"batch_size": 2, "drop_last": True}])
+def test_batches_of_batches_are_an_error(options: dict[str, Any]) -> None:
     with pytest.raises(ArgumentError, match=WHOLE_BATCHES):
-        next(iter(DataLoader(stream(), num_workers=workers, **options)))
+        next(iter(DataLoader(stream(), **options)))
 
 
 def test_batches_that_are_taken_one_by_one_are_right() -> None:

@@ -83,7 +83,7 @@ def renamed(**names: str) -> Iterator[None]:
 
 
 class ConflictError(VpngenError):
-    """What is on disk contradicts what was asked for; nothing on disk was changed."""
+    """What is stored contradicts what was asked for; nothing of it was changed."""
 
     exit_code = 3
     kind = "conflict"
@@ -100,3 +100,7 @@ class RunError(VpngenError):
     """A run that started well and failed: a full disk, damaged data found by `verify`."""
 
     exit_code = 1
+
+
+class UnreachableError(RunError):
+    """A server that does not answer."""

@@ -41,10 +41,19 @@ def compiling() -> Iterator[None]:
 
 @contextlib.contextmanager
 def counted(what: str) -> Iterator[Callable[..., None]]:
-    """A function that shows how many are done: it gets that number, the number of all, and the bytes of those done."""
+    """A function that shows how many are done: it gets that number, that of all, the bytes of those done, and of how many shards others are at work."""
     with _display() as show:
-        text = functools.partial(_count_text, what)
-        yield lambda done, total, nbytes=None: show(done, total, functools.partial(text, done, total, nbytes))
+        waited = 0
+
+        def count(done: int, total: int, nbytes: int | None = None, waiting: int = 0) -> None:
+            nonlocal waited
+            line = (
+                f"waiting for {count_text(waiting, 'shard')} that other runs have claimed" if waiting > waited else None
+            )
+            waited = waiting
+            show(done, total, functools.partial(_count_text, what, done, total, nbytes), line)
+
+        yield count
 
 
 @contextlib.contextmanager

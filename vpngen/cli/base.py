@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 EXIT_CODES = (
-    "Exit codes: 0 done, 1 failed, 2 bad argument, 3 conflict with what is on disk, 4 something is missing here."
+    "Exit codes: 0 done, 1 failed, 2 bad argument, 3 conflict with what is stored, 4 something is missing here."
 )
 
 

@@ -164,7 +164,7 @@ def export(
             ("out", click.format_filename(out), {"path": str(out), "fingerprint": spec.fingerprint}),
             ("videos", f"{videos:,} of {' x '.join(map(str, asked.shape))} to write as {to}{there}", {"videos": videos, "kept": kept, "to": to}),
             ("files", f"{len(jobs):,}", {"files": len(jobs)}),
-            ("on disk", f"about {size_text(nbytes)}; {size_text(free)} are free", {"estimated_bytes": nbytes, "free_bytes": free}),
+            ("stored", f"about {size_text(nbytes)}; {size_text(free)} are free", {"estimated_bytes": nbytes, "free_bytes": free}),
             ("fits", "yes" if nbytes <= free else "NO", {"fits": nbytes <= free}),
             ("time", f"about {duration_text(took)} with {threads} threads", {"estimated_seconds": round(took, 1), "threads": threads}),
         ]  # fmt: skip

@@ -31,7 +31,7 @@ from vpngen.cli.base import (
     threads_option,
 )
 from vpngen.cli.dataset import advise, dataset_options, no_dataset, read_spec_file, take_spec, warm
-from vpngen.errors import ArgumentError, MissingError, RunError, plain, renamed
+from vpngen.errors import ArgumentError, ConflictError, MissingError, RunError, plain, renamed
 from vpngen.units import count_text, duration_text, number_text, size_text
 
 if TYPE_CHECKING:
@@ -120,6 +120,10 @@ def render(
             spec, path, array or 1, [*asked, *(["--with-motion"] if with_motion else [])], sbatch, submit, dry_run, form
         )
         return
+    if threads is not None and executor == "dask" and scheduler != "local":
+        raise ArgumentError(
+            "is of this machine; workers have the threads that they were started with", "threads", threads
+        )
     threads = thread_count(threads)
     target = store.target_of(where)
     if dry_run:
@@ -154,7 +158,7 @@ def render(
                 {"raw_motion_bytes": beside},
             ),
             (
-                "on disk",
+                "stored",
                 f"about {size_text(nbytes)}{'' if free is None else f'; {size_text(free)} are free'}{replaced}",
                 disk,
             ),
@@ -173,7 +177,7 @@ def render(
         with counted("videos") as count, _client(executor, scheduler, threads) as client:
             done = write(
                 spec, where, codec=codec, backend=backend, threads=threads, slice=chosen, overwrite=overwrite,
-                shard_videos=shard_videos, with_motion=with_motion, client=client, progress=lambda p: count(p.done, p.total, p.nbytes),
+                shard_videos=shard_videos, with_motion=with_motion, client=client, progress=lambda p: count(p.done, p.total, p.nbytes, p.waiting),
             )  # fmt: skip
     except Stop as stop:
         again = "the same command without --overwrite" if overwrite else "the same command again"
@@ -238,6 +242,10 @@ def _job_array(
         show(form, {"script": text}, text.rstrip())
         return
     file = Path(f"{Path(path).stem}.sbatch")
+    if file.exists() and file.read_bytes() != text.encode():
+        raise ConflictError(
+            f"{str(file)!r} is there, and is another script; it was left untouched: rename or remove it"
+        )
     files.write(file, text.encode())
     said = slurm.submit(file) if submit else f"submit it with: sbatch {file}"
     show(form, {"path": str(file), "jobs": jobs, "submitted": submit}, f"{file}: {count_text(jobs, 'job')}; {said}")
@@ -321,7 +329,7 @@ def info(store_path: str | None, presets: bool, form: str, **options: Any) -> No
         [
             head,
             *_facts(spec),
-            ("on disk", on_disk, {"codec": layout.codec, "with_motion": layout.motion, "stored_bytes": size}),
+            ("stored", on_disk, {"codec": layout.codec, "with_motion": layout.motion, "stored_bytes": size}),
         ],
     )
 

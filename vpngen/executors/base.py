@@ -13,11 +13,12 @@ from vpngen.store.targets.base import Target
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: videos done and to do in it, bytes that have been stored."""
+    """How far a run is: videos done and to do in it, bytes that have been stored, and shards of others that it waits for."""
 
     done: int
     total: int
     nbytes: int
+    waiting: int = 0
 
 
 OnProgress: TypeAlias = Callable[[Progress], None] | None

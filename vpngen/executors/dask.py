@@ -194,6 +194,8 @@ def connected(scheduler: str, workers: int) -> Iterator[distributed.Client]:
         import distributed
     except ImportError:
         raise MissingError("Dask is needed; install it with: pip install 'vpngen[dask]'") from None
+    for name in [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "distributed"]:
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what is lost is said once, by an error
     with contextlib.ExitStack() as opened:
         if scheduler == "local":
             made = distributed.LocalCluster(

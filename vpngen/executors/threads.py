@@ -49,6 +49,8 @@ class Threads(Executor):
             if not pending or (pending == before and target.lease is None):
                 break
             if pending == before:
+                if progress is not None:
+                    progress(Progress(run.videos, run.total, run.nbytes, len(pending)))
                 time.sleep(min(PAUSE * 1.2**tries, LONGEST) * random.uniform(0.5, 1.0))
             run.render(pending, self.threads)
             before, pending = pending, target.pending(plan.only(s for s in pending if s in run.held))

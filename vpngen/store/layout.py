@@ -717,7 +717,7 @@ def conflict(target: object, spec: Spec, layout: Layout, plan: Plan) -> Conflict
     what = f"{str(target)!r} holds another dataset; it was left untouched. The difference:\n  {lines}"
     more = layout == plan.layout and plan.spec.begins(spec)
     larger = "It has all that is asked for, and more: a set grows, but does not shrink. " if more else ""
-    return ConflictError(f"{what}\n  {larger}Choose another path, or give --overwrite to replace it")
+    return ConflictError(f"{what}\n  {larger}Choose another place, or give --overwrite to replace it")
 
 
 def differences(there: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -729,5 +729,5 @@ def differences(there: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str
             lines += differences(a, b, f"{prefix}{key}.")
         elif a != b:
             a, b = (t if len(t) <= 100 else f"{t[:80]} ... ({len(t)} characters)" for t in map(str, (a, b)))
-            lines.append(f"{prefix}{key}: {a} on disk, {b} asked for")
+            lines.append(f"{prefix}{key}: {a} there, {b} asked for")
     return lines

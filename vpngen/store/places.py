@@ -10,15 +10,17 @@ import errno
 import functools
 import json
 import os
+import queue
 import re
+import threading
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias, TypeVar, cast
 
 from vpngen import files
-from vpngen.errors import ArgumentError, MissingError, RunError
+from vpngen.errors import ArgumentError, MissingError, RunError, UnreachableError
 from vpngen.files import MOST_BYTES, Folder, LocalFile
 
 if TYPE_CHECKING:
@@ -44,10 +46,15 @@ TRIES: Final = 3
 """Times that what is more than a request is done, after each request has been sent often enough."""
 TIMEOUT: Final = "10m"
 """Of a request, by default: parts of a shard may wait for a slow link; obstore's own would be half a minute."""
+SILENCE: Final = "30s"
+"""That a server may answer nothing to a request, by default, unless what is sent is large."""
+SMALL: Final = 2**20
+"""Bytes that are sent in less than that."""
 PART: Final = 16 * 2**20
 """Bytes of a part of an object that is sent in parts; servers take 10,000 of an object, which is 168 GB."""
 PARTS: Final = 4
 """Parts of an object that are on the way at once."""
+T = TypeVar("T")
 _process: int | None = None
 """The process that began to ask for objects."""
 _NO_BUCKET: Final = ("NoSuchBucket", "ContainerNotFound", "specified bucket does not exist")
@@ -102,12 +109,19 @@ class Objects:
         url: what names it in messages, without anything secret.
         store: the store of obstore.
         asked: the URL and the options that it was made from, if it was: another process makes it from these, and its own environment.
+        patient_store: the same, by which much is sent: it lets a server be silent for longer.
     """
 
     in_flight = IN_FLIGHT
 
-    def __init__(self, url: str, store: ObjectStore, asked: tuple[str, dict[str, str]] | None = None) -> None:
-        self.url, self.store, self.asked = url, store, asked
+    def __init__(
+        self,
+        url: str,
+        store: ObjectStore,
+        asked: tuple[str, dict[str, str]] | None = None,
+        patient_store: ObjectStore | None = None,
+    ) -> None:
+        self.url, self.store, self.asked, self.patient_store = url, store, asked, patient_store or store
 
     @property
     def elsewhere(self) -> bool:
@@ -134,11 +148,30 @@ class Objects:
     def __reduce__(self) -> tuple[Any, ...]:
         return (place_of, self.asked) if self.asked is not None else (Objects, (self.url, self.store))
 
+    def _ask(self, name: str, call: Callable[[], T]) -> T:
+        """What a call of obstore gives; what its store refuses becomes an error that says what to do, without anything secret."""
+        global _process
+        _process = _process or os.getpid()
+        if _process != os.getpid():
+            how = "start workers with multiprocessing_context='forkserver' or 'spawn'"
+            raise RunError(
+                f"{self} was opened before this process was forked, and its connections do not survive that: {how}"
+            )
+        try:
+            return _hearing(call)
+        except BaseException as error:
+            kind = type(error)
+            if kind.__name__ == "PanicException":  # of Rust, and no Exception of Python
+                raise RunError(f"obstore failed for {str(self)!r}: {_plain(str(error))}") from None
+            if not kind.__module__.startswith("obstore") and kind is not FileNotFoundError:
+                raise
+            _raise(self, name, error)
+
     def read(self, name: str, most: int = MOST_BYTES) -> bytes:
         """The bytes of an object that has `most` at most. Raises OSError."""
         import obstore
 
-        with _errors(self, name):
+        def whole() -> bytes:
             found = obstore.get(self.store, name)
             if (size := found.meta["size"]) > most:
                 raise OSError(
@@ -146,12 +179,13 @@ class Objects:
                 )
             return bytes(found.bytes())
 
+        return self._ask(name, whole)
+
     def head(self, name: str) -> Mapping[str, Any]:
         """What the store knows of an object: `size`, `e_tag`, `last_modified`."""
         import obstore
 
-        with _errors(self, name):
-            return obstore.head(self.store, name)
+        return self._ask(name, lambda: obstore.head(self.store, name))
 
     def size(self, name: str) -> int:
         """The bytes of an object."""
@@ -161,18 +195,22 @@ class Objects:
         """The size of an object, and up to `tail` bytes at its end."""
         import obstore
 
-        with _errors(self, name):
+        def found() -> tuple[int, bytes]:
             try:
-                found = obstore.get(self.store, name, options={"range": {"suffix": tail}})
-                data, size = bytes(found.bytes()), int(found.meta["size"])
+                answer = obstore.get(self.store, name, options={"range": {"suffix": tail}})
+                return int(answer.meta["size"]), bytes(answer.bytes())
             except obstore.exceptions.NotSupportedError:  # Azure has no such ranges
                 size = int(obstore.head(self.store, name)["size"])
-                tail = min(tail, size)
-                data = bytes(obstore.get_range(self.store, name, start=size - tail, length=tail)) if tail else b""
+                least = min(tail, size)
+                return size, bytes(
+                    obstore.get_range(self.store, name, start=size - least, length=least)
+                ) if least else b""
             except obstore.exceptions.GenericError:
                 if obstore.head(self.store, name)["size"]:
                     raise
-                size, data = 0, b""  # of an empty object there is no range
+                return 0, b""  # of an empty object there is no range
+
+        size, data = self._ask(name, found)
         if len(data) != min(tail, size):
             what = f"{len(data):,} bytes were answered to a suffix range of {tail:,}, which sharded Zarr needs; see `vpngen doctor URL`"
             raise MissingError(f"{f'{self}/{name}'!r} cannot be read: {what}")
@@ -182,8 +220,7 @@ class Objects:
         """Bytes of an object, as a buffer."""
         import obstore
 
-        with _errors(self, name):
-            return obstore.get_range(self.store, name, start=offset, length=size)
+        return self._ask(name, lambda: obstore.get_range(self.store, name, start=offset, length=size))
 
     def sizes(self, name: str) -> dict[str, int]:
         """The objects that a folder holds itself, and their bytes. A list that is cut is asked for again."""
@@ -206,11 +243,7 @@ class Objects:
         import obstore
 
         pages = obstore.list(self.store, f"{name}/" if name else None, chunk_size=1000)
-        while True:
-            with _errors(self, name):
-                page = next(pages, None)
-            if page is None:
-                return
+        while (page := self._ask(name, lambda: next(pages, None))) is not None:
             yield from ((found["path"], found["size"]) for found in page)
 
     def put(
@@ -225,11 +258,13 @@ class Objects:
 
         same: Any = {key: over[key] for key in ("e_tag", "version") if over.get(key) is not None} if over else None
         mode: Any = "create" if create else same or None  # a server without tags cannot tell
-        with _errors(self, name):
+        store = self.store if isinstance(data, bytes) and len(data) <= SMALL else self.patient_store
+
+        def sent() -> Mapping[str, Any]:
             try:
                 if mode is not None:
-                    return obstore.put(self.store, name, data, mode=mode)
-                return obstore.put(self.store, name, data, chunk_size=PART, max_concurrency=PARTS)
+                    return obstore.put(store, name, data, mode=mode)
+                return obstore.put(store, name, data, chunk_size=PART, max_concurrency=PARTS)
             except obstore.exceptions.PreconditionError:
                 raise FileExistsError(errno.EEXIST, "Was changed meanwhile", f"{self}/{name}") from None
             except obstore.exceptions.AlreadyExistsError as error:
@@ -239,13 +274,14 @@ class Objects:
                     f"{f'{self}/{name}'!r}: {_plain(str(error))}"
                 ) from None  # a server that wants to be asked again
 
+        return self._ask(name, sent)
+
     def delete(self, *names: str) -> None:
         """Remove objects; what is not there is no error."""
         import obstore
 
         try:
-            with _errors(self, names[0] if len(names) == 1 else ""):
-                obstore.delete(self.store, names)
+            self._ask(names[0] if len(names) == 1 else "", lambda: obstore.delete(self.store, names))
         except FileNotFoundError:  # nothing behind it was removed
             for name in names if len(names) > 1 else ():
                 self.delete(name)
@@ -263,26 +299,26 @@ Where: TypeAlias = "str | Path | ObjectStore | Place"
 """What names a store."""
 
 
-class _errors:
-    """What a store refuses becomes an error that says what to do, without anything secret."""
+def _hearing(call: Callable[[], T]) -> T:
+    """What a call gives. The main thread has another make it, so that it hears signals while that takes."""
+    if threading.current_thread() is not threading.main_thread():
+        return call()
+    answers: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
 
-    def __init__(self, place: Objects, name: str = "") -> None:
-        self.place, self.name = place, name
+    def make() -> None:
+        try:
+            answers.put((call(), None))
+        except BaseException as error:
+            answers.put((None, error))
 
-    def __enter__(self) -> None:
-        global _process
-        _process = _process or os.getpid()
-        if _process != os.getpid():
-            how = "start workers with multiprocessing_context='forkserver' or 'spawn'"
-            raise RunError(
-                f"{self.place} was opened before this process was forked, and its connections do not survive that: {how}"
-            )
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: object) -> None:
-        if kind is not None and kind.__name__ == "PanicException":  # of Rust, and no Exception of Python
-            raise RunError(f"obstore failed for {str(self.place)!r}: {_plain(str(error))}") from None
-        if kind is not None and (kind.__module__.startswith("obstore") or kind is FileNotFoundError):
-            _raise(self.place, self.name, error)
+    threading.Thread(target=make, name="vpngen-objects", daemon=True).start()
+    value, error = answers.get()
+    try:
+        if error is not None:
+            raise error
+        return cast(T, value)
+    finally:
+        del error  # else it and this frame hold each other
 
 
 def _raise(place: Objects, name: str, error: BaseException | None) -> NoReturn:
@@ -320,6 +356,8 @@ def _raise(place: Objects, name: str, error: BaseException | None) -> NoReturn:
     if "?delete" in said and "501" in said:
         text += "; this server removes objects one by one: make the store with disable_bulk_delete=True"
     again = "What was finished stays; give the same command again to go on"
+    if "error sending request" in said:
+        raise UnreachableError(f"the server does not answer: {where!r}: {text}. {again}") from None
     raise RunError(f"{where!r}: {text}. {again}") from None
 
 
@@ -370,7 +408,8 @@ def place_of(where: Where, options: Mapping[str, str] | None = None, argument: s
         raise ArgumentError(f"must have no user and password before its bucket; {how}", argument)
     given = dict(options or {})
     variables = tuple(sorted((k, v) for k, v in os.environ.items() if k.startswith(("AWS_", "GOOGLE_", "AZURE_"))))
-    return Objects(shown.rstrip("/"), _store(url, argument, json.dumps(given, sort_keys=True), variables), (url, given))
+    made = functools.partial(_store, url, argument, json.dumps(given, sort_keys=True), variables)
+    return Objects(shown.rstrip("/"), made(SILENCE), (url, given), made(None))
 
 
 def _local(url: str, argument: str) -> str:
@@ -385,8 +424,10 @@ def _local(url: str, argument: str) -> str:
     return urllib.parse.unquote(parts.path)
 
 
-@functools.lru_cache(16)
-def _store(url: str, argument: str, options: str, variables: tuple[tuple[str, str], ...]) -> ObjectStore:
+@functools.lru_cache(32)
+def _store(
+    url: str, argument: str, options: str, variables: tuple[tuple[str, str], ...], silence: str | None
+) -> ObjectStore:
     """The store of a URL: one for each, as it keeps connections; `variables` of the environment say what options do not."""
     obstore = _obstore()
     given = json.loads(options)
@@ -397,6 +438,8 @@ def _store(url: str, argument: str, options: str, variables: tuple[tuple[str, st
         if (variable := f"{cloud}_{name.upper()}") in told:
             client.setdefault(name, told[variable])
     client.setdefault("timeout", TIMEOUT)
+    if silence is not None:
+        client.setdefault("read_timeout", silence)
     retries: Any = {name: given.pop(name) for name in RETRY_OPTIONS if name in given}
     if url.lower().startswith("s3") and "AWS_DISABLE_BULK_DELETE" not in os.environ:
         given = {"disable_bulk_delete": "true"} | given  # several look-alikes have no such request
