@@ -6,12 +6,12 @@ import sys
 
 import click
 
-from vpngen.cli import sets, pictures, exporting, training, figures  # isort: skip # each adds its commands, in the order that help lists
-from vpngen.cli.base import StorePath, cli, format_option, main, no_storage_options, place, storage_option
+from vpngen.cli import rendering, sets, pictures, exporting, training, figures  # isort: skip # each adds its commands, in the order that help lists
+from vpngen.cli.base import StorePath, cli, format_option, main, no_storage_options, place, report, storage_option
 from vpngen.cli.dataset import warm
 from vpngen.errors import ArgumentError, MissingError
 
-__all__ = ["cli", "completion", "doctor", "exporting", "figures", "main", "pictures", "sets", "training"]
+__all__ = ["cli", "completion", "doctor", "exporting", "figures", "main", "pictures", "rendering", "sets", "training"]
 
 
 @cli.command()
@@ -51,7 +51,7 @@ def doctor(url: str | None, form: str) -> None:
         )
         for f in findings
     ]
-    sets.report(form, rows)
+    report(form, rows)
     if not all(f.good for f in findings):
         sys.exit(MissingError.exit_code)
 

@@ -579,6 +579,20 @@ def show(form: str, fields: dict[str, Any], text: str) -> None:
     click.echo(json.dumps(fields, indent=1) if form == "json" else text)
 
 
+Row = tuple[str, str, dict[str, Any]]
+"""What is found, in one line: its name and text for people, and its fields for machines."""
+
+
+def report(form: str, rows: list[Row]) -> None:
+    """Print what was found, for people or machines."""
+    show(form, fields_of(rows), table([(name, text) for name, text, _ in rows if name]))
+
+
+def fields_of(rows: list[Row]) -> dict[str, Any]:
+    """The fields of all rows."""
+    return {key: value for _, _, fields in rows for key, value in fields.items()}
+
+
 def table(rows: list[tuple[str, str]]) -> str:
     """Names and values, aligned."""
     width = max(len(name) for name, _ in rows)

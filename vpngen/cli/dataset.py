@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from vpngen.cli.base import LocalPath, OptionsOf, SectionOption, complete, field_options
+from vpngen.cli.base import LocalPath, OptionsOf, Row, SectionOption, complete, field_options
 from vpngen.errors import ArgumentError, renamed
 from vpngen.fields import Field, described
 
@@ -178,6 +178,12 @@ def read_spec_file(path: str) -> Spec:
         raise ArgumentError(f"cannot be read: {error.strerror}; - stands for stdin", "spec", path) from None
     except (ValueError, TypeError) as error:  # ArgumentError among them
         raise ArgumentError(f"holds no spec as JSON: {error}", "spec", path) from None
+
+
+def advice_rows(spec: Spec) -> list[Row]:
+    """What of the options is probably not meant."""
+    said = spec.generator.advice(spec.shape)
+    return [("advice", "; ".join(said), {"advice": said})] if said else []
 
 
 def advise(spec: Spec) -> None:

@@ -13,6 +13,7 @@ import click
 from vpngen.cli.base import (
     EXIT_CODES,
     Real,
+    Row,
     Stop,
     StorePath,
     Whole,
@@ -23,13 +24,13 @@ from vpngen.cli.base import (
     no_storage_options,
     place,
     reader,
+    report,
     show,
     storage_option,
     threads_option,
 )
 from vpngen.cli.dataset import advise, dataset_options, no_dataset, read_spec_file, take_spec, warm
 from vpngen.cli.pictures import index_ranges, source_of
-from vpngen.cli.sets import Row, report
 from vpngen.errors import ArgumentError
 from vpngen.files import local, url_of
 from vpngen.units import count_text, duration_text, size_text
