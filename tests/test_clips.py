@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copyreg
 import dataclasses
 import gc
 import itertools
@@ -399,7 +400,7 @@ def test_the_random_numbers_of_the_model_are_left_alone(painted: VideoSet) -> No
 def test_workers_go_with_who_wants_their_batches(make: Any, filmed: VideoSet) -> None:
     """Without delay, and with no need of the garbage collector."""
     gc.collect()
-    before = set(multiprocessing.active_children())
+    before, picklers = set(multiprocessing.active_children()), dict(copyreg.dispatch_table)
     gc.disable()
     try:
         for taken in (1, 3):
@@ -419,10 +420,12 @@ def test_workers_go_with_who_wants_their_batches(make: Any, filmed: VideoSet) ->
         if make is VideoLoader:  # of which the other makes no error
             tblib.pickling_support.install()  # as Dask does: tracebacks are sent with errors
             with contextlib.suppress(RunError):
-                next(iter(make(nothing, 2, num_workers=1)))
+                next(iter(make(nothing, 2, num_workers=1, multiprocessing_context="fork")))
             assert not set(multiprocessing.active_children()) - before
     finally:
         gc.enable()
+        copyreg.dispatch_table.clear()
+        copyreg.dispatch_table.update(picklers)
 
 
 ALONE = """

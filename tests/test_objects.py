@@ -35,7 +35,7 @@ import vpngen
 from vpngen import ArgumentError, ConflictError, MissingError, RunError, health
 from vpngen.backends.reference import Reference
 from vpngen.errors import UnreachableError
-from vpngen.store import ClipReader, is_complete, target_of
+from vpngen.store import ClipReader, is_complete, places, target_of
 from vpngen.store.packing import render_shard, shard_record
 from vpngen.store.places import Objects, place_of
 from vpngen.store.targets import objects as targets
@@ -343,7 +343,7 @@ def test_a_server_that_wants_to_be_asked_again_is(port: int, tmp_path: Path) -> 
 
 def test_a_server_that_is_silent_is_not_waited_for_for_ever(tmp_path: Path) -> None:
     """Nor does it keep signals from being heard."""
-    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(UnreachableError, match="does not answer"):
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(UnreachableError, match="it does not answer"):
         health.examine_objects(at(silent.getsockname()[1], read_timeout="100ms", max_retries="1"))
     with socket.create_server(("127.0.0.1", 0)) as silent:
         env = objects.environment(silent.getsockname()[1])
@@ -354,6 +354,38 @@ def test_a_server_that_is_silent_is_not_waited_for_for_ever(tmp_path: Path) -> N
             info.send_signal(signal.SIGINT)
             _, said = info.communicate(timeout=60)
     assert info.returncode == 130 and said == "Stopped.\n"
+
+
+def test_a_server_has_longer_for_what_is_large(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "SILENCE", "150ms")
+    with objects.Proxy(port, lambda *_: None, delay=0.4) as proxy:
+        place = at(proxy.port, max_retries="0")
+        for each in (place, pickle.loads(pickle.dumps(place))):
+            for small in (lambda: each.read("zarr.json"), lambda: each.put("small", b"1"), lambda: each.sizes("")):  # noqa: B023
+                with pytest.raises(UnreachableError, match="it does not answer"):
+                    small()
+            each.put("large", bytes(places.SMALL + 1))
+
+
+def test_a_claim_whose_answer_was_late_is_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A create-only PUT whose answer did not come is not sent again by the client; the claim is known when it is asked for again."""
+    place = place_of(MemoryStore())
+    assert isinstance(place, Objects)
+    target, shard, real, late = ObjectTarget(place), plan_of(SPEC).shards[0], Objects.put, [True]
+    monkeypatch.setattr(targets, "PAUSES", (0.01,))
+
+    def put(self: Objects, *args: Any, **options: Any) -> Any:
+        made = real(self, *args, **options)
+        if late.pop() if late else False:
+            raise UnreachableError("no answer in time")
+        return made
+
+    monkeypatch.setattr(Objects, "put", put)
+    target.claim(shard)
+    with pytest.raises(ConflictError):
+        target.claim(shard)  # it is held, by this process
+    target.release(shard)
+    assert not late and place.sizes(CLAIMS) == {}
 
 
 def test_the_404_of_a_gateway_is_no_missing_object(port: int) -> None:
@@ -603,7 +635,14 @@ def test_what_is_wrong_is_said_in_one_line(port: int, tmp_path: Path) -> None:
             place.url,
             options | {"endpoint": f"http://127.0.0.1:{objects.free_port()}"},
             UnreachableError,
-            "does not answer",
+            "nothing listens at its endpoint",
+        ),
+        (
+            place.url,
+            {k: v for k, v in options.items() if "access" not in k}
+            | {"metadata_endpoint": f"http://127.0.0.1:{objects.free_port()}"},
+            MissingError,
+            "no credentials for .*AWS_ACCESS_KEY_ID",
         ),
         (f"{place.url}#2", options, ArgumentError, r"must not contain \? or #"),
         (f"{place.url}?x", options, ArgumentError, r"must not contain \? or #"),

@@ -67,6 +67,8 @@ PROBE_BYTES: Final = 32 * 2**20
 def examine_objects(place: Objects) -> list[Finding]:
     """What `vpngen doctor URL` shows: whether an object store can what stores need, and how fast it is. It leaves nothing there.
 
+    Only where the server goes meanwhile, what was sent stays.
+
     Raises:
         ArgumentError: no such bucket, or it cannot be reached that way.
         UnreachableError: nothing answers.
@@ -130,18 +132,25 @@ def examine_objects(place: Objects) -> list[Finding]:
         ),
     }
     findings = [Finding("objects", str(place)), *_packages(("obstore",), needed=True)]
-    for name, (tried, remedy) in needs.items():
-        if "sent" not in seconds and tried in (suffix, ranges):
-            findings.append(Finding(name, "not tried: there is nothing to read", False, remedy))
-            continue
-        try:
-            findings.append(Finding(name, tried()))
-        except (ArgumentError, UnreachableError):
-            raise
-        except (VpngenError, OSError) as error:
-            findings.append(Finding(name, f"FAILS: {error}", False, remedy))
-    with contextlib.suppress(VpngenError, OSError):
-        place.delete(probe)
+    reached = True
+    try:
+        for name, (tried, remedy) in needs.items():
+            if "sent" not in seconds and tried in (suffix, ranges):
+                findings.append(Finding(name, "not tried: there is nothing to read", False, remedy))
+                continue
+            try:
+                findings.append(Finding(name, tried()))
+            except (ArgumentError, UnreachableError):
+                raise
+            except (VpngenError, OSError) as error:
+                findings.append(Finding(name, f"FAILS: {error}", False, remedy))
+    except UnreachableError:
+        reached = False
+        raise
+    finally:
+        if reached:
+            with contextlib.suppress(VpngenError, OSError):
+                place.delete(probe)
     return findings
 
 

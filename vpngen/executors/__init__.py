@@ -77,7 +77,7 @@ def write(
             also which shape it shows, and whether the next frame hides that. Not with codec `formula`.
         client: a `distributed.Client`, whose workers render, each thread a shard at a time: with cuda where they have it and `backend` is
             auto. They write to `where` themselves, a URL or a folder that all of them see; `threads` is of no use then.
-        progress: called from the calling thread after each video; with a client after some shards.
+        progress: called from the calling thread after each video, and when it waits for others; with a client after some shards.
 
     Returns:
         What was done. A store that was finished renders nothing.

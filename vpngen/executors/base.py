@@ -13,7 +13,14 @@ from vpngen.store.targets.base import Target
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: videos done and to do in it, bytes that have been stored, and shards of others that it waits for."""
+    """How far a run is.
+
+    Attributes:
+        done: videos done in it.
+        total: those to do.
+        nbytes: bytes that have been stored.
+        waiting: shards that other runs have claimed, which this one waits for, with nothing else to do; workers of a cluster do not tell.
+    """
 
     done: int
     total: int

@@ -194,9 +194,11 @@ def connected(scheduler: str, workers: int) -> Iterator[distributed.Client]:
         import distributed
     except ImportError:
         raise MissingError("Dask is needed; install it with: pip install 'vpngen[dask]'") from None
-    for name in [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "distributed"]:
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # what is lost is said once, by an error
     with contextlib.ExitStack() as opened:
+        for name in [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "distributed"]:
+            logger = logging.getLogger(name)  # what is lost is said once, by an error
+            opened.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.CRITICAL)
         if scheduler == "local":
             made = distributed.LocalCluster(
                 n_workers=workers, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.CRITICAL

@@ -5,7 +5,6 @@ A store is named by a path, by a URL (`s3://bucket/set.zarr`, `gs://`, `az://`, 
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import functools
 import json
@@ -47,9 +46,8 @@ TRIES: Final = 3
 TIMEOUT: Final = "10m"
 """Of a request, by default: parts of a shard may wait for a slow link; obstore's own would be half a minute."""
 SILENCE: Final = "30s"
-"""That a server may answer nothing to a request, by default, unless what is sent is large."""
-SMALL: Final = 2**20
-"""Bytes that are sent in less than that."""
+"""That a server may leave a request without an answer, by default, sending included; unless more than SMALL bytes are sent."""
+SMALL: Final = 2**16
 PART: Final = 16 * 2**20
 """Bytes of a part of an object that is sent in parts; servers take 10,000 of an object, which is 168 GB."""
 PARTS: Final = 4
@@ -60,6 +58,14 @@ _process: int | None = None
 _NO_BUCKET: Final = ("NoSuchBucket", "ContainerNotFound", "specified bucket does not exist")
 _NOT_THERE: Final = ("NoSuchKey", "BlobNotFound", "does not exist", "No such object", "NotFound")
 _SKEWED: Final = ("RequestTimeTooSkewed", "RequestExpired")
+_METADATA: Final = ("/latest/api/token", "/latest/meta-data", "/computeMetadata/", "/metadata/identity")
+"""Of URLs by which a cloud tells its own machines their credentials."""
+_UNREACHED: Final = {
+    "kind: Timeout": "it does not answer",
+    "ConnectionRefused": "nothing listens at its endpoint",
+    "dns error": "its name is not known",
+}
+"""What errors of a connection mean, by words of them."""
 _DENIED: Final = ("AccessDenied", "403 Forbidden", "401 Unauthorized", "InvalidAccessKeyId", "SignatureDoesNotMatch")
 
 
@@ -148,8 +154,11 @@ class Objects:
     def __reduce__(self) -> tuple[Any, ...]:
         return (place_of, self.asked) if self.asked is not None else (Objects, (self.url, self.store))
 
-    def _ask(self, name: str, call: Callable[[], T]) -> T:
-        """What a call of obstore gives; what its store refuses becomes an error that says what to do, without anything secret."""
+    def _ask(self, name: str, call: Callable[[], T], reads: bool = True) -> T:
+        """What a call of obstore gives; what its store refuses becomes an error that says what to do, without anything secret.
+
+        One that reads is given up by a signal. One that writes is not: it might arrive after what is written next.
+        """
         global _process
         _process = _process or os.getpid()
         if _process != os.getpid():
@@ -158,7 +167,7 @@ class Objects:
                 f"{self} was opened before this process was forked, and its connections do not survive that: {how}"
             )
         try:
-            return _hearing(call)
+            return _hearing(call) if reads else call()
         except BaseException as error:
             kind = type(error)
             if kind.__name__ == "PanicException":  # of Rust, and no Exception of Python
@@ -205,8 +214,8 @@ class Objects:
                 return size, bytes(
                     obstore.get_range(self.store, name, start=size - least, length=least)
                 ) if least else b""
-            except obstore.exceptions.GenericError:
-                if obstore.head(self.store, name)["size"]:
+            except obstore.exceptions.GenericError as error:
+                if _is_unreached(str(error)) or obstore.head(self.store, name)["size"]:
                     raise
                 return 0, b""  # of an empty object there is no range
 
@@ -225,8 +234,12 @@ class Objects:
     def sizes(self, name: str) -> dict[str, int]:
         """The objects that a folder holds itself, and their bytes. A list that is cut is asked for again."""
         for _ in range(TRIES - 1):
-            with contextlib.suppress(RunError):
+            try:
                 return self._listed(name)
+            except UnreachableError:
+                raise
+            except RunError:
+                continue
         return self._listed(name)
 
     def _listed(self, name: str) -> dict[str, int]:
@@ -274,14 +287,14 @@ class Objects:
                     f"{f'{self}/{name}'!r}: {_plain(str(error))}"
                 ) from None  # a server that wants to be asked again
 
-        return self._ask(name, sent)
+        return self._ask(name, sent, reads=False)
 
     def delete(self, *names: str) -> None:
         """Remove objects; what is not there is no error."""
         import obstore
 
         try:
-            self._ask(names[0] if len(names) == 1 else "", lambda: obstore.delete(self.store, names))
+            self._ask(names[0] if len(names) == 1 else "", lambda: obstore.delete(self.store, names), reads=False)
         except FileNotFoundError:  # nothing behind it was removed
             for name in names if len(names) > 1 else ():
                 self.delete(name)
@@ -299,20 +312,36 @@ Where: TypeAlias = "str | Path | ObjectStore | Place"
 """What names a store."""
 
 
+class _Helper(threading.Thread):
+    """A thread that makes calls for the main thread, one after the other."""
+
+    def __init__(self) -> None:
+        super().__init__(name="vpngen-objects", daemon=True)
+        self.calls: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+        self.answers: queue.SimpleQueue[tuple[object, BaseException | None]] = queue.SimpleQueue()
+        self.start()
+
+    def run(self) -> None:
+        while True:
+            try:
+                self.answers.put((self.calls.get()(), None))
+            except BaseException as error:
+                self.answers.put((None, error))
+                del error
+
+
+_helper: _Helper | None = None
+
+
 def _hearing(call: Callable[[], T]) -> T:
     """What a call gives. The main thread has another make it, so that it hears signals while that takes."""
+    global _helper
     if threading.current_thread() is not threading.main_thread():
         return call()
-    answers: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
-
-    def make() -> None:
-        try:
-            answers.put((call(), None))
-        except BaseException as error:
-            answers.put((None, error))
-
-    threading.Thread(target=make, name="vpngen-objects", daemon=True).start()
-    value, error = answers.get()
+    helper, _helper = _helper or _Helper(), None
+    helper.calls.put(call)
+    value, error = helper.answers.get()  # after a signal the helper is left to its call
+    _helper = helper
     try:
         if error is not None:
             raise error
@@ -356,9 +385,21 @@ def _raise(place: Objects, name: str, error: BaseException | None) -> NoReturn:
     if "?delete" in said and "501" in said:
         text += "; this server removes objects one by one: make the store with disable_bulk_delete=True"
     again = "What was finished stays; give the same command again to go on"
-    if "error sending request" in said:
-        raise UnreachableError(f"the server does not answer: {where!r}: {text}. {again}") from None
+    if any(known in said for known in _METADATA):
+        what = (
+            "give them as storage options, or in the environment, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
+        raise MissingError(f"no credentials for {where!r}, neither given nor known to this machine: {what}") from None
+    if "InvalidCertificate" in said:
+        what = "name its issuer by root_certificate, or trust any by allow_invalid_certificates=true"
+        raise MissingError(f"the certificate of the server of {where!r} is not trusted: {text}; {what}") from None
+    if why := [why for known, why in _UNREACHED.items() if known in said]:
+        raise UnreachableError(f"the server of {where!r} cannot be reached, {why[0]}: {text}. {again}") from None
     raise RunError(f"{where!r}: {text}. {again}") from None
+
+
+def _is_unreached(said: str) -> bool:
+    return any(known in said for known in _UNREACHED)
 
 
 def _plain(text: str) -> str:
@@ -428,7 +469,10 @@ def _local(url: str, argument: str) -> str:
 def _store(
     url: str, argument: str, options: str, variables: tuple[tuple[str, str], ...], silence: str | None
 ) -> ObjectStore:
-    """The store of a URL: one for each, as it keeps connections; `variables` of the environment say what options do not."""
+    """The store of a URL: one for each, as it keeps connections; `variables` of the environment say what options do not.
+
+    With `silence` it gives up a request that is not answered in that time.
+    """
     obstore = _obstore()
     given = json.loads(options)
     client: Any = {name: given.pop(name) for name in CLIENT_OPTIONS if name in given}

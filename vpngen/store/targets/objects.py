@@ -150,7 +150,7 @@ class ObjectTarget(Target):
     def _clear(self, root: bytes) -> None:
         """Remove what is here, and then put the new root metadata over the old: until then it is a store that --overwrite replaces."""
         names = (name for name, _ in self.place.walk() if name != ROOT)
-        while some := list(itertools.islice(names, 1000)):
+        while some := list(itertools.islice(names, 100)):
             self.place.delete(*some)
         self.place.put(ROOT, root)
 
@@ -320,6 +320,8 @@ class Claims:
     def __init__(self, place: Objects) -> None:
         self.place = place
         self._mine: dict[str, dict[str, Any]] = {}
+        self._tried: dict[str, dict[str, Any]] = {}
+        """Those that may have been created though no answer came: they are tried again as they are."""
         self._seen: dict[str, tuple[bytes, float]] = {}
         """Of a claim of another its bytes, and since when they are what they are, by this process's own watch."""
         self._lock = threading.Lock()
@@ -327,19 +329,22 @@ class Claims:
 
     def take(self, name: str) -> bool:
         """Claim a shard; False where another process has it."""
-        about = {"owner": uuid.uuid4().hex, **_process(), "lease": LEASE, "renewed": 0}
+        new = {"owner": uuid.uuid4().hex, **_process(), "lease": LEASE, "renewed": 0}
+        about = self._tried.setdefault(name, new)
         if not self._create(name, about):
             try:
                 if self.is_live(name):
+                    self._tried.pop(name)
                     return False
             except FileNotFoundError:
                 pass  # released meanwhile
             else:
                 self.place.delete(f"{CLAIMS}/{name}")
             if not self._create(name, about):
+                self._tried.pop(name)
                 return False
         with self._lock:
-            self._mine[name] = about
+            self._mine[name] = self._tried.pop(name)
             if not self._renewing:
                 self._renewing = True
                 threading.Thread(target=self._renew, name="vpngen-claims", daemon=True).start()
