@@ -24,7 +24,7 @@ import pytest
 from benchmarks import ptx
 from vpngen.backends import cuda
 
-ARCHITECTURES = ("sm_75", "sm_80", "sm_90", "sm_100", "sm_120")
+ARCHITECTURES = ("sm_75", "sm_90", "sm_120")
 """One of each family; 8.6 and 8.9 run what is made for 8.0."""
 NVCC = shutil.which("nvcc")
 GXX = shutil.which("g++")
