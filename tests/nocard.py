@@ -25,7 +25,7 @@ from benchmarks import ptx
 from vpngen.backends import cuda
 
 ARCHITECTURES = ("sm_75", "sm_90", "sm_120")
-"""One of each family; 8.6 and 8.9 run what is made for 8.0."""
+"""The oldest that the kernels run on, and later ones, to the newest."""
 NVCC = shutil.which("nvcc")
 GXX = shutil.which("g++")
 GENERATORS_HERE = tuple(path.stem for path in sorted(cuda.kernel_folder().glob("*.cu")))
