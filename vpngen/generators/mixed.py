@@ -66,8 +66,11 @@ class Mixed(Generator):
     )
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "motion-256x512": {
-            "parts": tuple({"generator": name, "categories": 64} for name in ("perlin", "clouds", "drift", "leaves")),
-            "about": "a quarter each of perlin, clouds, drift and leaves",
+            "parts": (
+                {"generator": "perlin", "categories": 128},
+                {"generator": "leaves", "sizes": (26.6, 18.8, 13.3, 9.4)},
+            ),
+            "about": "half perlin, half leaves of four sizes",
         }
     }
 
