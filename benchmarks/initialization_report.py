@@ -198,8 +198,8 @@ def plot(r: dict[str, Any], target: str, path: Path) -> None:
     left.set_title(f"{about.title}, {r['plan']['seeds']} seeds: each, and their mean; dotted: chance", fontsize=9)
     right.set_xticks(range(len(about.kinds)), about.kinds)
     right.set_title("by what moves", fontsize=9)
-    right.legend(frameon=False, fontsize=8 if len(arms) < 9 else 6)
-    figure.savefig(path)
+    right.legend(frameon=False, fontsize=8, **({"loc": "upper left", "bbox_to_anchor": (1, 1.05)} if turned else {}))
+    figure.savefig(path, bbox_inches="tight")
 
 
 def look(shown: Mapping[str, Any], path: Path) -> None:

@@ -168,7 +168,7 @@ def test_the_command_says_what_it_adds(run: Run, tmp_path: Path) -> None:
     before = tree(tmp_path)
     dry = run("render", *args, "--instances", "5", "--dry-run")
     assert dry.code == 0 and tree(tmp_path) == before
-    assert "grows    from 4 to 5 instances: 4 videos more; a last shard" in dry.out
+    assert "grows   from 4 to 5 instances: 4 videos more; a last shard" in dry.out
     fields = run("render", *args, "--instances", "5", "--dry-run", "--format", "json").json
     assert fields["grows_from"] == {"instances": 4, "val_instances": 0}
     assert (fields["new_videos"], fields["videos"], fields["kept"]) == (4, 5, 15)

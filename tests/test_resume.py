@@ -156,8 +156,8 @@ class Stop(BaseException):
 
 
 def our_threads() -> list[str]:
-    """Those of a writer; the ones of a stream may be held by an error of another test until garbage is collected."""
-    return [t.name for t in threading.enumerate() if t.name.startswith("vpngen") and "stream" not in t.name]
+    """Those of a writer."""
+    return [t.name for t in threading.enumerate() if t.name.startswith(("vpngen-render", "vpngen-sync"))]
 
 
 @pytest.mark.parametrize("threads", [1, 2])

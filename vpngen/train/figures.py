@@ -119,10 +119,14 @@ def _finish(axes: Axes, words: str, percent: bool = False, title: str = "") -> N
     _legend(axes)
 
 
-def _legend(axes: Axes) -> None:
-    """Names of the lines, beside them where they are many; none for a single line."""
+def _legend(axes: Axes, below: bool = False) -> None:
+    """Names of the lines, beside them where they are many, or below; none for a single line."""
     names = axes.get_legend_handles_labels()[1]
-    if len(names) > 6:
+    if below:
+        axes.legend(
+            loc="upper left", bbox_to_anchor=(-0.02, -0.2), ncols=2, fontsize=8, handlelength=1.2, columnspacing=1
+        )
+    elif len(names) > 6:
         axes.figure.legend(loc="outside right upper")
     elif len(names) > 1:
         axes.legend()
@@ -350,7 +354,7 @@ def selectivity(
                 axes.set(
                     xlabel=words, ylabel="share of units at or above", xlim=(0, 1), ylim=(0, 1.02), title=_plain(where)
                 )
-                _legend(axes)
+                _legend(axes, below=len(of_row) > 3)  # lines that fall from 1 to 0 leave room for a few
             axes = figure.add_subplot(grid[row, 2], projection="polar")
             for name, one in of_row.items():
                 loud = one.direction[~np.isnan(one.dsi)]
