@@ -58,7 +58,12 @@ _process: int | None = None
 _NO_BUCKET: Final = ("NoSuchBucket", "ContainerNotFound", "specified bucket does not exist")
 _NOT_THERE: Final = ("NoSuchKey", "BlobNotFound", "does not exist", "No such object", "NotFound")
 _SKEWED: Final = ("RequestTimeTooSkewed", "RequestExpired")
-_METADATA: Final = ("/latest/api/token", "/latest/meta-data", "/computeMetadata/", "/metadata/identity")
+_METADATA: Final = (
+    "/latest/api/token",
+    "/latest/meta-data/iam",
+    "/computeMetadata/v1",
+    "/metadata/identity/oauth2/token",
+)
 """Of URLs by which a cloud tells its own machines their credentials."""
 _UNREACHED: Final = {
     "kind: Timeout": "it does not answer",
@@ -362,6 +367,11 @@ def _raise(place: Objects, name: str, error: BaseException | None) -> NoReturn:
         raise ArgumentError(
             "is in no bucket that is there: make that first, or mend the name", "store", str(place)
         ) from None
+    if any(known in said for known in _METADATA):
+        what = (
+            "give them as storage options, or in the environment, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
+        raise MissingError(f"no credentials for {where!r}, neither given nor known to this machine: {what}") from None
     if isinstance(error, FileNotFoundError):
         answer = said.partition("\n\nDebug source:")[0].partition("404 Not Found:")[2].strip()
         if answer and not any(known in answer for known in _NOT_THERE):
@@ -385,11 +395,6 @@ def _raise(place: Objects, name: str, error: BaseException | None) -> NoReturn:
     if "?delete" in said and "501" in said:
         text += "; this server removes objects one by one: make the store with disable_bulk_delete=True"
     again = "What was finished stays; give the same command again to go on"
-    if any(known in said for known in _METADATA):
-        what = (
-            "give them as storage options, or in the environment, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-        )
-        raise MissingError(f"no credentials for {where!r}, neither given nor known to this machine: {what}") from None
     if "InvalidCertificate" in said:
         what = "name its issuer by root_certificate, or trust any by allow_invalid_certificates=true"
         raise MissingError(f"the certificate of the server of {where!r} is not trusted: {text}; {what}") from None
